@@ -1,0 +1,84 @@
+"""Builds the kernels: one shared source, compiled once for each CPU level, picked among at import.
+
+Everything declarative is in pyproject.toml; here is only what needs a program: which levels this platform has, and the
+compiler flags of each.
+"""
+
+import os
+import platform
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = "src/fastgd/kernels"
+
+# What each level may use. `fastgd.kernels` asks the CPU for exactly these features before it loads the level, so the
+# two lists (REQUIRES there) must name the same ones. Single features, not -march=x86-64-v3, because a -march name also
+# lets the compiler emit instructions that nobody checked for.
+LEVEL_FLAGS = {
+    "baseline": [],
+    "x86_64_v3": ["-mavx2", "-mfma"],
+    "x86_64_v4": (
+        "-mavx2 -mfma -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
+    ).split(),
+}
+
+# The sums in the row loops may be reordered: that is what lets a dot product use vector registers. Everything else of
+# -ffast-math stays off: it deletes the tests for NaN, and linking with it flushes subnormals in the whole process.
+UNIX_FLAGS = ["-O3", "-g0", "-fno-math-errno"]
+REORDER_FLAGS = ["-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "embedsignature": True,
+    "embedsignature.format": "python",
+    "binding": True,
+}
+if os.environ.get("FASTGD_DEBUG_BUILD"):
+    DIRECTIVES.update(boundscheck=True, wraparound=False, initializedcheck=True)
+
+
+def levels():
+    """The CPU levels that are built here: all three on x86-64, the baseline elsewhere (and with MSVC)."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"
+    return list(LEVEL_FLAGS) if x86 else ["baseline"]
+
+
+def extension(name, *depends, flags=()):
+    return Extension(
+        f"fastgd.kernels.{name}",
+        [f"{KERNELS}/{name}.pyx"],
+        depends=[f"{KERNELS}/{file}" for file in depends],
+        extra_compile_args=[] if sys.platform == "win32" else [*UNIX_FLAGS, *flags],
+    )
+
+
+class BuildInParallel(build_ext):
+    """Compile one extension per core: the levels are independent of each other."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        if not self.parallel:
+            self.parallel = os.cpu_count() or 1
+
+
+extensions = [
+    extension("cpu"),
+    extension("differences"),
+    *(
+        extension(level, "one_layer.pxi", "formulas.pxd", flags=[*REORDER_FLAGS, *LEVEL_FLAGS[level]])
+        for level in levels()
+    ),
+]
+
+setup(
+    # The C goes to build/, so that neither the source tree nor an sdist ever holds any.
+    ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES),
+    cmdclass={"build_ext": BuildInParallel},
+)

@@ -1,0 +1,44 @@
+"""Gradient descent at the speed of the machine: compiled kernels under a thin Python API.
+
+numerical_diff, numerical_gradient     derivatives of any function
+gradient_descent                       descent on a function or an objective
+LinearObjective, sse, sigmoid, …       one-layer models
+show_config                            which build of the kernels runs
+"""
+
+from fastgd import datasets
+from fastgd._version import __version__
+from fastgd.config import show_config
+from fastgd.descent import gradient_descent
+from fastgd.errors import DivergenceError
+from fastgd.functions import sigmoid, sigmoid_prime, sse
+from fastgd.numdiff import numerical_diff, numerical_gradient
+from fastgd.objectives import LinearObjective
+from fastgd.result import History, Result, Status
+
+__all__ = [
+    "DivergenceError",
+    "History",
+    "LinearObjective",
+    "Result",
+    "Status",
+    "__version__",
+    "datasets",
+    "gradient_descent",
+    "numerical_diff",
+    "numerical_gradient",
+    "plot",
+    "show_config",
+    "sigmoid",
+    "sigmoid_prime",
+    "sse",
+]
+
+
+def __getattr__(name):
+    # matplotlib is slow to import and not always installed, so `fastgd.plot` is loaded when it is first used.
+    if name == "plot":
+        import fastgd.plot
+
+        return fastgd.plot
+    raise AttributeError(f"module 'fastgd' has no attribute {name!r}")

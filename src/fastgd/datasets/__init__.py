@@ -1,0 +1,33 @@
+"""Real data small enough to ship. Where they come from: `SOURCES.md`."""
+
+from importlib import resources
+
+import numpy as np
+
+WOMEN_CSV = "women.csv"
+
+
+def women_path():
+    """The CSV file of the women table, as a path-like object (columns height, weight)."""
+    return resources.files(__name__) / WOMEN_CSV
+
+
+def load_women():
+    """Average heights and weights of 15 American women (The World Almanac, 1975).
+
+    Returns
+    -------
+    X : ndarray of float64, (15, 1)
+        Height in inches.
+    y : ndarray of float64, (15,)
+        Weight in pounds.
+
+    Examples
+    --------
+    >>> X, y = load_women()
+    >>> X.shape, float(y[0])
+    ((15, 1), 115.0)
+    """
+    with women_path().open() as file:
+        table = np.loadtxt(file, delimiter=",", skiprows=1)
+    return table[:, :1].copy(), table[:, 1].copy()

@@ -1,0 +1,46 @@
+"""What can go wrong in a way of its own, and how an absent extra is named."""
+
+import importlib
+
+
+class DivergenceError(ArithmeticError):
+    """A run of gradient descent that goes away from the minimum instead of towards it.
+
+    Attributes
+    ----------
+    step : int
+        The step at which it was noticed.
+    lr : float
+        The learning rate of that step.
+    stable_lr : float or None
+        The largest rate at which descent is stable: 2/L with L the largest curvature, known for an objective and
+        estimated from the last steps for a function. None where neither could be had.
+    result : Result
+        The run so far, with its history if one was asked for.
+    """
+
+    def __init__(self, message, *, step, lr, stable_lr=None, result=None):
+        super().__init__(message)
+        self.step = step
+        self.lr = lr
+        self.stable_lr = stable_lr
+        self.result = result
+
+
+def import_extra(module, extra, purpose):
+    """Import an optional dependency, or say which extra brings it.
+
+    Parameters
+    ----------
+    module : str
+        What to import, e.g. "matplotlib.pyplot".
+    extra : str
+        The extra of this package that installs it.
+    purpose : str
+        What it is wanted for, as the subject of a sentence: "drawing", "a progress bar".
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(f"{purpose} needs {package}: install it with `pip install 'fastgd[{extra}]'`") from error

@@ -1,0 +1,98 @@
+"""The seam between the Python API and the loops: picks one build of the kernels.
+
+`active` is the build in use; its attributes are the kernels, named and specified in `reference.py`. Other modules call
+`kernels.active.total_loss(…)` and never import a build themselves.
+
+FASTGD_KERNELS=reference|baseline|x86_64_v3|x86_64_v4 forces one; without it the fastest that this CPU can run is taken.
+A build that is missing, or that the CPU cannot run, is an error: never a silent slow path.
+"""
+
+import importlib
+import os
+import types
+
+from fastgd.kernels import reference
+
+# Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
+REQUIRES = {
+    "baseline": set(),
+    "x86_64_v3": {"avx2", "fma"},
+    "x86_64_v4": {"avx2", "fma", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
+}
+NAMES = ("reference", *REQUIRES)
+BUILD_COMMAND = "pip install ."
+
+# What a build must offer: all public functions of the specification that are kernels.
+ONE_LAYER = (
+    "total_loss",
+    "total_loss_and_gradient",
+    "predict",
+    "update",
+    "apply_activation",
+    "apply_derivative",
+)
+DIFFERENCES = ("evaluate", "central_differences", "forward_differences")
+
+
+def _compiled(name):
+    try:
+        return importlib.import_module(f"fastgd.kernels.{name}")
+    except ImportError as error:
+        raise ImportError(
+            f"the compiled kernels 'fastgd.kernels.{name}' cannot be loaded ({error}); build them with "
+            f"`{BUILD_COMMAND}` in the source directory, or set FASTGD_KERNELS=reference to run the slow NumPy twin"
+        ) from error
+
+
+def cpu_features():
+    """Names of the CPU features that matter to the builds and are present here."""
+    return _compiled("cpu").features()
+
+
+def available():
+    """Names of the builds that this installation has and this CPU runs, from slow to fast.
+
+    A CPU names features only where setup.py builds the levels that use them (`cpu.pyx`), so a level that is listed here
+    and not installed is a broken installation, and loading it says so.
+    """
+    names = ["reference", "baseline"]
+    features = cpu_features()
+    for name, needs in REQUIRES.items():
+        if needs and needs <= features:
+            names.append(name)
+    return names
+
+
+def load(name):
+    """The build `name` as a namespace of kernels.
+
+    Raises
+    ------
+    ValueError
+        No build has that name.
+    ImportError
+        The build is not installed, or this CPU lacks a feature that it needs.
+    """
+    if name not in NAMES:
+        raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
+    if name == "reference":
+        sources = {**dict.fromkeys(ONE_LAYER, reference), **dict.fromkeys(DIFFERENCES, reference)}
+    else:
+        missing = REQUIRES[name] - cpu_features()
+        if missing:
+            raise ImportError(
+                f"FASTGD_KERNELS={name} needs the CPU features {', '.join(sorted(missing))}, which this machine lacks; "
+                f"it can run {', '.join(available())}"
+            )
+        sources = {**dict.fromkeys(ONE_LAYER, _compiled(name)), **dict.fromkeys(DIFFERENCES, _compiled("differences"))}
+    return types.SimpleNamespace(name=name, **{kernel: getattr(module, kernel) for kernel, module in sources.items()})
+
+
+def select(name):
+    """Make `name` the active build for the whole process; returns it. Meant for tests and benchmarks."""
+    global active
+    active = load(name)
+    return active
+
+
+active = load(os.environ.get("FASTGD_KERNELS") or available()[-1])

@@ -1,0 +1,139 @@
+"""Derivatives of any function, from its values alone."""
+
+import numpy as np
+
+from fastgd import kernels, validation
+
+# Steps that balance truncation against rounding for a function of ordinary scale: ε^(1/3) where the error of the
+# scheme is O(h²), ε^(1/2) where it is O(h). (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.5 and 5.7.8.)
+RELATIVE_STEP = {
+    "central": np.finfo(np.float64).eps ** (1 / 3),
+    "forward": np.finfo(np.float64).eps ** (1 / 2),
+}
+SCHEMES = tuple(RELATIVE_STEP)
+NAN_POLICIES = ("raise", "propagate")
+
+
+def numerical_diff(f, x, h=1e-4):
+    """Derivative of a function of one number, by the central difference of the textbook.
+
+    (f(x + h) − f(x − h)) / ((x + h) − (x − h)): the divisor is the distance between the two points as they are in
+    floating point, which differs from 2h in the last digits of x.
+
+    Parameters
+    ----------
+    f : callable
+        Takes a float and returns a real number; for an array x it takes the array and works elementwise.
+    x : float or array_like of float
+        Where; integers are promoted. Never written to.
+    h : float, default 1e-4
+        The step, positive. The error is about f'''(x)·h²/6 from truncation and ε·|f(x)|/h from rounding.
+
+    Returns
+    -------
+    float or ndarray
+        df/dx, an array of the shape of x where x is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        f, x or h is not of that kind, h vanishes beside x, or f does not return one finite real number for each x.
+
+    Examples
+    --------
+    >>> round(numerical_diff(lambda x: x**3 + x**2 + x, 1.0), 6)
+    6.0
+    """
+    validation.callable_(f, "f")
+    h = validation.scalar(h, "h", positive=True)
+    x = validation.real_array(x, "x", dtype=np.float64)
+    above, below = x + h, x - h
+    if np.any(above == below):
+        raise ValueError(f"h = {h!r} is too small to move x = {validation.show_point(x)}")
+    if x.ndim == 0:
+        values = [validation.finite_number(f(float(at)), at, -1) for at in (above, below)]
+        return (values[0] - values[1]) / float(above - below)
+    values = []
+    for at in (above, below):
+        value = validation.real_array(f(at.copy()), "what f returned for an array x", dtype=np.float64)
+        if value.shape != x.shape:
+            raise ValueError(f"f must work elementwise: for x of shape {x.shape} it returned shape {value.shape}")
+        values.append(value.copy())  # f may fill and return the same buffer each time
+    return (values[0] - values[1]) / (above - below)
+
+
+def numerical_gradient(f, x, h=None, *, scheme="central", args=(), nan_policy="raise"):
+    """Gradient of a scalar function of an array, by finite differences.
+
+    Parameters
+    ----------
+    f : callable
+        f(x, *args) returns one real number: a Python or NumPy scalar, or an array of one element. Each call gets a
+        private float64 copy of x in its shape, so f may write to it or keep it. An exception that f raises reaches
+        the caller as it is.
+    x : array_like of float
+        Any shape; integers and float32 are promoted to float64. Never written to.
+    h : float or array_like, optional
+        The step, or one for each coordinate. Without it hᵢ = ε^(1/3)·max(1, |xᵢ|) for the central scheme and
+        ε^(1/2)·max(1, |xᵢ|) for the forward one, ε being 2.2e-16.
+    scheme : {"central", "forward"}
+        Central: (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, 2d evaluations, error O(h²).
+        Forward: (f(x + hᵢeᵢ) − f(x)) / hᵢ, d + 1 evaluations, error O(h).
+        Both divide by the distance between the two points as they are in floating point.
+    args : tuple
+        Further arguments of f.
+    nan_policy : {"raise", "propagate"}
+        What to do where f returns NaN or an infinity.
+
+    Returns
+    -------
+    ndarray of float64, of the shape of x; a float where x is a number.
+
+    Raises
+    ------
+    TypeError
+        f is not callable, x is not real, or f returned something else than a real number.
+    ValueError
+        x or h is not finite, h is not positive or vanishes beside x, or f returned NaN, an infinity, or several
+        numbers; the message gives the point and the coordinate.
+
+    Examples
+    --------
+    >>> numerical_gradient(lambda x: x[0] ** 2 + x[1] ** 2, [3.0, 4.0]).round(6)
+    array([6., 8.])
+    """
+    validation.callable_(f, "f")
+    validation.choice(scheme, "scheme", SCHEMES)
+    validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
+    x = validation.real_array(x, "x", dtype=np.float64)
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    as_number = validation.finite_number if nan_policy == "raise" else validation.any_number
+    gradient = differences(f, x, steps(x, h, scheme), scheme, args, as_number)
+    return float(gradient) if x.ndim == 0 else gradient
+
+
+def steps(x, h, scheme):
+    """The step of each coordinate of x, flat: the user's h checked, or the library's own."""
+    if h is None:
+        return RELATIVE_STEP[scheme] * np.maximum(1.0, np.abs(x.ravel()))
+    h = validation.real_array(h, "h", dtype=np.float64)
+    if h.ndim and h.shape != x.shape:
+        raise ValueError(f"h must be a number or an array of the shape of x, {x.shape}; got shape {h.shape}")
+    if not np.all(h > 0):
+        raise ValueError(f"h must be positive; got {validation.show_point(h)}")
+    return np.broadcast_to(h, x.shape).flatten()
+
+
+def differences(f, x, flat_steps, scheme, args, as_number):
+    """The kernel call: the gradient in the shape of x, all arguments being checked already."""
+    gradient = np.empty(x.size)
+    kernel = getattr(kernels.active, f"{scheme}_differences")
+    with np.errstate(invalid="ignore", over="ignore"):
+        kernel(f, np.ascontiguousarray(x).reshape(-1), flat_steps, x.shape, args, as_number, gradient)
+    return gradient.reshape(x.shape)
+
+
+def evaluations(d, scheme):
+    """How often f is called for one gradient in d variables."""
+    return {"central": 2 * d, "forward": d + 1}[scheme]

@@ -1,0 +1,87 @@
+"""What a run of descent reports."""
+
+import enum
+
+import numpy as np
+
+
+class Status(enum.IntEnum):
+    """Why a run ended."""
+
+    CONVERGED = 0
+    STEP_LIMIT = 1
+    STOPPED_BY_CALLBACK = 2
+    INTERRUPTED = 3
+    DIVERGED = 4
+
+
+class _Record(dict):
+    """A dict whose keys are attributes too, like scipy's OptimizeResult, which takes 0.3 s to import."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}") from None
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+    def __delattr__(self, name):
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __dir__(self):
+        return [*super().__dir__(), *self]
+
+    def __repr__(self):
+        width = max(map(len, self), default=0)
+        indent = "\n" + " " * (width + 2)
+        shown = {name: str(self._shown(value)).replace("\n", indent) for name, value in self.items()}
+        return "\n".join(f"{name:>{width}}: {text}" for name, text in shown.items())
+
+    @staticmethod
+    def _shown(value):
+        return np.array2string(value, threshold=20) if isinstance(value, np.ndarray) else repr(value)
+
+
+class Result(_Record):
+    """The end of a run. Every entry is an attribute and a key.
+
+    Attributes
+    ----------
+    x : ndarray
+        The point reached, in the user's own units.
+    fun, jac : float, ndarray
+        Value and gradient at exactly x.
+    nit : int
+        Steps taken.
+    nfev, njev : int
+        Evaluations of the function (those that a numerical gradient spends included) and of the gradient. A pass over
+        the data of an objective that gives both counts once in each.
+    success : bool
+        False where a tolerance was asked for and not reached.
+    status : Status
+    message : str
+        Why the run ended and, where it ended short, what to do.
+    history : History or None
+    """
+
+
+class History(_Record):
+    """The path of a run, one row for each point from the start to the end, both included.
+
+    Attributes
+    ----------
+    x : ndarray, (steps + 1, d)
+        The points, in the user's units.
+    fun : ndarray, (steps + 1,)
+        The value at each; NaN where the run had no use for it (a function with its own gradient is not evaluated for
+        the history alone, unless that is asked for).
+    lr : ndarray, (steps,)
+        The rate of the step from row i to row i + 1.
+    grad_norm : ndarray, (steps + 1,)
+        Euclidean norm of the gradient at each, in the user's units.
+    """

@@ -1,0 +1,19 @@
+"""Every test runs over every build of the kernels that this machine has, and over the reference."""
+
+import pytest
+
+from fastgd import kernels
+
+
+def pytest_generate_tests(metafunc):
+    # What does not depend on the kernels is marked `one_build` and runs once, on the build that users get.
+    once = metafunc.definition.get_closest_marker("one_build") is not None
+    metafunc.parametrize("build", kernels.available()[-1:] if once else kernels.available(), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def build(request):
+    """The active build of the kernels."""
+    before = kernels.active.name
+    yield kernels.select(request.param)
+    kernels.select(before)
