@@ -20,9 +20,16 @@ KERNELS = "src/fastgd/kernels"
 LEVEL_FLAGS = {
     "baseline": [],
     "x86_64_v3": ["-mavx2", "-mfma"],
-    "x86_64_v4": (
-        "-mavx2 -mfma -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
-    ).split(),
+    "x86_64_v4": [
+        "-mavx2",
+        "-mfma",
+        "-mavx512f",
+        "-mavx512cd",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mprefer-vector-width=512",
+    ],
 }
 
 # The sums in the row loops may be reordered: that is what lets a dot product use vector registers. Everything else of
