@@ -1,0 +1,1 @@
+from fastgd.kernels.baseline import *  # noqa: F403

@@ -1,0 +1,116 @@
+"""The sources and what is built from them: no Python inside `nogil`, and complete distributions."""
+
+import html
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "src" / "fastgd" / "kernels"
+pytestmark = pytest.mark.one_build
+
+
+def annotated(source, folder):
+    """(score, code) of each line of a Cython module and of what it includes, as `cython -a` scores them."""
+    page = folder / f"{source.stem}.html"
+    command = [sys.executable, "-m", "cython", "-3", "-a", "-I", KERNELS, "-o", page.with_suffix(".c")]
+    directives = "boundscheck=False,wraparound=False,initializedcheck=False,cdivision=True"
+    subprocess.run([*command, "-X", directives, source], check=True, cwd=ROOT / "src", capture_output=True)
+    line = re.compile(r'<pre class="cython line score-(\d+)"[^>]*>[^<]*<span class="">\d+</span>: (.*?)</pre>', re.S)
+    lines = [
+        (int(score), html.unescape(re.sub(r"<[^>]*>", "", code))) for score, code in line.findall(page.read_text())
+    ]
+    assert len(lines) >= len(source.read_text().splitlines()), "the page of `cython -a` has changed its form"
+    return lines
+
+
+def inside_nogil(lines):
+    """Lines in the bodies of `with nogil:` blocks and of functions declared nogil."""
+    depth = None  # indentation of the line that opened the block
+    signature = ""
+    for score, code in lines:
+        indent = len(code) - len(code.lstrip())
+        if depth is not None and code.strip() and indent <= depth and not signature:
+            depth = None
+        if depth is not None and not signature:
+            if code.strip() and not code.lstrip().startswith(('"""', "#")):
+                yield score, code
+            continue
+        if (
+            depth is None
+            and not signature
+            and re.match(r"\s*cdef (inline )?[^=]*\($|\s*cdef (inline )?[^=]*\(.*", code)
+        ):
+            signature, depth = code, indent
+        elif signature:
+            signature += code
+        elif code.strip() == "with nogil:":
+            depth = indent
+        if signature and code.rstrip().endswith(":"):
+            if not signature.rstrip().endswith("nogil:"):
+                depth = None
+            signature = ""
+
+
+@pytest.mark.parametrize("module", ["one_layer", "differences", "cpu"])
+def test_no_python_inside_nogil(module, tmp_path):
+    source = tmp_path / f"{module}.pyx"
+    original = KERNELS / f"{module}.pxi" if module == "one_layer" else KERNELS / f"{module}.pyx"
+    source.write_text(original.read_text())
+    lines = list(inside_nogil(annotated(source, tmp_path)))
+    assert lines or module != "one_layer"
+    assert [code for score, code in lines if score > 0] == []
+
+
+def test_the_check_for_python_inside_nogil_can_fail(tmp_path):
+    source = tmp_path / "slow.pyx"
+    source.write_text(
+        "def f(double[::1] x not None):\n"
+        "    cdef Py_ssize_t i\n"
+        "    with nogil:\n"
+        "        for i in range(x.shape[0]):\n"
+        "            x[i] = 1\n"
+        "        with gil:\n"
+        "            print(x[0])\n"
+        "    return None\n"
+    )
+    assert any("print" in code for score, code in inside_nogil(annotated(source, tmp_path)) if score > 0)
+
+
+def test_an_sdist_holds_the_sources_and_nothing_generated(tmp_path):
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {
+        str(path.relative_to(ROOT))
+        for folder in ("src/fastgd", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".pyi", ".pyx", ".pxi", ".pxd", ".csv"} or path.name == "py.typed"
+    }
+    assert sources <= names
+    assert {"setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+    assert not [name for name in names if name.endswith((".c", ".so", ".pyc", ".html"))]
+
+
+def test_the_installed_package_has_types_and_cython_declarations_and_no_sources():
+    distribution = importlib.metadata.distribution("fastgd")
+    names = {str(path) for path in distribution.files}
+    if not any(name.startswith("fastgd/") for name in names):
+        pytest.skip("an editable installation has no files of its own")
+    wanted = ["py.typed", "kernels/formulas.pxd", "kernels/baseline.pyi", "kernels/differences.pyi"]
+    assert {f"fastgd/{name}" for name in [*wanted, "datasets/women.csv", "datasets/SOURCES.md"]} <= names
+    assert not [name for name in names if name.endswith((".c", ".pyx", ".pxi"))]
+
+
+def test_the_runtime_needs_are_numpy_and_scipy_alone():
+    requires = importlib.metadata.distribution("fastgd").requires
+    core = {re.match(r"[\w.-]+", line).group() for line in requires if "extra ==" not in line}
+    assert core == {"numpy", "scipy"}
+    extras = set(importlib.metadata.metadata("fastgd").get_all("Provides-Extra"))
+    assert extras == {"cli", "plot", "sklearn", "dask", "test", "bench", "docs", "all"}
