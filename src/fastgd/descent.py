@@ -169,13 +169,25 @@ class _Run:
         eps = float(np.finfo(self.path.start.dtype).eps)
         gap = norm**2 / (2 * (curvature.smallest or curvature.largest))
         if gap <= self.tol * max(fun, eps * self.first_fun):
-            bound = "" if curvature.smallest else " (estimated by the gain of one more step)"
-            ratio = gap / (fun or 1)
-            return f"the gap to the minimum is at most {ratio:.1e} of the value{bound}, within tol = {self.tol:g}"
+            return self._reached_sentence(gap, fun, curvature, eps)
         # A component of the gradient is a sum of rows whose rounding is about ε·√(2F·L).
         if norm**2 <= point.z.size * (8 * eps) ** 2 * 2 * fun * curvature.largest:
             return "the gradient is at its rounding error: no step can lower the value"
         return None
+
+    def _reached_sentence(self, gap, fun, curvature, eps):
+        if fun <= eps * self.first_fun:
+            return "the value is zero but for rounding"
+        sentence = f"the gap to the minimum is at most {gap / fun:.1e} of the value"
+        if not curvature.smallest:
+            sentence += " (estimated by the gain of one more step)"
+        sentence += f", within tol = {self.tol:g}"
+        if curvature.lost:
+            sentence += (
+                f"; that leaves out {curvature.lost} direction(s) in which the columns are collinear but for rounding, "
+                "where the weights are not determined"
+            )
+        return sentence
 
     def _watch_overshoot(self, point, last):
         if point.norm > last.norm and np.vdot(point.gradient, last.gradient) < 0:
@@ -193,7 +205,7 @@ class _Run:
             raise self._diverged(point.step, point, "the run ends higher than it began, and each step overshoots")
         message = f"took all {point.step} steps"
         if self.tol is not None:
-            message += f" without reaching tol = {self.tol:g}: raise step_num, or the rate"
+            message += f" without reaching tol = {self.tol:g}: raise step_num"
         return self._result(point, Status.STEP_LIMIT, message, success=self.tol is None)
 
     def _not_finite(self, point, last):

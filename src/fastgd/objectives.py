@@ -28,11 +28,16 @@ CHUNK_VALUES = 1 << 19
 
 
 class Curvature(typing.NamedTuple):
-    """Of an objective, at every point: a bound of the Hessian's largest eigenvalue, and its smallest positive one where
-    that is the same everywhere and known."""
+    """Of an objective, at every point.
+
+    largest: a bound of the Hessian's largest eigenvalue. smallest: its smallest positive one, where that is the same
+    everywhere and known. lost: how many eigenvalues drown in rounding beside the largest, so that nothing can be said
+    of the directions that belong to them.
+    """
 
     largest: float
     smallest: float | None
+    lost: int = 0
 
 
 class FunctionPath:
@@ -291,7 +296,7 @@ class LinearObjective:
         c, d = self.loss_curvature, self.shape[0]
         rounding = 4 * d * np.finfo(np.float64).eps
         ridge = np.zeros(d)
-        ridge[: len(scale)] = self.l2 / scale**2
+        ridge[: len(scale)] = (np.sqrt(self.l2) / scale) ** 2
 
         def blocks():
             for A, root in self._rows(shift, scale):
@@ -306,7 +311,10 @@ class LinearObjective:
             largest = float(eigenvalues[-1]) * (1 + rounding)
             positive = eigenvalues[eigenvalues > rounding * largest]
             exact = self.activation == "identity"  # then H is the Hessian, not only a bound
-            return Curvature(largest, float(positive[0]) if exact and len(positive) else None)
+            movable = int(np.count_nonzero(np.isfinite(scale))) + self.fit_intercept
+            return Curvature(
+                largest, float(positive[0]) if exact and len(positive) else None, max(0, movable - len(positive))
+            )
 
         def multiply(v):
             u = ridge * v
@@ -316,6 +324,12 @@ class LinearObjective:
 
         trace = float(ridge.sum()) + c * sum(float(np.sum(A**2)) for A in blocks())
         return Curvature(curvature.largest_eigenvalue(multiply, d, trace), None)
+
+    def column_lengths(self, shift):
+        """√Σs(x − shift)² of each column, without overflow or underflow of the squares."""
+        largest = np.max([np.max(np.abs(A), axis=0) for A, _ in self._rows(shift, 1.0)], axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        return unit * np.sqrt(sum(np.sum(A**2, axis=0) for A, _ in self._rows(shift, unit)))
 
     def column_means(self):
         total = sum(np.sum(A * root[:, None], axis=0) for A, root in self._rows(0.0, 1.0))
@@ -373,12 +387,12 @@ class Rescaled(Columns):
         shift = means.astype(o.dtype)
         self._means = shift.astype(np.float64)
         self._shift = shift if o.fit_intercept else o._no_shift
-        squares = sum(np.sum(A**2, axis=0) for A, _ in o._rows(self._means, 1.0))
+        lengths = o.column_lengths(self._means)
         if o.fit_intercept:  # a column that varies by its own rounding only is constant
-            spread = np.sqrt(squares / o.total_weight)
-            squares[spread <= 8 * np.finfo(o.dtype).eps * np.abs(self._means)] = 0
-        diagonal = o.loss_curvature * squares + o.l2
-        self._scale = np.where(diagonal > 0, np.sqrt(diagonal), np.inf)
+            spread = lengths / np.sqrt(o.total_weight)
+            lengths[spread <= 8 * np.finfo(o.dtype).eps * np.abs(self._means)] = 0
+        self._scale = np.hypot(np.sqrt(o.loss_curvature) * lengths, np.sqrt(o.l2))
+        self._scale[self._scale == 0] = np.inf
         self._r = (1 / self._scale)[:, None]
         self._r_b = 1 / np.sqrt(o.loss_curvature * o.total_weight)
         self._b0 = b0 + self._means @ self._w0

@@ -24,7 +24,7 @@ cdef class Evaluator:
     cdef tuple shape, args
     cdef const double[::1] x
     cdef double[::1] memory
-    cdef Py_ssize_t base_references
+    cdef Py_ssize_t base_references, point_references
 
     def __cinit__(self, f, const double[::1] x not None, tuple shape, tuple args, as_number):
         self.f, self.x, self.shape, self.args, self.as_number = f, x, shape, args, as_number
@@ -35,7 +35,9 @@ cdef class Evaluator:
         self.base = np.empty(self.x.shape[0])
         self.memory = self.base
         self.point = self.base.reshape(self.shape)
+        # What the counts are while nobody else holds them, temporaries of Cython included.
         self.base_references = Py_REFCNT(self.base)
+        self.point_references = Py_REFCNT(self.point)
         return 0
 
     cdef double at(self, Py_ssize_t i, double value) except? -1:
@@ -56,7 +58,7 @@ cdef class Evaluator:
                 point[i] = value
             result = self.as_number(returned, point.reshape(self.shape), i)
         returned = None
-        if Py_REFCNT(self.point) > 1 or Py_REFCNT(self.base) > self.base_references:
+        if Py_REFCNT(self.point) > self.point_references or Py_REFCNT(self.base) > self.base_references:
             self.renew()
         return result
 

@@ -1,0 +1,110 @@
+"""What the benchmarks share: one thread, sizes that shrink in a test run, and `compare`, which makes groups of peers.
+
+A group is the same work done by several members to the same answer. Each member is one benchmark, and each benchmark
+asserts the answer before it is timed. `report.py` reads what `compare` leaves in `extra_info`.
+"""
+
+import contextlib
+import os
+import sys
+
+# A BLAS reads these once, when NumPy loads it. Where something has imported NumPy before, threadpoolctl does it later.
+SET_IN_TIME = "numpy" not in sys.modules
+for variable in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):
+    os.environ[f"{variable}{'' if '_' in variable else '_NUM'}_THREADS"] = "1"
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from workload import assert_same  # noqa: E402
+
+import fastgd  # noqa: E402
+from fastgd import kernels  # noqa: E402
+
+QUICK_ROWS, QUICK_COLUMNS = 200, 20
+# Members reach one answer along different orders of summation; what differs by more has done other work.
+TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
+
+
+@contextlib.contextmanager
+def blas_threads(count, timed):
+    """Hold the BLAS to `count` threads."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        if timed and not (SET_IN_TIME and count == 1):
+            pytest.fail("the number of BLAS threads cannot be set any more: install threadpoolctl")
+        yield
+    else:
+        with threadpool_limits(limits=count):
+            yield
+
+
+class Compare:
+    """Times one member of a group, once it has given the group's answer.
+
+    `quick` is true in a test run, where nothing is timed and problems are small.
+    """
+
+    def __init__(self, benchmark):
+        self.benchmark = benchmark
+        self.quick = not benchmark.enabled
+
+    def shape(self, n, d, *rest):
+        """The shape to work on: the one given, or a small one in a test run."""
+        return (min(n, QUICK_ROWS), min(d, QUICK_COLUMNS), *rest) if self.quick else (n, d, *rest)
+
+    def __call__(
+        self, section, what, who, members, answer, *, shape, dtype="float64", threads=1, floors=None, target=None,
+        tolerance=None, reads=0,
+    ):  # fmt: skip
+        """Assert the answer of the member `who`, then time it.
+
+        Parameters
+        ----------
+        section, what : str
+            The table and the row in it. A group is one row: `section`, `what`, `shape`, `dtype` and `threads` together.
+        who : str
+            The member to time, a key of `members` or `floors`.
+        members : dict of str → callable
+            They take nothing and return the answer. "ours" is the baseline, the others are peers.
+        answer : array, number or tuple of them
+            Computed apart from the timed calls, in float64.
+        shape : tuple of int
+            What is worked on.
+        threads : int
+            That members may use; the BLAS is held to it.
+        floors : dict of str → (callable, answer), optional
+            Not the same work but a part of it that nobody can do without, so that ours cannot be faster.
+        target : dict of str → float, optional
+            For members and floors: the ratio of their time to ours to reach.
+        tolerance : float, optional
+            Largest difference, relative to the largest number in the answer; by dtype without it.
+        reads : int, optional
+            Bytes of X, where the work is one pass over X.
+        """
+        floors = floors or {}
+        target = target or {}
+        if unknown := target.keys() - members.keys() - floors.keys():
+            raise ValueError(f"targets for {unknown}, who are not in the group")
+        run, expected = floors[who] if who in floors else (members[who], answer)
+        self.benchmark.group = f"{section}: {what}, {shape}, {dtype}, {threads} thread{'s' * (threads > 1)}"
+        self.benchmark.extra_info.update(
+            section=section, what=what, who=who, role="floor" if who in floors else "ours" if who == "ours" else "peer",
+            shape=list(shape), dtype=dtype, threads=threads, kernels=kernels.active.name, target=target.get(who),
+            reads=reads,
+        )  # fmt: skip
+        with blas_threads(threads, timed=not self.quick):
+            assert_same(run(), expected, TOLERANCE[dtype] if tolerance is None else tolerance)
+            self.benchmark(run)
+
+
+@pytest.fixture
+def compare(benchmark):
+    return Compare(benchmark)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info):
+    """What the head of the report says about the software."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    machine_info["fastgd"] = dict(fastgd.show_config()) | {"blas": f"{blas['name']} {blas['version']}"}

@@ -1,0 +1,93 @@
+"""The problems that the benchmarks solve, and the plain NumPy that they are compared with."""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=2)
+def table(shape, dtype="float64", activation="identity"):
+    """X (n, d), y and w of a one-layer model, in C order: w some way from the weights that y was made with.
+
+    Parameters
+    ----------
+    shape : (n, d) or (n, d, k)
+        With k, y is (n, k) and w is (d, k).
+    """
+    n, d, *k = shape
+    rng = np.random.default_rng(0)
+    X = rng.normal(0.5, 1.0, (n, d)).astype(dtype)
+    w = (rng.normal(size=(d, *k)) / np.sqrt(d)).astype(dtype)
+    y = outputs(X, w + np.asarray(rng.normal(size=w.shape) / np.sqrt(d), w.dtype), activation)
+    y += rng.normal(0.0, 0.1, y.shape).astype(dtype)
+    return X, y, w
+
+
+def outputs(X, w, activation):
+    """f(Xw)."""
+    h = X @ w
+    return h if activation == "identity" else 1 / (1 + np.exp(-h))
+
+
+def value(X, y, w, activation):
+    """½ ΣΣ (f(Xw) − y)²."""
+    return 0.5 * np.sum((outputs(X, w, activation) - y) ** 2)
+
+
+def value_and_gradient(X, y, w, activation):
+    """½ ΣΣ (f(Xw) − y)² and its gradient by w, X.T @ ((f − y)·f')."""
+    f = outputs(X, w, activation)
+    r = f - y
+    return 0.5 * np.vdot(r, r), X.T @ (r if activation == "identity" else r * f * (1 - f))
+
+
+def in_double(X, y, w):
+    """The same arrays, in which the answers are computed."""
+    return tuple(array.astype(np.float64) for array in (X, y, w))
+
+
+def kernel_arguments(X, y, w, activation):
+    """What `total_loss` and `total_loss_and_gradient` of a build of the kernels take, without intercept and weights."""
+    from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+
+    n, d = X.shape
+    W, absent = w.reshape(d, -1), np.empty(0, X.dtype)
+    b = np.zeros(W.shape[1], X.dtype)
+    return X, y.reshape(n, -1), W, b, absent, absent, ACTIVATIONS[activation], LOSSES["squared"]
+
+
+def reading(X):
+    """As a floor: adding up X, which reads each of its numbers once and does next to nothing with them."""
+    return X.sum, X.sum(dtype=np.float64)
+
+
+def textbook_gradient(f, x, h=1e-4):
+    """The central difference as textbooks write it: x[i] is moved, and put back."""
+    gradient = np.zeros_like(x)
+    for i in range(x.size):
+        here = x[i]
+        x[i] = here + h
+        above = f(x)
+        x[i] = here - h
+        below = f(x)
+        gradient[i] = (above - below) / (2 * h)
+        x[i] = here
+    return gradient
+
+
+def descend(X, y, w, lr, step_num):
+    """Full-batch descent on the squared error as one writes it in NumPy."""
+    for _ in range(step_num):
+        w = w - lr * (X.T @ (X @ w - y))
+    return w
+
+
+def assert_same(result, answer, tolerance):
+    """Equal to within `tolerance` of the largest number; tuples part by part."""
+    if isinstance(answer, tuple):
+        assert len(result) == len(answer)
+        for part, expected in zip(result, answer, strict=True):
+            assert_same(part, expected, tolerance)
+        return
+    np.testing.assert_allclose(result, answer, rtol=0, atol=tolerance * np.max(np.abs(answer)))
+    assert np.shape(result) == np.shape(answer)
