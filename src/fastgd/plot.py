@@ -124,8 +124,9 @@ def learning_rates(runs, labels=None, ax=None):
 
 
 def _losses(run, name):
-    values = np.asarray(_history(run, name).fun, dtype=np.float64)
-    if not np.isfinite(values).any():
+    values = np.array(_history(run, name).fun, dtype=np.float64)
+    values[~(np.abs(values) < HUGE)] = np.nan
+    if np.isnan(values).all():
         raise ValueError(f"{name} has no finite loss in its history, so there is nothing to draw")
     return values
 
@@ -439,9 +440,13 @@ def animate(run, f, ax=None, *, xlim=None, ylim=None, interval=80, max_frames=12
 
     shown = int(np.flatnonzero(seen)[-1]) + 1
     frames = np.unique(np.linspace(0, shown - 1, min(shown, max_frames)).round().astype(int)).tolist()
-    FuncAnimation = import_extra("matplotlib.animation", "plot", "drawing").FuncAnimation
-    # The figure starts an animation when it is first drawn; kept here, it is not lost before.
-    ax.animation = FuncAnimation(ax.figure, draw, frames=frames, init_func=lambda: draw(0), interval=interval)
+
+    class Animation(import_extra("matplotlib.animation", "plot", "drawing").FuncAnimation):
+        def __del__(self):
+            pass  # matplotlib would warn of an animation that nobody saved; kept on its Axes, none is lost by mistake
+
+    ax.animation = Animation(ax.figure, draw, frames=frames, init_func=lambda: draw(0), interval=interval)
+    draw(frames[-1])  # what a still picture shows
     return ax
 
 

@@ -1,0 +1,189 @@
+"""Draws every picture of these pages: python docs/figures.py [DIRECTORY]
+
+Each function below draws one picture and returns its Figure; the name of the function is the name of the file.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+import fastgd
+from fastgd import plot
+
+
+def run(f, init_x=None, **settings):
+    """A run with its history, also where it diverges."""
+    try:
+        return fastgd.gradient_descent(f, init_x, history=True, **settings)
+    except fastgd.DivergenceError as error:
+        return error
+
+
+def panels(count):
+    """A figure with Axes side by side."""
+    figure = Figure(figsize=(5.2 * count, 4.2), layout="constrained")
+    return figure, figure.subplots(1, count)
+
+
+# ------------------------------------------------------------------------------------------------ what is descended
+
+
+def sigmoid_unit(fit_intercept=True):
+    """The mean squared loss of one sigmoid unit on eight points."""
+    x = np.array([-3.0, -2.0, -1.5, -0.5, 0.5, 1.0, 2.0, 3.0])
+    t = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    return fastgd.LinearObjective(x[:, None], t, activation="sigmoid", loss="mse", fit_intercept=fit_intercept)
+
+
+def four_valleys(x):
+    """Σ (xᵢ⁴ − 16xᵢ² + 5xᵢ)/2, the function of Styblinski and Tang: of its minima only one is the lowest."""
+    return float(np.sum(x**4 - 16 * x**2 + 5 * x) / 2)
+
+
+def saddle(x):
+    """Minima at (0, ±1), and between them a saddle point at the origin."""
+    return x[0] ** 2 + x[1] ** 4 / 4 - x[1] ** 2 / 2
+
+
+def bowl(x):
+    return x[0] ** 2 + x[1] ** 2
+
+
+def women():
+    X, y = fastgd.datasets.load_women()
+    return fastgd.LinearObjective(X, y, loss="mse", fit_intercept=True)
+
+
+# ------------------------------------------------------------------------------------------------------ the pictures
+
+
+def s0_sigmoid():
+    ax = plot.tangent(fastgd.sigmoid, 0.07, xlim=(-6, 6))
+    ax.set(xlabel="h", ylabel="σ(h)", title="The sigmoid, and its slope at h = 0.07")
+    return ax.figure
+
+
+def s1_one_weight():
+    unit = sigmoid_unit(fit_intercept=False)
+    figure, (left, right) = panels(2)
+    plot.trajectory(run(unit, [-2.0], lr=1.0, step_num=40), unit, left, xlim=(-3, 7))
+    left.set(title="Rate 1: down the slope", xlabel="weight", ylabel="loss")
+    plot.trajectory(run(unit, [-2.0], lr=20.0, step_num=20), unit, right, xlim=(-3, 7))
+    right.set(title="Rate 20: over the minimum, and back", xlabel="weight", ylabel="loss")
+    return figure
+
+
+def s1_surface():
+    ax = plot.surface(sigmoid_unit(), (-4, 6), (-6, 6))
+    ax.set(xlabel="w", ylabel="b", zlabel="loss", title="The loss of a sigmoid unit over weight and intercept")
+    return ax.figure
+
+
+def s1_decay():
+    def kink(w):
+        return abs(w[0] - 1)
+
+    fixed = run(kink, [0.0], lr=0.3, step_num=60)
+    decaying = run(kink, [0.0], lr=lambda step: 0.3 / (1 + 0.3 * step), step_num=60)
+    figure, ax = panels(1)
+    ax.plot(fixed.history.x[:, 0], color=plot.COLORS[0], marker=".", label="fixed rate, 0.3")
+    ax.plot(decaying.history.x[:, 0], color=plot.COLORS[1], marker=".", label="decaying rate, 0.3 / (1 + 0.3·step)")
+    ax.axhline(1, color=plot.FLAT, zorder=0, label="the minimum")
+    ax.set(xlabel="step", ylabel="weight", title="A fixed rate bounces around the minimum of |w − 1|")
+    ax.legend()
+    return figure
+
+
+def s1_minima():
+    ax = plot.contour(four_valleys, (-4.5, 4.5), (-4.5, 4.5))
+    ax.set_aspect("equal")
+    for start, name in (([-0.5, -1.0], "to the global minimum"), ([1.0, 0.8], "caught in a local one")):
+        plot.trajectory(run(four_valleys, start, lr=0.01, step_num=60), ax=ax, label=name)
+    ax.set_title("Where a run ends depends on where it starts")
+    return ax.figure
+
+
+def s1_saddle():
+    figure, (left, right) = panels(2)
+    path = run(saddle, [1.0, 0.001], lr=0.1, step_num=140)
+    plot.trajectory(path, saddle, left, xlim=(-1.2, 1.2), ylim=(-0.6, 1.4))
+    left.set_title("The path turns at the saddle point")
+    plot.loss(path, right)
+    right.set_title("The plateau is the time spent there")
+    return figure
+
+
+def s2_parabola():
+    ax = plot.tangent(lambda x: x**2, 1.5, xlim=(-3, 3))
+    ax.set_title("The slope at a point says which way is down")
+    return ax.figure
+
+
+def s2_rates():
+    rates = {"too small": 1e-6, "right": 1e-4, "too large": 2.5e-4}
+    runs = [run(women(), lr=lr, step_num=60) for lr in rates.values()]
+    ax = plot.learning_rates(runs, [f"{name}: {lr:g}" for name, lr in rates.items()])
+    ax.set_title("The women table on its raw columns")
+    return ax.figure
+
+
+def s2_fit():
+    ax = plot.fit(women(), run(women(), lr="auto"), feature_name="height [in]", target_name="weight [lb]")
+    ax.set_title("weight = 3.45·height − 87.52")
+    return ax.figure
+
+
+def s3_path():
+    ax = plot.trajectory(run(bowl, [-3.0, 4.0], lr=0.1, step_num=30), bowl)
+    ax.set_title("From (−3, 4): each step leaves 0.8 of the distance")
+    return ax.figure
+
+
+def s4_one_step():
+    points = fastgd.LinearObjective([[-1.0], [0.0], [1.0]], [-3.0, 0.0, 1.0], loss="mse", fit_intercept=True)
+    figure, axes = panels(2)
+    for ax, w, name in zip(axes, ([3.0, 1.0], [4.0, 0.0]), ("3x + 1, distance 11", "4x, distance 10"), strict=True):
+        plot.fit(points, w, ax)
+        ax.set(title=f"y = {name}", ylim=(-5, 5))
+    return figure
+
+
+def s4_slopes():
+    figure, axes = panels(2)
+    for ax, x in zip(axes, (1.0, -1.0), strict=True):
+        plot.tangent(lambda x: x**3 + x**2 + x, x, ax, xlim=(-2, 2))
+        ax.set_title(f"x³ + x² + x at x = {x:g}".replace("-", "−"))
+    return figure
+
+
+FIGURES = (
+    s0_sigmoid, s1_one_weight, s1_surface, s1_decay, s1_minima, s1_saddle, s2_parabola, s2_rates, s2_fit, s3_path,
+    s4_one_step, s4_slopes,
+)  # fmt: skip
+
+
+def file_name(draw):
+    return draw.__name__.replace("_", "-") + ".png"
+
+
+def save(figure, path):
+    """Save a figure in 128 colours: these drawings look the same in a third of the bytes."""
+    figure.savefig(path, dpi=90)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Draw every picture of the documentation.")
+    parser.add_argument("directory", type=Path, nargs="?", default=Path(__file__).parent / "images")
+    directory = parser.parse_args().directory
+    directory.mkdir(parents=True, exist_ok=True)
+    for draw in FIGURES:
+        save(draw(), directory / file_name(draw))
+
+
+if __name__ == "__main__":
+    main()
