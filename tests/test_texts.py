@@ -26,7 +26,7 @@ from fastgd import (
 )
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 LAST_DIGITS = 4e-15  # relative; the texts print 16 digits
 
 
@@ -320,7 +320,7 @@ def blocks(page):
     return re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_python_of_a_page_prints_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
@@ -345,7 +345,7 @@ def test_pages_have_their_code_pictures_and_neighbours():
         assert f"]({page.name})" in (DOCS / "README.md").read_text(encoding="utf-8")
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert "://" in target or (DOCS / target).exists(), f"{page.name} links to {target}"
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def figures():
@@ -359,9 +359,8 @@ def figures():
 def test_each_picture_is_drawn_by_the_script_and_shown_on_a_page(tmp_path):
     script = figures()
     drawn = {script.file_name(draw): draw for draw in script.FIGURES}
-    shown = {
-        Path(image).name for page in PAGES for image in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text("utf-8"))
-    }
+    found = (re.findall(r"!\[[^]]*\]\(images/([^)]+)\)", page.read_text("utf-8")) for page in PAGES)
+    shown = {image for images in found for image in images}
     kept = {path.name for path in (DOCS / "images").iterdir()}
     assert set(drawn) == shown == kept
     for name, draw in drawn.items():
