@@ -35,7 +35,7 @@ LEVEL_FLAGS = {
 # The sums in the row loops may be reordered: that is what lets a dot product use vector registers. Everything else of
 # -ffast-math stays off: it deletes the tests for NaN, and linking with it flushes subnormals in the whole process.
 UNIX_FLAGS = ["-O3", "-g0", "-fno-math-errno"]
-REORDER_FLAGS = ["-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"]
+REORDER_FLAGS = ["-fno-trapping-math"]
 
 DIRECTIVES = {
     "language_level": 3,
@@ -79,7 +79,17 @@ extensions = [
     extension("cpu"),
     extension("differences"),
     *(
-        extension(level, "one_layer.pxi", "formulas.pxd", flags=[*REORDER_FLAGS, *LEVEL_FLAGS[level]])
+        extension(
+            level,
+            "one_layer.pxi",
+            "sparse.pxi",
+            "loops.pxi",
+            "lanes.pxi",
+            "stages.pxi",
+            "transcendental.pxi",
+            "formulas.pxd",
+            flags=[*REORDER_FLAGS, *LEVEL_FLAGS[level]],
+        )
         for level in levels()
     ),
 ]

@@ -7,6 +7,7 @@ FASTGD_KERNELS=reference|baseline|x86_64_v3|x86_64_v4 forces one; without it the
 A build that is missing, or that the CPU cannot run, is an error: never a silent slow path.
 """
 
+import functools
 import importlib
 import os
 import types
@@ -30,6 +31,11 @@ ONE_LAYER = (
     "update",
     "apply_activation",
     "apply_derivative",
+    "descend",
+    "shuffle",
+    "stochastic",
+    "sparse_pass",
+    "sparse_stochastic",
 )
 DIFFERENCES = ("evaluate", "central_differences", "forward_differences")
 
@@ -63,6 +69,15 @@ def available():
     return names
 
 
+def installed(name):
+    """Whether the build `name` can be loaded, all the modules that it needs being there."""
+    try:
+        load(name)
+    except ImportError:
+        return False
+    return True
+
+
 def load(name):
     """The build `name` as a namespace of kernels.
 
@@ -86,6 +101,17 @@ def load(name):
             )
         sources = {**dict.fromkeys(ONE_LAYER, _compiled(name)), **dict.fromkeys(DIFFERENCES, _compiled("differences"))}
     return types.SimpleNamespace(name=name, **{kernel: getattr(module, kernel) for kernel, module in sources.items()})
+
+
+@functools.cache
+def gemm(dtype):
+    """The matrix product of scipy's BLAS for a dtype, as the PyCapsule that kernels of several outputs take.
+
+    Importing it takes 0.15 s, so it is imported when first asked for.
+    """
+    from scipy.linalg import cython_blas
+
+    return cython_blas.__pyx_capi__["dgemm" if dtype == "float64" else "sgemm"]
 
 
 def select(name):

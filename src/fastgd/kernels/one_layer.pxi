@@ -1,7 +1,7 @@
 # The loops of a one-layer model  ŷ = f(XW + b), included by one .pyx file for each CPU level.
 #
-# Data come in as row blocks that fit the first-level cache, and each block goes through three stages while it is there,
-# so that X is read from memory once for a value and a gradient together:
+# Data come in as row blocks that fit a near cache, and each block goes through three stages while it is there, so that X
+# is read from memory once for a value and a gradient together:
 #
 #     forward     h = XW + b
 #     error term  the block's loss, and h becomes δ = ∂loss/∂h
@@ -11,9 +11,9 @@
 #
 # Why it is written like this:
 # - Four rows at a time where there is one output: w and G are then loaded once for four rows, and four independent
-#   sums hide the latency of an addition.
-# - The switch over the activation stands outside the loop over the points, once a block: inside, `activation` is a
-#   constant, and the compiler sees one straight formula to put into vector registers.
+#   sums hide the latency of an addition. With several outputs a block goes through BLAS, where one is given.
+# - The switch over activation and loss stands outside the loop over the points (`stages.pxi`): inside, the compiler
+#   sees one straight formula to put into vector registers.
 # - A block is copied into a buffer only where that is needed (rows that are not contiguous, or columns that are
 #   shifted by their means). A copy of a block in cache is cheap; a copy of X is not made.
 # - δ and G have the dtype of X inside a block and are added to float64 totals every FLUSH_ROWS rows, so that float32
@@ -21,164 +21,129 @@
 #
 # `reference.py` is the specification: the same names, parameters and side effects in plain NumPy.
 
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython cimport floating
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from fastgd.kernels.formulas cimport (
-    IDENTITY, SIGMOID, SQUARED, TANH, activate, activation_prime,
-)
+include "lanes.pxi"
+include "transcendental.pxi"
+include "stages.pxi"
 
 cdef enum:
-    BLOCK_BYTES = 24576     # of X in a block: half of a first-level cache, the rest is for w, G and h
+    BLOCK_BYTES = 24576         # of X in a block: half of a first-level cache, the rest is for w, G and h
     MAX_BLOCK_ROWS = 256
-    FLUSH_ROWS = 256        # rows whose gradient is summed in the dtype of X before it goes to float64
+    GEMM_BLOCK_BYTES = 262144   # with several outputs: a second-level cache, because a product of matrices reuses it
+    MAX_GEMM_ROWS = 512
+    FLUSH_ROWS = 256            # rows whose gradient is summed in the dtype of X before it goes to float64
 
 
-# ------------------------------------------------------------------------------------------------------------ stages
+# ---------------------------------------------------------------------------------------------- what is walked over
 
-cdef inline void forward_one(const floating* x, Py_ssize_t row, const floating* w, floating b,
-                             Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
-    """h = Xw + b for one output; four rows at a time."""
-    cdef Py_ssize_t i = 0, j
-    cdef floating s0, s1, s2, s3
-    cdef const floating* x1
-    cdef const floating* x2
-    cdef const floating* x3
-    while i + 4 <= m:
-        x1 = x + row
-        x2 = x1 + row
-        x3 = x2 + row
-        s0 = s1 = s2 = s3 = 0
-        for j in range(d):
-            s0 += x[j] * w[j]
-            s1 += x1[j] * w[j]
-            s2 += x2[j] * w[j]
-            s3 += x3[j] * w[j]
-        h[i] = s0 + b
-        h[i + 1] = s1 + b
-        h[i + 2] = s2 + b
-        h[i + 3] = s3 + b
-        x += 4 * row
-        i += 4
-    while i < m:
-        s0 = 0
-        for j in range(d):
-            s0 += x[j] * w[j]
-        h[i] = s0 + b
-        x += row
-        i += 1
+cdef struct Rows:
+    # The data of a pass, of any strides (in bytes), float32 or float64.
+    Py_ssize_t n, d, k, size            # rows, columns, outputs, bytes of a number
+    const char* X
+    Py_ssize_t X_row, X_column
+    const char* Y
+    Py_ssize_t Y_row, Y_column
+    const char* s                       # NULL: all weights are one
+    Py_ssize_t s_row
+    bint shifted
+    Py_ssize_t block                    # rows in a block
+    bint X_direct, Y_direct, s_direct   # used where it is, without packing
+    bint by_columns                     # columns are contiguous, and gone along
 
 
-cdef inline void backward_one(const floating* x, Py_ssize_t row, const floating* delta,
-                              Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
-    """g += Xᵀδ for one output; four rows at a time."""
-    cdef Py_ssize_t i = 0, j
-    cdef floating e0, e1, e2, e3
-    cdef const floating* x1
-    cdef const floating* x2
-    cdef const floating* x3
-    while i + 4 <= m:
-        x1 = x + row
-        x2 = x1 + row
-        x3 = x2 + row
-        e0 = delta[i]
-        e1 = delta[i + 1]
-        e2 = delta[i + 2]
-        e3 = delta[i + 3]
-        for j in range(d):
-            g[j] += (x[j] * e0 + x1[j] * e1) + (x2[j] * e2 + x3[j] * e3)
-        x += 4 * row
-        i += 4
-    while i < m:
-        e0 = delta[i]
-        for j in range(d):
-            g[j] += x[j] * e0
-        x += row
-        i += 1
+cdef struct Work:
+    # One allocation, cut into pieces.
+    void* memory
+    void* h             # (block, k)
+    void* y             # (block, k), where Y must be packed
+    void* s             # (block,)
+    void* g             # (d, k)
+    void* packed        # (block, d), where X must be packed
+    double* totals      # (k,), of a block
+    Scratch scratch
 
 
-cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating* W, const floating* b,
-                              Py_ssize_t m, Py_ssize_t d, Py_ssize_t k, floating* h) noexcept nogil:
-    """h = XW + b for k outputs; h is (m, k)."""
-    cdef Py_ssize_t i, j, c
-    cdef floating v
-    for i in range(m):
-        for c in range(k):
-            h[i * k + c] = b[c]
-        for j in range(d):
-            v = x[i * row + j]
-            for c in range(k):
-                h[i * k + c] += v * W[j * k + c]
+cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating[:] s, Py_ssize_t shifts,
+                  void* gemm) noexcept:
+    cdef Rows r
+    r.size = sizeof(floating)
+    r.n, r.d, r.k = X.shape[0], X.shape[1], Y.shape[1]
+    cdef bint empty = r.n == 0 or r.d == 0
+    r.X = NULL if empty else <const char*> &X[0, 0]
+    r.X_row, r.X_column = X.strides[0], X.strides[1]
+    r.Y = NULL if r.n == 0 or r.k == 0 else <const char*> &Y[0, 0]
+    r.Y_row, r.Y_column = Y.strides[0], Y.strides[1]
+    r.s = NULL if s.shape[0] == 0 else <const char*> &s[0]
+    r.s_row = s.strides[0] if s.shape[0] else 0
+    r.shifted = shifts > 0
+    r.X_direct = not r.shifted and (r.d <= 1 or r.X_column == r.size) and r.X_row % r.size == 0
+    r.by_columns = r.k == 1 and not r.shifted and r.X_row == r.size and r.X_column % r.size == 0 and r.d > 1
+    r.X_direct = r.X_direct or r.by_columns
+    if gemm != NULL:  # BLAS walks forwards only
+        r.X_direct = r.X_direct and r.X_row >= r.d * r.size and r.X_row // r.size < 2**31
+    r.Y_direct = (r.k == 1 or r.Y_column == r.size) and r.Y_row == r.k * r.size
+    r.s_direct = r.s != NULL and r.s_row == r.size
+    cdef Py_ssize_t row_bytes = max(r.d * r.size, <Py_ssize_t> 1)
+    if gemm != NULL:
+        r.block = max(min(<Py_ssize_t> MAX_GEMM_ROWS, GEMM_BLOCK_BYTES // row_bytes), <Py_ssize_t> 32)
+    elif r.by_columns:  # long pieces of columns; they are read twice, so all of them should stay in a cache
+        r.block = max(min(<Py_ssize_t> MAX_BLOCK_ROWS, GEMM_BLOCK_BYTES // row_bytes), <Py_ssize_t> 64)
+    else:
+        r.block = max((min(<Py_ssize_t> MAX_BLOCK_ROWS, BLOCK_BYTES // row_bytes) // 4) * 4, <Py_ssize_t> 4)
+    r.block = min(r.block, max(r.n, <Py_ssize_t> 1))
+    return r
 
 
-cdef inline void backward_many(const floating* x, Py_ssize_t row, const floating* delta,
-                               Py_ssize_t m, Py_ssize_t d, Py_ssize_t k, floating* g) noexcept nogil:
-    """g += Xᵀδ for k outputs; δ is (m, k), g is (d, k)."""
-    cdef Py_ssize_t i, j, c
-    cdef floating v
-    for i in range(m):
-        for j in range(d):
-            v = x[i * row + j]
-            for c in range(k):
-                g[j * k + c] += v * delta[i * k + c]
+cdef Work* new_work(Rows* r) except NULL:
+    cdef Work* w = <Work*> malloc(sizeof(Work))
+    if w == NULL:
+        raise MemoryError("no memory for a block of rows")
+    cdef Py_ssize_t points = points_in_scratch(r.k)
+    cdef Py_ssize_t numbers = r.block * (2 * r.k + 1 + (0 if r.X_direct else r.d)) + r.d * r.k
+    w.memory = malloc((5 * points + r.k) * sizeof(double) + numbers * r.size)
+    if w.memory == NULL:
+        free(w)
+        raise MemoryError(f"no memory for a block of {r.block} rows")
+    w.scratch = scratch_at(<double*> w.memory, r.k)
+    w.totals = <double*> w.memory + 5 * points
+    cdef char* rest = <char*> (w.totals + r.k)
+    w.h = rest
+    w.y = rest + r.block * r.k * r.size
+    w.s = rest + 2 * r.block * r.k * r.size
+    w.g = rest + r.block * (2 * r.k + 1) * r.size
+    w.packed = <char*> w.g + r.d * r.k * r.size
+    return w
 
 
-cdef inline double squared_error(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
-                                 int activation) noexcept nogil:
-    """Σ ½s(f(h) − y)² over a block, and h becomes δ = s(f(h) − y)f'(h). The error term of the textbook is −δ."""
-    cdef Py_ssize_t i, c
-    cdef floating r, weight
-    cdef double total = 0
-    for i in range(m):
-        weight = s[i]
-        for c in range(k):
-            r = activate(h[i * k + c], activation) - y[i * k + c]
-            total += (0.5 * weight) * (<double> r * r)
-            h[i * k + c] = weight * r * activation_prime(h[i * k + c], activation)
-    return total
-
-
-cdef inline double error_term(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
-                              int activation) noexcept nogil:
-    """The stage's one switch: activation × loss, once a block, each with its constant inlined."""
-    if activation == SIGMOID:
-        return squared_error(h, y, s, m, k, SIGMOID)
-    if activation == TANH:
-        return squared_error(h, y, s, m, k, TANH)
-    return squared_error(h, y, s, m, k, IDENTITY)
-
-
-cdef inline void activate_block(floating* h, Py_ssize_t size, int activation) noexcept nogil:
-    cdef Py_ssize_t i
-    if activation == SIGMOID:
-        for i in range(size):
-            h[i] = activate(h[i], SIGMOID)
-    elif activation == TANH:
-        for i in range(size):
-            h[i] = activate(h[i], TANH)
-
-
-# ------------------------------------------------------------------------------------------------------------ blocks
-
-cdef inline Py_ssize_t block_rows(Py_ssize_t n, Py_ssize_t row_bytes) noexcept nogil:
-    """Rows in a block: a multiple of four that fits BLOCK_BYTES, at least four."""
-    cdef Py_ssize_t rows = min(<Py_ssize_t> MAX_BLOCK_ROWS, BLOCK_BYTES // max(row_bytes, 1))
-    return max(min((rows // 4) * 4, n), 4)
+cdef void free_work(Work* w) noexcept nogil:
+    free(w.memory)
+    free(w)
 
 
 cdef inline void pack(const char* source, Py_ssize_t row_stride, Py_ssize_t column_stride, const floating* shift,
                       Py_ssize_t m, Py_ssize_t d, floating* out) noexcept nogil:
     """Copy m rows of any strides into contiguous rows, less the shift of each column where there is one."""
     cdef Py_ssize_t i, j
-    if shift == NULL:
+    if row_stride < column_stride:  # columns lie together: read along them
+        for j in range(d):
+            for i in range(m):
+                out[i * d + j] = (<const floating*> (source + i * row_stride + j * column_stride))[0]
+    elif column_stride == sizeof(floating):
         for i in range(m):
             for j in range(d):
-                out[i * d + j] = (<const floating*> (source + i * row_stride + j * column_stride))[0]
+                out[i * d + j] = (<const floating*> (source + i * row_stride))[j]
     else:
         for i in range(m):
             for j in range(d):
-                out[i * d + j] = (<const floating*> (source + i * row_stride + j * column_stride))[0] - shift[j]
+                out[i * d + j] = (<const floating*> (source + i * row_stride + j * column_stride))[0]
+    if shift != NULL:
+        for i in range(m):
+            for j in range(d):
+                out[i * d + j] -= shift[j]
 
 
 cdef inline void flush(floating* part, double* total, Py_ssize_t size) noexcept nogil:
@@ -189,15 +154,97 @@ cdef inline void flush(floating* part, double* total, Py_ssize_t size) noexcept 
     memset(part, 0, size * sizeof(floating))
 
 
+# -------------------------------------------------------------------------------------------------------------- pass
+
+cdef void walk(Rows* r, const floating* W, const floating* b, const floating* shift, int activation, int loss,
+               void* gemm, Work* work, double* totals, double* grad_W, double* grad_b) noexcept nogil:
+    """One pass over the blocks: totals (k,) and, where grad_W is not NULL, the gradients; all are overwritten."""
+    cdef Py_ssize_t d = r.d, k = r.k, start = 0, m, i, c, row, unflushed = 0
+    cdef floating* h = <floating*> work.h
+    cdef floating* g = <floating*> work.g
+    cdef const floating* x
+    cdef const floating* y
+    cdef const floating* s
+    memset(totals, 0, k * sizeof(double))
+    if grad_W != NULL:
+        memset(g, 0, d * k * sizeof(floating))
+        memset(grad_W, 0, d * k * sizeof(double))
+        memset(grad_b, 0, k * sizeof(double))
+    while start < r.n:
+        m = min(r.block, r.n - start)
+        if r.X_direct:
+            x, row = <const floating*> (r.X + start * r.X_row), r.X_row // <Py_ssize_t> sizeof(floating)
+        else:
+            pack(r.X + start * r.X_row, r.X_row, r.X_column, shift if r.shifted else NULL, m, d, <floating*> work.packed)
+            x, row = <const floating*> work.packed, d
+        y = <const floating*> (r.Y + start * r.Y_row)
+        if not r.Y_direct:
+            pack(<const char*> y, r.Y_row, r.Y_column, <const floating*> NULL, m, k, <floating*> work.y)
+            y = <const floating*> work.y
+        s = NULL if r.s == NULL else <const floating*> (r.s + start * r.s_row)
+        if r.s != NULL and not r.s_direct:
+            pack(<const char*> s, r.s_row, r.s_row, <const floating*> NULL, m, 1, <floating*> work.s)
+            s = <const floating*> work.s
+
+        if r.by_columns:
+            forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), W, b[0], m, d, h)
+        elif k == 1:
+            forward_one(x, row, W, b[0], m, d, h)
+        else:
+            forward_many(x, row, W, b, m, d, k, h, gemm)
+        memset(work.totals, 0, k * sizeof(double))
+        error_term(h, y, s, m, k, activation, loss, work.scratch, work.totals)
+        for c in range(k):  # block by block, so that the error of a long sum stays that of its blocks
+            totals[c] += work.totals[c]
+        if grad_W != NULL:
+            if r.by_columns:
+                backward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), h, m, d, g)
+            elif k == 1:
+                backward_one(x, row, h, m, d, g)
+            else:
+                backward_many(x, row, h, m, d, k, g, gemm)
+            sum_rows(h, m, k, grad_b)
+            unflushed += m
+            if unflushed >= FLUSH_ROWS:
+                flush(g, grad_W, d * k)
+                unflushed = 0
+        start += m
+    if grad_W != NULL:
+        flush(g, grad_W, d * k)
+
+
+cdef inline void sum_rows(const floating* h, Py_ssize_t m, Py_ssize_t k, double* out) noexcept nogil:
+    """out[c] += Σ of column c."""
+    cdef Py_ssize_t i, c
+    cdef double total = 0
+    if k == 1:
+        for i in range(m):
+            total += h[i]
+        out[0] += total
+        return
+    for i in range(m):
+        for c in range(k):
+            out[c] += h[i * k + c]
+
+
+cdef void* pointer_in(capsule) except? NULL:
+    """The function in a PyCapsule; None gives NULL."""
+    if capsule is None:
+        return NULL
+    return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
+
+
 cdef int check_shapes(const floating[:, :] X, const floating[:, :] Y, const floating[:, ::1] W, const floating[::1] b,
-                      const floating[::1] shift, const floating[:] sample_weight) except -1:
+                      const floating[::1] shift, const floating[:] sample_weight, Py_ssize_t totals) except -1:
     """Bounds checks are off in the loops, so lengths are compared here, before the first of them."""
+    if X.shape[0] == 0 or X.shape[1] == 0 or W.shape[1] == 0:
+        raise ValueError(f"X has shape ({X.shape[0]}, {X.shape[1]}) and W {W.shape[1]} columns: none may be 0")
     if W.shape[0] != X.shape[1]:
         raise ValueError(f"W has {W.shape[0]} rows, X has {X.shape[1]} columns")
     if Y.shape[0] != X.shape[0]:
         raise ValueError(f"Y has {Y.shape[0]} rows, X has {X.shape[0]}")
-    if Y.shape[1] != W.shape[1] or b.shape[0] != W.shape[1]:
-        raise ValueError(f"Y has {Y.shape[1]} columns, W has {W.shape[1]} and b has {b.shape[0]}")
+    if Y.shape[1] != W.shape[1] or b.shape[0] != W.shape[1] or totals != W.shape[1]:
+        raise ValueError(f"Y has {Y.shape[1]} columns, W {W.shape[1]}, b has {b.shape[0]} entries and totals {totals}")
     if shift.shape[0] != 0 and shift.shape[0] != X.shape[1]:
         raise ValueError(f"shift has {shift.shape[0]} entries, X has {X.shape[1]} columns")
     if sample_weight.shape[0] != 0 and sample_weight.shape[0] != X.shape[0]:
@@ -205,152 +252,131 @@ cdef int check_shapes(const floating[:, :] X, const floating[:, :] Y, const floa
     return 0
 
 
-cdef double walk(const floating[:, :] X, const floating[:, :] Y, const floating[:, ::1] W, const floating[::1] b,
-                 const floating[::1] shift, const floating[:] sample_weight, int activation,
-                 double* grad_W, double* grad_b) except? -1:
-    """The pass over the row blocks. grad_W NULL: the loss alone."""
-    cdef Py_ssize_t n = X.shape[0], d = X.shape[1], k = W.shape[1]
-    if n == 0 or k == 0:
-        return 0.0
-    cdef Py_ssize_t size = sizeof(floating)
-    cdef bint direct = (shift.shape[0] == 0 and X.strides[0] % size == 0 and (d <= 1 or X.strides[1] == size))
-    cdef Py_ssize_t rows = block_rows(n, d * size)
-    cdef Py_ssize_t start = 0, m, i, c, unflushed = 0
-    cdef double total = 0
-    cdef const floating* W_ = &W[0, 0] if d > 0 else NULL
-    cdef const floating* b_ = &b[0]
-    cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
-    cdef const char* X_ = <const char*> &X[0, 0] if d > 0 else NULL
-    cdef const floating* x
-    cdef Py_ssize_t row = X.strides[0] // size if direct else d
-
-    # One allocation, cut into: h (rows, k), y (rows, k), s (rows), G (d, k), the packed rows (rows, d).
-    cdef Py_ssize_t length = rows * (2 * k + 1) + d * k + (0 if direct else rows * d)
-    cdef floating* h = <floating*> malloc(length * size)
-    if h == NULL:
-        raise MemoryError(f"no memory for a block of {rows} rows")
-    cdef floating* y = h + rows * k
-    cdef floating* s = y + rows * k
-    cdef floating* g = s + rows
-    cdef floating* packed = g + d * k
-    with nogil:
-        memset(g, 0, d * k * size)
-        for i in range(rows):
-            s[i] = 1
-        while start < n:
-            m = min(rows, n - start)
-            if direct:
-                x = <const floating*> (X_ + start * X.strides[0])
-            else:
-                pack(X_ + start * X.strides[0], X.strides[0], X.strides[1], shift_, m, d, packed)
-                x = packed
-            for i in range(m):
-                for c in range(k):
-                    y[i * k + c] = Y[start + i, c]
-            if sample_weight.shape[0]:
-                for i in range(m):
-                    s[i] = sample_weight[start + i]
-
-            if k == 1:
-                forward_one(x, row, W_, b_[0], m, d, h)
-            else:
-                forward_many(x, row, W_, b_, m, d, k, h)
-            total += error_term(h, y, s, m, k, activation)
-            if grad_W != NULL:
-                if k == 1:
-                    backward_one(x, row, h, m, d, g)
-                else:
-                    backward_many(x, row, h, m, d, k, g)
-                for i in range(m):
-                    for c in range(k):
-                        grad_b[c] += h[i * k + c]
-                unflushed += m
-                if unflushed >= FLUSH_ROWS:
-                    flush(g, grad_W, d * k)
-                    unflushed = 0
-            start += m
-        if grad_W != NULL:
-            flush(g, grad_W, d * k)
-    free(h)
-    return total
-
-
 # ----------------------------------------------------------------------------------------------------------- kernels
 
 def total_loss(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[:, ::1] W not None,
                const floating[::1] b not None, const floating[::1] shift not None,
-               const floating[:] sample_weight not None, int activation, int loss):
-    """Σ over rows and outputs of s·l(f((X − shift)W + b), Y). See `reference.total_loss`."""
-    check_shapes(X, Y, W, b, shift, sample_weight)
-    return walk(X, Y, W, b, shift, sample_weight, activation, NULL, NULL)
+               const floating[:] sample_weight not None, int activation, int loss, gemm, double[::1] totals not None):
+    """totals = Σ over rows of s·l(f((X − shift)W + b), Y). See `reference.total_loss`."""
+    check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
+    cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
+    cdef Work* work = new_work(&rows)
+    cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
+    with nogil:
+        walk(&rows, &W[0, 0], &b[0], shift_, activation, loss, blas, work, &totals[0], NULL, NULL)
+        free_work(work)
 
 
 def total_loss_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
                             const floating[:, ::1] W not None, const floating[::1] b not None,
                             const floating[::1] shift not None, const floating[:] sample_weight not None,
-                            int activation, int loss, double[:, ::1] grad_W not None, double[::1] grad_b not None):
-    """The same sum, with its gradient written to grad_W and grad_b. See `reference.total_loss_and_gradient`."""
-    check_shapes(X, Y, W, b, shift, sample_weight)
+                            int activation, int loss, gemm, double[::1] totals not None,
+                            double[:, ::1] grad_W not None, double[::1] grad_b not None):
+    """The same, with the gradients in grad_W and grad_b. See `reference.total_loss_and_gradient`."""
+    check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
     if grad_W.shape[0] != W.shape[0] or grad_W.shape[1] != W.shape[1] or grad_b.shape[0] != W.shape[1]:
         raise ValueError("grad_W and grad_b must have the shapes of W and b")
-    grad_W[:, :] = 0
-    grad_b[:] = 0
-    if grad_b.shape[0] == 0:
-        return 0.0
-    # With no columns grad_W holds nothing; any pointer but NULL then asks for the gradient of b.
-    return walk(X, Y, W, b, shift, sample_weight, activation,
-                &grad_W[0, 0] if grad_W.shape[0] else &grad_b[0], &grad_b[0])
+    cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
+    cdef Work* work = new_work(&rows)
+    cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
+    with nogil:
+        walk(&rows, &W[0, 0], &b[0], shift_, activation, loss, blas, work, &totals[0], &grad_W[0, 0], &grad_b[0])
+        free_work(work)
 
 
 def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, const floating[::1] b not None,
-            int activation, floating[:, ::1] out not None):
+            int activation, gemm, floating[:, ::1] out not None):
     """out = f(XW + b). See `reference.predict`."""
-    cdef Py_ssize_t n = X.shape[0], d = X.shape[1], k = W.shape[1], i, j, c
-    cdef floating v
-    if W.shape[0] != d or b.shape[0] != k or out.shape[0] != n or out.shape[1] != k:
+    cdef Py_ssize_t start = 0, m, row
+    if W.shape[0] != X.shape[1] or b.shape[0] != W.shape[1] or out.shape[0] != X.shape[0] or out.shape[1] != b.shape[0]:
         raise ValueError("the shapes of X, W, b and out do not fit")
-    if n == 0 or k == 0:
+    if X.shape[1] == 0 or W.shape[1] == 0:
+        raise ValueError("X and W must have columns")
+    if X.shape[0] == 0:
         return
+    cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
+    cdef const floating[:, :] targets = out  # only its shape is used
+    cdef const floating[:] no_weights = X[:0, 0]
+    cdef Rows r = rows_of(X, targets, no_weights, 0, blas)
+    cdef Work* work = new_work(&r)
+    cdef const floating* x
     with nogil:
-        for i in range(n):
-            for c in range(k):
-                out[i, c] = b[c]
-            for j in range(d):
-                v = X[i, j]
-                for c in range(k):
-                    out[i, c] += v * W[j, c]
-        activate_block(&out[0, 0], n * k, activation)
+        while start < r.n:
+            m = min(r.block, r.n - start)
+            x, row = <const floating*> (r.X + start * r.X_row), r.X_row // <Py_ssize_t> sizeof(floating)
+            if not r.X_direct:
+                pack(r.X + start * r.X_row, r.X_row, r.X_column, <const floating*> NULL, m, r.d,
+                     <floating*> work.packed)
+                x, row = <const floating*> work.packed, r.d
+            if r.by_columns:
+                forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), &W[0, 0], b[0], m, r.d, &out[start, 0])
+            elif r.k == 1:
+                forward_one(x, row, &W[0, 0], b[0], m, r.d, &out[start, 0])
+            else:
+                forward_many(x, row, &W[0, 0], &b[0], m, r.d, r.k, &out[start, 0], blas)
+            activate_rows(&out[start, 0], m, r.k, activation, work.scratch)
+            start += m
+        free_work(work)
+
+
+cdef inline void activate_rows(floating* h, Py_ssize_t m, Py_ssize_t k, int activation, Scratch q) noexcept nogil:
+    """h = f(h) for m rows of k points, a few rows at a time."""
+    cdef Py_ssize_t start = 0, rows, i
+    cdef Py_ssize_t step = PIECE // k if k < PIECE else 1
+    if activation == IDENTITY:
+        return
+    while start < m:
+        rows = min(step, m - start)
+        for i in range(rows * k):
+            q.points[i] = h[start * k + i]
+        if activation == SOFTMAX:
+            softmax_rows(q.points, rows, k, q.value)
+        else:
+            activation_points(q.points, rows * k, activation, q.exponential, q.value, q.slope)
+        for i in range(rows * k):
+            h[start * k + i] = <floating> q.value[i]
+        start += rows
 
 
 def update(floating[::1] w not None, const floating[::1] g not None, double lr):
     """w ← w − lr·g, in place. See `reference.update`."""
-    cdef Py_ssize_t j, d = w.shape[0]
-    cdef floating rate = <floating> lr
-    if g.shape[0] != d:
-        raise ValueError(f"g has {g.shape[0]} entries, w has {d}")
-    with nogil:
-        for j in range(d):
-            w[j] -= rate * g[j]
+    if g.shape[0] != w.shape[0]:
+        raise ValueError(f"g has {g.shape[0]} entries, w has {w.shape[0]}")
+    if w.shape[0]:
+        with nogil:
+            add_multiple(&w[0], <floating> -lr, &g[0], w.shape[0])
 
 
 def apply_activation(const floating[::1] h not None, int activation, floating[::1] out not None):
     """out = f(h). See `reference.apply_activation`."""
-    cdef Py_ssize_t i, size = h.shape[0]
-    if out.shape[0] != size:
-        raise ValueError(f"out has {out.shape[0]} entries, h has {size}")
-    if size == 0:
-        return
-    with nogil:
-        for i in range(size):
-            out[i] = h[i]
-        activate_block(&out[0], size, activation)
+    apply_points(h, activation, out, 0)
 
 
 def apply_derivative(const floating[::1] h not None, int activation, floating[::1] out not None):
     """out = f'(h). See `reference.apply_derivative`."""
-    cdef Py_ssize_t i, size = h.shape[0]
+    apply_points(h, activation, out, 1)
+
+
+cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, bint derivative) except -1:
+    cdef Py_ssize_t size = h.shape[0], start = 0, m, i
+    cdef double memory[5 * PIECE]
+    cdef Scratch q = scratch_at(memory, 1)
+    cdef double* result = q.slope if derivative else q.value
     if out.shape[0] != size:
         raise ValueError(f"out has {out.shape[0]} entries, h has {size}")
+    if activation == SOFTMAX:
+        raise ValueError("softmax is not a function of one point")
     with nogil:
-        for i in range(size):
-            out[i] = activation_prime(h[i], activation)
+        while start < size:
+            m = min(<Py_ssize_t> PIECE, size - start)
+            for i in range(m):
+                q.points[i] = h[start + i]
+            activation_points(q.points, m, activation, q.exponential, q.value, q.slope)
+            for i in range(m):
+                out[start + i] = <floating> result[i]
+            start += m
+    return 0
+include "loops.pxi"
+include "sparse.pxi"

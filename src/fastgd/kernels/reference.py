@@ -4,14 +4,19 @@ Same names, same parameters, same side effects. Outputs go into explicit `out` o
 scalars, and nothing else is written to. Where a compiled kernel and its twin here disagree by more than rounding, the
 kernel is wrong.
 
-An array argument that is "absent" has length 0 (`shift`, `sample_weight`): a memoryview cannot be None.
+An array argument that is "absent" has length 0 (`shift`, `sample_weight`, `steps`): a memoryview cannot be None.
 """
+
+import math
 
 import numpy as np
 
 # The number of a name is what the compiled kernels switch on (`formulas.pxd`).
-ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2}
-LOSSES = {"squared": 0}
+ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4, "exp": 5, "softmax": 6}
+LOSSES = {"squared": 0, "log": 1, "huber": 2, "poisson": 3}
+
+# Where the Huber loss turns from square to straight.
+HUBER_DELTA = 1.35
 
 
 # ---------------------------------------------------------------------------------------------------------- formulas
@@ -35,24 +40,68 @@ def tanh_prime(h):
     return 4 * q / ((1 + q) * (1 + q))
 
 
-# f and f' by number. A new activation is a row here and its scalar twin in formulas.pxd.
+def softplus(h):
+    """log(1 + e^h) = max(h, 0) + log(1 + e^−|h|)."""
+    return np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h)))
+
+
+def softmax(h):
+    """e^h / Σ e^h of each row."""
+    e = np.exp(h - h.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+# f and f' by number, for those that act on each point alone. A new activation is a row here and in formulas.pxd.
 FORMULAS = {
     ACTIVATIONS["identity"]: (lambda h: h, np.ones_like),
     ACTIVATIONS["sigmoid"]: (sigmoid, sigmoid_prime),
     ACTIVATIONS["tanh"]: (np.tanh, tanh_prime),
+    ACTIVATIONS["relu"]: (lambda h: np.where(h < 0, 0, h), lambda h: np.where(h > 0, 1, 0)),
+    ACTIVATIONS["softplus"]: (softplus, sigmoid),
+    ACTIVATIONS["exp"]: (np.exp, np.exp),
 }
+
+
+def squared_loss(f, y):
+    """½(f − y)², and its slope by f."""
+    return 0.5 * (f - y) ** 2, f - y
+
+
+def huber_loss(f, y):
+    """½r² for |r| ≤ δ and δ(|r| − ½δ) beyond, r = f − y; its slope is r cut off at ±δ."""
+    slope = np.clip(f - y, -HUBER_DELTA, HUBER_DELTA)
+    return slope * ((f - y) - 0.5 * slope), slope
+
+
+def points(h, Y, activation, loss):
+    """Loss l(f(h), y) of each point and its slope ∂l/∂h, both (n, k) float64, unweighted.
+
+    The log loss belongs to the sigmoid (log(1 + e^h) − y·h) and to the softmax (−Σ y log f); the Poisson loss to exp
+    (e^h − y·h, that is, less log y!).
+    """
+    h, Y = h.astype(np.float64), Y.astype(np.float64)
+    if loss == LOSSES["log"] and activation == ACTIVATIONS["sigmoid"]:
+        return softplus(h) - Y * h, sigmoid(h) - Y
+    if loss == LOSSES["poisson"]:
+        return np.exp(h) - Y * h, np.exp(h) - Y
+    if activation == ACTIVATIONS["softmax"]:
+        f = softmax(h)
+        if loss == LOSSES["log"]:
+            largest = h.max(axis=1, keepdims=True)
+            log_f = (h - largest) - np.log(np.exp(h - largest).sum(axis=1, keepdims=True))
+            return np.where(Y == 0, 0, -Y * log_f), f * Y.sum(axis=1, keepdims=True) - Y
+        value, slope = {LOSSES["squared"]: squared_loss, LOSSES["huber"]: huber_loss}[loss](f, Y)
+        return value, f * (slope - (slope * f).sum(axis=1, keepdims=True))
+    f, f_prime = FORMULAS[activation]
+    value, slope = {LOSSES["squared"]: squared_loss, LOSSES["huber"]: huber_loss}[loss](f(h), Y)
+    return value, slope * f_prime(h)
 
 
 # --------------------------------------------------------------------------------------------------- one-layer model
 
 
-def _forward(X, W, b, shift):
-    rows = X - shift if shift.size else X
-    return rows, rows @ W + b
-
-
-def total_loss(X, Y, W, b, shift, sample_weight, activation, loss):
-    """Summed loss of a one-layer model.
+def total_loss(X, Y, W, b, shift, sample_weight, activation, loss, gemm, totals):
+    """Summed loss of a one-layer model, for each output.
 
     Parameters
     ----------
@@ -65,41 +114,37 @@ def total_loss(X, Y, W, b, shift, sample_weight, activation, loss):
     sample_weight : (n,) or (0,), dtype of X
         Weight s of each row; length 0 means all ones.
     activation, loss : int
-        Numbers from ACTIVATIONS and LOSSES. The squared loss is l = ½(f − y)².
-
-    Returns
-    -------
-    float
-        Σᵢ sᵢ Σ꜀ l(f(hᵢ꜀), yᵢ꜀) with h = (X − shift)W + b, accumulated in float64.
+        Numbers from ACTIVATIONS and LOSSES; see `points`.
+    gemm : PyCapsule or None
+        The BLAS matrix product for the dtype of X, which a compiled kernel may use for several outputs.
+    totals : (k,) float64, written to
+        totals[c] = Σᵢ sᵢ l(f(hᵢ), yᵢ)_c with h = (X − shift)W + b, accumulated in float64.
     """
-    f, _ = FORMULAS[activation]
     with np.errstate(all="ignore"):
-        _, h = _forward(X, W, b, shift)
-        residual = (f(h) - Y).astype(np.float64)
-        s = sample_weight[:, None] if sample_weight.size else 1.0
-        return float(np.sum(0.5 * s * residual**2))
+        value, _ = points((X - shift if shift.size else X) @ W + b, Y, activation, loss)
+        totals[:] = np.sum(value * sample_weight[:, None] if sample_weight.size else value, axis=0)
 
 
-def total_loss_and_gradient(X, Y, W, b, shift, sample_weight, activation, loss, grad_W, grad_b):
-    """`total_loss`, with its gradient by W written to grad_W (d, k) and by b to grad_b (k,), both float64.
+def total_loss_and_gradient(X, Y, W, b, shift, sample_weight, activation, loss, gemm, totals, grad_W, grad_b):
+    """`total_loss`, with the gradient of its sum by W written to grad_W (d, k) and by b to grad_b (k,), float64.
 
-    With δ = s·l'(f(h))·f'(h) the gradients are (X − shift)ᵀδ and the column sums of δ.
+    With δ = s·∂l/∂h the gradients are (X − shift)ᵀδ and the column sums of δ.
     """
-    f, f_prime = FORMULAS[activation]
     with np.errstate(all="ignore"):
-        rows, h = _forward(X, W, b, shift)
-        s = sample_weight[:, None] if sample_weight.size else 1.0
-        delta = s * (f(h) - Y) * f_prime(h)
-        grad_W[:] = rows.T.astype(np.float64) @ delta.astype(np.float64)
-        grad_b[:] = delta.sum(axis=0, dtype=np.float64)
-    return total_loss(X, Y, W, b, shift, sample_weight, activation, loss)
+        rows = X - shift if shift.size else X
+        value, delta = points(rows @ W + b, Y, activation, loss)
+        if sample_weight.size:
+            value, delta = value * sample_weight[:, None], delta * sample_weight[:, None]
+        totals[:] = value.sum(axis=0)
+        grad_W[:] = rows.T.astype(np.float64) @ delta
+        grad_b[:] = delta.sum(axis=0)
 
 
-def predict(X, W, b, activation, out):
+def predict(X, W, b, activation, gemm, out):
     """Write f(XW + b) to out (n, k)."""
-    f, _ = FORMULAS[activation]
     with np.errstate(all="ignore"):
-        out[:] = f(X @ W + b)
+        h = X @ W + b
+        out[:] = softmax(h) if activation == ACTIVATIONS["softmax"] else FORMULAS[activation][0](h)
 
 
 def update(w, g, lr):
@@ -122,6 +167,11 @@ def apply_derivative(h, activation, out):
 
 # ------------------------------------------------------------------------------------------------ finite differences
 
+# Steps that balance truncation against rounding for a function of ordinary scale: ε^(1/3) where the error of the
+# scheme is O(h²), ε^(1/2) where it is O(h). (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.5 and 5.7.8.)
+EPSILON = float(np.finfo(np.float64).eps)
+RELATIVE_STEP = {"central": EPSILON ** (1 / 3), "forward": EPSILON ** (1 / 2)}
+
 
 def _at(f, x, shape, args, as_number, i=-1, value=0.0):
     """f at a private copy of x, with coordinate i replaced where i is not −1."""
@@ -132,9 +182,18 @@ def _at(f, x, shape, args, as_number, i=-1, value=0.0):
     return as_number(f(given.reshape(shape), *args), point.reshape(shape), i)
 
 
-def _moved(difference, i, x, h):
+def _positions(x, steps, scheme):
+    """Each coordinate and its step as Python floats, whose arithmetic never warns of what f may yet bring about."""
+    for i, at in enumerate(x.tolist()):
+        yield i, at, float(steps[i]) if steps.size else RELATIVE_STEP[scheme] * max(1.0, abs(at))
+
+
+def _distance(above, below, i, x, h):
+    difference = above - below
     if difference == 0:
-        raise ValueError(f"h = {float(h)!r} is too small to move coordinate {i}, which is {float(x)!r}")
+        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
+    if not math.isfinite(difference):
+        raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")
     return difference
 
 
@@ -160,20 +219,225 @@ def evaluate(f, x, shape, args, as_number):
 def central_differences(f, x, steps, shape, args, as_number, out):
     """Write (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / ((xᵢ + hᵢ) − (xᵢ − hᵢ)) to out (d,); 2d evaluations.
 
-    The divisor is the distance between the two points as they are in floating point, not 2h.
+    The divisor is the distance between the two points as they are in floating point, not 2h. A `steps` of length 0
+    stands for hᵢ = ε^(1/3)·max(1, |xᵢ|).
+
+    Raises
+    ------
+    ValueError
+        A step vanishes beside its coordinate, or leads beyond the largest float.
     """
-    for i in range(x.size):
-        above, below = x[i] + steps[i], x[i] - steps[i]
-        dx = _moved(above - below, i, x[i], steps[i])
+    for i, at, h in _positions(x, steps, "central"):
+        above, below = at + h, at - h
+        dx = _distance(above, below, i, at, h)
         f_above = _at(f, x, shape, args, as_number, i, above)
         f_below = _at(f, x, shape, args, as_number, i, below)
         out[i] = (f_above - f_below) / dx
 
 
 def forward_differences(f, x, steps, shape, args, as_number, out):
-    """Write (f(x + hᵢeᵢ) − f(x)) / ((xᵢ + hᵢ) − xᵢ) to out (d,); d + 1 evaluations."""
+    """Write (f(x + hᵢeᵢ) − f(x)) / ((xᵢ + hᵢ) − xᵢ) to out (d,); d + 1 evaluations.
+
+    As `central_differences`, with hᵢ = ε^(1/2)·max(1, |xᵢ|) for an absent `steps`.
+    """
     here = _at(f, x, shape, args, as_number)
-    for i in range(x.size):
-        above = x[i] + steps[i]
-        dx = _moved(above - x[i], i, x[i], steps[i])
+    for i, at, h in _positions(x, steps, "forward"):
+        above = at + h
+        dx = _distance(above, at, i, at, h)
         out[i] = (_at(f, x, shape, args, as_number, i, above) - here) / dx
+
+
+# ----------------------------------------------------------------------------------------------------- runs of steps
+
+ALL_STEPS, REACHED, NOT_FINITE, OVERSHOOTING = range(4)
+BEGUN, OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_FUN, FUN = range(8)
+
+
+def descend(
+    X,
+    Y,
+    w,
+    sample_weight,
+    activation,
+    loss,
+    gemm,
+    factor,
+    l2,
+    offset,
+    rates,
+    gap_factor,
+    gap_floor,
+    overshoots,
+    overshoot_growth,
+    state,
+    gradient,
+    previous,
+    funs,
+    norms,
+    points,
+):
+    """Full-batch descent on F(w) = offset + factor·Σ loss + ½·l2·‖W‖², w ← w − rate·∇F(w), in place.
+
+    Parameters
+    ----------
+    X, Y, sample_weight, activation, loss, gemm
+        As for `total_loss`.
+    w : (d, k) or (d + 1, k), dtype of X, written to
+        Weights W and, where there is one row more, the intercepts b, which l2 leaves alone.
+    rates : (steps,) float64
+    gap_factor, gap_floor : float
+        Stop where ‖∇F‖² ≤ gap_factor·max(F, gap_floor·F₀), F₀ being the value at the start of the run.
+    overshoots, overshoot_growth : float
+        Stop once so many steps in a row have overshot (the gradient turned back and grew) and its norm has grown by
+        that factor meanwhile, and F is above F₀.
+    state : (8,) float64, written to
+        BEGUN, OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_FUN, FUN: what one call leaves for the next. A run
+        starts with (0, 0, 1, 0, 0, 0, 0, 0).
+    gradient : shape and dtype of w, written to
+        ∇F at the last point where all was finite; read as that of the step before.
+    previous : shape and dtype of w, written to
+        The point before the last step.
+    funs, norms : (steps,) float64, written to
+        F and ‖∇F‖ at the point before each step.
+    points : (steps, *shape of w) or (0, 0, 0), written to
+        That point.
+
+    Returns
+    -------
+    step : int
+        The steps taken.
+    reason : int
+        ALL_STEPS; or REACHED, OVERSHOOTING, with everything evaluated at w and recorded in row `step`; or NOT_FINITE,
+        with w back at the point before, if there is one.
+    """
+    d, k = X.shape[1], w.shape[1]
+    W, b = w[:d], w[d] if len(w) > d else np.zeros(k, w.dtype)
+    shift, totals, grad_W, grad_b = np.empty(0, X.dtype), np.empty(k), np.empty((d, k)), np.empty(k)
+    with np.errstate(all="ignore"):
+        for step, rate in enumerate(rates):
+            total_loss_and_gradient(X, Y, W, b, shift, sample_weight, activation, loss, gemm, totals, grad_W, grad_b)
+            fun = offset + factor * totals.sum() + 0.5 * l2 * np.sum(np.square(W, dtype=np.float64))
+            new = np.vstack([factor * grad_W + l2 * W, factor * grad_b])[: len(w)].astype(w.dtype).astype(np.float64)
+            before = gradient.astype(np.float64)
+            norm = np.sqrt(np.sum(new**2))
+            funs[step], norms[step] = fun, norm
+            if len(points):
+                points[step] = w
+            if not (np.isfinite(norm) and np.isfinite(fun)):
+                if state[BEGUN]:
+                    w[:] = previous
+                return step, NOT_FINITE
+            gradient[:] = new
+            if not state[BEGUN]:
+                state[FIRST_FUN] = fun
+            elif norm > state[NORM] and np.sum(new * before) < 0 and state[RATE] * state[NORM] > 0:
+                state[OVERSHOOTS] += 1
+                state[GROWTH] *= norm / state[NORM]
+                if state[OVERSHOOTS] == 1 or state[GROWTH] < overshoot_growth**3:
+                    state[CURVATURE] = np.sqrt(np.sum((new - before) ** 2)) / (state[RATE] * state[NORM])
+                grown = state[OVERSHOOTS] >= overshoots and state[GROWTH] >= overshoot_growth
+                if grown and fun > state[FIRST_FUN]:
+                    return step, OVERSHOOTING
+            else:
+                state[OVERSHOOTS], state[GROWTH] = 0, 1
+            if norm**2 <= gap_factor * max(fun, gap_floor * state[FIRST_FUN]):
+                return step, REACHED
+            previous[:] = w
+            w -= w.dtype.type(rate) * gradient
+            state[BEGUN], state[NORM], state[RATE], state[FUN] = 1, norm, rate, fun
+    return len(rates), ALL_STEPS
+
+
+MASK = (1 << 64) - 1
+
+
+def _mixed(z):
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def shuffle(seed, epoch, block, first, out):
+    """Write a permutation of first, first + 1, … to out (int64): a function of (seed, epoch, block) alone.
+
+    Fisher and Yates' shuffle with random numbers from a counter: draw i is the SplitMix64 finaliser (Steele, Lea &
+    Flood, OOPSLA 2014) of key + i·0x9E3779B97F4A7C15, the key being made of seed, epoch and block in the same way.
+    """
+    key = _mixed((_mixed((_mixed((seed + 0x9E3779B97F4A7C15) & MASK) + epoch + 1) & MASK) + block + 1) & MASK)
+    out[:] = np.arange(first, first + len(out))
+    for i in range(len(out) - 1, 0, -1):
+        j = ((_mixed((key + i * 0x9E3779B97F4A7C15) & MASK) >> 32) * (i + 1)) >> 32
+        out[i], out[j] = out[j], out[i]
+
+
+def _batches(order, batch, rates):
+    return [(order[i * batch : (i + 1) * batch], rate) for i, rate in enumerate(rates)]
+
+
+def stochastic(X, Y, w, sample_weight, activation, loss, factor, l2, order, batch, mean, rates):
+    """Stochastic descent, a step for every `batch` rows of `order`, on w in place.
+
+    The step on m rows is  W ← (1 − rate·λ)·W − rate·f·xᵀδ,  b ← b − rate·f·Σδ, with δ = s·∂l/∂h at the weights before
+    it. For a loss that is a mean over samples f = factor/m and λ = l2; for a sum f = factor and λ = l2·m/n, so that a
+    step is on average m/n of a full one.
+
+    Parameters
+    ----------
+    X, Y, sample_weight, activation, loss
+        As for `total_loss`.
+    w : (d, k) or (d + 1, k), dtype of X, written to
+        As for `descend`.
+    order : (rows,) int64
+        Numbers of rows.
+    batch : int
+    mean : bool
+    rates : (ceil(rows / batch),) float64
+    """
+    n, d = X.shape
+    W, b = w[:d], w[d] if len(w) > d else np.zeros(w.shape[1], w.dtype)
+    with np.errstate(all="ignore"):
+        for rows, rate in _batches(order, batch, rates):
+            m, x = len(rows), X[rows]
+            _, delta = points(x @ W + b, Y[rows], activation, loss)
+            if sample_weight.size:
+                delta = delta * sample_weight[rows][:, None]
+            move = rate * (factor / m if mean else factor) * delta
+            W *= w.dtype.type(1 - rate * (l2 if mean else l2 * m / n))
+            W -= (x.T.astype(np.float64) @ move).astype(w.dtype)
+            if len(w) > d:
+                b -= move.sum(axis=0).astype(w.dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------- CSR rows
+
+
+def _dense(data, indices, indptr, n, d):
+    """The CSR rows as an array; entries that stand twice are added."""
+    X = np.zeros((n, d), data.dtype)
+    stored = slice(indptr[0], indptr[-1])
+    np.add.at(X, (np.repeat(np.arange(n), np.diff(indptr)), indices[stored]), data[stored])
+    return X
+
+
+def sparse_pass(data, indices, indptr, Y, W, b, sample_weight, activation, loss, totals, grad_W, grad_b):
+    """`total_loss_and_gradient` of CSR rows, or, with a grad_W of no rows, `total_loss`.
+
+    Parameters
+    ----------
+    data, indices, indptr
+        As scipy.sparse.csr_array has them; indptr (n + 1,) may be a piece of a longer one, pointing into all of data.
+    """
+    X, shift = _dense(data, indices, indptr, len(Y), len(W)), np.empty(0, data.dtype)
+    common = X, Y, W, b, shift, sample_weight, activation, loss, None, totals
+    if len(grad_W):
+        total_loss_and_gradient(*common, grad_W, grad_b)
+    else:
+        total_loss(*common)
+
+
+def sparse_stochastic(
+    data, indices, indptr, Y, w, d, sample_weight, activation, loss, factor, l2, order, batch, mean, rates
+):
+    """`stochastic` on CSR rows of d columns."""
+    X = _dense(data, indices, indptr, len(Y), d)
+    stochastic(X, Y, w, sample_weight, activation, loss, factor, l2, order, batch, mean, rates)

@@ -1,0 +1,188 @@
+# The same model on CSR rows (data, indices, indptr as scipy.sparse has them): a pass costs O(nnz·k), not O(n·d·k).
+#
+# Nothing is shifted here: a shifted sparse row is dense. Who wants centred columns gets them by algebra outside, from
+# the gradients by W and b.
+
+ctypedef fused index_type:
+    int
+    long long
+
+
+cdef int check_csr(const floating[::1] data, const index_type[::1] indices, const index_type[::1] indptr, Py_ssize_t n,
+                   Py_ssize_t d) except -1:
+    """Refuse what would read or write out of bounds: every column and every row pointer is looked at."""
+    cdef Py_ssize_t i
+    cdef bint inside = True
+    if indptr.shape[0] != n + 1:
+        raise ValueError(f"indptr has {indptr.shape[0]} entries, Y has {n} rows")
+    with nogil:
+        for i in range(n):
+            inside = inside and indptr[i] <= indptr[i + 1]
+        inside = inside and indptr[0] >= 0 and indptr[n] <= indices.shape[0] and indptr[n] <= data.shape[0]
+        if inside:
+            for i in range(indptr[0], indptr[n]):
+                inside = inside and 0 <= indices[i] < d
+    if not inside:
+        raise ValueError(f"indices must be columns, 0 to {d - 1}, and indptr must not decrease or pass their end")
+    return 0
+
+
+cdef inline void sparse_forward(const floating* data, const index_type* indices, Py_ssize_t length, const floating* W,
+                                Py_ssize_t k, floating* h) noexcept nogil:
+    """h += xW for one sparse row x."""
+    cdef Py_ssize_t p
+    cdef floating s0 = 0, s1 = 0, s2 = 0, s3 = 0
+    if k == 1:
+        p = 0
+        while p + 4 <= length:
+            s0 += data[p] * W[indices[p]]
+            s1 += data[p + 1] * W[indices[p + 1]]
+            s2 += data[p + 2] * W[indices[p + 2]]
+            s3 += data[p + 3] * W[indices[p + 3]]
+            p += 4
+        while p < length:
+            s0 += data[p] * W[indices[p]]
+            p += 1
+        h[0] += (s0 + s1) + (s2 + s3)
+        return
+    for p in range(length):
+        add_multiple(h, data[p], W + indices[p] * k, k)
+
+
+def sparse_pass(const floating[::1] data not None, const index_type[::1] indices not None,
+                const index_type[::1] indptr not None, const floating[:, :] Y not None,
+                const floating[:, ::1] W not None, const floating[::1] b not None,
+                const floating[:] sample_weight not None, int activation, int loss, double[::1] totals not None,
+                double[:, ::1] grad_W not None, double[::1] grad_b not None):
+    """`total_loss`, and with a grad_W of any rows its gradient, of CSR rows. See `reference.sparse_pass`."""
+    cdef Py_ssize_t n = Y.shape[0], k = Y.shape[1], d = W.shape[0], size = sizeof(floating)
+    cdef Py_ssize_t start = 0, m, i, c, p, first, last, block = 256
+    cdef bint with_gradient = grad_W.shape[0] > 0
+    if n == 0 or k == 0 or d == 0:
+        raise ValueError("Y must have rows and columns, and W rows")
+    if W.shape[1] != k or b.shape[0] != k or totals.shape[0] != k:
+        raise ValueError(f"Y has {k} columns, W {W.shape[1]}, b has {b.shape[0]} entries and totals {totals.shape[0]}")
+    if with_gradient and (grad_W.shape[0] != d or grad_W.shape[1] != k or grad_b.shape[0] != k):
+        raise ValueError("grad_W and grad_b must have the shapes of W and b")
+    if sample_weight.shape[0] != 0 and sample_weight.shape[0] != n:
+        raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, Y has {n} rows")
+    check_csr(data, indices, indptr, n, d)
+    cdef char* memory = <char*> malloc((5 * points_in_scratch(k) + k) * sizeof(double) + block * (2 * k + 1) * size)
+    if memory == NULL:
+        raise MemoryError("no memory for a block of rows")
+    cdef Scratch q = scratch_at(<double*> memory, k)
+    cdef double* part = <double*> memory + 5 * points_in_scratch(k)
+    cdef floating* h = <floating*> (part + k)
+    cdef floating* y = h + block * k
+    cdef floating* s = y + block * k
+    cdef const floating* W_ = &W[0, 0]
+    with nogil:
+        memset(&totals[0], 0, k * sizeof(double))
+        if with_gradient:
+            memset(&grad_W[0, 0], 0, d * k * sizeof(double))
+            memset(&grad_b[0], 0, k * sizeof(double))
+        while start < n:
+            m = min(block, n - start)
+            for i in range(m):
+                for c in range(k):
+                    h[i * k + c] = b[c]
+                    y[i * k + c] = Y[start + i, c]
+                first, last = indptr[start + i], indptr[start + i + 1]
+                if last > first:
+                    sparse_forward(&data[first], &indices[first], last - first, W_, k, h + i * k)
+                if sample_weight.shape[0]:
+                    s[i] = sample_weight[start + i]
+            memset(part, 0, k * sizeof(double))
+            error_term(h, <const floating*> y, <const floating*> (s if sample_weight.shape[0] else NULL), m, k,
+                       activation, loss, q, part)
+            for c in range(k):
+                totals[c] += part[c]
+            if with_gradient:
+                for i in range(m):
+                    for p in range(indptr[start + i], indptr[start + i + 1]):
+                        for c in range(k):
+                            grad_W[indices[p], c] += <double> data[p] * h[i * k + c]
+                sum_rows(<const floating*> h, m, k, &grad_b[0])
+            start += m
+        free(memory)
+
+
+def sparse_stochastic(const floating[::1] data not None, const index_type[::1] indices not None,
+                      const index_type[::1] indptr not None, const floating[:, :] Y not None,
+                      floating[:, ::1] w not None, Py_ssize_t d, const floating[:] sample_weight not None,
+                      int activation, int loss, double factor, double l2, const long long[::1] order not None,
+                      Py_ssize_t batch, bint mean, const double[::1] rates not None):
+    """`stochastic` on CSR rows; l2 costs nothing beyond the entries. See `reference.sparse_stochastic`."""
+    cdef Py_ssize_t n = Y.shape[0], k = Y.shape[1], step = 0, steps = rates.shape[0], start, m, i, j, c, p, r
+    cdef Py_ssize_t first, last
+    if n == 0 or k == 0 or d == 0 or w.shape[1] != k:
+        raise ValueError(f"Y has shape ({n}, {k}), w {w.shape[1]} columns")
+    if sample_weight.shape[0] != 0 and sample_weight.shape[0] != n:
+        raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, Y has {n} rows")
+    check_order(order, n, batch, steps, w.shape[0], d)
+    check_csr(data, indices, indptr, n, d)
+    batch = max(min(batch, order.shape[0]), <Py_ssize_t> 1)
+    cdef bint intercept = w.shape[0] > d
+    cdef char* memory = <char*> malloc((5 * points_in_scratch(k) + k) * sizeof(double)
+                                       + (batch + 1) * k * sizeof(floating))
+    if memory == NULL:
+        raise MemoryError("no memory for a batch")
+    cdef Scratch q = scratch_at(<double*> memory, k)
+    cdef double* totals = <double*> memory + 5 * points_in_scratch(k)
+    cdef floating* delta = <floating*> (totals + k)
+    cdef floating* y = delta + batch * k
+    cdef floating* w_ = &w[0, 0]
+    # The weights are shrinkage·w_: l2 multiplies one number instead of d.
+    cdef double shrinkage = 1, scale, shrink, move
+    cdef floating change
+    with nogil:
+        while step < steps:
+            start = step * batch
+            m = min(batch, order.shape[0] - start)
+            scale = rates[step] * (factor / m if mean else factor)
+            shrink = 1 - rates[step] * (l2 if mean else l2 * m / n)
+            for i in range(m):
+                r = order[start + i]
+                first, last = indptr[r], indptr[r + 1]
+                if start + i + 2 < order.shape[0]:  # the rows come in random order: ask before they are needed
+                    p = indptr[order[start + i + 2]]
+                    j = min(<Py_ssize_t> indptr[order[start + i + 2] + 1], p + 512)
+                    while p < j:
+                        prefetch(&data[p])
+                        prefetch(&indices[p])
+                        p += 8
+                for c in range(k):
+                    delta[i * k + c] = 0
+                if last > first:
+                    sparse_forward(&data[first], &indices[first], last - first, <const floating*> w_, k, delta + i * k)
+                for c in range(k):
+                    delta[i * k + c] = <floating> (shrinkage * delta[i * k + c] + (w_[d * k + c] if intercept else 0))
+                    y[c] = Y[r, c]
+                if k == 1 and activation != SOFTMAX:
+                    delta[i] = <floating> point_slope(delta[i], y[0], activation, loss)
+                else:
+                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, activation, loss, q,
+                               totals)
+                if sample_weight.shape[0]:
+                    for c in range(k):
+                        delta[i * k + c] *= sample_weight[r]
+            if shrink != 1:
+                shrinkage *= shrink
+                if fabs(shrinkage) < 1e-6 or fabs(shrinkage) > 1e6:  # before digits are lost, or all of them at 0
+                    for j in range(d * k):
+                        w_[j] = <floating> (w_[j] * shrinkage)
+                    shrinkage = 1
+            for i in range(m):
+                r = order[start + i]
+                for c in range(k):
+                    move = -scale * delta[i * k + c]
+                    if intercept:
+                        w_[d * k + c] += <floating> move
+                    change = <floating> (move / shrinkage)
+                    for p in range(indptr[r], indptr[r + 1]):
+                        w_[indices[p] * k + c] += change * data[p]
+            step += 1
+        if shrinkage != 1:
+            for j in range(d * k):
+                w_[j] = <floating> (w_[j] * shrinkage)
+        free(memory)

@@ -1,0 +1,407 @@
+# The three stages of a one-layer model on a block of rows that is in cache: forward, error term, backward.
+
+from libc.math cimport INFINITY, exp, fabs, log
+
+from fastgd.kernels.formulas cimport (
+    EXP, HUBER, IDENTITY, LOG, POISSON, RELU, SIGMOID, SOFTMAX, SOFTPLUS, SQUARED, TANH,
+    huber, huber_slope, poisson, sigmoid_log, sigmoid_of, sigmoid_prime_of, softplus_of, squared, tanh_prime_of,
+)
+
+# dgemm and sgemm of BLAS: every argument by its address, columns first.
+ctypedef void (*dgemm_type)(char*, char*, int*, int*, int*, double*, const double*, int*, const double*, int*, double*,
+                            double*, int*) noexcept nogil
+ctypedef void (*sgemm_type)(char*, char*, int*, int*, int*, float*, const float*, int*, const float*, int*, float*,
+                            float*, int*) noexcept nogil
+
+
+cdef struct Scratch:
+    # Arrays of doubles that the error term of a few rows goes through: points_in_scratch(k) each.
+    double* points
+    double* exponential
+    double* value
+    double* slope
+    double* loss
+
+
+cdef inline Py_ssize_t points_in_scratch(Py_ssize_t k) noexcept nogil:
+    return max(<Py_ssize_t> PIECE, k)
+
+
+cdef inline Scratch scratch_at(double* memory, Py_ssize_t k) noexcept nogil:
+    cdef Py_ssize_t size = points_in_scratch(k)
+    cdef Scratch q
+    q.points, q.exponential = memory, memory + size
+    q.value, q.slope, q.loss = memory + 2 * size, memory + 3 * size, memory + 4 * size
+    return q
+
+
+# ----------------------------------------------------------------------------------------------------------- forward
+
+cdef inline void forward_one(const floating* x, Py_ssize_t row, const floating* w, floating b,
+                             Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
+    """h = Xw + b for one output."""
+    if floating is double:
+        forward_rows(x, row, w, b, m, d, h, <doubles*> NULL)
+    else:
+        forward_rows(x, row, w, b, m, d, h, <floats*> NULL)
+
+
+cdef inline void forward_rows(const floating* x, Py_ssize_t row, const floating* w, floating b, Py_ssize_t m,
+                              Py_ssize_t d, floating* h, register_* like) noexcept nogil:
+    """Four rows at a time: w is loaded once for four, and four sums hide the latency of an addition."""
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, i = 0, j
+    cdef register_ s0, s1, s2, s3, v
+    cdef floating t0, t1, t2, t3
+    cdef const floating* x1
+    cdef const floating* x2
+    cdef const floating* x3
+    while i + 4 <= m:
+        x1 = x + row
+        x2 = x1 + row
+        x3 = x2 + row
+        t0 = t1 = t2 = t3 = b
+        if whole:
+            v = (<const register_*> w)[0]
+            s0 = (<const register_*> x)[0] * v
+            s1 = (<const register_*> x1)[0] * v
+            s2 = (<const register_*> x2)[0] * v
+            s3 = (<const register_*> x3)[0] * v
+            j = lanes
+            while j < whole:
+                v = (<const register_*> (w + j))[0]
+                s0 += (<const register_*> (x + j))[0] * v
+                s1 += (<const register_*> (x1 + j))[0] * v
+                s2 += (<const register_*> (x2 + j))[0] * v
+                s3 += (<const register_*> (x3 + j))[0] * v
+                j += lanes
+            t0 += sum_of(s0, b)
+            t1 += sum_of(s1, b)
+            t2 += sum_of(s2, b)
+            t3 += sum_of(s3, b)
+        for j in range(whole, d):
+            t0 += x[j] * w[j]
+            t1 += x1[j] * w[j]
+            t2 += x2[j] * w[j]
+            t3 += x3[j] * w[j]
+        h[i], h[i + 1], h[i + 2], h[i + 3] = t0, t1, t2, t3
+        x += 4 * row
+        i += 4
+    while i < m:
+        h[i] = dot(x, w, d) + b
+        x += row
+        i += 1
+
+
+cdef inline floating dot(const floating* x, const floating* w, Py_ssize_t d) noexcept nogil:
+    if floating is double:
+        return dot_lanes(x, w, d, <doubles*> NULL)
+    else:
+        return dot_lanes(x, w, d, <floats*> NULL)
+
+
+cdef inline floating dot_lanes(const floating* x, const floating* w, Py_ssize_t d, register_* like) noexcept nogil:
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, j
+    cdef register_ s
+    cdef floating total = 0
+    if whole:
+        s = (<const register_*> x)[0] * (<const register_*> w)[0]
+        j = lanes
+        while j < whole:
+            s += (<const register_*> (x + j))[0] * (<const register_*> (w + j))[0]
+            j += lanes
+        total = sum_of(s, total)
+    for j in range(whole, d):
+        total += x[j] * w[j]
+    return total
+
+
+cdef inline void add_multiple(floating* g, floating factor, const floating* x, Py_ssize_t d) noexcept nogil:
+    """g += factor·x."""
+    cdef Py_ssize_t j
+    for j in range(d):
+        g[j] += factor * x[j]
+
+
+cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating* W, const floating* b, Py_ssize_t m,
+                              Py_ssize_t d, Py_ssize_t k, floating* h, void* gemm) noexcept nogil:
+    """h = XW + b for k outputs; h is (m, k)."""
+    cdef Py_ssize_t i, j, c
+    for i in range(m):
+        for c in range(k):
+            h[i * k + c] = b[c]
+    if gemm != NULL:
+        multiply(gemm, b"N", k, m, d, W, k, x, row, h)
+        return
+    for i in range(m):
+        for j in range(d):
+            add_multiple(h + i * k, x[i * row + j], W + j * k, k)
+
+
+cdef inline void forward_columns(const floating* x, Py_ssize_t column, const floating* w, floating b,
+                                 Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
+    """h = Xw + b where the columns of X are contiguous: no sums across a register, so no register is too wide."""
+    cdef Py_ssize_t i, j = 0
+    cdef const floating* x1
+    for i in range(m):
+        h[i] = b
+    while j + 2 <= d:
+        x1 = x + column
+        for i in range(m):
+            h[i] += x[i] * w[j] + x1[i] * w[j + 1]
+        x += 2 * column
+        j += 2
+    if j < d:
+        add_multiple(h, w[j], x, m)
+
+
+# ---------------------------------------------------------------------------------------------------------- backward
+
+cdef inline void backward_one(const floating* x, Py_ssize_t row, const floating* delta,
+                              Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
+    """g += Xᵀδ for one output."""
+    if floating is double:
+        backward_rows(x, row, delta, m, d, g, <doubles*> NULL)
+    else:
+        backward_rows(x, row, delta, m, d, g, <floats*> NULL)
+
+
+cdef inline void backward_rows(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
+                               floating* g, register_* like) noexcept nogil:
+    """Four rows at a time: g is loaded and stored once for four."""
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, i = 0, j
+    cdef register_ e0, e1, e2, e3
+    cdef const floating* x1
+    cdef const floating* x2
+    cdef const floating* x3
+    while i + 4 <= m:
+        x1 = x + row
+        x2 = x1 + row
+        x3 = x2 + row
+        e0 = filled(delta[i], like)
+        e1 = filled(delta[i + 1], like)
+        e2 = filled(delta[i + 2], like)
+        e3 = filled(delta[i + 3], like)
+        j = 0
+        while j < whole:
+            (<register_*> (g + j))[0] += (
+                ((<const register_*> (x + j))[0] * e0 + (<const register_*> (x1 + j))[0] * e1)
+                + ((<const register_*> (x2 + j))[0] * e2 + (<const register_*> (x3 + j))[0] * e3)
+            )
+            j += lanes
+        for j in range(whole, d):
+            g[j] += (x[j] * delta[i] + x1[j] * delta[i + 1]) + (x2[j] * delta[i + 2] + x3[j] * delta[i + 3])
+        x += 4 * row
+        i += 4
+    while i < m:
+        add_multiple(g, delta[i], x, d)
+        x += row
+        i += 1
+
+
+cdef inline void backward_columns(const floating* x, Py_ssize_t column, const floating* delta,
+                                  Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
+    """g += Xᵀδ where the columns of X are contiguous: a dot product for each."""
+    cdef Py_ssize_t j
+    for j in range(d):
+        g[j] += dot(x + j * column, delta, m)
+
+
+cdef inline void backward_many(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
+                               Py_ssize_t k, floating* g, void* gemm) noexcept nogil:
+    """g += Xᵀδ for k outputs; δ is (m, k), g is (d, k)."""
+    cdef Py_ssize_t i, j
+    if gemm != NULL:
+        multiply(gemm, b"T", k, d, m, delta, k, x, row, g)
+        return
+    for i in range(m):
+        for j in range(d):
+            add_multiple(g + j * k, x[i * row + j], delta + i * k, k)
+
+
+cdef inline void multiply(void* gemm, const char* transposed, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner,
+                          const floating* A, Py_ssize_t A_row, const floating* B, Py_ssize_t B_row,
+                          floating* C) noexcept nogil:
+    """C += A·op(B) as BLAS sees it, which is the product of the transposes as we do."""
+    cdef int r = <int> rows, c = <int> columns, i = <int> inner, a = <int> A_row, b = <int> B_row
+    cdef floating one = 1
+    if floating is double:
+        (<dgemm_type> gemm)(<char*> b"N", <char*> transposed, &r, &c, &i, &one, A, &a, B, &b, &one, C, &r)
+    else:
+        (<sgemm_type> gemm)(<char*> b"N", <char*> transposed, &r, &c, &i, &one, A, &a, B, &b, &one, C, &r)
+
+
+# -------------------------------------------------------------------------------------------------------- error term
+
+cdef inline void activation_points(const double* h, Py_ssize_t size, int activation, double* e, double* f,
+                                   double* slope) noexcept nogil:
+    """f(h) and f'(h) of `size` points; e is scratch. One loop for each activation, the formula inlined."""
+    cdef Py_ssize_t i
+    if activation == IDENTITY:
+        for i in range(size):
+            f[i] = h[i]
+            slope[i] = 1
+    elif activation == RELU:
+        for i in range(size):  # written so that NaN stays
+            f[i] = 0 if h[i] < 0 else h[i]
+            slope[i] = 1 if h[i] > 0 else 0
+    elif activation == EXP:
+        exp_block(h, f, size)
+        for i in range(size):
+            slope[i] = f[i]
+    else:
+        for i in range(size):
+            e[i] = -fabs(h[i])
+        exp_block(e, e, size)
+        if activation == SIGMOID:
+            for i in range(size):
+                f[i] = sigmoid_of(h[i], e[i])
+                slope[i] = sigmoid_prime_of(e[i])
+        elif activation == TANH:
+            for i in range(size):
+                f[i] = tanh_of(h[i], e[i])
+                slope[i] = tanh_prime_of(e[i])
+        else:
+            for i in range(size):
+                f[i] = softplus_of(h[i], log1p_of_unit(e[i]))
+                slope[i] = sigmoid_of(h[i], e[i])
+
+
+cdef inline void softmax_rows(double* h, Py_ssize_t m, Py_ssize_t k, double* f) noexcept nogil:
+    """f = softmax of each row of h. h becomes log f."""
+    cdef Py_ssize_t i, c
+    cdef double largest, total
+    cdef double* row
+    for i in range(m):
+        row = h + i * k
+        largest = -INFINITY
+        for c in range(k):
+            largest = row[c] if row[c] > largest else largest
+        for c in range(k):
+            row[c] -= largest
+    exp_block(h, f, m * k)
+    for i in range(m):
+        total = 0
+        for c in range(k):
+            total += f[i * k + c]
+        for c in range(k):
+            f[i * k + c] /= total
+            h[i * k + c] -= log(total)
+
+
+cdef inline void point_losses(double* h, const floating* y, Py_ssize_t m, Py_ssize_t k, int activation, int loss,
+                              Scratch q) noexcept nogil:
+    """q.loss = l(f(h), y) and q.slope = ∂l/∂h of m rows of k points; h may be overwritten."""
+    cdef Py_ssize_t i, c, size = m * k
+    cdef double target, total
+    if loss == LOG and activation == SIGMOID:
+        for i in range(size):
+            q.exponential[i] = -fabs(h[i])
+        exp_block(q.exponential, q.exponential, size)
+        for i in range(size):
+            q.loss[i] = sigmoid_log(h[i], y[i], log1p_of_unit(q.exponential[i]))
+            q.slope[i] = sigmoid_of(h[i], q.exponential[i]) - y[i]
+        return
+    if loss == POISSON:
+        exp_block(h, q.value, size)
+        for i in range(size):
+            q.loss[i] = poisson(h[i], y[i], q.value[i])
+            q.slope[i] = q.value[i] - y[i]
+        return
+    if activation == SOFTMAX:
+        softmax_rows(h, m, k, q.value)
+        if loss == LOG:
+            for i in range(m):
+                target = 0
+                for c in range(k):
+                    target += y[i * k + c]
+                for c in range(k):
+                    # A class that is not the target's adds nothing, also where its log is −inf.
+                    q.loss[i * k + c] = -y[i * k + c] * h[i * k + c] if y[i * k + c] != 0 else 0
+                    q.slope[i * k + c] = q.value[i * k + c] * target - y[i * k + c]
+            return
+        for i in range(size):
+            q.slope[i] = 1
+    else:
+        activation_points(h, size, activation, q.exponential, q.value, q.slope)
+    if loss == HUBER:
+        for i in range(size):
+            q.loss[i] = huber(q.value[i], y[i])
+            q.slope[i] *= huber_slope(q.value[i], y[i])
+    else:
+        for i in range(size):
+            q.loss[i] = squared(q.value[i], y[i])
+            q.slope[i] *= q.value[i] - y[i]
+    if activation == SOFTMAX:  # ∂l/∂h_c = f_c·(l'_c − Σ_j l'_j f_j)
+        for i in range(m):
+            total = 0
+            for c in range(k):
+                total += q.slope[i * k + c] * q.value[i * k + c]
+            for c in range(k):
+                q.slope[i * k + c] = q.value[i * k + c] * (q.slope[i * k + c] - total)
+
+
+cdef inline void squared_identity(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
+                                  double* totals) noexcept nogil:
+    """The error term of the commonest model, without the detour through arrays of doubles."""
+    cdef Py_ssize_t i, c
+    cdef double total = 0
+    cdef floating r
+    if k == 1:
+        if s == NULL:
+            for i in range(m):
+                r = h[i] - y[i]
+                h[i] = r
+                total += <double> r * <double> r
+        else:
+            for i in range(m):
+                r = h[i] - y[i]
+                h[i] = s[i] * r
+                total += <double> h[i] * <double> r
+        totals[0] += 0.5 * total
+        return
+    for i in range(m):
+        for c in range(k):
+            r = h[i * k + c] - y[i * k + c]
+            h[i * k + c] = r if s == NULL else s[i] * r
+            totals[c] += 0.5 * <double> h[i * k + c] * <double> r
+
+
+cdef inline void error_term(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
+                            int activation, int loss, Scratch q, double* totals) noexcept nogil:
+    """totals[c] += Σ s·l over a block, and h becomes δ = s·∂l/∂h. The error term of the textbook is −δ.
+
+    s NULL: all ones. The switch over activation and loss is inside `point_losses`, once for PIECE points.
+    """
+    cdef Py_ssize_t start = 0, rows, i, c
+    cdef Py_ssize_t step = PIECE // k if k < PIECE else 1
+    cdef double total
+    cdef floating* at
+    if activation == IDENTITY and loss == SQUARED:
+        squared_identity(h, y, s, m, k, totals)
+        return
+    while start < m:
+        rows = min(step, m - start)
+        at = h + start * k
+        for i in range(rows * k):
+            q.points[i] = at[i]
+        point_losses(q.points, y + start * k, rows, k, activation, loss, q)
+        if s != NULL:
+            for i in range(rows):
+                for c in range(k):
+                    q.loss[i * k + c] *= s[start + i]
+                    q.slope[i * k + c] *= s[start + i]
+        for i in range(rows * k):
+            at[i] = <floating> q.slope[i]
+        if k == 1:
+            total = 0
+            for i in range(rows):
+                total += q.loss[i]
+            totals[0] += total
+        else:
+            for i in range(rows):
+                for c in range(k):
+                    totals[c] += q.loss[i * k + c]
+        start += rows
