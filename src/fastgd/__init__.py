@@ -12,6 +12,7 @@ from fastgd.config import show_config
 from fastgd.descent import gradient_descent
 from fastgd.errors import DivergenceError
 from fastgd.functions import sigmoid, sigmoid_prime, sse
+from fastgd.multistart import sweep
 from fastgd.numdiff import numerical_diff, numerical_gradient
 from fastgd.objectives import LinearObjective
 from fastgd.result import History, Result, Status
@@ -32,6 +33,7 @@ __all__ = [
     "sigmoid",
     "sigmoid_prime",
     "sse",
+    "sweep",
 ]
 
 

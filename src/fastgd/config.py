@@ -10,6 +10,8 @@ from fastgd._version import __version__
 def show_config():
     """What a bug report should say: kernels in use and available, CPU features, compiler, versions.
 
+    It works on an installation without compiled kernels too, and says that they are missing.
+
     Returns
     -------
     Config
@@ -20,20 +22,32 @@ def show_config():
     >>> show_config()["fastgd"] == __version__
     True
     """
-    cpu = kernels._compiled("cpu")
     return Config(
         {
             "fastgd": __version__,
             "kernels": kernels.active.name,
-            "available": ", ".join(kernels.available()),
-            "cpu features": ", ".join(sorted(cpu.features())) or "none beyond the baseline",
-            "compiler": cpu.compiler(),
+            **_compiled(),
             "machine": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
             "numpy": importlib.metadata.version("numpy"),
             "scipy": importlib.metadata.version("scipy"),
         }
     )
+
+
+def _compiled():
+    """What is known of the compiled kernels."""
+    try:
+        cpu = kernels._compiled("cpu")
+    except ImportError:
+        missing = f"unknown: the compiled kernels are missing; build them with `{kernels.BUILD_COMMAND}`"
+        return {"available": "reference", "cpu features": missing, "compiler": missing}
+    names = [name if kernels.installed(name) else f"{name} (missing)" for name in kernels.available()]
+    return {
+        "available": ", ".join(names),
+        "cpu features": ", ".join(sorted(cpu.features())) or "none beyond the baseline",
+        "compiler": cpu.compiler(),
+    }
 
 
 class Config(dict):

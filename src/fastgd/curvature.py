@@ -5,9 +5,12 @@ c·λmax(XᵀX) bounds its largest eigenvalue, whatever the weights.
 """
 
 import math
+import typing
 
 import numpy as np
 from numpy.polynomial import Polynomial
+
+from fastgd.kernels.reference import HUBER_DELTA
 
 # Up to this many columns the Gram matrix is formed and its eigenvalues are exact; above, Lanczos.
 EXACT_COLUMNS = 512
@@ -19,14 +22,56 @@ LANCZOS_SHORTFALL = 0.1
 LANCZOS_RISK = 1e-12
 
 
-def squared_loss_bound(activation, y_min, y_max):
-    """The largest |φ''(h)| of φ(h) = ½(f(h) − y)² over all h and all y between y_min and y_max.
+class Curvature(typing.NamedTuple):
+    """Of an objective, at every point.
+
+    largest: a bound of the Hessian's largest eigenvalue. smallest: its smallest positive one, where that is the same
+    everywhere and known. lost: how many eigenvalues drown in rounding beside the largest, so that nothing can be said
+    of the directions that belong to them.
+    """
+
+    largest: float
+    smallest: float | None
+    lost: int = 0
+
+    def times(self, unit):
+        """That of the same function with its variables in other units: eigenvalues times unit²."""
+        with np.errstate(over="ignore", under="ignore"):
+            largest = float(np.float64(self.largest) * unit * unit)
+            smallest = None if self.smallest is None else float(np.float64(self.smallest) * unit * unit)
+        return Curvature(largest, smallest or None, self.lost)
+
+
+def loss_bound(activation, loss, y_min, y_max):
+    """The largest |φ''(h)| of φ(h) = l(f(h), y) over all h, for targets between y_min and y_max; inf without a bound.
+
+    For the softmax, whose points do not stand alone, it bounds the largest eigenvalue of ∂²l/∂h².
+    """
+    if loss == "log":  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
+        return 0.25 if activation == "sigmoid" else 0.5
+    if loss == "poisson" or activation == "exp":
+        return math.inf
+    if activation == "softmax":
+        # uᵀJᵀJu ≤ ¼ for the Jacobian J = diag(p) − ppᵀ, and Σ_c r_c uᵀ∇²p_c u = E_p[(r − r̄)(u − ū)²] is at most the
+        # range of the slopes r times Var_p(u) ≤ ½.
+        slopes = 2 * HUBER_DELTA if loss == "huber" else 1 + y_max - y_min
+        return 0.25 + 0.5 * slopes
+    if activation in ("identity", "relu"):
+        return 1.0
+    if loss == "huber":  # ψ'f'² + ψf'' with ψ' ≤ 1 and |ψ| ≤ δ, from the largest f'² and |f''|
+        prime, second = {"sigmoid": (1 / 16, 3**0.5 / 18), "tanh": (1.0, 4 / 27**0.5), "softplus": (1.0, 0.25)}[
+            activation
+        ]
+        return prime + HUBER_DELTA * second
+    return _softplus_bound(y_min, y_max) if activation == "softplus" else _squared_bound(activation, y_min, y_max)
+
+
+def _squared_bound(activation, y_min, y_max):
+    """The largest |φ''(h)| of φ(h) = ½(f(h) − y)² for the sigmoid and tanh.
 
     φ'' = f'² + (f − y)f''. In terms of the activation's value p it is a polynomial of degree four, so the extrema are
     among the roots of its derivative; it is linear in y, so they belong to the smallest or the largest y.
     """
-    if activation == "identity":
-        return 1.0
     p = Polynomial([0, 1])
     prime, second, ends = {
         "sigmoid": (p * (1 - p), p * (1 - p) * (1 - 2 * p), (0.0, 1.0)),
@@ -43,6 +88,26 @@ def squared_loss_bound(activation, y_min, y_max):
     return largest * (1 + 1e-9)
 
 
+def _softplus_bound(y_min, y_max):
+    """The same for the softplus: σ² + (softplus − y)σ(1 − σ), by a grid; outside of it the value is within e^−40 of 0
+    or 1."""
+    h = np.linspace(-40, 40, 80_001)
+    p = 1 / (1 + np.exp(-h))
+    values = [p**2 + (np.logaddexp(0, h) - y) * p * (1 - p) for y in (y_min, y_max)]
+    return float(max(1.0, np.max(np.abs(values)))) * (1 + 1e-6)  # what a step of 0.001 can miss
+
+
+def extremes(H, movable, exact):
+    """The Curvature of a Hessian, or of a bound of one (`exact` False), of which `movable` variables can move."""
+    eigenvalues = np.linalg.eigvalsh(H)
+    # The last digits of an eigenvalue are rounding: a bound must not be below it, and what is smaller is not known.
+    rounding = 4 * len(H) * np.finfo(np.float64).eps
+    largest = float(eigenvalues[-1]) * (1 + rounding)
+    positive = eigenvalues[eigenvalues > rounding * largest]
+    smallest = float(positive[0]) if exact and len(positive) else None
+    return Curvature(largest, smallest, max(0, movable - len(positive)))
+
+
 def largest_eigenvalue(multiply, d, trace):
     """An upper bound of λmax of a positive semidefinite (d, d) operator, by Lanczos with a margin.
 
@@ -52,23 +117,31 @@ def largest_eigenvalue(multiply, d, trace):
         v → Av.
     d : int
     trace : float
-        The trace of A, itself an upper bound.
+        The trace of A, itself an upper bound. inf, where it overflowed, is then all that can be said.
     """
+    if not 0 < trace < math.inf:
+        return trace
     log_odds = math.log(1.648 * math.sqrt(d) / LANCZOS_RISK)
     steps = min(d, math.ceil((log_odds / math.sqrt(LANCZOS_SHORTFALL) + 1) / 2))
     v = np.random.default_rng(0).standard_normal(d)
-    basis = [v / np.linalg.norm(v)]
+    basis = np.empty((steps, d))
+    basis[0] = v / np.linalg.norm(v)
     diagonal, off_diagonal = [], []
-    for _ in range(steps):
-        u = multiply(basis[-1])
-        diagonal.append(float(basis[-1] @ u))
-        for q in basis:  # orthogonal to all earlier ones, or rounding brings copies of the largest back
-            u -= (q @ u) * q
-        norm = float(np.linalg.norm(u))
-        if norm <= 1e-13 * trace:
-            break  # the space is exhausted: the eigenvalues are exact
+    for step in range(steps):
+        earlier = basis[: step + 1]
+        with np.errstate(under="ignore"):
+            u = multiply(basis[step]) / trace  # of an operator of trace 1, so that no square leaves the floats
+            diagonal.append(float(basis[step] @ u))
+            # Orthogonal to all earlier ones, or rounding brings copies of the largest eigenvalue back; and twice,
+            # because what cancels in the first pass leaves its rounding in their directions ("twice is enough": Giraud,
+            # Langou & Rozložník, Comput. Math. Appl. 50 (2005)).
+            for _ in range(2):
+                u -= earlier.T @ (earlier @ u)
+            norm = float(np.linalg.norm(u))
+        if norm <= 1e-13 or step + 1 == steps:
+            break  # with so small a rest the space is exhausted: the eigenvalues are exact
         off_diagonal.append(norm)
-        basis.append(u / norm)
+        basis[step + 1] = u / norm
     k = len(diagonal)
     T = np.diag(diagonal) + np.diag(off_diagonal[: k - 1], 1) + np.diag(off_diagonal[: k - 1], -1)
-    return min(trace, float(np.linalg.eigvalsh(T)[-1]) / (1 - LANCZOS_SHORTFALL))
+    return trace * min(1.0, float(np.linalg.eigvalsh(T)[-1]) / (1 - LANCZOS_SHORTFALL))

@@ -1,17 +1,42 @@
-"""The one loop of gradient descent: w ← w − η·∇F(w), on any objective."""
+"""Gradient descent, w ← w − η·∇F(w), on any function or objective: the front door, and the loops behind it.
+
+`plain` is the loop of the textbook; where nothing looks at each step, a kernel takes many at once. `accelerated` is
+Nesterov's, for preconditioned runs. Both, and the stochastic one (`stochastic.py`), walk a path (`paths.py`) and report
+to a `Run`, which observes, stops, and tells convergence from divergence.
+"""
+
+import time
 
 import numpy as np
 
 from fastgd import kernels, validation
 from fastgd.errors import DivergenceError, import_extra
-from fastgd.objectives import Columns, FunctionPath, LinearObjective, Rescaled
+from fastgd.kernels.reference import (
+    BEGUN,
+    CURVATURE,
+    FIRST_FUN,
+    FUN,
+    GROWTH,
+    NOT_FINITE,
+    OVERSHOOTING,
+    OVERSHOOTS,
+    RATE,
+    REACHED,
+)
+from fastgd.objectives import LinearObjective
+from fastgd.paths import Columns, Compressed, FunctionPath, Rescaled, Whitened
 from fastgd.result import History, Result, Status
+from fastgd.stochastic import stochastic
 
 # A step that overshoots (the new gradient points back) and lands where the gradient is longer has met a curvature above
 # 2/η. That may happen now and then on the way into a valley; this often in a row, with a gradient grown by this factor
-# meanwhile, it is a divergence.
-OVERSHOOTS = 5
+# meanwhile and a value above the first, it is a divergence.
+OVERSHOOT_LIMIT = 5
 OVERSHOOT_GROWTH = 100.0
+# A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
+BURST_SECONDS = 0.05
+PRECONDITIONERS = ("gram", "diagonal")
+OVERSHOOTING_STEPS = "each step overshoots further than the last"
 
 
 def gradient_descent(
@@ -21,11 +46,14 @@ def gradient_descent(
     step_num=100,
     *,
     grad=None,
+    batch_size=None,
+    precondition=None,
     tol=None,
     callback=None,
     history=False,
     progress=False,
     verbose=0,
+    seed=None,
 ):
     """Gradient descent, x ← x − lr·∇f(x), on any function or on an objective.
 
@@ -39,17 +67,28 @@ def gradient_descent(
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
         gives the rate of step 0, 1, …. "auto", for an objective: 1/L in variables in which every column is centred
         and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns of
-        like size; what is reported is in the user's units, but for `history.lr`, which is 1/L.
+        like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the user's
+        units, but for `history.lr`.
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional
         grad(x) → the gradient of f, of the shape of x. Without it the gradient is `numerical_gradient`'s, which costs
         2d evaluations of f a step.
+    batch_size : int, optional
+        For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
+        every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
+        its share of the penalty). `lr` is a number or a callable, and the columns are the user's own. `tol` is looked
+        at after each epoch.
+    precondition : {"gram", "diagonal"}, optional
+        For an objective, with lr="auto": accelerated descent (Nesterov's, with adaptive restart) in variables in which
+        the bound of the Hessian is the identity ("gram": needs XᵀX, and takes one step where the loss is squared), or
+        its diagonal is ("diagonal": for columns too many for that).
     tol : float, optional
         When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(w₀)),
         ε being the rounding of the dtype; the gap is bounded by ‖∇F‖²/2μ, μ being the smallest positive curvature,
-        where that is known (identity activation, up to 512 columns), and otherwise estimated by ‖∇F‖²/2L, the gain of
-        one more step. A gradient that is rounding error only counts as reached.
+        where that is known (squared loss and identity activation, up to 512 columns), and otherwise estimated: by
+        ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
+        the way. A gradient that is rounding error only counts as reached.
     callback : callable, optional
         callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit. Raising
         StopIteration ends the run.
@@ -59,6 +98,8 @@ def gradient_descent(
         Show a bar with the value and the gradient norm (extra "cli").
     verbose : int
         1 prints step, x and gradient of every step, as the textbook does.
+    seed : int, optional
+        Of the order of the rows with `batch_size`; 0 without it. The same order on every machine and build.
 
     Returns
     -------
@@ -73,6 +114,11 @@ def gradient_descent(
     TypeError, ValueError
         An argument is not what it should be, or f or grad returned something else than finite real numbers at the
         start.
+
+    Notes
+    -----
+    Many steps on a squared loss with identity activation are taken on the Gram matrix, where that is quicker and its
+    condition number leaves ten digits: the same iterates, at O(d²) a step.
 
     Examples
     --------
@@ -89,99 +135,308 @@ def gradient_descent(
         validation.callable_(callback, "callback")
     history = validation.boolean(history, "history")
     verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
-    path, rate = _path_and_rate(f, init_x, grad, lr)
-    run = _Run(path, rate, tol, callback, verbose, History(x=[], fun=[], lr=[], grad_norm=[]) if history else None)
+    rate = _rate(lr)
+    if batch_size is not None:
+        batch_size = validation.count(batch_size, "batch_size", minimum=1)
+    seed = 0 if seed is None else validation.count(seed, "seed")
+    path = _path(f, init_x, grad, rate, step_num, batch_size, precondition)
+    run = Run(path, rate, step_num, tol, callback, verbose, history)
+
+    def descend():
+        if batch_size is not None:
+            return stochastic(run, batch_size, seed)
+        if precondition is not None or (rate is None and not np.isfinite(path.curvature().largest)):
+            return accelerated(run)
+        return plain(run)
+
     if not progress:
-        return run.descend(range(step_num + 1), step_num)
+        return descend()
     tqdm = import_extra("tqdm.auto", "cli", "progress=True").tqdm
-    with tqdm(range(step_num + 1), unit="step", mininterval=0.2, leave=False) as bar:
-        run.bar = bar
-        return run.descend(bar, step_num)
+    with tqdm(total=step_num, unit="step", mininterval=0.2, leave=False) as run.bar:
+        return descend()
 
 
-def _path_and_rate(f, init_x, grad, lr):
-    """What is walked, and the rate as a function of the step."""
-    automatic = isinstance(lr, str) and validation.choice(lr, "lr", ("auto",)) == "auto"
-    if isinstance(f, LinearObjective):
-        if grad is not None:
-            raise TypeError("grad is for a function; an objective has its own gradient")
-        path = (Rescaled if automatic else Columns)(f, init_x)
-    else:
+def _rate(lr):
+    """The rate as a function of the step, or None for "auto"."""
+    if isinstance(lr, str):
+        if lr != "auto":
+            raise ValueError(f'lr must be a number, a function of the step, or "auto"; got {validation.describe(lr)}')
+        return None
+    if callable(lr):
+        return lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
+    return Constant(validation.scalar(lr, "lr", minimum=0))
+
+
+class Constant(float):
+    """A rate that is the same for every step."""
+
+    def __call__(self, step):
+        return float(self)
+
+
+def _path(f, init_x, grad, rate, steps, batch_size, precondition):
+    """What is walked."""
+    if not isinstance(f, LinearObjective):
+        for name, value in (("batch_size", batch_size), ("precondition", precondition)):
+            if value is not None:
+                raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
         if init_x is None:
             raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
-        if automatic:
+        if rate is None:
             raise ValueError('lr="auto" takes a LinearObjective, whose curvature is known; give a rate for a function')
-        path = FunctionPath(f, grad, init_x)
-    if automatic:
-        constant = 1 / (path.curvature().largest or 1.0)
-    elif callable(lr):
-        return path, lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
-    else:
-        constant = validation.scalar(lr, "lr", minimum=0)
-    return path, lambda step: constant
+        return FunctionPath(f, grad, init_x)
+    if grad is not None:
+        raise TypeError("grad is for a function; an objective has its own gradient")
+    if precondition is not None:
+        validation.choice(precondition, "precondition", PRECONDITIONERS)
+        if rate is not None:
+            raise ValueError(
+                'precondition changes the variables, in which a rate of yours means nothing: use lr="auto"'
+            )
+        if batch_size is not None:
+            raise ValueError("precondition is for full passes; leave out batch_size")
+        return (Whitened if precondition == "gram" else Rescaled)(f, init_x)
+    if batch_size is not None:
+        if rate is None:
+            raise ValueError('lr="auto" is for full passes; give a number or a function of the step with batch_size')
+        return Columns(f, init_x)
+    if rate is None:
+        path = Rescaled(f, init_x)
+        return Compressed.of(path, steps) if np.isfinite(f.loss_curvature) else path
+    return Compressed.of(Columns(f, init_x), steps)
 
 
-class _Run:
-    """One run: the loop, and what it must remember to tell convergence from divergence."""
+# ------------------------------------------------------------------------------------------------------------- loops
 
-    def __init__(self, path, rate, tol, callback, verbose, history):
-        self.path, self.rate, self.tol = path, rate, tol
-        self.callback, self.verbose, self.history = callback, verbose, history
+
+def plain(run):
+    """x ← x − η·∇F(x), one step after the other, or many at once in a kernel."""
+    path, z, last, step = run.path, run.path.start, None, 0
+    if run.rate is None:
+        run.rate = Constant(1 / (path.curvature().largest or 1.0))
+    if path.has_bursts and not run.looks_at_each_step and (run.tol is None or np.isfinite(path.curvature().largest)):
+        z = z.copy()
+        step, last = _bursts(run, z)
+        if isinstance(last, Result):
+            return last
+    while True:
+        point = Point(step, z, *path.evaluate(z, run.want_fun))
+        run.judge(point, last)
+        if result := run.look_at(point):
+            return result
+        if step == run.limit:
+            return run.at_limit(point)
+        point.lr = run.rate(step)
+        run.take(point)
+        last = point
+        z = z.copy()
+        kernels.active.update(z.reshape(-1), point.gradient.reshape(-1), point.lr)
+        step += 1
+
+
+def _bursts(run, z):
+    """Take all steps, in z, by a kernel. Returns the steps and the last Point before z; or the Result, if it ended."""
+    path, limit, step, length = run.path, run.limit, 0, 64
+    state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64)
+    gradient, previous = np.zeros_like(z), np.zeros_like(z)
+    stop = (*run.gap_rule(z.size), OVERSHOOT_LIMIT, OVERSHOOT_GROWTH)
+    while step < limit:
+        length = min(length, limit - step)
+        rates = run.rates(step, length)
+        funs, norms = np.empty(length), np.empty(length)
+        points = np.empty((length if run.history is not None else 0, z.size), z.dtype)
+        started = time.perf_counter()
+        taken, reason = path.burst(z, rates, *stop, state, gradient, previous, funs, norms, points)
+        elapsed = time.perf_counter() - started
+        run.first_fun, run.last_rate = state[FIRST_FUN], state[RATE]
+        run.met_curvature, run.overshoots, run.growth = state[CURVATURE], int(state[OVERSHOOTS]), state[GROWTH]
+        step += taken
+        evaluated = taken + (reason in (REACHED, OVERSHOOTING))
+        run.record(points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken])
+        if run.bar is not None and evaluated:
+            run.bar.update(taken)
+            run.show(funs[evaluated - 1], norms[evaluated - 1])
+        if reason == NOT_FINITE:
+            last = Point(step - 1, z, None, gradient, lr=state[RATE]) if state[BEGUN] else None
+            raise run.not_finite(Point(step, z, np.nan, gradient), last)
+        if reason == OVERSHOOTING:
+            raise run.diverged(Point(step, z, None, gradient), state[RATE], OVERSHOOTING_STEPS)
+        if reason == REACHED:
+            point = Point(step, z, funs[taken], gradient)
+            sentence = run.reached(point) or "the gradient is zero"
+            point.fun = None  # the kernel may have added up in another order than `value` does
+            return step, run.result(point, Status.CONVERGED, sentence)
+        # As many steps next time as take about BURST_SECONDS, without leaping.
+        length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
+    return step, Point(step - 1, previous, state[FUN], gradient.copy(), lr=state[RATE]) if step else None
+
+
+def accelerated(run):
+    """Nesterov's accelerated descent with adaptive restart (O'Donoghue & Candès 2015, the gradient scheme).
+
+        x₊ = y − η·∇F(y);    y₊ = x₊ + (t − 1)/t₊·(x₊ − x),    t₊ = (1 + √(1 + 4t²))/2
+
+    and momentum starts anew (t = 1) whenever it points uphill. Where the curvature has no bound, η is halved until F
+    falls as a quadratic of curvature 1/η would, and grows again after. The points that count are the y, at which the
+    gradient is known.
+    """
+    path, y = run.path, run.path.start.copy()
+    largest = path.curvature().largest
+    bounded = np.isfinite(largest)
+    rate = 1 / (largest or 1.0) if bounded else 1.0
+    x, t, step, last = y, 1.0, 0, None
+    while True:
+        point = Point(step, y, *path.evaluate(y, True))
+        if not point.finite:
+            raise run.not_finite(point, last)
+        if last is None:
+            run.first_fun = point.fun
+        else:
+            run.meet(point, last)
+        if result := run.look_at(point):
+            return result
+        if step == run.limit:
+            return run.at_limit(point)
+        new = y - rate * point.gradient
+        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 * (1 - 1e-10):
+            rate /= 2
+            if rate < 1e-30:
+                return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")
+            new = y - rate * point.gradient
+        point.lr = rate
+        run.take(point)
+        if np.vdot(point.gradient, new - x) > 0:
+            t = 1.0
+        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        last, y = point, new + (t - 1) / t_next * (new - x)
+        x, t = new, t_next
+        rate = rate if bounded else 1.5 * rate
+        step += 1
+
+
+# --------------------------------------------------------------------------------------------------------------- run
+
+
+class Point:
+    """One point of a run, in the variables of its path."""
+
+    __slots__ = ("fun", "gradient", "lr", "norm", "step", "z")
+
+    def __init__(self, step, z, fun, gradient, lr=None):
+        self.step, self.z, self.fun, self.gradient, self.lr = step, z, fun, gradient, lr
+        self.norm = _norm(gradient)
+
+    @property
+    def finite(self):
+        return np.isfinite(self.norm) and (self.fun is None or np.isfinite(self.fun))
+
+
+class Run:
+    """What the loops share: observing, stopping, and telling convergence from divergence."""
+
+    def __init__(self, path, rate, limit, tol, callback, verbose, history):
+        self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
+        self.callback, self.verbose = callback, verbose
+        self.history = History(x=[], fun=[], lr=[], grad_norm=[]) if history else None
         self.bar = None
-        self.want_fun = callback is not None or history is not None
+        self.want_fun = callback is not None or history
         self.first_fun = None
         self.overshoots, self.growth = 0, 1.0  # steps in a row that overshot, and what they did to the gradient's norm
+        self.met_curvature = self.last_rate = None
+        self.least_curvature = None  # the smallest met by an accelerated run
 
-    def descend(self, steps, limit):
-        path = self.path
-        z = path.start
-        last = None  # the point a step ago
-        for step in steps:
-            point = _Point(step, z, *path.evaluate(z, self.want_fun), self.rate(step))
-            if not point.finite:
-                raise self._not_finite(point, last)
-            if step == 0:
-                self.first_fun = point.fun
-            else:
-                self._watch_overshoot(point, last)
-                if self.overshoots >= OVERSHOOTS and self.growth >= OVERSHOOT_GROWTH:
-                    raise self._diverged(step, point, "each step overshoots further than the last")
-            self._observe(point)
-            if self.tol is not None and (reason := self._reached(point)):
-                return self._result(point, Status.CONVERGED, reason)
-            if step and self._callback_stops(point):
-                return self._result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {step}")
-            if step < limit:
-                last = point
-                z = z.copy()
-                kernels.active.update(z.reshape(-1), point.gradient.reshape(-1), point.lr)
-        return self._at_limit(point)
+    def rates(self, step, count):
+        """The rates of so many steps from `step` on."""
+        if isinstance(self.rate, Constant):
+            return np.full(count, float(self.rate))
+        return np.array([self.rate(step + i) for i in range(count)])
+
+    @property
+    def looks_at_each_step(self):
+        return self.callback is not None or bool(self.verbose)
 
     # ---------------------------------------------------------------------------------------------------- judgement
 
-    def _reached(self, point):
+    def judge(self, point, last):
+        """Raise if the run has diverged; remember what tells."""
+        if not point.finite:
+            raise self.not_finite(point, last)
+        if last is None:
+            self.first_fun = point.fun
+            return
+        if point.norm > last.norm and np.vdot(point.gradient, last.gradient) < 0 and last.lr * last.norm > 0:
+            self.overshoots += 1
+            self.growth *= point.norm / last.norm
+            # The curvature met along the step, ‖Δg‖/‖Δx‖ with Δx = −η·g. It nears the largest from below, until the run
+            # has left the place for good.
+            if self.overshoots == 1 or self.growth < OVERSHOOT_GROWTH**3:
+                self.met_curvature = _norm(point.gradient - last.gradient) / (last.lr * last.norm)
+            if self.overshoots >= OVERSHOOT_LIMIT and self.growth >= OVERSHOOT_GROWTH and self._is_higher(point):
+                self._observe(point)
+                raise self.diverged(point, last.lr, OVERSHOOTING_STEPS)
+        else:
+            self.overshoots, self.growth = 0, 1.0
+
+    def _is_higher(self, point):
+        """Whether the value is above the first. A function that nobody asked for is only evaluated on suspicion."""
+        if self.first_fun is None:
+            self.first_fun = self.path.value(self.path.start)
+        if point.fun is None:
+            point.fun = self.path.value(point.z)
+        return not point.fun <= self.first_fun
+
+    def meet(self, point, last):
+        """Remember the smallest curvature between points of a run, for the estimate of the gap."""
+        move = point.z - last.z
+        length = float(np.vdot(move, move))
+        met = float(np.vdot(point.gradient - last.gradient, move)) / length if length > 0 else 0.0
+        if met > 0:
+            self.least_curvature = met if self.least_curvature is None else min(met, self.least_curvature)
+
+    def gap_rule(self, size):
+        """(factor, floor): the tolerance is met where ‖∇F‖² ≤ factor·max(F, floor·F₀)."""
+        if self.tol is None:
+            return -1.0, 0.0
+        curvature = self.path.curvature()
+        factor = 2 * self.tol * (curvature.smallest or curvature.largest)
+        return max(factor, self._rounding(size, curvature.largest)), self._eps
+
+    @property
+    def _eps(self):
+        return float(np.finfo(self.path.start.dtype).eps)
+
+    def _rounding(self, size, largest):
+        # A component of the gradient is a sum of rows whose rounding is about ε·√(2F·L).
+        return 2 * size * (8 * self._eps) ** 2 * largest
+
+    def reached(self, point):
         """The sentence that says why the tolerance is met, or None."""
+        if self.tol is None:
+            return None
         curvature, fun, norm = self.path.curvature(), point.fun, point.norm
         if curvature is None:
             return f"the gradient norm {norm:.3g} is within tol = {self.tol:g}" if norm <= self.tol else None
         if norm == 0:
             return "the gradient is zero"
-        eps = float(np.finfo(self.path.start.dtype).eps)
-        gap = norm**2 / (2 * (curvature.smallest or curvature.largest))
-        if gap <= self.tol * max(fun, eps * self.first_fun):
-            return self._reached_sentence(gap, fun, curvature, eps)
-        # A component of the gradient is a sum of rows whose rounding is about ε·√(2F·L).
-        if norm**2 <= point.z.size * (8 * eps) ** 2 * 2 * fun * curvature.largest:
+        largest = curvature.largest
+        if not np.isfinite(largest):  # then that of the quadratic which the last step was safe for
+            largest = 1 / self.last_rate if self.last_rate else 0.0
+        least = curvature.smallest or self.least_curvature or largest
+        gap = norm**2 / (2 * least) if least else np.inf
+        if gap <= self.tol * max(fun, self._eps * self.first_fun):
+            return self._sentence(gap, fun, curvature)
+        if norm**2 <= self._rounding(point.z.size, largest) * fun:
             return "the gradient is at its rounding error: no step can lower the value"
         return None
 
-    def _reached_sentence(self, gap, fun, curvature, eps):
-        if fun <= eps * self.first_fun:
+    def _sentence(self, gap, fun, curvature):
+        if abs(fun) <= self._eps * abs(self.first_fun):
             return "the value is zero but for rounding"
-        sentence = f"the gap to the minimum is at most {gap / fun:.1e} of the value"
+        how = "at most" if curvature.smallest else "about"
+        sentence = f"the gap to the minimum is {how} {gap / fun:.1e} of the value, within tol = {self.tol:g}"
         if not curvature.smallest:
-            sentence += " (estimated by the gain of one more step)"
-        sentence += f", within tol = {self.tol:g}"
+            source = "the smallest curvature met" if self.least_curvature else "the gain of one more step"
+            sentence += f" (estimated by {source})"
         if curvature.lost:
             sentence += (
                 f"; that leaves out {curvature.lost} direction(s) in which the columns are collinear but for rounding, "
@@ -189,67 +444,84 @@ class _Run:
             )
         return sentence
 
-    def _watch_overshoot(self, point, last):
-        if point.norm > last.norm and np.vdot(point.gradient, last.gradient) < 0:
-            self.overshoots += 1
-            self.growth *= point.norm / last.norm
-            # The curvature met along the last step, ‖Δg‖/‖Δx‖ with Δx = −η·g; the mildest of those that overshot.
-            met = _norm(point.gradient - last.gradient) / (last.lr * last.norm)
-            self.met_curvature = met if self.overshoots == 1 else min(met, self.met_curvature)
-        else:
-            self.overshoots, self.growth = 0, 1.0
-
-    def _at_limit(self, point):
-        worse = point.fun > self.first_fun if self.path.fun_is_free else self.growth > 2
-        if self.overshoots and worse:
-            raise self._diverged(point.step, point, "the run ends higher than it began, and each step overshoots")
+    def at_limit(self, point):
+        """The Result of a run that has taken all its steps."""
+        if self.overshoots and self._is_higher(point):
+            raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         message = f"took all {point.step} steps"
         if self.tol is not None:
             message += f" without reaching tol = {self.tol:g}: raise step_num"
-        return self._result(point, Status.STEP_LIMIT, message, success=self.tol is None)
+        return self.result(point, Status.STEP_LIMIT, message, success=self.tol is None)
 
-    def _not_finite(self, point, last):
+    def not_finite(self, point, last):
         if last is not None:
-            return self._diverged(point.step, last, "the value or the gradient is no longer finite")
-        what = "the gradient is not finite"
+            return self.diverged(last, last.lr, "the value or the gradient is no longer finite", step=point.step)
+        what = "the value or the gradient is not finite"
         if point.fun is not None and not np.isfinite(point.fun):
             what = f"the value is {point.fun}"
         return ValueError(f"{what} at the start, x = {validation.show_point(self.path.to_user(point.z))}")
 
-    def _diverged(self, step, point, what):
+    def diverged(self, point, lr, what, step=None, stable=None):
         """The error for a divergence noticed at `step`, with `point` as the last one worth reporting."""
-        lr = self.rate(step - 1)
+        step = point.step if step is None else step
         curvature = self.path.curvature()
-        if curvature is not None:
+        source = "2/L with L the curvature that the last steps met"
+        if stable is not None:
+            source = "2/L with L the largest curvature of the loss of one row"
+        elif curvature is not None:
             stable, source = 2 / curvature.largest if curvature.largest else None, "2/L with L the largest curvature"
-        else:
-            stable = 2 / self.met_curvature if self.overshoots else None
-            source = "2/L with L the curvature that the last steps met"
+        elif self.overshoots:
+            stable = 2 / self.met_curvature
         limit = f"; the largest stable rate is about {stable:.3g} ({source})" if stable else ""
         automatic = ', or lr="auto"' if curvature is not None else ""
-        result = self._result(point, Status.DIVERGED, f"diverged at step {step}", success=False)
+        result = self.result(point, Status.DIVERGED, f"diverged at step {step}", success=False)
         return DivergenceError(
             f"gradient descent diverged at step {step} with learning rate {lr:.6g}: {what}{limit}. "
             f"Take a smaller lr{automatic}.",
-            step=step, lr=lr, stable_lr=stable, result=result,
+            step=step, lr=lr, stable_lr=stable or None, result=result,
         )  # fmt: skip
 
     # ----------------------------------------------------------------------------------------------------- reporting
 
+    def look_at(self, point):
+        """Show the point to whoever looks at each step; the Result, if the run ends here."""
+        self._observe(point)
+        if point.step and self._callback_stops(point):
+            return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
+        if reason := self.reached(point):
+            return self.result(point, Status.CONVERGED, reason)
+        return None
+
     def _observe(self, point):
-        if self.history is None and not self.verbose and self.bar is None:
-            return
-        x, gradient = self.path.to_user(point.z), self.path.gradient_to_user(point.gradient)
-        if self.history is not None:
-            self.history.x.append(x)
-            self.history.fun.append(point.fun)
-            self.history.lr.append(point.lr)
-            self.history.grad_norm.append(_norm(gradient))
-        if self.verbose:
-            print(f"step {point.step}: x = {validation.show_point(x)}, gradient = {validation.show_point(gradient)}")
+        if self.history is not None or self.verbose:
+            x, gradient = self.path.to_user(point.z), self.path.gradient_to_user(point.gradient)
+            self.record([x], [point.fun], [_norm(gradient)], [], in_user_units=True)
+            if self.verbose:
+                print(
+                    f"step {point.step}: x = {validation.show_point(x)}, gradient = {validation.show_point(gradient)}"
+                )
         if self.bar is not None:
-            value = "" if point.fun is None else f"value {point.fun:.6g}, "
-            self.bar.set_postfix_str(f"{value}|gradient| {_norm(gradient):.3g}", refresh=False)
+            self.bar.update(point.step > 0)
+            self.show(point.fun, point.norm)
+
+    def take(self, point):
+        """Remember the rate of the step from a point."""
+        self.last_rate = point.lr
+        if self.history is not None:
+            self.history.lr.append(point.lr)
+
+    def record(self, points, funs, norms, rates, in_user_units=False):
+        """Append points, in the variables of the path, to the history."""
+        if self.history is None:
+            return
+        self.history.x.extend(points if in_user_units else map(self.path.to_user, points))
+        self.history.fun.extend(funs)
+        self.history.grad_norm.extend(norms)
+        self.history.lr.extend(rates)
+
+    def show(self, fun, norm):
+        value = "" if fun is None else f"value {fun:.6g}, "
+        self.bar.set_postfix_str(f"{value}|gradient| {norm:.3g}", refresh=False)
 
     def _callback_stops(self, point):
         if self.callback is None:
@@ -262,32 +534,25 @@ class _Run:
             return True
         return False
 
-    def _result(self, point, status, message, success=True):
+    def result(self, point, status, message, success=True):
         path = self.path
         x, fun, jac = path.settle(point.z, point.fun, point.gradient)
         history = None
         if self.history is not None:
             history = History({name: np.array(rows) for name, rows in self.history.items()})
-            history.lr = history.lr[:-1]  # no step was taken from the last point
         return Result(
-            x=x, fun=fun, jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,
-            success=success, status=status, message=message, history=history,
+            x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,
+            success=success, status=status, message=message + path.note, history=history,
         )  # fmt: skip
-
-
-class _Point:
-    """One point of a run, in the variables of its path."""
-
-    __slots__ = ("finite", "fun", "gradient", "lr", "norm", "step", "z")
-
-    def __init__(self, step, z, fun, gradient, lr):
-        self.step, self.z, self.fun, self.gradient, self.lr = step, z, fun, gradient, lr
-        self.norm = _norm(gradient)
-        self.finite = np.isfinite(self.norm) and (fun is None or np.isfinite(fun))
 
 
 def _norm(array):
     """Euclidean norm in float64, without overflow on the way."""
     with np.errstate(all="ignore"):
         flat = array.reshape(-1).astype(np.float64)
-        return float(np.sqrt(flat @ flat))
+        norm = float(np.sqrt(flat @ flat))
+        if norm == 0 or not np.isfinite(norm):
+            largest = float(np.max(np.abs(flat), initial=0.0))
+            if 0 < largest < np.inf:
+                norm = largest * float(np.sqrt(np.sum((flat / largest) ** 2)))
+        return norm

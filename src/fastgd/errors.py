@@ -1,5 +1,6 @@
 """What can go wrong in a way of its own, and how an absent extra is named."""
 
+import copyreg
 import importlib
 
 
@@ -25,6 +26,10 @@ class DivergenceError(ArithmeticError):
         self.lr = lr
         self.stable_lr = stable_lr
         self.result = result
+
+    def __reduce__(self):
+        # An exception is rebuilt from its positional arguments alone unless it says how; this one needs more.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
 def import_extra(module, extra, purpose):

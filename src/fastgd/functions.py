@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastgd import kernels, validation
+from fastgd import kernels, rows, validation
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 
 
@@ -68,7 +68,7 @@ def sse(X, y, w, b=0.0, activation="identity"):
         Weights; one column for each output.
     b : float or array_like, (k,)
         Intercepts.
-    activation : {"identity", "sigmoid", "tanh"}
+    activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
         f.
 
     Returns
@@ -92,7 +92,6 @@ def sse(X, y, w, b=0.0, activation="identity"):
     w = validation.weights(w, "w", (d, *y.shape[1:]), X.dtype)
     Y = y.reshape(n, -1)
     b = validation.intercepts(b, "b", Y.shape[1], X.dtype)
-    absent = np.empty(0, X.dtype)
-    return kernels.active.total_loss(
-        X, Y, w.reshape(d, -1), b, absent, absent, ACTIVATIONS[activation], LOSSES["squared"]
-    )
+    source = rows.Dense(X, Y, np.empty(0, X.dtype))
+    (totals,) = source.sums((0, n), w.reshape(d, -1), b, None, ACTIVATIONS[activation], LOSSES["squared"], False)
+    return float(totals.sum())

@@ -4,14 +4,12 @@ import numpy as np
 
 from fastgd import kernels, validation
 
-# Steps that balance truncation against rounding for a function of ordinary scale: ε^(1/3) where the error of the
-# scheme is O(h²), ε^(1/2) where it is O(h). (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.5 and 5.7.8.)
-RELATIVE_STEP = {
-    "central": np.finfo(np.float64).eps ** (1 / 3),
-    "forward": np.finfo(np.float64).eps ** (1 / 2),
-}
-SCHEMES = tuple(RELATIVE_STEP)
-NAN_POLICIES = ("raise", "propagate")
+KERNELS = {"central": "central_differences", "forward": "forward_differences"}
+SCHEMES = tuple(KERNELS)
+NAN_POLICIES = {"raise": validation.finite_number, "propagate": validation.any_number}
+
+# What the kernels take for "the library's own steps" (`reference.RELATIVE_STEP`).
+OWN_STEPS = np.empty(0)
 
 
 def numerical_diff(f, x, h=1e-4):
@@ -37,7 +35,8 @@ def numerical_diff(f, x, h=1e-4):
     Raises
     ------
     TypeError, ValueError
-        f, x or h is not of that kind, h vanishes beside x, or f does not return one finite real number for each x.
+        f, x or h is not of that kind, h vanishes beside x or leads beyond the largest float, or f does not return one
+        finite real number for each x.
 
     Examples
     --------
@@ -47,19 +46,24 @@ def numerical_diff(f, x, h=1e-4):
     validation.callable_(f, "f")
     h = validation.scalar(h, "h", positive=True)
     x = validation.real_array(x, "x", dtype=np.float64)
-    above, below = x + h, x - h
-    if np.any(above == below):
+    with np.errstate(all="ignore"):
+        above, below = x + h, x - h
+        distance = above - below
+    if not np.all(distance):
         raise ValueError(f"h = {h!r} is too small to move x = {validation.show_point(x)}")
+    if not np.all(np.isfinite(distance)):
+        raise ValueError(f"h = {h!r} is too large for x = {validation.show_point(x)}: the points leave the floats")
     if x.ndim == 0:
         values = [validation.finite_number(f(float(at)), at, -1) for at in (above, below)]
-        return (values[0] - values[1]) / float(above - below)
+        return (values[0] - values[1]) / float(distance)
     values = []
     for at in (above, below):
         value = validation.real_array(f(at.copy()), "what f returned for an array x", dtype=np.float64)
         if value.shape != x.shape:
             raise ValueError(f"f must work elementwise: for x of shape {x.shape} it returned shape {value.shape}")
         values.append(value.copy())  # f may fill and return the same buffer each time
-    return (values[0] - values[1]) / (above - below)
+    with np.errstate(all="ignore"):
+        return (values[0] - values[1]) / distance
 
 
 def numerical_gradient(f, x, h=None, *, scheme="central", args=(), nan_policy="raise"):
@@ -94,8 +98,8 @@ def numerical_gradient(f, x, h=None, *, scheme="central", args=(), nan_policy="r
     TypeError
         f is not callable, x is not real, or f returned something else than a real number.
     ValueError
-        x or h is not finite, h is not positive or vanishes beside x, or f returned NaN, an infinity, or several
-        numbers; the message gives the point and the coordinate.
+        x or h is not finite, h is not positive, vanishes beside x or leads beyond the largest float, or f returned
+        NaN, an infinity, or several numbers; the message gives the point and the coordinate.
 
     Examples
     --------
@@ -108,15 +112,14 @@ def numerical_gradient(f, x, h=None, *, scheme="central", args=(), nan_policy="r
     x = validation.real_array(x, "x", dtype=np.float64)
     if not isinstance(args, tuple):
         raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
-    as_number = validation.finite_number if nan_policy == "raise" else validation.any_number
-    gradient = differences(f, x, steps(x, h, scheme), scheme, args, as_number)
-    return float(gradient) if x.ndim == 0 else gradient
+    gradient = differences(f, x, steps(x, h, scheme), scheme, args, NAN_POLICIES[nan_policy])
+    return gradient if x.ndim else float(gradient)
 
 
 def steps(x, h, scheme):
-    """The step of each coordinate of x, flat: the user's h checked, or the library's own."""
+    """The step of each coordinate of x, flat, as the kernel of the scheme takes them: the user's h, checked."""
     if h is None:
-        return RELATIVE_STEP[scheme] * np.maximum(1.0, np.abs(x.ravel()))
+        return OWN_STEPS
     h = validation.real_array(h, "h", dtype=np.float64)
     if h.ndim and h.shape != x.shape:
         raise ValueError(f"h must be a number or an array of the shape of x, {x.shape}; got shape {h.shape}")
@@ -127,11 +130,13 @@ def steps(x, h, scheme):
 
 def differences(f, x, flat_steps, scheme, args, as_number):
     """The kernel call: the gradient in the shape of x, all arguments being checked already."""
-    gradient = np.empty(x.size)
-    kernel = getattr(kernels.active, f"{scheme}_differences")
-    with np.errstate(invalid="ignore", over="ignore"):
-        kernel(f, np.ascontiguousarray(x).reshape(-1), flat_steps, x.shape, args, as_number, gradient)
-    return gradient.reshape(x.shape)
+    gradient = np.empty(x.shape)
+    kernel = getattr(kernels.active, KERNELS[scheme])
+    if x.ndim == 1 and x.flags.c_contiguous:  # as most are, with nothing to convert
+        kernel(f, x, flat_steps, x.shape, args, as_number, gradient)
+    else:
+        kernel(f, np.ascontiguousarray(x).reshape(-1), flat_steps, x.shape, args, as_number, gradient.reshape(-1))
+    return gradient
 
 
 def evaluations(d, scheme):

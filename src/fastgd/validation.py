@@ -3,6 +3,8 @@
 Every function takes the argument's name, so that an error says which argument, what it got and what it takes.
 """
 
+import decimal
+import math
 import numbers
 import operator
 
@@ -11,12 +13,24 @@ import numpy as np
 # Rows are checked for NaN and infinity in pieces of this many values, so that the check needs no second copy of X.
 CHECK_VALUES = 1 << 18
 
+# Vectors of so few are checked as a list: a call of NumPy that may not warn costs more.
+FEW_VALUES = 256
+
+FLOAT64 = np.dtype(np.float64)
+
+# What an array of Python objects may hold. Booleans are among them, as they are in other arrays.
+REAL_TYPES = (numbers.Real, decimal.Decimal, np.bool_)
+
 
 def describe(value):
-    """A value as an error message shows it: short, with the shape of an array."""
+    """A value as an error message shows it: short and on one line, with the shape of an array."""
     if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    text = repr(value)
+        masked = " with masked values" if has_masked(value) else ""
+        return f"an array of shape {value.shape} and dtype {value.dtype}{masked}"
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python shows no integers of more than 4300 digits
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else "something"
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
@@ -46,12 +60,18 @@ def boolean(value, name):
 
 def scalar(value, name, *, minimum=None, positive=False):
     """A finite real number as a float, at least `minimum` (or above 0 with `positive`)."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.ndarray)) or np.ndim(value) > 0:
-        raise TypeError(f"{name} must be a real number; got {describe(value)}")
-    number = float(value)
-    if not np.isfinite(number) or (positive and number <= 0) or (minimum is not None and number < minimum):
+    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{name} must be a real number; got {describe(number)}")
+    try:
+        number = float(number)
+        fine = math.isfinite(number)
+    except OverflowError:
+        fine = False
+    if not fine or (positive and number <= 0) or (minimum is not None and number < minimum):
         bound = " and positive" if positive else "" if minimum is None else f" and at least {minimum}"
-        raise ValueError(f"{name} must be finite{bound}; got {number!r}")
+        got = repr(number) if isinstance(number, float) else f"{describe(number)}, which is too large for a float"
+        raise ValueError(f"{name} must be finite{bound}; got {got}")
     return number
 
 
@@ -70,6 +90,8 @@ def count(value, name, *, minimum=0):
 
 def first_bad(array):
     """Index of the first NaN or infinity, as a tuple, or None. Needs little memory beside the array."""
+    if array.ndim == 1 and array.size <= FEW_VALUES and math.isfinite(sum(array.tolist())):
+        return None  # the quickest way to say so of a few
     flat_rows = max(1, CHECK_VALUES // max(1, array[0].size)) if array.ndim and len(array) else 1
     for start in range(0, len(array), flat_rows) if array.ndim else [None]:
         part = array if start is None else array[start : start + flat_rows]
@@ -91,7 +113,8 @@ def real_array(value, name, *, ndim=None, dtype=None, finite=True):
     Parameters
     ----------
     value : array_like
-        Integers and booleans become float64, float16 becomes float32, long double float64.
+        Integers and booleans become float64, float16 becomes float32, long double float64. An array of objects is
+        taken if each of them is a real number: `numbers.Real` (fractions and booleans among them) or Decimal.
     ndim : int or tuple of int, optional
         The numbers of dimensions that are taken.
     dtype : numpy dtype, optional
@@ -104,19 +127,28 @@ def real_array(value, name, *, ndim=None, dtype=None, finite=True):
     TypeError
         The values are not real numbers.
     ValueError
-        The values have an unexpected number of dimensions, or are not finite, or the rows are of different lengths.
+        The values have an unexpected number of dimensions, or are not finite, masked, or too large for the dtype, or
+        the rows are of different lengths.
     """
+    if (
+        type(value) is np.ndarray
+        and value.dtype is FLOAT64
+        and (dtype is None or dtype is np.float64)
+        and (ndim is None or value.ndim == ndim)
+        and value.flags.aligned
+        and (not finite or first_bad(value) is None)
+    ):
+        return value  # as most are; all that follows comes to the same
     if hasattr(value, "tocsr") and not hasattr(value, "__array__"):
         raise TypeError(f"{name} is sparse ({type(value).__name__}); pass a dense array, e.g. {name}.toarray()")
+    if has_masked(value) or (isinstance(value, (list, tuple)) and any(map(has_masked, value))):
+        raise ValueError(f"{name} has masked values; leave them out or fill them, e.g. by {name}.filled(0.0)")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers with rows of equal length: {error}") from None
     if array.dtype == object:
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} must hold real numbers; got {describe(value)}") from None
+        array = from_objects(array, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
     allowed = ndim if isinstance(ndim, tuple) else (ndim,)
@@ -127,26 +159,121 @@ def real_array(value, name, *, ndim=None, dtype=None, finite=True):
         raise ValueError(f"{name} must be {wanted}; got shape {array.shape}{hint}")
     if dtype is None:
         dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
-    array = np.require(array, dtype=np.dtype(dtype), requirements="A")
+    array = cast(array, name, np.dtype(dtype))
     if finite:
         bad = first_bad(array)
         if bad is not None:
-            where = f"{name}[{', '.join(map(str, bad))}]" if bad else name
-            raise ValueError(f"{name} must be finite; {where} is {array[bad]}")
+            raise ValueError(f"{name} must be finite; {entry(name, bad)} is {array[bad]}")
     return array
+
+
+def has_masked(value):
+    """Whether value is a masked array with something masked."""
+    return isinstance(value, np.ndarray) and isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
+
+
+def from_objects(array, name):
+    """An array of Python objects as float64, if they are real numbers."""
+    refused = {kind for kind in set(map(type, array.flat)) if not issubclass(kind, REAL_TYPES)}
+    if refused:
+        first = next(item for item in array.flat if type(item) in refused)
+        raise TypeError(f"{name} must hold real numbers; got {describe(first)}")
+    try:
+        return array.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite; it holds a number too large for a float") from None
+    except ValueError:  # a signalling NaN of decimal
+        raise ValueError(f"{name} must be finite; it holds a NaN") from None
+
+
+def cast(array, name, dtype):
+    """`array` as an aligned native array of that dtype; what is too small becomes 0, what is too large is refused."""
+    with np.errstate(all="ignore"):
+        result = np.require(array, dtype=dtype, requirements="A")
+    if result is not array and array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
+        bad = first_bad(result)
+        if bad is not None and (len(overflows := np.argwhere(np.isinf(result) & np.isfinite(array)))):
+            bad = tuple(overflows[0].tolist())
+            raise ValueError(f"{entry(name, bad)} is {array[bad]}, which is too large for {dtype}")
+    return result
+
+
+def entry(name, index):
+    """How an error message names one entry of an array."""
+    return f"{name}[{', '.join(map(str, index))}]" if index else name
+
+
+def is_sparse(X):
+    """Whether X is a scipy.sparse matrix or array, found out without importing scipy.sparse."""
+    return hasattr(X, "tocsr")
+
+
+def samples(X, dtype=None, least=1):
+    """X as an (n, d) array, or as CSR if it is sparse, of at least one column and `least` rows."""
+    if is_sparse(X):
+        if X.ndim != 2:
+            raise ValueError(f"X must be 2-dimensional; got shape {X.shape}")
+        X = X.tocsr()
+        if dtype is None:
+            dtype = np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64
+        data = real_array(X.data, "X.data", ndim=1, dtype=dtype)
+        X = type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
+    else:
+        X = real_array(X, "X", ndim=2, dtype=dtype)
+    if X.shape[0] < least or X.shape[1] == 0:
+        raise ValueError(f"X must have at least one row and one column; got shape {X.shape}")
+    return X
 
 
 def data(X, y):
     """X as (n, d) and y as (n,) or (n, k) in the dtype of X, with as many rows."""
-    X = real_array(X, "X", ndim=2)
-    if 0 in X.shape:
-        raise ValueError(f"X must have at least one row and one column; got shape {X.shape}")
+    X = samples(X)
     y = real_array(y, "y", ndim=(1, 2), dtype=X.dtype)
-    if len(y) != len(X):
-        raise ValueError(f"y has {len(y)} rows, X has {len(X)}: they must be equal")
+    if len(y) != X.shape[0]:
+        raise ValueError(f"y has {len(y)} rows, X has {X.shape[0]}: they must be equal")
     if y.ndim == 2 and y.shape[1] == 0:
         raise ValueError(f"y must have at least one column; got shape {y.shape}")
     return X, y
+
+
+def sample_weights(s, n, dtype):
+    s = real_array(s, "sample_weight", ndim=1, dtype=dtype)
+    if len(s) != n:
+        raise ValueError(f"sample_weight has {len(s)} entries, X has {n} rows: they must be equal")
+    if np.any(s < 0) or not np.any(s > 0):
+        raise ValueError("sample_weight must not be negative, and at least one must be positive")
+    return s
+
+
+def several(y, activation):
+    if y.ndim != 2 or y.shape[1] < 2:
+        raise ValueError(f"activation={activation!r} needs a y of two columns or more; got shape {y.shape}")
+    return y
+
+
+def classes(y, dtype):
+    """Targets of the softmax's log loss as (n, k): given so, or as (n,) numbers of classes."""
+    if y.ndim == 2:
+        several(y, "softmax")
+        sums = y.sum(axis=1, dtype=np.float64)
+        if not np.allclose(sums, 1, atol=1e-5):
+            row = int(np.argmax(np.abs(sums - 1)))
+            raise ValueError(f"each row of y must add up to 1 for the softmax; row {row} adds up to {sums[row]:g}")
+        return y
+    numbers = y.astype(np.int64)
+    if np.any(numbers != y) or numbers.min() < 0:
+        raise ValueError("a y of one dimension must hold numbers of classes for the softmax: 0, 1, 2, …")
+    if numbers.max() == 0:
+        raise ValueError("y holds one class; the softmax needs two or more")
+    return np.equal.outer(numbers, np.arange(numbers.max() + 1)).astype(dtype)
+
+
+def between(array, name, low, high, why):
+    """Refuse values outside of [low, high], naming the first."""
+    if array.min() < low or array.max() > high:
+        index = tuple(np.argwhere((array < low) | (array > high))[0].tolist())
+        limits = f"at least {low}" if high == np.inf else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {limits} {why}; {entry(name, index)} is {array[index]}")
 
 
 def weights(w, name, shape, dtype, finite=True):
@@ -171,11 +298,13 @@ def function_value(returned, what="f"):
     Raises
     ------
     TypeError
-        It is no real number: None, a list, a string, a bool, a complex number.
+        It is no real number: None, a list, a string, a bool, a complex number, a masked value.
     ValueError
         It is an array of more or fewer than one element.
     """
     if isinstance(returned, np.ndarray) or (hasattr(returned, "__array__") and not isinstance(returned, np.generic)):
+        if has_masked(returned):
+            raise TypeError(f"{what} must return one real number; it returned a masked value")
         array = np.asarray(returned)
         if array.size != 1:
             raise ValueError(f"{what} must return one real number; it returned {describe(array)}")
@@ -197,7 +326,7 @@ def at_point(point, coordinate):
 def finite_number(returned, point, coordinate):
     """`function_value` for a kernel of differences, refusing what is not finite; its errors name the point."""
     number = any_number(returned, point, coordinate)
-    if not np.isfinite(number):
+    if not math.isfinite(number):
         raise ValueError(f"f returned {number} {at_point(point, coordinate)}; a derivative needs finite values there")
     return number
 

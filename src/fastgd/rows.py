@@ -1,0 +1,239 @@
+"""Where the data of an objective live: rows behind one interface, dense or CSR, cut into fixed blocks.
+
+A source of rows has `n`, `d`, `k`, `dtype`, `Y` (n, k), `weights` (n,) or (0,), and
+
+    blocks()                     numbers of the first and last row of each block: a function of the shape alone
+    sums(block, …)               loss and gradient of one block, by a kernel
+    pieces(shift, scale)         the rows in float64, shifted, scaled and weighted, a few at a time
+    stochastic(w, order, …)      steps of stochastic descent, by a kernel
+
+Whoever adds up blocks does so in `tree_sum`, so that a total does not depend on who computed which block.
+"""
+
+import concurrent.futures
+import itertools
+import os
+
+import numpy as np
+
+from fastgd import kernels, validation
+
+# A block has about this many values at least (it must be worth handing to a thread), and there are at most so many.
+BLOCK_VALUES = 1 << 17
+MOST_BLOCKS = 64
+# Below this many values a pass takes less than threads cost.
+THREAD_VALUES = 1 << 20
+# From this many outputs and multiplications on, BLAS is worth the 0.15 s that importing scipy's takes, once.
+BLAS_OUTPUTS = 4
+BLAS_VALUES = 1 << 18
+PIECE_VALUES = 1 << 19
+
+
+class Dense:
+    """Rows of an array of any strides."""
+
+    def __init__(self, X, Y, weights):
+        self.X, self.Y, self.weights = X, Y, weights
+        (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
+        self.values = X.size
+        self._none = np.empty(0, self.dtype)
+
+    def blocks(self):
+        return even_blocks(self.n, self.values, self.d)
+
+    @property
+    def gemm(self):
+        large = self.k >= BLAS_OUTPUTS and self.values * self.k >= BLAS_VALUES
+        return kernels.gemm(self.dtype) if large else None
+
+    def arrays(self, block):
+        """X, Y and weights of a block."""
+        if block == (0, self.n):
+            return self.X, self.Y, self.weights
+        rows = slice(*block)
+        return self.X[rows], self.Y[rows], self.weights[rows] if self.weights.size else self.weights
+
+    def sums(self, block, W, b, shift, activation, loss, gradient):
+        """(totals,) of a block, or (totals, gradient by W, gradient by b), all float64."""
+        X, Y, weights = self.arrays(block)
+        totals = np.empty(self.k)
+        data = X, Y, W, b, self._none if shift is None else shift, weights, activation, loss, self.gemm, totals
+        if not gradient:
+            kernels.active.total_loss(*data)
+            return (totals,)
+        grad_W, grad_b = np.empty(W.shape), np.empty(self.k)
+        kernels.active.total_loss_and_gradient(*data, grad_W, grad_b)
+        return totals, grad_W, grad_b
+
+    def pieces(self, shift=0.0, scale=1.0):
+        """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
+        return transformed(self.X.__getitem__, self, shift, scale)
+
+    def predict(self, W, b, activation):
+        out = np.empty((self.n, self.k), self.dtype)
+        kernels.active.predict(self.X, W, b, activation, self.gemm, out)
+        return out
+
+    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates):
+        kernels.active.stochastic(
+            self.X, self.Y, w, self.weights, activation, loss, factor, l2, order, batch, mean, rates
+        )  # fmt: skip
+
+    def with_targets(self, Y):
+        return Dense(self.X, Y, self.weights)
+
+    def astype(self, dtype):
+        return Dense(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
+
+
+class Sparse:
+    """Rows of a scipy.sparse matrix or array in CSR form."""
+
+    def __init__(self, X, Y, weights):
+        self.X, self.Y, self.weights = X, Y, weights
+        (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
+        self.values = X.nnz
+        # scipy may keep the two arrays of numbers in different types; the kernels take one.
+        wide = np.int64 if X.indptr.dtype != X.indices.dtype else X.indices.dtype
+        self._data = np.ascontiguousarray(X.data)
+        self._indices, self._indptr = (np.ascontiguousarray(a, dtype=wide) for a in (X.indices, X.indptr))
+
+    def blocks(self):
+        return even_blocks(self.n, self.values, self.d)
+
+    def sums(self, block, W, b, shift, activation, loss, gradient):
+        first, last = block
+        weights = self.weights[first:last] if self.weights.size else self.weights
+        Y, pointers = self.Y[first:last], self._indptr[first : last + 1]
+        if shift is not None:  # (x − m)W + b = xW + (b − mW): a shifted sparse row is dense, so the algebra does it
+            b = (b.astype(np.float64) - shift.astype(np.float64) @ W).astype(self.dtype)
+        totals = np.empty(self.k)
+        grad_W, grad_b = (np.empty(W.shape), np.empty(self.k)) if gradient else (np.empty((0, 0)), np.empty(0))
+        kernels.active.sparse_pass(
+            self._data, self._indices, pointers, Y, W, b, weights, activation, loss, totals, grad_W, grad_b
+        )  # fmt: skip
+        if not gradient:
+            return (totals,)
+        if shift is not None:
+            grad_W -= shift.astype(np.float64)[:, None] * grad_b
+        return totals, grad_W, grad_b
+
+    def pieces(self, shift=0.0, scale=1.0):
+        return transformed(lambda part: self.X[part].toarray(), self, shift, scale)
+
+    def predict(self, W, b, activation):
+        # f of the rows' h, as a model with one weight of 1 for each output.
+        h = np.ascontiguousarray(self.X @ W + b)
+        out = np.empty_like(h)
+        kernels.active.predict(
+            h, np.eye(self.k, dtype=self.dtype), np.zeros(self.k, self.dtype), activation, None, out
+        )  # fmt: skip
+        return out
+
+    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates):
+        kernels.active.sparse_stochastic(
+            self._data, self._indices, self._indptr, self.Y, w, self.d, self.weights, activation, loss, factor, l2,
+            order, batch, mean, rates,
+        )  # fmt: skip
+
+    def with_targets(self, Y):
+        return Sparse(self.X, Y, self.weights)
+
+    def astype(self, dtype):
+        return Sparse(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
+
+
+def even_blocks(n, values, d):
+    """First and last rows of blocks of equal numbers of rows.
+
+    At most MOST_BLOCKS; and a block's gradient, of length d, must be small beside its values.
+    """
+    count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n)))
+    edges = [n * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def transformed(take, source, shift, scale):
+    """√s·(X − shift)/scale of a few rows at a time in float64, with √s and the slice; take(slice) gives the rows."""
+    length = max(1, PIECE_VALUES // source.d)
+    for start in range(0, source.n, length):
+        part = slice(start, min(start + length, source.n))
+        A = take(part).astype(np.float64)
+        root = np.ones(len(A))
+        A -= shift
+        A /= scale
+        if source.weights.size:
+            root = np.sqrt(source.weights[part].astype(np.float64))
+            A *= root[:, None]
+        yield A, root, part
+
+
+# ----------------------------------------------------------------------------------------------------------- threads
+
+
+def tree_sum(parts):
+    """The sum of tuples of numbers or arrays, in a tree that depends on their number alone."""
+    if len(parts) == 1:
+        return parts[0]
+    while len(parts) > 1:
+        pairs = [
+            tuple(a + b for a, b in zip(*pair, strict=True)) for pair in zip(parts[::2], parts[1::2], strict=False)
+        ]
+        parts = pairs + parts[len(parts) - len(parts) % 2 :]
+    return parts[0]
+
+
+def job_count(n_jobs):
+    """Threads for `n_jobs`, as scikit-learn counts them: None is 1, −1 is every core."""
+    if n_jobs is None:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = validation.count(n_jobs, "n_jobs", minimum=-cores)
+    if jobs == 0:
+        raise ValueError("n_jobs must not be 0; it takes a number of threads, or −1 for all cores")
+    return jobs if jobs > 0 else cores + 1 + jobs
+
+
+_pool = None
+
+
+def _forget_pool():
+    # The threads of a pool do not live on in a forked child, which would wait for them for ever.
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _pool_of(size):
+    global _pool
+    if _pool is None or _pool._max_workers < size:
+        _pool = concurrent.futures.ThreadPoolExecutor(size, thread_name_prefix="fastgd")
+    return _pool
+
+
+def over_blocks(function, blocks, jobs):
+    """[function(block) for each block], by so many threads, this one among them.
+
+    The kernels release the GIL. A thread takes the next block when it is done with one, so that none waits for another.
+    """
+    if jobs <= 1 or len(blocks) == 1:
+        return [function(block) for block in blocks]
+    results = [None] * len(blocks)
+    numbers = iter(range(len(blocks)))
+
+    def work():
+        for number in numbers:  # `next` on a range's iterator is one step under the GIL
+            results[number] = function(blocks[number])
+
+    helpers = min(jobs, len(blocks)) - 1
+    futures = [_pool_of(helpers).submit(work) for _ in range(helpers)]
+    try:
+        work()
+    finally:
+        concurrent.futures.wait(futures)
+    for future in futures:
+        future.result()
+    return results

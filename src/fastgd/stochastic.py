@@ -1,0 +1,109 @@
+"""Stochastic descent: steps on a few rows each, in an order that is shuffled anew for every epoch."""
+
+import itertools
+
+import numpy as np
+
+from fastgd import kernels
+from fastgd.result import Status
+
+# Rows are shuffled within pieces of this many, and the pieces among themselves: an order of all rows at once would be
+# as long as a column of X.
+SHUFFLED_ROWS = 1 << 16
+# A kernel that takes many steps comes back after about so many multiplications (some 50 ms).
+BURST_WORK = 1 << 25
+# A loss above this multiple of the first is a divergence; one above the first by less may be noise.
+HIGHER = 10.0
+
+
+def epoch_order(seed, epoch, n):
+    """Numbers of the n rows in the order of one epoch, a piece at a time: a function of (seed, epoch) alone."""
+    count = -(-n // SHUFFLED_ROWS)
+    pieces = np.empty(count, np.int64)
+    kernels.active.shuffle(seed, epoch, count, 0, pieces)  # `count` is the number of no piece
+    for piece in pieces.tolist():
+        first = piece * SHUFFLED_ROWS
+        order = np.empty(min(SHUFFLED_ROWS, n - first), np.int64)
+        kernels.active.shuffle(seed, epoch, piece, first, order)
+        yield order
+
+
+def stochastic(run, batch, seed):
+    """The stochastic loop of a Run on Columns. A batch never reaches over from one piece of an epoch into the next."""
+    from fastgd.descent import Point  # the loops share their Point; the front door imports this module
+
+    path, objective = run.path, run.path.objective
+    rows, n = objective.rows, objective.rows.n
+    batch = min(batch, n)
+    mean = objective.loss != "sse"
+    # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average.
+    factor = objective.factor * n if mean else objective.factor
+    w = path.start.copy()
+    point = Point(0, w.copy(), *path.evaluate(w, True))
+    run.judge(point, None)
+    if result := run.look_at(point):
+        return result
+    each = run.looks_at_each_step or run.history is not None
+    length = batch if each else batch * max(1, BURST_WORK // (batch * (rows.values // n + 16) * rows.k))
+    step = 0
+    for epoch in itertools.count():
+        for order in epoch_order(seed, epoch, n):
+            for start in range(0, len(order), length):
+                if step == run.limit:
+                    return _end(run, Point(step, w, *path.evaluate(w, True)))
+                part = order[start : start + length]
+                count = min(-(-len(part) // batch), run.limit - step)
+                part = part[: count * batch]
+                rates = run.rates(step, count)
+                before = w.copy()
+                rows.stochastic(
+                    w.reshape(objective.shape[0], -1), *objective.codes, factor, objective.l2, part, batch, mean, rates
+                )  # fmt: skip
+                path.njev += len(part) / n
+                step += count
+                if not np.all(np.isfinite(w)):
+                    last = Point(step - count, before, *path.evaluate(before, True), lr=rates[-1])
+                    raise run.diverged(
+                        last,
+                        last.lr,
+                        "the weights are no longer finite",
+                        step=step,
+                        stable=_stable_rate(objective, batch),
+                    )
+                if each:
+                    point.lr = rates[-1]
+                    run.take(point)
+                    point = Point(step, w.copy(), *path.evaluate(w, True))
+                    _refuse_divergence(run, point)
+                    if result := run.look_at(point):
+                        return result
+                elif run.bar is not None:
+                    run.bar.update(count)
+        if run.tol is not None and not each:
+            point = Point(step, w.copy(), *path.evaluate(w, True))
+            if reason := run.reached(point):
+                return run.result(point, Status.CONVERGED, reason)
+
+
+def _stable_rate(objective, batch):
+    """2/L for the row with the largest curvature: no step on one row overshoots below it."""
+    if not np.isfinite(objective.loss_curvature):
+        return None
+    longest = max(
+        float(np.max(np.sum(A**2, axis=1))) for A, *_ in objective.design(0.0, np.ones(objective.rows.d), 1.0)
+    )
+    # The factor of a mean is 1/n; a step follows the gradient of a mean over the batch, or of a sum over it.
+    times = objective.rows.n if objective.loss != "sse" else batch
+    return 2 / (objective.loss_curvature * times * longest + objective.l2) if longest else None
+
+
+def _refuse_divergence(run, point):
+    if not point.finite or point.fun > HIGHER * abs(run.first_fun) + 1e-300:
+        stable = _stable_rate(run.path.objective, 1)
+        lr = run.rate(max(point.step - 1, 0))
+        raise run.diverged(point, lr, f"the value has risen from {run.first_fun:.3g} to {point.fun:.3g}", stable=stable)
+
+
+def _end(run, point):
+    _refuse_divergence(run, point)
+    return run.at_limit(point)
