@@ -1,7 +1,7 @@
 """Sum of squared errors of a one-layer model: one pass over X."""
 
 import pytest
-from workload import in_double, kernel_arguments, reading, table, value
+from workload import in_double, kernel_arguments, reading, table, total_loss, value
 
 from fastgd import LinearObjective, kernels
 
@@ -22,10 +22,10 @@ def test_sse(compare, activation, shape, who):
         "Sum of squared errors", activation, who,
         {
             "ours": lambda: objective.value(w),
-            "reference": lambda: reference.total_loss(*arguments),
+            "reference": lambda: total_loss(reference, arguments),
             "NumPy": lambda: value(X, y, w, activation),
         },
         answer,
-        floors={"the kernel alone": (lambda: active.total_loss(*arguments), answer), "reading X": reading(X)},
+        floors={"the kernel alone": (lambda: total_loss(active, arguments), answer), "reading X": reading(X)},
         shape=shape, reads=X.nbytes,
     )  # fmt: skip

@@ -48,12 +48,20 @@ def in_double(X, y, w):
 
 def kernel_arguments(X, y, w, activation):
     """What `total_loss` and `total_loss_and_gradient` of a build of the kernels take, without intercept and weights."""
+    from fastgd import kernels
     from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 
     n, d = X.shape
     W, absent = w.reshape(d, -1), np.empty(0, X.dtype)
     b = np.zeros(W.shape[1], X.dtype)
-    return X, y.reshape(n, -1), W, b, absent, absent, ACTIVATIONS[activation], LOSSES["squared"]
+    model = ACTIVATIONS[activation], LOSSES["squared"]
+    return X, y.reshape(n, -1), W, b, absent, absent, *model, kernels.gemm(X.dtype), np.empty(W.shape[1])
+
+
+def total_loss(build, arguments):
+    """The kernel's answer as one number."""
+    build.total_loss(*arguments)
+    return float(arguments[-1].sum())
 
 
 def reading(X):

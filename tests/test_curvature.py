@@ -20,7 +20,7 @@ def second_derivative(activation, y):
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("y", TARGETS)
 def test_the_bound_of_the_squared_loss_is_reached_and_not_passed(activation, y):
-    bound = curvature.squared_loss_bound(activation, y, y)
+    bound = curvature.loss_bound(activation, "sse", y, y)
     exact = second_derivative(activation, mpmath.mpf(y))
     grid = np.linspace(-7, 7, 281)
     values = [abs(float(exact(mpmath.mpf(float(h))))) for h in grid]
@@ -34,15 +34,15 @@ def test_the_bound_of_the_squared_loss_is_reached_and_not_passed(activation, y):
 def test_the_bound_over_several_targets_is_that_of_the_worst():
     for activation in ("sigmoid", "tanh"):
         for low, high in ((0.0, 1.0), (-2.0, 0.5), (0.2, 7.0)):
-            each = [curvature.squared_loss_bound(activation, y, y) for y in np.linspace(low, high, 21)]
-            assert curvature.squared_loss_bound(activation, low, high) == pytest.approx(max(each), rel=1e-12)
-    assert curvature.squared_loss_bound("identity", -5.0, 5.0) == 1.0
+            each = [curvature.loss_bound(activation, "sse", y, y) for y in np.linspace(low, high, 21)]
+            assert curvature.loss_bound(activation, "sse", low, high) == pytest.approx(max(each), rel=1e-12)
+    assert curvature.loss_bound("identity", "sse", -5.0, 5.0) == 1.0
 
 
 def test_known_bounds():
     # σ at y = ½: φ'' = σ'² + (σ − ½)σ'' is largest at h = 0, where it is 1/16. tanh at y = 0: 1, at h = 0.
-    assert curvature.squared_loss_bound("sigmoid", 0.5, 0.5) == pytest.approx(1 / 16, rel=1e-8)
-    assert curvature.squared_loss_bound("tanh", 0.0, 0.0) == pytest.approx(1.0, rel=1e-8)
+    assert curvature.loss_bound("sigmoid", "sse", 0.5, 0.5) == pytest.approx(1 / 16, rel=1e-8)
+    assert curvature.loss_bound("tanh", "sse", 0.0, 0.0) == pytest.approx(1.0, rel=1e-8)
 
 
 D = 120
@@ -70,7 +70,6 @@ def test_lanczos_in_one_dimension():
     assert curvature.largest_eigenvalue(lambda v: 3 * v, 1, 3.0) == 3.0
 
 
-@pytest.mark.xfail(strict=True, reason="one pass of Gram-Schmidt loses orthogonality: 1.3 to 1.65 times λmax")
 @pytest.mark.parametrize("lowest", [0.5, 0.9, 0.99])
 def test_lanczos_is_as_close_where_the_spectrum_is_narrow(lowest):
     # What n ≫ d independent columns of one size give, so what most tables give after scaling.
@@ -79,10 +78,22 @@ def test_lanczos_is_as_close_where_the_spectrum_is_narrow(lowest):
     assert 1 - 1e-12 <= bound <= 1.12
 
 
-@pytest.mark.xfail(strict=True, reason="the squares of a norm leave the floats: RuntimeWarning")
 @pytest.mark.parametrize("size", [1e-200, 1e200])
 def test_lanczos_of_columns_of_1e_100_or_1e100(size):
     # The route of up to 512 columns has no trouble with these.
     eigenvalues = size * np.linspace(0, 1, D)
     bound = curvature.largest_eigenvalue(lambda v: eigenvalues * v, D, float(eigenvalues.sum()))
     assert size * (1 - 1e-12) <= bound <= 1.12 * size
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_lanczos_does_not_mind_the_error_state(size):
+    eigenvalues = size * 0.5 ** np.arange(D)  # the smallest products with 1e-300 underflow
+    trace = float(eigenvalues.sum())
+    with np.errstate(all="raise"):
+        bound = curvature.largest_eigenvalue(lambda v: eigenvalues * v, D, trace)
+    assert size <= bound <= 1.12 * size
+
+
+def test_a_trace_that_overflowed_bounds_nothing():
+    assert curvature.largest_eigenvalue(lambda v: v, D, np.inf) == np.inf

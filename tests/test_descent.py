@@ -19,7 +19,7 @@ from fastgd import (
     Status,
     datasets,
     gradient_descent,
-    objectives,
+    paths,
 )
 
 PROPERTY = settings(
@@ -249,6 +249,7 @@ def test_evaluations_are_counted_as_they_happen(history, tol, callback, capsys):
 @pytest.mark.parametrize("lr", [0.01, "auto"])
 @pytest.mark.parametrize("history", [False, True])
 def test_passes_over_the_data_are_counted_as_they_happen(build, lr, history, monkeypatch):
+    monkeypatch.setattr(paths.Columns, "has_bursts", False)  # a kernel of many steps is one call
     o = problem(fit_intercept=True)
     o.lipschitz()
     calls = []
@@ -262,14 +263,14 @@ def test_passes_over_the_data_are_counted_as_they_happen(build, lr, history, mon
 
 def test_runs_do_not_see_each_other():
     o = problem(activation="sigmoid", fit_intercept=True)
-    before = {name: copy.deepcopy(value) for name, value in vars(o).items()}
+    before = {name: copy.deepcopy(getattr(o, name)) for name in ("X", "y", "shape", "factor", "total_weight")}
     first = gradient_descent(o, lr="auto", step_num=20, history=True)
     gradient_descent(o, np.ones(4), lr=0.5, step_num=20)
     second = gradient_descent(o, lr="auto", step_num=20, history=True)
     np.testing.assert_array_equal(first.history.x, second.history.x)
     assert first.fun == second.fun
     for name, value in before.items():
-        np.testing.assert_array_equal(vars(o)[name], value, err_msg=name)
+        np.testing.assert_array_equal(getattr(o, name), value, err_msg=name)
 
 
 def test_a_result_reads_as_attributes_and_as_keys():
@@ -308,6 +309,11 @@ def test_a_result_survives_pickle_and_copy():
 # ------------------------------------------------------------------------------------------ callback, verbose, progress
 
 
+def close(ours, theirs):
+    """Equal but for rounding: where nobody looks, a kernel takes many steps and may add up in another order."""
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4 if ours.dtype == np.float32 else 1e-10, atol=1e-6)
+
+
 def test_the_callback_is_called_after_every_step_with_a_result_to_keep():
     for arguments, value, _ in all_kinds_of_runs():
         kept, copies = [], []
@@ -321,11 +327,11 @@ def test_the_callback_is_called_after_every_step_with_a_result_to_keep():
         assert [r.nit for r in kept] == [1, 2, 3, 4, 5]
         for r, then, x in zip(kept, copies, plain.history.x[1:], strict=True):
             assert isinstance(r, Result)
-            np.testing.assert_array_equal(r.x, x)
+            close(r.x, x)
             np.testing.assert_array_equal(r.x, then.x)
             np.testing.assert_array_equal(r.jac, then.jac)
             assert r.fun == pytest.approx(value(x), rel=1e-4 if x.dtype == np.float32 else 1e-9)
-        np.testing.assert_array_equal(result.x, plain.x)
+        close(result.x, plain.x)
 
 
 def test_a_callback_that_writes_to_what_it_gets_changes_nothing():
@@ -336,8 +342,8 @@ def test_a_callback_that_writes_to_what_it_gets_changes_nothing():
     for arguments, _, _ in all_kinds_of_runs():
         plain = gradient_descent(**arguments, step_num=5, history=True)
         result = gradient_descent(**arguments, step_num=5, history=True, callback=callback)
-        np.testing.assert_array_equal(result.history.x, plain.history.x)
-        np.testing.assert_array_equal(result.jac, plain.jac)
+        close(result.history.x, plain.history.x)
+        close(result.jac, plain.jac)
 
 
 def test_stop_iteration_ends_the_run_with_what_there_is():
@@ -753,7 +759,7 @@ BAD = [
     ({"lr": True}, TypeError, "lr must be a real number"),
     ({"lr": None}, TypeError, "lr must be a real number"),
     ({"lr": [0.1]}, TypeError, "lr must be a real number"),
-    ({"lr": "fast"}, ValueError, "lr must be one of 'auto'"),
+    ({"lr": "fast"}, ValueError, "lr must be a number, a function of the step, or"),
     ({"lr": "auto"}, ValueError, 'lr="auto" takes a LinearObjective'),
     ({"lr": lambda step: None}, TypeError, r"lr\(0\) must be a real number; got None"),
     ({"lr": lambda step: 0.1 if step < 2 else np.nan}, ValueError, r"lr\(2\) must be finite"),
@@ -798,38 +804,36 @@ def test_a_path_is_what_the_loop_needs():
     names = ("start", "evaluate", "to_user", "gradient_to_user", "settle", "curvature", "fun_is_free", "nfev", "njev")
     o = problem()
     for path in (
-        objectives.FunctionPath(ellipse, None, [1.0]),
-        objectives.Columns(o, None),
-        objectives.Rescaled(o, None),
+        paths.FunctionPath(ellipse, None, [1.0]),
+        paths.Columns(o, None),
+        paths.Rescaled(o, None),
+        paths.Whitened(o, None),
+        paths.Compressed(paths.Columns(o, None)),
     ):
         assert [name for name in names if not hasattr(path, name)] == []
 
 
-# ------------------------------------------------------------------------------------------------ known to fall short
+# --------------------------------------------------------------------------------------- what once went wrong
 
 
-@pytest.mark.xfail(strict=True, reason="lr is also asked for the rate of a step that is never taken")
 def test_a_schedule_is_asked_for_the_steps_that_are_taken_and_no_more():
     asked = []
     gradient_descent(sum_of_squares, [1.0], lr=lambda step: asked.append(step) or 0.1, step_num=3)
     assert asked == [0, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="a tolerance that is met ends the run before the callback is called")
 def test_the_callback_is_called_after_the_last_step_too():
     kept = []
     result = gradient_descent(sum_of_squares, [1.0], 0.25, 100, grad=twice, tol=1e-3, callback=kept.append)
     assert [r.nit for r in kept] == list(range(1, result.nit + 1))
 
 
-@pytest.mark.xfail(strict=True, reason="one larger, opposite gradient at the end counts as divergence of a function")
 def test_stochastic_gradients_are_no_divergence():
     rng = np.random.default_rng(0)
     for step_num in range(10, 40):
         gradient_descent(sum_of_squares, [1.0], 0.01, step_num, grad=lambda x: 2 * x + rng.standard_normal(1))
 
 
-@pytest.mark.xfail(strict=True, reason="'the run ends higher than it began' is not checked where f is a function")
 def test_a_run_that_ends_lower_is_not_said_to_end_higher():
     # ½(uv − 1)²: a steep start, a few bounces, and then a flat valley. After two steps it is at 0.07, from 23.5.
     start, lr = np.array([-3.29735719, 1.77659007]), 0.2525064426041798
@@ -841,7 +845,6 @@ def test_a_run_that_ends_lower_is_not_said_to_end_higher():
     assert result.fun < f(start)
 
 
-@pytest.mark.xfail(strict=True, reason="the mildest curvature met is taken, which is not L: up to 3.7 times the rate")
 @pytest.mark.parametrize("start", [[1.0, 2.0], [0.1, 1.0], [0.03, 1.0]])
 def test_the_stable_rate_is_within_ten_percent_from_any_start(start):
     with pytest.raises(DivergenceError) as raised:
@@ -849,14 +852,12 @@ def test_the_stable_rate_is_within_ten_percent_from_any_start(start):
     assert raised.value.stable_lr == pytest.approx(0.5, rel=0.1)
 
 
-@pytest.mark.xfail(strict=True, reason="ZeroDivisionError: the curvature met along a step of length 0")
 def test_a_rate_of_zero_is_no_trouble_where_gradients_are_noisy():
     rng = np.random.default_rng(0)
     result = gradient_descent(sum_of_squares, [1.0], 0.0, 50, grad=lambda x: rng.standard_normal(1))
     assert result.x.tolist() == [1.0]
 
 
-@pytest.mark.xfail(strict=True, reason="TypeError: step and lr are missing when the error is rebuilt")
 def test_a_divergence_survives_pickle_and_copy():
     with pytest.raises(DivergenceError) as raised:
         gradient_descent(ellipse, [1.0, 2.0], 5.0, 100)
@@ -865,7 +866,6 @@ def test_a_divergence_survives_pickle_and_copy():
         assert (twin.step, twin.lr, twin.stable_lr) == (raised.value.step, raised.value.lr, raised.value.stable_lr)
 
 
-@pytest.mark.xfail(strict=True, reason="columns of exact numbers close together count as constant")
 @pytest.mark.parametrize("dtype, mean", [(np.float32, 1e6), (np.float64, 1e15)])
 def test_exact_numbers_close_together_are_data(dtype, mean):
     X = (mean + np.tile([0, 1], 10)).astype(dtype).reshape(-1, 1)
@@ -874,7 +874,6 @@ def test_exact_numbers_close_together_are_data(dtype, mean):
     assert result.fun < 0.1 or not result.success
 
 
-@pytest.mark.xfail(strict=True, reason="‖g‖² overflows above 1e154, and the gradient is called not finite")
 def test_a_large_gradient_is_finite():
     result = gradient_descent(lambda x: 1e160 * float(x[0]), [1.0], lr=1e-170, step_num=1)
     assert result.jac[0] == pytest.approx(1e160)

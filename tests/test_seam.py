@@ -1,14 +1,17 @@
 """The choice of a build at import, in processes of their own; and what an import brings with it."""
 
+import copy
 import importlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from fastgd import kernels, show_config
+from fastgd import DivergenceError, Result, Status, kernels, show_config
 
 pytestmark = pytest.mark.one_build
 
@@ -156,9 +159,33 @@ def test_unknown_attributes_of_the_package_are_attribute_errors():
     assert missing == []
 
 
-@pytest.mark.xfail(strict=True, reason="ImportError of the builds that are missing, where a report is needed most")
-def test_show_config_works_on_a_broken_installation():
+def test_show_config_works_on_an_installation_without_builds():
     finished = run(
         BLOCK.format(names=COMPILED) + "import fastgd; print(fastgd.show_config())", FASTGD_KERNELS="reference"
     )
-    assert finished.returncode == 0
+    assert finished.stderr == ""
+    lines = {line[:14].strip(): line[14:] for line in finished.stdout.splitlines()}
+    assert lines["kernels"] == lines["available"] == "reference"
+    for name in ("cpu features", "compiler"):
+        assert lines[name] == "unknown: the compiled kernels are missing; build them with `pip install .`"
+
+
+def test_show_config_names_a_single_build_that_is_missing():
+    names = ["fastgd.kernels.baseline"]
+    finished = run(
+        BLOCK.format(names=names) + "import fastgd; print(fastgd.show_config()['available'])",
+        FASTGD_KERNELS="reference",
+    )
+    assert finished.stderr == ""
+    assert finished.stdout.strip().split(", ")[:2] == ["reference", "baseline (missing)"]
+
+
+def test_an_error_of_divergence_survives_pickle_and_copy():
+    result = Result(x=np.ones(2), status=Status.DIVERGED, message="diverged")
+    error = DivergenceError("diverged at step 3", step=3, lr=0.5, stable_lr=0.1, result=result)
+    for twin in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert type(twin) is DivergenceError
+        assert str(twin) == "diverged at step 3"
+        assert (twin.step, twin.lr, twin.stable_lr) == (3, 0.5, 0.1)
+        assert twin.result.status is Status.DIVERGED
+        assert twin.result.x.tolist() == [1, 1]
