@@ -18,6 +18,7 @@ HIGHER = 10.0
 
 def epoch_order(seed, epoch, n):
     """Numbers of the n rows in the order of one epoch, a piece at a time: a function of (seed, epoch) alone."""
+    seed %= 1 << 64
     count = -(-n // SHUFFLED_ROWS)
     pieces = np.empty(count, np.int64)
     kernels.active.shuffle(seed, epoch, count, 0, pieces)  # `count` is the number of no piece

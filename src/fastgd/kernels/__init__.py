@@ -12,6 +12,8 @@ import importlib
 import os
 import types
 
+import numpy as np
+
 from fastgd.kernels import reference
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
@@ -111,7 +113,7 @@ def gemm(dtype):
     """
     from scipy.linalg import cython_blas
 
-    return cython_blas.__pyx_capi__["dgemm" if dtype == "float64" else "sgemm"]
+    return cython_blas.__pyx_capi__["dgemm" if np.dtype(dtype) == np.float64 else "sgemm"]
 
 
 def select(name):

@@ -1,13 +1,27 @@
 """Types of the one-layer kernels; what they do is specified in `reference.py`."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Real = NDArray[np.float32] | NDArray[np.float64]
+Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Index = NDArray[np.int32] | NDArray[np.int64]
 
 def total_loss(
-    X: Real, Y: Real, W: Real, b: Real, shift: Real, sample_weight: Real, activation: int, loss: int
-) -> float: ...
+    X: Real,
+    Y: Real,
+    W: Real,
+    b: Real,
+    shift: Real,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    gemm: Any,
+    totals: Doubles,
+) -> None: ...
 def total_loss_and_gradient(
     X: Real,
     Y: Real,
@@ -17,10 +31,81 @@ def total_loss_and_gradient(
     sample_weight: Real,
     activation: int,
     loss: int,
-    grad_W: NDArray[np.float64],
-    grad_b: NDArray[np.float64],
-) -> float: ...
-def predict(X: Real, W: Real, b: Real, activation: int, out: Real) -> None: ...
+    gemm: Any,
+    totals: Doubles,
+    grad_W: Doubles,
+    grad_b: Doubles,
+) -> None: ...
+def predict(X: Real, W: Real, b: Real, activation: int, gemm: Any, out: Real) -> None: ...
 def update(w: Real, g: Real, lr: float) -> None: ...
 def apply_activation(h: Real, activation: int, out: Real) -> None: ...
 def apply_derivative(h: Real, activation: int, out: Real) -> None: ...
+def descend(
+    X: Real,
+    Y: Real,
+    w: Real,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    gemm: Any,
+    factor: float,
+    l2: float,
+    offset: float,
+    rates: Doubles,
+    gap_factor: float,
+    gap_floor: float,
+    overshoots: float,
+    overshoot_growth: float,
+    state: Doubles,
+    gradient: Real,
+    previous: Real,
+    funs: Doubles,
+    norms: Doubles,
+    points: Real,
+) -> tuple[int, int]: ...
+def shuffle(seed: int, epoch: int, block: int, first: int, out: Rows) -> None: ...
+def stochastic(
+    X: Real,
+    Y: Real,
+    w: Real,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    factor: float,
+    l2: float,
+    order: Rows,
+    batch: int,
+    mean: bool,
+    rates: Doubles,
+) -> None: ...
+def sparse_pass(
+    data: Real,
+    indices: Index,
+    indptr: Index,
+    Y: Real,
+    W: Real,
+    b: Real,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    totals: Doubles,
+    grad_W: Doubles,
+    grad_b: Doubles,
+) -> None: ...
+def sparse_stochastic(
+    data: Real,
+    indices: Index,
+    indptr: Index,
+    Y: Real,
+    w: Real,
+    d: int,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    factor: float,
+    l2: float,
+    order: Rows,
+    batch: int,
+    mean: bool,
+    rates: Doubles,
+) -> None: ...

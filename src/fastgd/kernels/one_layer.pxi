@@ -216,11 +216,8 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
 cdef inline void sum_rows(const floating* h, Py_ssize_t m, Py_ssize_t k, double* out) noexcept nogil:
     """out[c] += Σ of column c."""
     cdef Py_ssize_t i, c
-    cdef double total = 0
     if k == 1:
-        for i in range(m):
-            total += h[i]
-        out[0] += total
+        out[0] += total_of(h, m)
         return
     for i in range(m):
         for c in range(k):
