@@ -32,10 +32,11 @@ LEVEL_FLAGS = {
     ],
 }
 
-# The sums in the row loops may be reordered: that is what lets a dot product use vector registers. Everything else of
-# -ffast-math stays off: it deletes the tests for NaN, and linking with it flushes subnormals in the whole process.
-UNIX_FLAGS = ["-O3", "-g0", "-fno-math-errno"]
-REORDER_FLAGS = ["-fno-trapping-math"]
+# No -ffast-math and no part of it that reorders sums: it deletes tests for NaN, breaks the argument reduction of exp,
+# and linking with it flushes subnormals in the whole process. What may run in parallel is written so in the source.
+# Without -fno-trapping-math the compiler would not vectorise a choice between two numbers; nobody here looks at the
+# floating-point exception flags.
+UNIX_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
 
 DIRECTIVES = {
     "language_level": 3,
@@ -88,7 +89,7 @@ extensions = [
             "stages.pxi",
             "transcendental.pxi",
             "formulas.pxd",
-            flags=[*REORDER_FLAGS, *LEVEL_FLAGS[level]],
+            flags=LEVEL_FLAGS[level],
         )
         for level in levels()
     ),

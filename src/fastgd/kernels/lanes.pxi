@@ -5,7 +5,8 @@
 # down: a dot product has as many partial sums as a register has lanes, and a tree adds them up. It is then the same for
 # every compiler and every call.
 #
-# GCC and Clang have arithmetic on such types in C itself; elsewhere a "register" has one lane, and the loops stay right.
+# GCC and Clang have arithmetic on such types in C itself; elsewhere a "register" has one lane, and the loops stay as
+# right.
 
 from cython cimport floating
 

@@ -37,10 +37,11 @@ cdef enum:
 
 
 def descend(const floating[:, :] X not None, const floating[:, :] Y not None, floating[:, ::1] w not None,
-            const floating[:] sample_weight not None, int activation, int loss, gemm, double factor, double l2, double offset,
-            const double[::1] rates not None, double gap_factor, double gap_floor, double overshoots,
+            const floating[:] sample_weight not None, int activation, int loss, gemm, double factor, double l2,
+            double offset, const double[::1] rates not None, double gap_factor, double gap_floor, double overshoots,
             double overshoot_growth, double[::1] state not None, floating[:, ::1] gradient not None,
-            floating[:, ::1] previous not None, double[::1] funs not None, double[::1] norms not None, floating[:, :, ::1] points not None):
+            floating[:, ::1] previous not None, double[::1] funs not None, double[::1] norms not None,
+            floating[:, :, ::1] points not None):
     """Full-batch descent with the rates given, in w itself. See `reference.descend`."""
     cdef Py_ssize_t d = X.shape[1], k = w.shape[1], length = w.shape[0] * w.shape[1]
     cdef Py_ssize_t step, i, steps = rates.shape[0]

@@ -1,7 +1,7 @@
 # The loops of a one-layer model  ŷ = f(XW + b), included by one .pyx file for each CPU level.
 #
-# Data come in as row blocks that fit a near cache, and each block goes through three stages while it is there, so that X
-# is read from memory once for a value and a gradient together:
+# Data come in as row blocks that fit a near cache, and each block goes through three stages while it is there, so that
+# X is read from memory once for a value and a gradient together:
 #
 #     forward     h = XW + b
 #     error term  the block's loss, and h becomes δ = ∂loss/∂h
@@ -175,7 +175,8 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
         if r.X_direct:
             x, row = <const floating*> (r.X + start * r.X_row), r.X_row // <Py_ssize_t> sizeof(floating)
         else:
-            pack(r.X + start * r.X_row, r.X_row, r.X_column, shift if r.shifted else NULL, m, d, <floating*> work.packed)
+            pack(r.X + start * r.X_row, r.X_row, r.X_column, shift if r.shifted else NULL, m, d,
+                 <floating*> work.packed)
             x, row = <const floating*> work.packed, d
         y = <const floating*> (r.Y + start * r.Y_row)
         if not r.Y_direct:

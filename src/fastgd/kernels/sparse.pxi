@@ -179,6 +179,10 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                     if intercept:
                         w_[d * k + c] += <floating> move
                     change = <floating> (move / shrinkage)
+                    if k == 1:  # without the multiplication in the index
+                        for p in range(indptr[r], indptr[r + 1]):
+                            w_[indices[p]] += change * data[p]
+                        continue
                     for p in range(indptr[r], indptr[r + 1]):
                         w_[indices[p] * k + c] += change * data[p]
             step += 1

@@ -3,8 +3,7 @@
 # One polynomial each, no table and no branch; the coefficients are minimax fits on the interval that is named. The
 # errors, against mpmath (tests/test_kernels.py): exp ≤ 2 ulp, log1p ≤ 3, tanh ≤ 3.
 #
-# The two steps of the argument reduction stand in separate loops, with the intermediate in memory: this source is
-# compiled with permission to reorder sums, and x − n·ln2_high − n·ln2_low must not become x − n·(ln2_high + ln2_low).
+# The argument reduction stands in a loop of its own, which goes through 32-bit integers, and the rest in a second one.
 
 cdef enum:
     PIECE = 128             # points that go through the loops together
