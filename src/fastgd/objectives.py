@@ -22,6 +22,10 @@ LOSS_KERNELS = {
 }
 
 
+# Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
+MOMENT_COLUMNS = 2048
+
+
 class LinearObjective:
     """The loss of a one-layer model ŷ = f(Xw + b) as a function of its weights.
 
@@ -264,9 +268,22 @@ class LinearObjective:
         for A, root, part in self.rows.pieces(shift, scale):
             yield (np.column_stack([A, root / intercept_scale]) if self.fit_intercept else A), root, part
 
+    @functools.cached_property
+    def moments(self):
+        """First and second moments of the columns, in one pass over X; None where there are too many columns."""
+        return self.rows.moments() if self.rows.d <= MOMENT_COLUMNS else None
+
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""
-        return rows.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
+        if self.moments is None:
+            return rows.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
+        d, weight = self.rows.d, self.moments.weight
+        G = np.empty((self.shape[0], self.shape[0]))
+        G[:d, :d] = self.moments.about(shift) / scale / scale[:, None]
+        if self.fit_intercept:
+            G[d, :d] = G[:d, d] = weight * (self.moments.mean - shift) / scale / intercept_scale
+            G[d, d] = weight / intercept_scale**2
+        return G
 
     def ridge(self, scale):
         """The diagonal that l2 adds to the Hessian in scaled columns; an infinite scale is a column that stays."""
@@ -279,8 +296,10 @@ class LinearObjective:
         c, d = self.loss_curvature, self.shape[0]
         if not math.isfinite(c):
             return Curvature(math.inf, None)
-        # In units in which the largest number is 1, so that squares neither overflow nor underflow on the way.
-        unit = max(float(np.max(np.abs(A))) for A, *_ in self.design(shift, scale, intercept_scale)) or 1.0
+        unit = 1.0
+        if self.moments is None:
+            # In units in which the largest number is 1, so that squares neither overflow nor underflow on the way.
+            unit = max(float(np.max(np.abs(A))) for A, *_ in self.design(shift, scale, intercept_scale)) or 1.0
         scale, intercept_scale = scale * unit, intercept_scale * unit
         ridge = self.ridge(scale)
         if d <= curvature.EXACT_COLUMNS:
@@ -301,10 +320,14 @@ class LinearObjective:
 
     def column_lengths(self, shift):
         """√Σs(x − shift)² of each column, without overflow or underflow of the squares."""
+        if self.moments is not None:
+            return np.sqrt(np.maximum(np.diag(self.moments.about(shift)), 0.0))
         largest = np.max([np.max(np.abs(A), axis=0) for A, *_ in self.rows.pieces(shift)], axis=0)
         unit = np.where(largest > 0, largest, 1.0)
         return unit * np.sqrt(sum(np.sum(A**2, axis=0) for A, *_ in self.rows.pieces(shift, unit)))
 
     def column_means(self):
+        if self.moments is not None:
+            return self.moments.mean
         total = sum(np.sum(A * root[:, None], axis=0) for A, root, _ in self.rows.pieces())
         return total / self.total_weight

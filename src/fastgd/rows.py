@@ -13,6 +13,7 @@ Whoever adds up blocks does so in `tree_sum`, so that a total does not depend on
 import concurrent.futures
 import itertools
 import os
+import typing
 
 import numpy as np
 
@@ -26,7 +27,13 @@ THREAD_VALUES = 1 << 20
 # From this many outputs and multiplications on, BLAS is worth the 0.15 s that importing scipy's takes, once.
 BLAS_OUTPUTS = 4
 BLAS_VALUES = 1 << 18
-PIECE_VALUES = 1 << 19
+PIECE_VALUES = 1 << 17
+# So many rows tell roughly where a column lies and how far it spreads.
+SAMPLE_ROWS = 256
+# A mean of up to so many spreads takes three digits from a variance that is computed about zero.
+NEAR_ZERO = 10.0
+# A sum of squares below this may have lost some of them to underflow.
+TINY_SQUARES = 1e-280
 
 
 class Dense:
@@ -68,6 +75,36 @@ class Dense:
     def pieces(self, shift=0.0, scale=1.0):
         """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
         return transformed(self.X.__getitem__, self, shift, scale)
+
+    def differs(self, columns, numbers):
+        """Whether any of these columns holds anything but its number."""
+        return bool(np.any(self.X[:, columns] != numbers[columns]))
+
+    def moments(self, origin=None):
+        """See `Moments`; None where squares of the columns leave the range of floating point."""
+        if origin is None:
+            sample = self.X[:: max(1, self.n // SAMPLE_ROWS)].astype(np.float64)
+            with np.errstate(all="ignore"):
+                origin = sample.mean(axis=0)
+                # About zero a piece of float64 rows needs no copy.
+                if np.all(np.abs(origin) <= NEAR_ZERO * sample.std(axis=0)):
+                    origin = np.zeros(self.d)
+        first, second = np.zeros(self.d), np.zeros((self.d, self.d))
+        length = max(1, PIECE_VALUES // self.d)
+        with np.errstate(all="ignore"):
+            for start in range(0, self.n, length):
+                part = slice(start, min(start + length, self.n))
+                A = self.X[part]
+                if A.dtype != np.float64 or origin.any():
+                    A = A - origin  # in float64, like the origin
+                if self.weights.size:
+                    root = np.sqrt(self.weights[part].astype(np.float64))
+                    A = A * root[:, None]
+                    first += root @ A
+                else:
+                    first += A.sum(axis=0)
+                second += A.T @ A
+        return centred(self, origin, first, second)
 
     def predict(self, W, b, activation):
         out = np.empty((self.n, self.k), self.dtype)
@@ -121,6 +158,17 @@ class Sparse:
     def pieces(self, shift=0.0, scale=1.0):
         return transformed(lambda part: self.X[part].toarray(), self, shift, scale)
 
+    def differs(self, columns, numbers):
+        return bool(np.any(self.X[:, columns].data != 0))  # the numbers are zeros
+
+    def moments(self, origin=None):
+        """See `Moments`. About zero: a shifted sparse row is dense."""
+        X = self.X.astype(np.float64)
+        weighted = X.multiply(self.weights.astype(np.float64)[:, None]).tocsr() if self.weights.size else X
+        with np.errstate(all="ignore"):
+            first = np.asarray(weighted.sum(axis=0)).reshape(-1)
+            return centred(self, np.zeros(self.d), first, (X.T @ weighted).toarray())
+
     def predict(self, W, b, activation):
         # f of the rows' h, as a model with one weight of 1 for each output.
         h = np.ascontiguousarray(self.X @ W + b)
@@ -151,6 +199,34 @@ def even_blocks(n, values, d):
     count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n)))
     edges = [n * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
+
+
+class Moments(typing.NamedTuple):
+    """The total weight, the means (d,) of the columns, and Σs(x − mean)(x − mean)ᵀ (d, d), all float64."""
+
+    weight: float
+    mean: np.ndarray
+    centred: np.ndarray
+
+    def about(self, shift):
+        """Σs(x − shift)(x − shift)ᵀ."""
+        offset = self.mean - shift
+        with np.errstate(under="ignore"):
+            return self.centred + self.weight * np.outer(offset, offset)
+
+
+def centred(source, origin, first, second):
+    """The Moments from Σs(x − origin) and Σs(x − origin)(x − origin)ᵀ."""
+    weight = float(np.sum(source.weights, dtype=np.float64)) if source.weights.size else float(source.n)
+    squares = np.diag(second)
+    tiny = np.flatnonzero(squares < TINY_SQUARES)
+    if not np.all(np.isfinite(second)) or (tiny.size and source.differs(tiny, origin)):
+        return None
+    with np.errstate(under="ignore"):
+        found = Moments(weight, origin + first / weight, second - np.outer(first, first) / weight)
+    # Where the origin was far off, the difference has lost too many digits; now the mean is known.
+    far = np.any(np.diag(found.centred) < 1e-4 * squares) and not np.array_equal(origin, found.mean)
+    return source.moments(found.mean) if far and isinstance(source, Dense) else found
 
 
 def transformed(take, source, shift, scale):
