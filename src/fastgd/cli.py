@@ -30,7 +30,7 @@ from fastgd.tables import InputError, NotANumber, read_columns
 
 BAR_DELAY = 1.0  # seconds; shorter work needs no bar
 BAR_FORMAT = "{desc}: step {n_fmt} of at most {total_fmt} |{bar:20}| {elapsed}, {rate_noinv_fmt}{postfix}"
-LONG_RUN = 1000  # points; the axis of a longer run's loss is logarithmic
+LONG_RUN = 101  # points; the axis of a longer run's loss is logarithmic
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 # What an activation can reach; the identity reaches everything.
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
@@ -245,7 +245,11 @@ def _descend(X, y, activation, tol, max_steps, progress, keep_losses):
             objective = LinearObjective(X, y, activation=activation, loss="mse", fit_intercept=True)
             if keep_losses:
                 losses.append(objective.value(np.zeros(objective.shape)))
-            result = gradient_descent(objective, lr="auto", step_num=max_steps, tol=tol, callback=watch)
+            # Accelerated where the loss is convex, which takes the square root of the steps.
+            kind = "diagonal" if activation == "identity" else None
+            result = gradient_descent(
+                objective, lr="auto", precondition=kind, step_num=max_steps, tol=tol, callback=watch
+            )  # fmt: skip
         except KeyboardInterrupt:
             raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
