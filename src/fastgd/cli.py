@@ -307,7 +307,7 @@ def predict(model, data):
 def demo(plot):
     """Fit a line to 15 heights and weights, watch the loss fall, and check the gradient."""
     try:
-        _check_outputs(Path(str(women_path())), None, plot)
+        _check_outputs(women_path(), None, plot)
         no_picture = None
     except click.ClickException as missing:  # the rest is worth seeing without it
         no_picture = missing.format_message()

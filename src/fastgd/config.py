@@ -1,6 +1,5 @@
 """Which build of the kernels runs, and on what."""
 
-import importlib.metadata
 import platform
 
 from fastgd import kernels
@@ -22,6 +21,8 @@ def show_config():
     >>> show_config()["fastgd"] == __version__
     True
     """
+    from importlib import metadata  # slow to import, and only needed here
+
     return Config(
         {
             "fastgd": __version__,
@@ -29,8 +30,8 @@ def show_config():
             **_compiled(),
             "machine": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
-            "numpy": importlib.metadata.version("numpy"),
-            "scipy": importlib.metadata.version("scipy"),
+            "numpy": metadata.version("numpy"),
+            "scipy": metadata.version("scipy"),
         }
     )
 

@@ -1,6 +1,6 @@
 """Real data small enough to ship. Where they come from: `SOURCES.md`."""
 
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -8,8 +8,8 @@ WOMEN_CSV = "women.csv"
 
 
 def women_path():
-    """The CSV file of the women table, as a path-like object (columns height, weight)."""
-    return resources.files(__name__) / WOMEN_CSV
+    """The CSV file of the women table, as a path (columns height, weight)."""
+    return Path(__file__).with_name(WOMEN_CSV)
 
 
 def load_women():
