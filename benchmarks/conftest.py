@@ -5,6 +5,7 @@ asserts the answer before it is timed. `report.py` reads what `compare` leaves i
 """
 
 import contextlib
+import importlib.metadata
 import os
 import sys
 
@@ -49,13 +50,13 @@ class Compare:
         self.benchmark = benchmark
         self.quick = not benchmark.enabled
 
-    def shape(self, n, d, *rest):
-        """The shape to work on: the one given, or a small one in a test run."""
-        return (min(n, QUICK_ROWS), min(d, QUICK_COLUMNS), *rest) if self.quick else (n, d, *rest)
+    def shape(self, n, d, *rest, least=QUICK_ROWS):
+        """The shape to work on: the one given, or a small one in a test run, of `least` rows."""
+        return (min(n, least), min(d, QUICK_COLUMNS), *rest) if self.quick else (n, d, *rest)
 
     def __call__(
-        self, section, what, who, members, answer, *, shape, dtype="float64", threads=1, floors=None, target=None,
-        tolerance=None, reads=0,
+        self, section, what, who, members, answer, *, shape=(), dtype="float64", threads=1, floors=None,
+        yardsticks=None, target=None, judge=None, tolerance=None, reads=0, note="",
     ):  # fmt: skip
         """Assert the answer of the member `who`, then time it.
 
@@ -64,37 +65,45 @@ class Compare:
         section, what : str
             The table and the row in it. A group is one row: `section`, `what`, `shape`, `dtype` and `threads` together.
         who : str
-            The member to time, a key of `members` or `floors`.
+            The member to time, a key of `members`, `floors` or `yardsticks`.
         members : dict of str → callable
             They take nothing and return the answer. "ours" is the baseline, the others are peers.
         answer : array, number or tuple of them
             Computed apart from the timed calls, in float64.
         shape : tuple of int
-            What is worked on.
+            What is worked on; empty where there are no data.
         threads : int
             That members may use; the BLAS is held to it.
         floors : dict of str → (callable, answer), optional
             Not the same work but a part of it that nobody can do without, so that ours cannot be faster.
+        yardsticks : dict of str → (callable, answer), optional
+            Other work, of which ours may take so many times the time.
         target : dict of str → float, optional
-            For members and floors: the ratio of their time to ours to reach.
+            For members and floors: the ratio of their time to ours to reach. For yardsticks: the ratio of our time to
+            theirs, at most.
+        judge : callable, optional
+            Applied to what a member returns, and not timed: the number or array that is held to the answer.
         tolerance : float, optional
             Largest difference, relative to the largest number in the answer; by dtype without it.
         reads : int, optional
             Bytes of X, where the work is one pass over X.
+        note : str, optional
+            What the reader of the row should know; the same for all members.
         """
-        floors = floors or {}
-        target = target or {}
-        if unknown := target.keys() - members.keys() - floors.keys():
+        floors, yardsticks, target = floors or {}, yardsticks or {}, target or {}
+        if unknown := target.keys() - members.keys() - floors.keys() - yardsticks.keys():
             raise ValueError(f"targets for {unknown}, who are not in the group")
-        run, expected = floors[who] if who in floors else (members[who], answer)
+        role = "floor" if who in floors else "yardstick" if who in yardsticks else "ours" if who == "ours" else "peer"
+        run, expected = (floors | yardsticks).get(who) or (members[who], answer)
         self.benchmark.group = f"{section}: {what}, {shape}, {dtype}, {threads} thread{'s' * (threads > 1)}"
         self.benchmark.extra_info.update(
-            section=section, what=what, who=who, role="floor" if who in floors else "ours" if who == "ours" else "peer",
-            shape=list(shape), dtype=dtype, threads=threads, kernels=kernels.active.name, target=target.get(who),
-            reads=reads,
+            section=section, what=what, who=who, role=role, shape=list(shape), dtype=dtype, threads=threads,
+            kernels=kernels.active.name, target=target.get(who), reads=reads, note=note,
         )  # fmt: skip
         with blas_threads(threads, timed=not self.quick):
-            assert_same(run(), expected, TOLERANCE[dtype] if tolerance is None else tolerance)
+            found = run()
+            found = judge(found) if judge is not None and who in members else found
+            assert_same(found, expected, TOLERANCE[dtype] if tolerance is None else tolerance)
             self.benchmark(run)
 
 
@@ -107,4 +116,13 @@ def compare(benchmark):
 def pytest_benchmark_update_machine_info(machine_info):
     """What the head of the report says about the software."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    machine_info["fastgd"] = dict(fastgd.show_config()) | {"blas": f"{blas['name']} {blas['version']}"}
+    peers = {name: installed(name) for name in ("scikit-learn", "torch")}
+    machine_info["fastgd"] = dict(fastgd.show_config()) | {"blas": f"{blas['name']} {blas['version']}", "peers": peers}
+
+
+def installed(name):
+    """The version of a package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -2,8 +2,8 @@
 
     python benchmarks/report.py --run --output table.md --chart ratios.png
 
-It knows nothing of any benchmark: sections, rows, members, floors and targets are what `compare` (conftest.py) left in
-the `extra_info` of each.
+It knows nothing of any benchmark: sections, rows, members, floors, yardsticks and targets are what `compare`
+(conftest.py) left in the `extra_info` of each.
 """
 
 import argparse
@@ -49,8 +49,8 @@ class Row:
 
     def __init__(self, info):
         self.section, self.what, self.dtype, self.threads = (info[k] for k in ("section", "what", "dtype", "threads"))
-        self.shape = " × ".join(f"{n:,}" for n in info["shape"])
-        self.reads = info["reads"]
+        self.shape = " × ".join(f"{n:,}" for n in info["shape"]) or "–"
+        self.reads, self.note = info["reads"], info["note"]
         self.members = {}
 
     @property
@@ -61,7 +61,7 @@ class Row:
         return [member for member in self.members.values() if member.role == role]
 
     def ratio(self, member):
-        """Its time over ours: above 1, ours is faster."""
+        """Its time over ours: above 1, ours is faster. Of a yardstick: our time over its."""
         return statistics.median(self._ratios(member))
 
     def steady(self, member):
@@ -80,7 +80,13 @@ class Row:
     def _ratios(self, member):
         """Those of single passes, in ascending order."""
         both = self.ours.passes.keys() & member.passes.keys()
-        return sorted(member.passes[i]["min"] / self.ours.passes[i]["min"] for i in both)
+        pairs = [(member.passes[i]["min"], self.ours.passes[i]["min"]) for i in both]
+        return sorted(ours / its if member.role == "yardstick" else its / ours for its, ours in pairs)
+
+    def reached(self, member):
+        """Whether its target is: for a yardstick that is the most that ours may take."""
+        ratio = self.ratio(member)
+        return ratio <= member.target if member.role == "yardstick" else ratio >= member.target
 
     def __str__(self):
         return f"{self.section}: {self.what}, {self.shape}, {self.dtype}, {_threads(self.threads)}"
@@ -120,7 +126,7 @@ def head(run):
         "system": f"{machine['system']} {machine['machine']}",
         "kernels": f"{', '.join(sorted(builds))} (of {ours['available']}), {ours['compiler']}",
         "versions": f"fastgd {ours['fastgd']}, Python {ours['python']}, NumPy {ours['numpy']} ({ours['blas']}), "
-        f"SciPy {ours['scipy']}",
+        f"SciPy {ours['scipy']}" + "".join(f", {name} {version}" for name, version in ours["peers"].items() if version),
         "commit": commit["id"][:12] + (", with changes that are not committed" if commit["dirty"] else ""),
         "date": run["datetime"][:10],
     }
@@ -144,20 +150,20 @@ def markdown(rows, about):
         + ". **▼** marks where a peer is faster, **~** a ratio that other work on the machine has disturbed, "
         "✓ and ✗ say whether the target in parentheses is reached. "
         "A floor (in italics) is a part of the work that nobody can do without; its ratio is the fraction of that "
-        "limit which is reached, at most about 1. GB/s are the bytes of X over our time.",
+        "limit which is reached, at most about 1. A column titled ours ÷ something has our time over that of other "
+        "work, and its target is the most that is allowed. GB/s are the bytes of X over our time.",
     ]
-    for section, members in _sections(rows).items():
-        lines += ["", f"### {section}", "", *_table(members)]
-    lost = [(row, peer) for row in rows for peer in row.others("peer") if row.ratio(peer) < 1]
-    lines += ["", "### Where a peer is faster", ""]
-    lines += [f"- {row}: {peer.who} takes {row.ratio(peer):.2f} of our time" for row, peer in lost] or ["Nowhere here."]
     aims = [(row, member) for row in rows for member in row.members.values() if member.target]
     if aims:
-        missed = [(row, member) for row, member in aims if not _reached(row, member)]
-        lines += ["", "### Targets", "", f"{len(aims) - len(missed)} of {len(aims)} reached. Missed:", ""]
-        lines += [
-            f"- {row}: {row.ratio(member):.2f} against {member.who}, not {member.target:.3g}" for row, member in missed
-        ]
+        count = sum(row.reached(member) for row, member in aims)
+        lines += ["", "### Targets", "", f"{count} of {len(aims)} reached.", "", *_targets(aims)]
+    for section, members in _sections(rows).items():
+        lines += ["", f"### {section}", "", *_table(members)]
+        notes = [f"- {row.what}, {row.shape}: {row.note}" for row in members if row.note]
+        lines += ["", *notes] if notes else []
+    lost = [(row, peer) for row in rows for peer in row.others("peer") if _lost(row, peer)]
+    lines += ["", "### Where a peer is faster", ""]
+    lines += [f"- {row}: {peer.who} takes {row.ratio(peer):.2f} of our time" for row, peer in lost] or ["Nowhere here."]
     return "\n".join(lines) + "\n"
 
 
@@ -168,9 +174,22 @@ def _sections(rows):
     return sections
 
 
+def _targets(aims):
+    """One row for each target: what, ours, against whom, ratio, target."""
+    yield _line(["what", "shape", "dtype", "threads", "ours", "against", "its time", "ratio", "target", ""])
+    yield _line(["---"] * 4 + ["---:", "---", "---:", "---:", "---:", "---"])
+    for row, member in aims:
+        cells = [f"{row.section}: {row.what}", row.shape, row.dtype, str(row.threads), _time(row.ours.seconds)]
+        bound = f"{'≤' if member.role == 'yardstick' else '≥'} {member.target:.3g}"
+        ratio = f"{row.ratio(member):.2f}" + ("" if row.steady(member) else " ~")
+        cells += [member.who, _time(member.seconds), ratio, bound, "✓" if row.reached(member) else "✗"]
+        yield _line(cells)
+
+
 def _table(rows):
-    floors, peers = (
-        list(dict.fromkeys(member.who for row in rows for member in row.others(role))) for role in ("floor", "peer")
+    floors, yardsticks, peers = (
+        list(dict.fromkeys(member.who for row in rows for member in row.others(role)))
+        for role in ("floor", "yardstick", "peer")
     )
     reads = any(row.reads for row in rows)
     titles = [
@@ -181,6 +200,7 @@ def _table(rows):
         "ours",
         *(["GB/s"] if reads else []),
         *(f"*{f}*" for f in floors),
+        *(f"ours ÷ {yardstick}" for yardstick in yardsticks),
         *peers,
     ]
     yield _line(titles)
@@ -189,7 +209,7 @@ def _table(rows):
         cells = [row.what, row.shape, row.dtype, str(row.threads), _time(row.ours.seconds)]
         if reads:
             cells.append(f"{row.reads / row.ours.seconds / 1e9:.1f}")
-        yield _line(cells + [_cell(row, row.members.get(who)) for who in floors + peers])
+        yield _line(cells + [_cell(row, row.members.get(who)) for who in floors + yardsticks + peers])
 
 
 def _line(cells):
@@ -201,17 +221,19 @@ def _cell(row, member):
     if member is None:
         return "–"
     ratio = f"{row.ratio(member):.2f}" + ("" if member.role == "floor" else "×")
-    if member.role == "peer" and row.ratio(member) < 1:
+    if member.role == "peer" and _lost(row, member):
         ratio = f"**▼ {ratio}**"
     if not row.steady(member):
         ratio += " ~"
     if member.target:
-        ratio += f" {'✓' if _reached(row, member) else '✗'} ({member.target:.3g})"
+        most = "≤ " if member.role == "yardstick" else ""
+        ratio += f" {'✓' if row.reached(member) else '✗'} ({most}{member.target:.3g})"
     return f"{ratio}, {_time(member.seconds)}"
 
 
-def _reached(row, member):
-    return row.ratio(member) >= member.target
+def _lost(row, peer):
+    """Whether a peer is faster, in the digits that are shown."""
+    return round(row.ratio(peer), 2) < 1
 
 
 def _time(seconds):
@@ -228,7 +250,7 @@ def _threads(count):
 
 
 def chart(rows, about, path):
-    """Bars of every peer's ratio, a panel for each section; our own NumPy twin and the floors are left to the table."""
+    """Bars of every peer's ratio, a panel for each section; our own NumPy twin, floors and yardsticks are left out."""
     from fastgd.errors import import_extra
 
     import_extra("matplotlib", "plot", "drawing the chart").use("Agg")

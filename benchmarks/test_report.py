@@ -9,7 +9,7 @@ from workload import assert_same
 
 def benchmark(who, seconds, role="peer", target=None, reads=0, median=None):
     info = {"section": "Adding", "what": "all", "who": who, "role": role, "shape": [2000, 10], "dtype": "float64"}
-    info |= {"threads": 1, "kernels": "baseline", "target": target, "reads": reads}
+    info |= {"threads": 1, "kernels": "baseline", "target": target, "reads": reads, "note": "as asked"}
     stats = {"min": seconds, "median": median or seconds}
     return {"group": "adding", "extra_info": info, "stats": stats}
 
@@ -24,6 +24,7 @@ def file(tmp_path):
 
     def write(*benchmarks, commit="a" * 40):
         versions = dict.fromkeys(("fastgd", "python", "numpy", "scipy", "blas", "compiler", "available"), "1.0")
+        versions["peers"] = {"scikit-learn": "2.0", "torch": None}
         machine = {"cpu": {"brand_raw": "A CPU", "count": 2}, "processor": "", "system": "Linux", "machine": "x86_64"}
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
         run = {"machine_info": machine | {"fastgd": versions}, "commit_info": {"id": commit, "dirty": True}}
@@ -35,6 +36,10 @@ def file(tmp_path):
 
 def cells(text, row="all"):
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {row} |")]
+    return split(line)
+
+
+def split(line):
     return line.strip("| ").split(" | ")
 
 
@@ -51,6 +56,23 @@ def test_a_table_of_ratios(file, capsys):
     assert f"{'a' * 12}, with changes that are not committed" in text
     assert "quick takes 0.50 of our time" in text
     assert "1 of 3 reached" in text
+    targets = [cells for cells in map(split, text.splitlines()) if cells[0] == "Adding: all"]
+    assert [cells[-5:] for cells in targets] == [
+        ["slow", "500 µs", "2.50", "≥ 2", "✓"], ["quick", "100 µs", "0.50", "≥ 0.6", "✗"],
+        ["reading", "180 µs", "0.90", "≥ 0.95", "✗"],
+    ]  # fmt: skip
+    assert "- all, 2,000 × 10: as asked" in text
+    assert "scikit-learn 2.0" in text and "torch" not in text
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(1.24, "✓"), (1.26, "✗")])
+def test_a_yardstick_is_a_limit_from_above(file, capsys, seconds, verdict):
+    report.main([str(file(ours(seconds), benchmark("identity", 1.0, "yardstick", target=1.25)))])
+    text = capsys.readouterr().out
+    assert "| ours ÷ identity |" in text
+    assert cells(text)[5] == f"{seconds:.2f}× {verdict} (≤ 1.25), 1 s"
+    assert f"| identity | 1 s | {seconds:.2f} | ≤ 1.25 | {verdict} |" in text
+    assert "Nowhere here." in text  # other work does not win
 
 
 def test_a_ratio_is_taken_within_a_pass(file, capsys):
