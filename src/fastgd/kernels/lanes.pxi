@@ -21,9 +21,10 @@ cdef extern from *:
         #define FASTGD_REGISTER 16
       #endif
       /* aligned: as a number is, so that any address may be read; may_alias: it reads arrays of numbers. */
-      #define FASTGD_VECTOR(T) __attribute__((vector_size(FASTGD_REGISTER), aligned(sizeof(T)), may_alias))
-      typedef double fastgd_doubles FASTGD_VECTOR(double);
-      typedef float fastgd_floats FASTGD_VECTOR(float);
+      #define FASTGD_VECTOR(T, bytes) __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias))
+      typedef double fastgd_doubles FASTGD_VECTOR(double, FASTGD_REGISTER);
+      /* Sixteen lanes would leave tables of ten columns to the scalar loop behind the registers. */
+      typedef float fastgd_floats FASTGD_VECTOR(float, FASTGD_REGISTER > 32 ? 32 : FASTGD_REGISTER);
       #define FASTGD_FILL(V, x) ((V){0} + (x))
     #else
       typedef double fastgd_doubles;
