@@ -81,12 +81,7 @@ def test_iterates_on_the_gram_matrix_are_those_of_passes(name, lr, start, direct
     assert np.linalg.norm(run.x - run.history.x[0]) > 1e-2
 
 
-AUTO_IN_OTHER_UNITS = pytest.mark.xfail(
-    strict=True, reason='with lr="auto" the Gram route records the norm of the gradient in its own variables'
-)
-
-
-@pytest.mark.parametrize("lr", ["number", pytest.param("auto", marks=AUTO_IN_OTHER_UNITS)])
+@pytest.mark.parametrize("lr", ["number", "auto"])
 @pytest.mark.parametrize("name", SQUARES)
 def test_gradient_norms_on_the_gram_matrix_are_in_the_users_units(name, lr, compressed):
     objective = squares(**SQUARES[name])

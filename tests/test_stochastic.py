@@ -332,9 +332,6 @@ def test_tol_ends_the_run_after_an_epoch():
     assert not before.success and before.status is Status.STEP_LIMIT
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a run with history or a callback looks at tol after each step, others after each epoch"
-)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_tol_ends_a_watched_run_at_the_same_step(seed):
     objective = consistent()

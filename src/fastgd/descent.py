@@ -214,7 +214,7 @@ def plain(run):
     path, z, last, step = run.path, run.path.start, None, 0
     if run.rate is None:
         run.rate = Constant(1 / (path.curvature().largest or 1.0))
-    if path.has_bursts and not run.looks_at_each_step and (run.tol is None or np.isfinite(path.curvature().largest)):
+    if path.has_bursts and run.may_burst:
         z = z.copy()
         step, last = _bursts(run, z)
         if isinstance(last, Result):
@@ -298,7 +298,8 @@ def accelerated(run):
         if step == run.limit:
             return run.at_limit(point)
         new = y - rate * point.gradient
-        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 * (1 - 1e-10):
+        rounding = 8 * np.finfo(np.float64).eps * abs(point.fun)  # of the two values that are compared
+        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 + rounding:
             rate /= 2
             if rate < 1e-30:
                 return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")
@@ -354,6 +355,13 @@ class Run:
     @property
     def looks_at_each_step(self):
         return self.callback is not None or bool(self.verbose)
+
+    @property
+    def may_burst(self):
+        """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
+        if self.looks_at_each_step or (self.history is not None and not self.path.in_user_units):
+            return False  # it records norms in the variables of the path
+        return self.tol is None or np.isfinite(self.path.curvature().largest)
 
     # ---------------------------------------------------------------------------------------------------- judgement
 
@@ -483,12 +491,12 @@ class Run:
 
     # ----------------------------------------------------------------------------------------------------- reporting
 
-    def look_at(self, point):
+    def look_at(self, point, judge_tol=True):
         """Show the point to whoever looks at each step; the Result, if the run ends here."""
         self._observe(point)
         if point.step and self._callback_stops(point):
             return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
-        if reason := self.reached(point):
+        if judge_tol and (reason := self.reached(point)):
             return self.result(point, Status.CONVERGED, reason)
         return None
 

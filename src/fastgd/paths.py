@@ -10,6 +10,7 @@ A path is made for one run and has
     curvature()             bounds of the Hessian's eigenvalues in the variables of the path, or None
     burst(z, …)             many steps in one kernel, in z; `has_bursts` says whether there is one
     fun_is_free             whether a gradient brings the value with it
+    in_user_units           whether the variables of the path are the user's
     note                    what the user should know of the route, for the message
     nfev, njev              what the run has spent
 
@@ -36,6 +37,7 @@ class FunctionPath:
     """A function of an array, with its gradient or a numerical one."""
 
     fun_is_free = False
+    in_user_units = True
     has_bursts = False
     note = ""
 
@@ -82,6 +84,7 @@ class Columns:
     """A LinearObjective in the user's own columns."""
 
     fun_is_free = True  # one pass over X gives the value and the gradient
+    in_user_units = True
     note = ""
 
     def __init__(self, objective, start):
@@ -153,6 +156,7 @@ class Rescaled(Columns):
     and gradients. A column that does not vary has r = 0: its weight stays where it was.
     """
 
+    in_user_units = False
     has_bursts = False
 
     def __init__(self, objective, start):
@@ -290,7 +294,7 @@ class Compressed:
     note = ""
 
     def __init__(self, inner):
-        self.inner = inner
+        self.inner, self.in_user_units = inner, inner.in_user_units
         self.nfev = self.njev = 0
         o = inner.objective
         d, k = o.rows.d, o.rows.k

@@ -76,12 +76,12 @@ def stochastic(run, batch, seed):
                     run.take(point)
                     point = Point(step, w.copy(), *path.evaluate(w, True))
                     _refuse_divergence(run, point)
-                    if result := run.look_at(point):
+                    if result := run.look_at(point, judge_tol=False):
                         return result
                 elif run.bar is not None:
                     run.bar.update(count)
-        if run.tol is not None and not each:
-            point = Point(step, w.copy(), *path.evaluate(w, True))
+        if run.tol is not None:
+            point = point if each else Point(step, w.copy(), *path.evaluate(w, True))
             if reason := run.reached(point):
                 return run.result(point, Status.CONVERGED, reason)
 
