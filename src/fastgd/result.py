@@ -11,7 +11,6 @@ class Status(enum.IntEnum):
     CONVERGED = 0
     STEP_LIMIT = 1
     STOPPED_BY_CALLBACK = 2
-    INTERRUPTED = 3
     DIVERGED = 4
 
 
@@ -78,8 +77,7 @@ class History(_Record):
     x : ndarray, (steps + 1, d)
         The points, in the user's units.
     fun : ndarray, (steps + 1,)
-        The value at each; NaN where the run had no use for it (a function with its own gradient is not evaluated for
-        the history alone, unless that is asked for).
+        The value at each. To ask for a history is to ask for them: a function is evaluated at each point.
     lr : ndarray, (steps,)
         The rate of the step from row i to row i + 1.
     grad_norm : ndarray, (steps + 1,)

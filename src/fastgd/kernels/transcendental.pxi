@@ -1,7 +1,7 @@
 # exp, log1p and tanh of a block of points, in double, so that the compiler can put each loop into vector registers.
 #
 # One polynomial each, no table and no branch; the coefficients are minimax fits on the interval that is named. The
-# errors, against mpmath (tests/test_kernels.py): exp ≤ 2 ulp, log1p ≤ 3, tanh ≤ 3.
+# errors, against mpmath (tests/test_transcendental.py): exp ≤ 2 ulp, log1p ≤ 3, tanh ≤ 3.
 #
 # The argument reduction stands in a loop of its own, which goes through 32-bit integers, and the rest in a second one.
 
