@@ -19,8 +19,10 @@ LOSS_KERNELS = {
     "log": ("log", ("sigmoid", "softmax")),
     "huber": ("huber", tuple(ACTIVATIONS)),
     "poisson": ("poisson", ("exp",)),
+    "hinge": ("hinge", ("identity",)),
+    "squared_hinge": ("squared_hinge", ("identity",)),
+    "epsilon_insensitive": ("epsilon_insensitive", tuple(ACTIVATIONS)),
 }
-
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
 MOMENT_COLUMNS = 2048
@@ -36,16 +38,19 @@ class LinearObjective:
         integers become float64. scipy.sparse matrices and arrays are used as CSR.
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
-        classes, 0 to k − 1.
+        classes, 0 to k − 1. For the hinges −1 or 1.
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
         f. The softmax is over the k outputs of a sample.
-    loss : {"sse", "mse", "log", "huber", "poisson"}
+    loss : {"sse", "mse", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"}
         "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over
         samples (not over outputs), with l =
         "mse": (y − f)², without the half;
         "log": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the softmax;
         "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
-        "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!.
+        "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
+        "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
+        "epsilon_insensitive": max(0, |f − y| − 0.1).
+        At a kink the gradient takes the subgradient 0.
     fit_intercept : bool
         Whether there is a b. It is then the last row of w.
     l2 : float
@@ -104,6 +109,8 @@ class LinearObjective:
             validation.between(y, "y", 0, 1, "for the log loss")
         if loss == "poisson":
             validation.between(y, "y", 0, math.inf, "for the Poisson loss")
+        if loss in ("hinge", "squared_hinge"):
+            validation.signs(y, "for the hinge losses")
         self.X, self.y, self.dtype = X, y, X.dtype
         n, d = X.shape
         self.shape = (d + self.fit_intercept, *y.shape[1:])
@@ -187,7 +194,8 @@ class LinearObjective:
         Returns
         -------
         float
-            `inf` where there is no bound: with activation exp.
+            `inf` where there is no bound: with activation exp, and for the losses "hinge" and "epsilon_insensitive",
+            whose slope jumps.
         """
         return self.curvature.largest
 
