@@ -2,6 +2,7 @@
 
 numerical_diff, numerical_gradient     derivatives of any function
 gradient_descent                       descent on a function or an objective
+GDRegressor, GDClassifier              scikit-learn estimators (extra "sklearn")
 LinearObjective, sse, sigmoid, …       one-layer models
 show_config                            which build of the kernels runs
 """
@@ -10,7 +11,7 @@ from fastgd import datasets
 from fastgd._version import __version__
 from fastgd.config import show_config
 from fastgd.descent import gradient_descent
-from fastgd.errors import DivergenceError
+from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning
 from fastgd.functions import sigmoid, sigmoid_prime, sse
 from fastgd.multistart import sweep
 from fastgd.numdiff import numerical_diff, numerical_gradient
@@ -18,7 +19,11 @@ from fastgd.objectives import LinearObjective
 from fastgd.result import History, Result, Status
 
 __all__ = [
+    "ConditionWarning",
     "DivergenceError",
+    "DivergenceWarning",
+    "GDClassifier",
+    "GDRegressor",
     "History",
     "LinearObjective",
     "Result",
@@ -43,4 +48,9 @@ def __getattr__(name):
         import fastgd.plot
 
         return fastgd.plot
+    # scikit-learn is slower still.
+    if name in ("GDClassifier", "GDRegressor"):
+        import fastgd.linear_model
+
+        return getattr(fastgd.linear_model, name)
     raise AttributeError(f"module 'fastgd' has no attribute {name!r}")

@@ -32,6 +32,14 @@ class DivergenceError(ArithmeticError):
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
+class DivergenceWarning(RuntimeWarning):
+    """An estimator's fit went away from the minimum; what it kept are the best weights seen."""
+
+
+class ConditionWarning(UserWarning):
+    """The columns of a table are collinear, or nearly, so that weights are not, or hardly, determined by the data."""
+
+
 def import_extra(module, extra, purpose):
     """Import an optional dependency, or say which extra brings it.
 

@@ -1,0 +1,17 @@
+"""scikit-learn estimators of one-layer models (extra "sklearn").
+
+regressor.py, classifier.py    what y is, and what scikit-learn wants to see
+base.py                        parameters, fit, what a fit leaves behind
+route.py                       which solver
+solvers.py …                   normal_equations, solvers, smoothed, stream: weights from a Problem, epochs shown to a Watch
+problem.py, losses.py          what is minimised, and in which variables
+"""
+
+from fastgd.errors import import_extra
+
+import_extra("sklearn", "sklearn", "GDRegressor and GDClassifier")
+
+from fastgd.linear_model.classifier import GDClassifier  # noqa: E402
+from fastgd.linear_model.regressor import GDRegressor  # noqa: E402
+
+__all__ = ["GDClassifier", "GDRegressor"]

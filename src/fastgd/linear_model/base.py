@@ -1,0 +1,262 @@
+"""What the two estimators share: parameters, data, the choice of a solver, and what a fit leaves behind."""
+
+import warnings
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastgd import validation
+from fastgd.errors import ConditionWarning, DivergenceWarning
+from fastgd.linear_model import route
+from fastgd.linear_model.files import Saved
+from fastgd.linear_model.problem import Problem
+from fastgd.linear_model.stream import Online
+from fastgd.linear_model.summary import Statistics, Summarised
+from fastgd.linear_model.watch import Watch
+from fastgd.result import Result
+
+PENALTIES = (None, "l2", "l1", "elasticnet")
+# Columns whose condition number is above this leave less than half of the digits.
+ILL_CONDITIONED = 1e8
+DTYPES = (np.float64, np.float32)
+
+
+class LinearModel(Saved, Summarised, BaseEstimator):
+    """Fits, streams and reports; a subclass says what y is (`_targets`) and what a score is (`_held_out_score`)."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ---------------------------------------------------------------------------------------------------- parameters
+
+    def _check_parameters(self):
+        """The parameters as numbers; ValueError or TypeError for what they do not take."""
+        validation.choice(self.loss, "loss", self._losses)
+        if self.penalty is not None:
+            validation.choice(self.penalty, "penalty", [name for name in PENALTIES if name])
+        route.check_names(self.solver, self.optimizer)
+        checked = Checked()
+        alpha = validation.scalar(self.alpha, "alpha", minimum=0)
+        ratio = validation.scalar(self.l1_ratio, "l1_ratio", minimum=0)
+        if ratio > 1:
+            raise ValueError(f"l1_ratio must be between 0 and 1; got {ratio}")
+        share = {None: (0, 0), "l2": (0, 1), "l1": (1, 0), "elasticnet": (ratio, 1 - ratio)}[self.penalty]
+        checked.l1, checked.l2 = alpha * share[0], alpha * share[1]
+        checked.fit_intercept = validation.boolean(self.fit_intercept, "fit_intercept")
+        checked.rate = route.rate(self.learning_rate)
+        checked.batch = None if self.batch_size is None else validation.count(self.batch_size, "batch_size", minimum=1)
+        checked.max_iter = validation.count(self.max_iter, "max_iter", minimum=1)
+        checked.tol = None if self.tol is None else validation.scalar(self.tol, "tol", minimum=0)
+        checked.early_stopping = validation.boolean(self.early_stopping, "early_stopping")
+        fraction = validation.scalar(self.validation_fraction, "validation_fraction", positive=True)
+        if fraction >= 1:
+            raise ValueError(f"validation_fraction must be between 0 and 1, both excluded; got {fraction}")
+        checked.patience = validation.count(self.n_iter_no_change, "n_iter_no_change", minimum=1)
+        validation.boolean(self.warm_start, "warm_start")
+        validation.boolean(self.shuffle, "shuffle")
+        verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
+        checked.verbose = validation.count(verbose, "verbose")
+        calls = self.callbacks if self.callbacks is not None else ()
+        calls = calls if isinstance(calls, (list, tuple)) else (calls,)
+        checked.callbacks = [validation.callable_(call, "callbacks") for call in calls]
+        checked.threshold = None
+        if self.epsilon is not None:
+            checked.threshold = validation.scalar(self.epsilon, "epsilon", positive=True)
+        return checked
+
+    # ----------------------------------------------------------------------------------------------------------- fit
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array_like or CSR matrix, (n, d)
+            float64 and float32 are used as they are, without a copy; everything else becomes float64.
+        y : array_like
+            Targets, (n,) or, for a regressor, (n, k).
+        sample_weight : array_like, (n,), optional
+            Not negative; a weight of 2 is the same as the sample twice.
+
+        Returns
+        -------
+        self
+
+        Warns
+        -----
+        ConvergenceWarning
+            `max_iter` epochs did not reach `tol`.
+        DivergenceWarning
+            The rate is too large: the weights are the best seen.
+        ConditionWarning
+            The columns are collinear, or nearly: the weights are not, or hardly, determined by the data.
+        """
+        checked = self._check_parameters()
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=DTYPES, ensure_all_finite=False, multi_output=True,
+            y_numeric=self._numeric_targets,
+        )  # fmt: skip
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        y, name = self._targets(y, X.dtype)
+        sample_weight = self._class_weighted(y, sample_weight)
+        held_out = None
+        if checked.early_stopping:
+            X, y, sample_weight, held_out = self._split(X, y, sample_weight)
+        problem = self._problem(X, y, name, checked, sample_weight)
+        watch = Watch(
+            problem, tol=checked.tol, max_iter=checked.max_iter, patience=checked.patience,
+            score=None if held_out is None else self._scorer(*held_out), callbacks=checked.callbacks,
+            verbose=checked.verbose,
+        )  # fmt: skip
+        with np.errstate(all="ignore"):
+            W, b = problem.start()
+            if self.warm_start and hasattr(self, "coef_"):
+                W, b = problem.in_kernel_units(*self._weights_so_far(problem))
+            W, b, solver = self._solve(problem, watch, W, b, checked)
+        self._keep(problem, watch, W, b, solver, X.dtype, y)
+        self._warn(watch, checked)
+        self._statistics = Statistics.of(problem, self, sample_weight) if self.penalty is None else None
+        return self
+
+    def _problem(self, X, y, name, checked, sample_weight):
+        try:
+            return Problem(
+                X, self._coded(y, name, X.dtype), name, fit_intercept=checked.fit_intercept, l1=checked.l1,
+                l2=checked.l2, threshold=checked.threshold, sample_weight=sample_weight, n_jobs=self.n_jobs,
+            )  # fmt: skip
+        except ValueError as error:
+            if "finite" in str(error):  # in the words that scikit-learn has for it
+                assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+            raise
+
+    def _solve(self, problem, watch, W, b, checked):
+        solver = route.choose(problem, self.solver, checked, self.optimizer)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max) if solver == "sgd" else 0
+        try:
+            W, b = route.run(solver, problem, watch, W, b, checked, self.optimizer, seed, self.shuffle)
+        except KeyboardInterrupt:
+            watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
+        if watch.best is not None and (watch.status in ("interrupted", "diverged") or watch.score is not None):
+            W, b = problem.in_kernel_units(*watch.best[:2])
+        return W, b, solver
+
+    def _keep(self, problem, watch, W, b, solver, dtype, y):
+        W, b = problem.in_user_units(W, b)
+        self._set_weights(W.astype(dtype), b.astype(dtype), y)
+        self.n_iter_ = max(1, watch.epochs)
+        self.history_ = watch.history
+        self._online = None
+        self.result_ = Result(
+            status=watch.status, message=watch.message, solver=solver, gap=watch.gap, certified=watch.certified,
+            condition=watch.condition, n_passes=problem.passes,
+        )  # fmt: skip
+
+    def _warn(self, watch, checked):
+        name = type(self).__name__
+        if watch.status == "diverged":
+            rates = watch.rows["learning_rate"]
+            rate = f" with learning_rate {rates[-1]:.3g}" if rates else ""
+            warnings.warn(
+                f"{name} diverged in epoch {watch.epochs}{rate}: {watch.message}. The weights are the best seen, those "
+                'of the start if none were better. Scale the features, take a smaller rate, or learning_rate="auto".',
+                DivergenceWarning,
+                stacklevel=3,
+            )
+        elif watch.status == "interrupted":
+            warnings.warn(f"{name} was {watch.message}.", ConvergenceWarning, stacklevel=3)
+        elif watch.status == "max_iter" and checked.tol is not None:
+            warnings.warn(f"{name} {watch.message}.", ConvergenceWarning, stacklevel=3)
+        if watch.lost:
+            warnings.warn(
+                f"the columns of X are collinear but for rounding ({watch.lost} direction(s)): of the weights that fit "
+                "equally well, those with the smallest norm in standardised columns were taken",
+                ConditionWarning,
+                stacklevel=3,
+            )
+        elif watch.condition is not None and watch.condition > ILL_CONDITIONED:
+            warnings.warn(
+                f"the columns of X are nearly collinear: their condition number, centred and scaled, is "
+                f"{watch.condition:.1e}, and the weights have lost as many digits",
+                ConditionWarning,
+                stacklevel=3,
+            )
+
+    def _split(self, X, y, sample_weight):
+        arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
+        parts = train_test_split(
+            *arrays, test_size=self.validation_fraction, random_state=self.random_state, stratify=self._strata(y)
+        )
+        X, X_held, y, y_held = parts[:4]
+        s, s_held = parts[4:] if sample_weight is not None else (None, None)
+        return X, y, s, (X_held, y_held, s_held)
+
+    def _strata(self, y):
+        return None
+
+    def _class_weighted(self, y, sample_weight):
+        return sample_weight
+
+    def _scorer(self, X, y, sample_weight):
+        def score(W, b):
+            self._set_weights(W.astype(X.dtype), b.astype(X.dtype), y)
+            return self._score_of(X, y, sample_weight)
+
+        return score
+
+    # --------------------------------------------------------------------------------------------------- partial_fit
+
+    def _feed(self, X, Y, s):
+        online = self._online
+        if online.feed(X, Y, s):
+            return self
+        finite = np.all(np.isfinite(X.data if hasattr(X, "tocsr") else X))
+        if not finite:
+            assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+        if not np.all(np.isfinite(Y)):
+            raise ValueError("y contains NaN or infinity")
+        warnings.warn(
+            f"{type(self).__name__}.partial_fit diverged: the weights overflowed, and those before this call are "
+            'kept. Scale the features, take a smaller learning_rate, or "auto".',
+            DivergenceWarning,
+            stacklevel=3,
+        )
+        return self
+
+    def _start_online(self, name, dtype, k):
+        checked = self._check_parameters()
+        problem_units = 1.0
+        if checked.threshold is not None:
+            raise ValueError("partial_fit takes the losses at their own epsilon: leave epsilon at None")
+        coef = intercept = None
+        if hasattr(self, "coef_"):
+            coef, intercept = self._weights_matrix()
+        self._online = Online(
+            name, self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
+            batch=checked.batch or 1, l1=checked.l1 * problem_units, l2=checked.l2, coef=coef, intercept=intercept,
+        )  # fmt: skip
+        self._attach_online()
+        self.n_iter_ = 1
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state = dict(state)
+        state.pop("_online", None)  # views of one array, which would come back as copies
+        return state
+
+    # ------------------------------------------------------------------------------------------------------- predict
+
+    def _scores(self, X):
+        check_is_fitted(self, "coef_")
+        X = validate_data(self, X, accept_sparse="csr", dtype=DTYPES, reset=False)
+        return self._raw_scores(X)
+
+
+class Checked:
+    """Parameters after their check."""

@@ -1,0 +1,309 @@
+"""GDClassifier."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from fastgd import validation
+from fastgd.kernels.reference import sigmoid, softmax
+from fastgd.linear_model.base import DTYPES, LinearModel
+
+# Losses whose targets are −1 and 1; the others' are 0 and 1.
+SIGNED = ("hinge", "squared_hinge")
+
+
+class GDClassifier(ClassifierMixin, LinearModel):
+    """Linear classification by gradient descent: logistic regression, softmax regression, linear support vectors.
+
+    Minimises (1/n) Σ loss + alpha·penalty(w) in the units of the data; the intercept is not penalised. Columns need
+    not be scaled and no rate need be chosen.
+
+    Parameters
+    ----------
+    loss : {"log_loss", "hinge", "squared_hinge"}
+        Cross-entropy, max(0, 1 − y·h), or its square.
+    penalty, alpha, l1_ratio, fit_intercept, solver, learning_rate, optimizer, batch_size, max_iter, tol
+        As in GDRegressor; the penalty is "l2" unless said otherwise.
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
+        As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
+    class_weight : dict, "balanced" or None
+        {label: weight}, or n/(classes·count).
+    multi_class : {"auto", "softmax", "ovr"}
+        For three classes or more: one model of all ("softmax", for "log_loss"), or one against the rest for each.
+        "auto" is "softmax" for "log_loss" and "ovr" for the others.
+
+    Attributes
+    ----------
+    classes_ : (k,)
+    coef_ : (1, d) for two classes, (k, d) for more
+    intercept_ : (1,) or (k,)
+    n_iter_, history_, result_, n_features_in_, feature_names_in_
+        As in GDRegressor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd import GDClassifier
+    >>> X = np.arange(8.0).reshape(-1, 1)
+    >>> model = GDClassifier().fit(X, ["no", "no", "yes", "no", "no", "yes", "yes", "yes"])
+    >>> print(model.predict([[0.0], [7.0]]))
+    ['no' 'yes']
+    """
+
+    _losses = ("log_loss", "hinge", "squared_hinge")
+    _numeric_targets = False
+    epsilon = None  # no loss of a classifier has one
+
+    def __init__(
+        self,
+        loss="log_loss",
+        *,
+        penalty="l2",
+        alpha=1e-4,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        solver="auto",
+        learning_rate="auto",
+        optimizer="gd",
+        batch_size=None,
+        max_iter=1000,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        warm_start=False,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+        callbacks=None,
+        class_weight=None,
+        multi_class="auto",
+        shuffle=True,
+    ):
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.class_weight = class_weight
+        self.multi_class = multi_class
+        self.shuffle = shuffle
+
+    # ------------------------------------------------------------------------------------------------------- predict
+
+    def decision_function(self, X):
+        """h = Xw + b: (n,) for two classes, positive for the second, and (n, k) for more."""
+        return self._scores(X)
+
+    def predict(self, X):
+        """The label of each row.
+
+        Returns
+        -------
+        ndarray, (n,)
+        """
+        return self._labels(self._scores(X))
+
+    def predict_proba(self, X):
+        """The probability of each class, for loss="log_loss".
+
+        Returns
+        -------
+        ndarray, (n, k)
+        """
+        self._needs_log_loss("predict_proba")
+        h = self._scores(X)
+        if h.ndim == 1:
+            p = sigmoid(h)
+            return np.column_stack([sigmoid(-h), p])
+        if self._is_softmax():
+            return softmax(h)
+        p = sigmoid(h)  # one against the rest: the probabilities of k models, made to add up to 1
+        totals = p.sum(axis=1, keepdims=True)
+        return np.divide(p, totals, out=np.full_like(p, 1 / p.shape[1]), where=totals > 0)
+
+    def predict_log_proba(self, X):
+        """Logarithms of predict_proba."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _needs_log_loss(self, name):
+        if self.loss != "log_loss":
+            raise AttributeError(f'{name} needs loss="log_loss"; loss={self.loss!r} gives no probabilities')
+
+    def __getattribute__(self, name):
+        # Where there are no probabilities the methods must not be there either: meta-estimators ask with hasattr.
+        if name in ("predict_proba", "predict_log_proba"):
+            object.__getattribute__(self, "_needs_log_loss")(name)
+        return object.__getattribute__(self, name)
+
+    def _labels(self, scores):
+        if scores.ndim == 1:
+            return self.classes_[(scores > 0).astype(np.intp)]
+        return self.classes_[scores.argmax(axis=1)]
+
+    def _score_of(self, X, y, sample_weight):
+        return accuracy_score(self.classes_[y], self._labels(self._raw_scores(X)), sample_weight=sample_weight)
+
+    # --------------------------------------------------------------------------------------------------- partial_fit
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
+
+        Parameters
+        ----------
+        classes : array_like, optional
+            All labels that will come; needed in the first call.
+
+        Returns
+        -------
+        self
+        """
+        first = not hasattr(self, "classes_")
+        if first:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit")
+            classes = np.unique(classes)
+            if len(classes) < 2:
+                raise ValueError(f"classes must hold two labels or more; got {len(classes)}")
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes {classes!r} are not those of the first call, {self.classes_!r}")
+        if not self._may_hurry(X, y):
+            X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=first)
+        if first:
+            check_classification_targets(y)
+            self.classes_ = classes
+        numbers = self._numbers(column_or_1d(y))
+        name = self._loss_name()
+        online = self.__dict__.get("_online")
+        if online is None or self.coef_ is not online.coef_of_user or X.dtype != online.dtype:
+            self._start_online(name, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
+        s = self._online.none
+        if sample_weight is not None:
+            s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        if self.class_weight is not None:
+            if self.class_weight == "balanced":
+                raise ValueError(
+                    'class_weight="balanced" is not for partial_fit, which does not see all rows: pass a dict, e.g. '
+                    "from sklearn.utils.class_weight.compute_class_weight"
+                )
+            s = self._class_weighted(numbers, s if s.size else None).astype(X.dtype)
+        return self._feed(X, np.ascontiguousarray(self._coded(numbers, name, X.dtype).reshape(len(numbers), -1)), s)
+
+    def _may_hurry(self, X, y):
+        """Whether X is as the last call's was, so that it needs no validation."""
+        online = self.__dict__.get("_online")
+        return (
+            online is not None
+            and type(X) is np.ndarray
+            and type(y) is np.ndarray
+            and X.ndim == 2
+            and y.ndim == 1
+            and X.dtype is online.dtype
+            and X.shape[1] == online.d
+            and X.shape[0] == y.shape[0] > 0
+        )
+
+    def _numbers(self, y):
+        """The number of each label."""
+        classes = self.classes_
+        if len(classes) == 2 and classes.dtype == y.dtype:
+            second = y == classes[1]
+            if not (second | (y == classes[0])).all():
+                self._refuse(y)
+            return second.astype(np.intp)
+        numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        if not np.all(classes[numbers] == y):
+            self._refuse(y)
+        return numbers
+
+    def _refuse(self, y):
+        new = np.setdiff1d(y, self.classes_)
+        raise ValueError(f"y holds labels that are not among the classes {self.classes_!r}: {new[:5]!r}")
+
+    # ------------------------------------------------------------------------------------------------------- for fit
+
+    def _targets(self, y, dtype):
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains only "
+                f"one class: {self.classes_[0]!r}"
+            )
+        return numbers, self._loss_name()
+
+    def _is_softmax(self):
+        return len(self.classes_) > 2 and self.loss == "log_loss" and self.multi_class != "ovr"
+
+    def _loss_name(self):
+        validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
+        if self.multi_class == "softmax" and self.loss != "log_loss":
+            raise ValueError(f'multi_class="softmax" is for loss="log_loss"; got loss={self.loss!r}')
+        return "softmax" if self._is_softmax() else self.loss
+
+    def _coded(self, numbers, name, dtype):
+        low = -1.0 if name in SIGNED else 0.0
+        if len(self.classes_) == 2:
+            return np.where(numbers == 1, 1.0, low).astype(dtype)
+        return np.where(numbers[:, None] == np.arange(len(self.classes_)), 1.0, low).astype(dtype)
+
+    def _class_weighted(self, numbers, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        labels = np.arange(len(self.classes_))
+        given = self.class_weight
+        if isinstance(given, dict):
+            unknown = [label for label in given if label not in self.classes_.tolist()]
+            if unknown:
+                raise ValueError(f"class_weight names labels that are not in the data: {unknown}")
+            weights = np.array([given.get(label, 1.0) for label in self.classes_.tolist()], np.float64)
+        elif given == "balanced":
+            weights = compute_class_weight("balanced", classes=labels, y=numbers, sample_weight=sample_weight)
+        else:
+            raise ValueError(f'class_weight must be a dict, "balanced" or None; got {given!r}')
+        weights = weights[numbers]
+        return weights if sample_weight is None else weights * sample_weight
+
+    def _strata(self, y):
+        return y
+
+    def _set_weights(self, W, b, y):
+        self.coef_, self.intercept_ = np.ascontiguousarray(W.T), b
+
+    def _weights_matrix(self):
+        return self.coef_.T, self.intercept_
+
+    def _weights_so_far(self, problem):
+        W, b = (np.asarray(part, np.float64) for part in self._weights_matrix())
+        if W.shape != (problem.d, problem.k):
+            raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
+        return W, b
+
+    def _attach_online(self):
+        online = self._online
+        online.coef_of_user = online.coef.T
+        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
+
+    def _raw_scores(self, X):
+        h = X @ self.coef_.T + self.intercept_
+        return h[:, 0] if len(self.coef_) == 1 else h

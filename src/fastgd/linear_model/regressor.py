@@ -1,0 +1,236 @@
+"""GDRegressor."""
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from fastgd.linear_model.base import DTYPES, LinearModel
+
+
+class GDRegressor(RegressorMixin, LinearModel):
+    """Linear regression by gradient descent.
+
+    Minimises (1/n) Σ loss + alpha·penalty(w) in the units of the data; the intercept is not penalised. Columns need
+    not be scaled and no rate need be chosen.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "huber", "epsilon_insensitive", "poisson"}
+        With r = y − f: ½r²; ½r² up to |r| = epsilon and straight beyond; max(0, |r| − epsilon); half the Poisson
+        deviance with f = exp(Xw + b).
+    penalty : {None, "l2", "l1", "elasticnet"}
+        None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
+    alpha : float
+        Times the penalty.
+    l1_ratio : float
+        Of "elasticnet".
+    fit_intercept : bool
+    solver : {"auto", "gram", "preconditioned", "accelerated", "gd", "sgd"}
+        "auto" takes the cheapest; see the documentation for the rule. "sgd" with a number or a schedule as
+        learning_rate takes the columns as they are; everywhere else columns of different scales are handled inside.
+    learning_rate : "auto", float or callable
+        Of "gd" and "sgd"; a callable gives the rate of step 0, 1, ….
+    optimizer : {"gd"}
+    batch_size : int, optional
+        Rows of a step of "sgd"; 1 without it.
+    max_iter : int
+        Epochs at most.
+    tol : float or None
+        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs.
+    early_stopping : bool
+        Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
+        and keep the weights with the best score.
+    validation_fraction : float
+    n_iter_no_change : int
+    warm_start : bool
+        Start from the weights of the last fit.
+    random_state : int, RandomState or None
+        Of the order of rows with "sgd", and of what early_stopping holds out.
+    n_jobs : int, optional
+        Threads for a pass over X; no result depends on it by a bit.
+    verbose : int
+        1 prints a line for each epoch.
+    callbacks : callable or list of callables, optional
+        Each is called after every epoch with a Result (epoch, coef, intercept, loss, validation_score, grad_norm,
+        learning_rate); StopIteration ends the fit.
+    epsilon : float, optional
+        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it.
+    shuffle : bool
+        Whether "sgd" shuffles the rows in each epoch.
+
+    Attributes
+    ----------
+    coef_ : (d,), or (k, d) for a y of k columns
+    intercept_ : (1,) or (k,)
+    n_iter_ : int
+        Epochs.
+    history_ : dict of arrays
+        loss, validation_score, grad_norm, learning_rate and seconds, one entry for each epoch.
+    result_ : Result
+        status, message, solver, gap (at most, or about, F − min F), certified, condition, n_passes.
+    n_features_in_, feature_names_in_
+
+    Examples
+    --------
+    >>> from fastgd import GDRegressor, datasets
+    >>> women = datasets.load_women()
+    >>> model = GDRegressor().fit(women.X, women.y)
+    >>> print(model.coef_.round(6), model.intercept_.round(6))
+    [3.45] [-87.516667]
+    """
+
+    _losses = ("squared_error", "huber", "epsilon_insensitive", "poisson")
+    _numeric_targets = True
+
+    def __init__(
+        self,
+        loss="squared_error",
+        *,
+        penalty=None,
+        alpha=1e-4,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        solver="auto",
+        learning_rate="auto",
+        optimizer="gd",
+        batch_size=None,
+        max_iter=1000,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        warm_start=False,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+        callbacks=None,
+        epsilon=None,
+        shuffle=True,
+    ):
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.epsilon = epsilon
+        self.shuffle = shuffle
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = False
+        return tags
+
+    def predict(self, X):
+        """Predictions for the rows of X.
+
+        Returns
+        -------
+        ndarray, (n,) or (n, k)
+        """
+        return self._predicted(self._scores(X))
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
+
+        With a number as learning_rate the iterates are those of fit with solver="sgd" on the same batches. With "auto"
+        the columns are centred and scaled by what has been seen of them.
+
+        Returns
+        -------
+        self
+        """
+        online = self.__dict__.get("_online")
+        if (
+            online is not None
+            and sample_weight is None
+            and type(X) is np.ndarray
+            and type(y) is np.ndarray
+            and X.ndim == 2
+            and y.ndim == 1
+            and online.k == 1
+            and X.dtype is online.dtype
+            and X.shape[1] == online.d
+            and X.shape[0] == y.shape[0] > 0
+            and self.coef_ is online.coef_of_user
+        ):
+            return self if online.feed(X, y.astype(online.dtype, copy=False)[:, None], online.none) else self._feed(
+                X, y[:, None], online.none
+            )  # fmt: skip
+        return self._partial_fit(X, y, sample_weight)
+
+    def _partial_fit(self, X, y, sample_weight):
+        first = not hasattr(self, "coef_")
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=DTYPES, multi_output=True, y_numeric=True, reset=first
+        )
+        Y, name = self._targets(y, X.dtype)
+        Y = Y.reshape(len(Y), -1)
+        online = self.__dict__.get("_online")
+        stale = online is None or self.coef_ is not online.coef_of_user
+        if stale or X.dtype != online.dtype:
+            if not first and Y.shape[1] != np.atleast_2d(self.coef_).shape[0]:
+                raise ValueError(f"y must have {np.atleast_2d(self.coef_).shape[0]} columns; got shape {y.shape}")
+            self._one_target = y.ndim == 1
+            self._start_online(name, X.dtype, Y.shape[1])
+        s = self._online.none
+        if sample_weight is not None:
+            s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s)
+
+    # ------------------------------------------------------------------------------------------------------- for fit
+
+    def _targets(self, y, dtype):
+        if self.loss == "poisson" and np.any(y < 0):
+            raise ValueError('y must not be negative for loss="poisson"')
+        return y.astype(dtype, copy=False), self.loss
+
+    def _coded(self, y, name, dtype):
+        return y
+
+    def _set_weights(self, W, b, y):
+        one = y.ndim == 1
+        self.coef_ = W[:, 0] if one else np.ascontiguousarray(W.T)
+        self.intercept_ = b
+
+    def _weights_matrix(self):
+        return np.atleast_2d(self.coef_).T, self.intercept_
+
+    def _weights_so_far(self, problem):
+        W, b = (np.asarray(part, np.float64) for part in self._weights_matrix())
+        if W.shape != (problem.d, problem.k):
+            raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
+        return W, b
+
+    def _attach_online(self):
+        online = self._online
+        online.coef_of_user = online.coef[:, 0] if online.k == 1 and self._one_target else online.coef.T
+        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
+
+    def _raw_scores(self, X):
+        h = X @ np.atleast_2d(self.coef_).T + self.intercept_
+        return h[:, 0] if np.ndim(self.coef_) == 1 else h
+
+    def _predicted(self, scores):
+        if self.loss != "poisson":
+            return scores
+        with np.errstate(over="ignore"):
+            return np.exp(scores)
+
+    def _score_of(self, X, y, sample_weight):
+        return r2_score(y, self._predicted(self._raw_scores(X)), sample_weight=sample_weight)

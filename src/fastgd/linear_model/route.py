@@ -1,0 +1,108 @@
+"""Which solver a fit takes, and the call of it.
+
+"auto" compares, in passes over X, what each would cost:
+
+    gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more
+    preconditioned   every other smooth problem: the curvature of max(4096, 8d) rows, and some 5 to 15 passes
+    accelerated      an l1 penalty with more columns than a matrix is formed for; early stopping, which wants a path
+    smoothed         losses with a kink (hinge, epsilon-insensitive)
+    gd, sgd          where a rate, an optimizer or a batch size is given
+"""
+
+import functools
+import math
+
+from fastgd import validation
+from fastgd.linear_model.normal_equations import gram
+from fastgd.linear_model.problem import METRIC_COLUMNS, ROWS_PER_COLUMN, SAMPLE_ROWS
+from fastgd.linear_model.smoothed import smoothed
+from fastgd.linear_model.solvers import first_order, preconditioned
+from fastgd.linear_model.stream import stochastic
+
+SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
+OPTIMIZERS = ("gd",)
+# Multiplications of a BLAS product that take as long as one value of a pass over X.
+BLAS_ADVANTAGE = 16
+# Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
+MORE_PASSES = 10
+
+
+def check_names(solver, optimizer):
+    validation.choice(solver, "solver", SOLVERS)
+    validation.choice(optimizer, "optimizer", OPTIMIZERS)
+
+
+def rate(learning_rate):
+    """A float, a function of the step, or None for "auto"."""
+    if isinstance(learning_rate, str):
+        if learning_rate != "auto":
+            raise ValueError(
+                f'learning_rate must be "auto", a number or a function of the step; got {learning_rate!r}'
+            )
+        return None
+    if callable(learning_rate):
+        return lambda step: validation.scalar(learning_rate(step), f"learning_rate({step})", minimum=0)
+    return Constant(validation.scalar(learning_rate, "learning_rate", positive=True))
+
+
+class Constant(float):
+    """A rate that is the same for every step."""
+
+    def __call__(self, step):
+        return float(self)
+
+
+def choose(problem, solver, checked, optimizer):
+    """The name of the solver."""
+    smooth = problem.loss.smooth
+    if solver == "auto":
+        if checked.batch is not None:
+            return "sgd"
+        if checked.rate is not None or optimizer != "gd":
+            return "gd" if smooth else "sgd"
+        if not smooth:
+            return "smoothed"
+        if checked.early_stopping:
+            return "accelerated"
+        if problem.objective.quadratic and _gram_pays(problem):
+            return "gram"
+        return "preconditioned" if problem.d <= METRIC_COLUMNS or not problem.l1 else "accelerated"
+    if checked.batch is not None and solver != "sgd":
+        raise ValueError(f'batch_size is for solver="sgd" or "auto"; got solver={solver!r}')
+    if checked.rate is not None and solver not in ("gd", "sgd"):
+        raise ValueError(f'a learning_rate is for solver="gd" or "sgd"; solver={solver!r} finds its own')
+    if solver == "gram" and not problem.objective.quadratic:
+        raise ValueError(f'solver="gram" is for loss="squared_error"; got loss={problem.name!r}')
+    if not smooth and solver != "sgd":
+        if solver == "preconditioned":
+            return "smoothed"
+        raise ValueError(f'loss={problem.name!r} has a kink: solver must be "auto", "preconditioned" or "sgd"')
+    return solver
+
+
+def _gram_pays(problem):
+    n, d = problem.n, problem.d
+    if d > METRIC_COLUMNS:
+        return False
+    if n <= max(SAMPLE_ROWS, ROWS_PER_COLUMN * d):  # the curvature of all rows is wanted either way
+        return True
+    per_pass = max(1.0, problem.objective.rows.values)
+    return n * d * d / BLAS_ADVANTAGE / per_pass <= MORE_PASSES + d / BLAS_ADVANTAGE * SAMPLE_ROWS / n
+
+
+def run(solver, problem, watch, W, b, checked, optimizer, seed, shuffle):
+    if solver == "sgd":
+        return stochastic(
+            problem, watch, W, b, rate=checked.rate, batch=min(checked.batch or 1, problem.n), seed=seed,
+            shuffle=shuffle,
+        )  # fmt: skip
+    solve = {
+        "gram": gram,
+        "preconditioned": preconditioned,
+        "smoothed": smoothed,
+        "accelerated": functools.partial(first_order, accelerate=True),
+        "gd": functools.partial(first_order, accelerate=False, rate=checked.rate),
+    }[solver]
+    return solve(problem, watch, W, b)
+
+

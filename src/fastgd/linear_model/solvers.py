@@ -1,0 +1,224 @@
+"""How a Problem is minimised with full passes over the data. Each solver shows its epochs to a Watch and returns weights.
+
+    gram             squared loss, in normal_equations.py: XᵀX once, then refinement by the true residual
+    preconditioned   steps in the metric of the curvature of some rows, with the memory of the last ones (L-BFGS)
+    accelerated      Nesterov's steps with restart, in centred and scaled columns
+    gd               plain steps there
+
+All but the first take an l1 penalty by its proximal map.
+"""
+
+import math
+
+import numpy as np
+
+from fastgd.linear_model.problem import METRIC_COLUMNS, Space
+from fastgd.linear_model.quadratic import JOINT_WEIGHTS, Metric
+
+MEMORY = 10
+# A metric is made anew at a better point, after a step that has not lowered the estimated gap by this factor, once as
+# many passes have been spent on the old one as the new one costs; and after the first step, if it costs no more than
+# two. So no more than twice the time is spent that would have been best.
+RENEWAL_GAIN, FREE_RENEWAL = 0.1, 2.0
+# The time of a product in BLAS, and of a value in a pass.
+PRODUCT_TIME = 1 / 16
+SMALL_PRODUCTS = 1e6
+SUFFICIENT = 1e-4
+LEAST_STEP = 2.0**-40
+
+
+def preconditioned(problem, watch, W, b):
+    """Quasi-Newton descent: w ← w − t·B∇F, B being L-BFGS's update of the inverse curvature of a sample of rows.
+
+    With an l1 penalty each step minimises the quadratic model with the penalty instead (a proximal Newton step).
+    """
+    space = Space(problem)
+    V = space.from_weights(W, b)
+    value, gradient = space.evaluate(V)
+    metric, price, since, last = Metric(space, V), _price(space), 0, math.inf
+    memory = Memory(metric)
+    least = 1.0  # the smallest curvature met, in units of the metric
+    while True:
+        if problem.l1:
+            move, slope, estimate = metric.proximal_move(V, gradient)
+        else:
+            toward = metric.solve(gradient)
+            estimate = 0.5 * float(np.vdot(gradient, toward)) / least
+            move = -memory.apply(gradient)
+            slope = float(np.vdot(gradient, move))
+        total = value + space.l1_penalty(V)
+        if watch.epochs and watch.reached(*space.to_weights(V), total, estimate, _crude(space, gradient)):
+            break
+        if watch.out_of_epochs:
+            break
+        if not slope < 0:
+            watch.at_rounding()
+            break
+        found = _line_search(space, V, total, gradient, move, slope, metric)
+        if found is None:
+            watch.at_rounding()
+            break
+        rate, new, new_value, new_gradient = found
+        step, change = new - V, new_gradient - gradient
+        curvature = float(np.vdot(step, change))
+        if curvature > 0:
+            memory.add(step, change, curvature)
+            least = min(least, max(curvature / metric.square(step), 1e-8))
+        V, value, gradient = new, new_value, new_gradient
+        norm = space.user_norm(space.subgradient(V, gradient))
+        if watch.epoch(*space.to_weights(V), value + space.l1_penalty(V), norm, rate):
+            break
+        since += 1
+        slow = estimate > RENEWAL_GAIN * last and since >= price
+        if slow or (watch.epochs == 1 and price <= FREE_RENEWAL):
+            metric, since = Metric(space, V), 0
+            memory, least = Memory(metric), 1.0
+        last = estimate
+    return space.to_weights(V)
+
+
+def _price(space):
+    """What a metric costs, in passes; inf where it would always be the same."""
+    p = space.problem
+    if space.sample is None or p.objective.quadratic:
+        return math.inf
+    joint = p.k if p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS else 1
+    products = len(space.sample) * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
+    if products <= SMALL_PRODUCTS:
+        return 0.0
+    return PRODUCT_TIME * products / (p.objective.rows.values * p.k)
+
+
+def _crude(space, gradient):
+    """About what the duality gap will be at least, where the penalty is l2 alone: ‖∂F/∂W‖²/2·l2."""
+    p = space.problem
+    if p.l1 or not p.l2:
+        return 0.0
+    grad_W = gradient[: p.d] * np.where(np.isfinite(space.scale), space.scale, 0.0)[:, None]
+    return float(np.sum(grad_W * grad_W)) / (2 * p.l2)
+
+
+def _line_search(space, V, total, gradient, move, slope, metric):
+    """(t, point, value, gradient) with sufficient decrease, halving t; None where rounding hides any."""
+    rate, slack = 1.0, 8 * np.finfo(np.float64).eps * abs(total)
+    if space.problem.eps > 1e-10:  # weights are rounded to single precision on their way into the kernels
+        slack = space.problem.eps * abs(total)
+    norm = None
+    while rate >= LEAST_STEP:
+        new = V + rate * move
+        value, new_gradient = space.evaluate(new)
+        if math.isfinite(value):
+            new_total = value + space.l1_penalty(new)
+            if new_total <= total + SUFFICIENT * rate * slope:
+                return rate, new, value, new_gradient
+            if -rate * slope <= 100 * slack and new_total <= total + slack:
+                # The values differ by rounding alone; gradients still tell which point is better.
+                norm = metric.length(space, V, gradient) if norm is None else norm
+                if metric.length(space, new, new_gradient) < 0.9 * norm:
+                    return rate, new, value, new_gradient
+                return None
+        rate *= 0.5 if math.isfinite(value) else 0.1
+    return None
+
+
+class Memory:
+    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion)."""
+
+    def __init__(self, metric):
+        self.metric, self.pairs = metric, []
+
+    def add(self, step, change, curvature):
+        self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
+
+    def apply(self, gradient):
+        q, scales = gradient, []
+        for step, change, inverse in reversed(self.pairs):
+            scales.append(inverse * float(np.vdot(step, q)))
+            q = q - scales[-1] * change
+        q = self.metric.solve(q)
+        for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
+            q = q + (scale - inverse * float(np.vdot(change, q))) * step
+        return q
+
+
+# ------------------------------------------------------------------------------------------------------- first order
+
+
+def first_order(problem, watch, W, b, *, accelerate, rate=None):
+    """Proximal gradient descent in the scaled columns, accelerated (FISTA with adaptive restart) or plain.
+
+    Parameters
+    ----------
+    rate : callable, optional
+        step → learning rate in the scaled columns. Without it 1/L, or what backtracking finds where there is no L.
+    """
+    space = Space(problem)
+    y = space.from_weights(W, b)
+    metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
+    thresholds = space.thresholds()
+    bound = _largest_curvature(space)
+    bounded = math.isfinite(bound) or rate is not None
+    step = 1 / bound if math.isfinite(bound) and bound > 0 else 1.0
+    x, t, last, least = y, 1.0, None, math.inf
+    value, gradient = space.evaluate(y)
+    if not math.isfinite(value):
+        watch.end("diverged", "the loss is not finite at the start")
+        return space.to_weights(x)
+    while not watch.out_of_epochs:
+        if rate is not None:
+            step = rate(watch.epochs)
+        new = _prox(y - step * gradient, step * thresholds)
+        while not bounded and not _falls_enough(space, y, value, gradient, new, step):
+            step /= 2
+            if step < 1e-30:
+                watch.at_rounding()
+                return space.to_weights(x)
+            new = _prox(y - step * gradient, step * thresholds)
+        used = step
+        following = new
+        if accelerate:
+            if np.vdot(y - new, new - x) > 0:
+                t = 1.0
+            t_next = (1 + math.sqrt(1 + 4 * t * t)) / 2
+            following, t = new + (t - 1) / t_next * (new - x), t_next
+        last = y, gradient
+        x, y = new, following
+        step = step if bounded else 1.5 * step
+        value, gradient = space.evaluate(y)
+        subgradient = space.subgradient(y, gradient)
+        total = value + space.l1_penalty(y)
+        if watch.epoch(*space.to_weights(y), total, space.user_norm(subgradient), used):
+            break
+        move = y - last[0]
+        length = float(np.vdot(move, move))
+        met = float(np.vdot(gradient - last[1], move)) / length if length else 0.0
+        least = min(least, met) if met > 0 else least
+        if metric is not None:
+            estimate = metric.gap(subgradient)
+        else:
+            estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
+        if watch.reached(*space.to_weights(y), total, estimate, _crude(space, gradient)):
+            break
+        if not length or float(np.linalg.norm(subgradient)) <= 4 * problem.eps**2:
+            watch.at_rounding()
+            break
+    return space.to_weights(y)
+
+
+def _prox(V, thresholds):
+    return np.sign(V) * np.maximum(np.abs(V) - thresholds, 0) if thresholds.any() else V
+
+
+def _falls_enough(space, y, value, gradient, new, step):
+    move = new - y
+    quadratic = value + float(np.vdot(gradient, move)) + 0.5 * float(np.vdot(move, move)) / step
+    return space.value(new) <= quadratic + 8 * np.finfo(np.float64).eps * abs(value)
+
+
+def _largest_curvature(space):
+    """An upper bound of the Hessian's largest eigenvalue by V; inf where there is none."""
+    p = space.problem
+    found = p.objective.curvature_in(space.shift, space.scale, 1.0).largest
+    return found + float(space.ridge().max(initial=0.0))
+
+

@@ -1,0 +1,325 @@
+"""Stochastic steps: epochs over shuffled rows (`stochastic`), and rows as they come (`Online`, behind partial_fit).
+
+With a rate of the user's the steps are taken in the columns as they are: W ← (1 − rate·l2)·W − rate·(1/m)·Σ s·∂φ/∂W over
+the m rows of a batch. With "auto" they are taken in centred and scaled columns, where a rate follows from the loss.
+"""
+
+import math
+
+import numpy as np
+
+from fastgd import kernels
+from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
+from fastgd.linear_model.losses import LOSSES
+from fastgd.linear_model.problem import METRIC_COLUMNS, Space
+from fastgd.linear_model.quadratic import Metric
+from fastgd.objectives import LOSS_KERNELS
+from fastgd.stochastic import HIGHER, epoch_order
+
+# With an l1 penalty weights are drawn to zero after so many steps at a time (Langford, Li & Zhang, JMLR 10 (2009)).
+TRUNCATION_STEPS = 32
+# With an automatic rate the batch is doubled after an epoch that has lowered the loss by less than this share of what
+# the epoch before has: steps become fewer and surer (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
+PROGRESS = 0.5
+# Rows that are centred and scaled on their way into the kernel, at a time: about so many values.
+SCALED_VALUES = 1 << 18
+# An automatic rate of partial_fit falls like 1/√(1 + rows/this).
+RATE_ROWS = 1000.0
+
+
+def codes(loss):
+    """Numbers of the activation and the loss for the kernels."""
+    return ACTIVATIONS[loss.activation], KERNEL_LOSSES[LOSS_KERNELS[loss.objective][0]]
+
+
+def curvature_bound(name, y_scale=1.0):
+    """A typical ∂²φ/∂h² of one row, for a rate: the bound, where there is one."""
+    return {"log_loss": 0.25, "softmax": 0.5, "squared_hinge": 2.0, "poisson": max(y_scale, 1e-3)}.get(name, 1.0)
+
+
+class Steps:
+    """Steps on weights w (d', k) in the kernels' units, in place.
+
+    Parameters
+    ----------
+    loss : Loss
+    factor : float
+        Of the gradient of a row's loss, beside the mean over the batch.
+    """
+
+    def __init__(self, loss, w, *, batch, l1, l2, factor=1.0):
+        self.codes, self.w, self.batch, self.l1, self.l2, self.factor = codes(loss), w, batch, l1, l2, factor
+
+    def take(self, rows, order, rates):
+        """A step for each batch of the rows `order` of a Dense or Sparse."""
+        if not self.l1:
+            rows.stochastic(self.w, *self.codes, self.factor, self.l2, order, self.batch, True, rates)
+            return
+        d = rows.d
+        for first in range(0, len(rates), TRUNCATION_STEPS):
+            some = rates[first : first + TRUNCATION_STEPS]
+            part = order[first * self.batch : (first + len(some)) * self.batch]
+            rows.stochastic(self.w, *self.codes, self.factor, self.l2, part, self.batch, True, some)
+            W = self.w[:d]
+            np.copyto(W, np.sign(W) * np.maximum(np.abs(W) - self.l1 * some.sum(), 0))
+
+
+def stochastic(problem, watch, W, b, *, rate, batch, seed, shuffle=True):
+    """Epochs of stochastic descent.
+
+    Parameters
+    ----------
+    rate : callable or None
+        step → learning rate. None: found from the curvature of the rows, and the batch grows when the loss stops falling.
+    """
+    space = Space(problem)
+    judge = Metric(space, space.from_weights(W, b)) if problem.d <= METRIC_COLUMNS else None
+    walk = _InUserColumns(problem, W, b, batch) if rate is not None else _InScaledColumns(problem, space, W, b, batch)
+    automatic = None if rate is not None else _automatic_rate(space, judge, batch)
+    first = last = problem.value_at_zero
+    gained = math.inf
+    step = 0
+    while not watch.out_of_epochs:
+        pieces = epoch_order(seed, watch.epochs, problem.n) if shuffle else [np.arange(problem.n)]
+        for order in pieces:
+            count = -(-len(order) // batch)
+            if automatic is None:
+                rates = np.array([rate(step + i) for i in range(count)], np.float64)
+            else:
+                rates = np.full(count, automatic)
+            walk.take(order, rates)
+            step += count
+        W, b = walk.weights()
+        V = space.from_weights(W, b)
+        with np.errstate(all="ignore"):
+            value, gradient = space.evaluate(V)
+            total = value + space.l1_penalty(V)
+            subgradient = space.subgradient(V, gradient)
+            if total > HIGHER * abs(first) + 1e-300 and rate is not None:
+                total = math.nan  # what has risen so far is lost
+            if watch.epoch(W, b, total, space.user_norm(subgradient), float(rates[-1])):
+                break
+        if automatic is not None and batch < problem.n:
+            gain = last - total
+            if not gain > PROGRESS * gained:
+                batch = min(2 * batch, problem.n)
+                walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch)
+            gained = max(gain, 0.0)
+        last = total
+        estimate = judge.gap(subgradient) if judge is not None and problem.loss.smooth else 0.0
+        if judge is None and not problem.has_dual:
+            estimate = 0.5 * float(np.vdot(subgradient, subgradient))
+        if watch.reached(W, b, total, estimate):
+            break
+    return watch_best(watch, W, b)
+
+
+def watch_best(watch, W, b):
+    return watch.problem.in_kernel_units(*watch.best[:2]) if watch.status == "diverged" and watch.best else (W, b)
+
+
+def _automatic_rate(space, judge, batch):
+    """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
+    p = space.problem
+    typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
+    length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
+    share = 1.0 if judge is None or space.sample is None else _largest_share(space)
+    return 0.5 / (typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0)))
+
+
+def _largest_share(space):
+    """Of the variance of the sample, what lies in its first principal component."""
+    A = space.sample * np.sqrt(space.sample_weight)[:, None]
+    G = A.T @ A
+    return float(np.linalg.eigvalsh(G)[-1] / np.trace(G))
+
+
+class _InUserColumns:
+    def __init__(self, problem, W, b, batch):
+        p, self.p = problem, problem
+        dtype = p.objective.dtype
+        w = np.vstack([W, b]) if p.fit_intercept else W
+        times = p.c if p.name == "epsilon_insensitive" else 1.0  # see Problem: a rate means what it means to the user
+        self.times = times
+        self.steps = Steps(
+            p.loss, np.ascontiguousarray(w, dtype=dtype), batch=batch, l1=p.l1 * p.c**2 / times,
+            l2=p.l2 * p.c**2 / times, factor=p.n / p.objective.total_weight,
+        )  # fmt: skip
+
+    def take(self, order, rates):
+        self.steps.take(self.p.objective.rows, order, rates * self.times)
+
+    def weights(self):
+        w = self.steps.w.astype(np.float64)
+        d = self.p.d
+        return w[:d], w[d] if self.p.fit_intercept else np.zeros(self.p.k)
+
+
+class _InScaledColumns:
+    """Rows are centred and scaled a few at a time; CSR rows are scaled alone, once."""
+
+    def __init__(self, problem, space, W, b, batch):
+        from fastgd import rows
+
+        self.p, self.rows = problem, problem.objective.rows
+        p, dtype = problem, problem.objective.dtype
+        self.sparse = isinstance(self.rows, rows.Sparse)
+        self.scale = space.scale
+        self.shift = np.zeros(p.d) if self.sparse else space.shift
+        if self.sparse:
+            X = self.rows.X.copy()
+            X.data = (X.data / self.scale[X.indices]).astype(dtype)
+            self.scaled = rows.Sparse(X, self.rows.Y, self.rows.weights)
+        finite = np.isfinite(self.scale)
+        V = np.where(finite, self.scale, 0.0)[:, None] * W
+        w = np.vstack([V, b + self.shift @ W]) if p.fit_intercept else V
+        # The penalties act on V/scale, differently on each column, so they are applied beside the kernel.
+        self.steps = Steps(
+            p.loss, np.ascontiguousarray(w, dtype=dtype), batch=batch, l1=0.0, l2=0.0,
+            factor=p.n / p.objective.total_weight,
+        )  # fmt: skip
+        self.unit = p.factor * p.objective.total_weight
+        self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
+
+    def take(self, order, rates):
+        from fastgd import rows
+
+        batch = self.steps.batch
+        length = max(1, SCALED_VALUES // max(1, self.p.d) // batch) * batch
+        if self.l1 or self.l2:
+            length = min(length, TRUNCATION_STEPS * batch)
+        for first in range(0, len(order), length):
+            part = order[first : first + length]
+            some = rates[first // batch : first // batch + -(-len(part) // batch)]
+            if self.sparse:
+                self.steps.take(self.scaled, part, some)
+            else:
+                weights = self.rows.weights[part] if self.rows.weights.size else self.rows.weights
+                Z = ((self.rows.X[part] - self.shift) / self.scale).astype(self.steps.w.dtype)
+                self.steps.take(rows.Dense(Z, self.rows.Y[part], weights), np.arange(len(part)), some)
+            self._shrink(float(some.sum()))
+
+    def _shrink(self, length):
+        if not (self.l1 or self.l2):
+            return
+        V, scale = self.steps.w[: self.p.d], self.scale[:, None]
+        V *= np.exp(-length * self.l2 / scale**2)
+        if self.l1:
+            np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - length * self.l1 / scale, 0))
+
+    def weights(self):
+        w, d = self.steps.w.astype(np.float64), self.p.d
+        W = w[:d] / self.scale[:, None]
+        return W, w[d] - self.shift @ W if self.p.fit_intercept else np.zeros(self.p.k)
+
+
+class Online:
+    """The weights of a model that is fed batch by batch: what partial_fit keeps between calls.
+
+    `coef` (d, k) and `intercept` (k,) are views of `w` that every call updates in place.
+    """
+
+    def __init__(self, name, d, k, dtype, *, fit_intercept, rate, batch, l1, l2, coef=None, intercept=None):
+        self.loss, self.name, self.d, self.k, self.dtype = LOSSES[name], name, d, k, dtype
+        self.fit_intercept, self.rate, self.batch, self.l1, self.l2 = fit_intercept, rate, batch, l1, l2
+        self.constant = float(rate) if isinstance(rate, float) else None
+        self.w = np.zeros((d + fit_intercept, k), dtype)
+        if coef is not None:
+            self.w[:d] = coef
+            if fit_intercept:
+                self.w[d] = intercept
+        self.coef = self.w[:d]
+        self.intercept = self.w[d] if fit_intercept else np.zeros(k, dtype)
+        self.codes = codes(self.loss)
+        self.none = np.empty(0, dtype)
+        self.step, self.rows_seen, self.calls = 0, 0, 0
+        self._length, self._order, self._rates = -1, None, None
+        self.mean = self.spread = self.v = None
+
+    def _prepare(self, n):
+        """The order and the rates of n rows, kept for the next call of the same length."""
+        count = -(-n // self.batch)
+        if n != self._length:
+            self._length, self._order = n, np.arange(n)
+            self._rates = np.full(count, self.constant) if self.constant is not None else np.empty(count)
+        if self.constant is None and self.rate is not None:
+            self._rates[:] = [self.rate(self.step + i) for i in range(count)]
+        self.step += count
+        return count
+
+    def feed(self, X, Y, s):
+        """Steps on the rows of X (n, d), Y (n, k), s (n,) or (0,), in their order; False if weights overflow.
+
+        All are of the dtype of the weights. After an overflow the weights are those before the call.
+        """
+        before = self.w.copy()
+        count = self._prepare(len(Y))
+        if self.rate is None:
+            self._automatic(X, Y, s, count)
+        elif self.l1 or not isinstance(X, np.ndarray):
+            self._source(X, Y, s)
+        else:
+            kernels.active.stochastic(
+                X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates
+            )  # fmt: skip
+        # A sum of few numbers is quickest as a list; an overflow of the sum itself is looked into.
+        if math.isfinite(sum(self.w.reshape(-1).tolist())) or np.all(np.isfinite(self.w)):
+            return True
+        self.w[:] = before
+        self.v = None
+        return False
+
+    def _source(self, X, Y, s):
+        from fastgd import rows
+
+        source = (rows.Dense if isinstance(X, np.ndarray) else rows.Sparse)(X, Y, s)
+        Steps(self.loss, self.w, batch=self.batch, l1=self.l1, l2=self.l2).take(source, self._order, self._rates)
+
+    def _automatic(self, X, Y, s, count):
+        """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
+        sparse = not isinstance(X, np.ndarray)
+        self.calls += 1
+        if self.calls & (self.calls - 1) == 0 or self.v is None:
+            self._measure(X.toarray() if sparse else X, Y)
+        n = len(Y)
+        self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / RATE_ROWS))
+        self.rows_seen += n
+        rate = float(self._rates[0])
+        Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
+        v = self.v
+        kernels.active.stochastic(Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates)
+        if self.l2:
+            v[: self.d] *= 1 - np.minimum(rate * count * self.l2 * self._inverse_squares, 1.0)
+        if self.l1:
+            V = v[: self.d]
+            np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
+        np.multiply(v[: self.d], self._inverse[:, None], out=self.coef)
+        if self.fit_intercept:
+            np.subtract(v[self.d], self.mean @ self.coef, out=self.intercept)
+
+    def _measure(self, X, Y):
+        X = X.astype(np.float64)
+        mean, square = X.mean(axis=0), np.mean(X * X, axis=0)
+        if self.mean is None or self.spread is None:
+            self._weight, self._mean, self._square = 0.0, np.zeros(self.d), np.zeros(self.d)
+        self._weight += len(X)
+        share = len(X) / self._weight
+        self._mean += share * (mean - self._mean)
+        self._square += share * (square - self._square)
+        centre = self._mean if self.fit_intercept else np.zeros(self.d)
+        variance = np.maximum(self._square - centre**2, 0)
+        self.spread = np.sqrt(np.where(variance > 1e-12 * self._square, variance, self._square))
+        self.mean = centre.astype(self.dtype)
+        self._inverse = np.where(self.spread > 0, 1 / np.where(self.spread > 0, self.spread, 1), 0).astype(self.dtype)
+        self._inverse_squares = (self._inverse.astype(np.float64) ** 2)[:, None]
+        typical = curvature_bound(self.name, float(np.mean(Y)) if self.name == "poisson" else 1.0)
+        # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
+        Z = (X - self.mean) * self._inverse
+        length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept
+        self._first_rate = 0.5 / (typical * length)
+        self.v = np.empty_like(self.w)
+        scale = np.where(self._inverse > 0, self.spread, 0.0)[:, None]
+        self.v[: self.d] = scale * self.coef
+        if self.fit_intercept:
+            self.v[self.d] = self.intercept + self.mean @ self.coef

@@ -1,0 +1,146 @@
+"""What looks on while a model is fitted: tolerance, history, early stopping, callbacks, interrupts.
+
+A solver shows each epoch to its `Watch` and ends when told to; what is kept of a fit is what the watch has seen.
+"""
+
+import math
+import time
+
+import numpy as np
+
+from fastgd.result import Result
+
+# After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
+# below has to do.
+CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-3
+HISTORY = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
+
+
+class Watch:
+    """The end of a fit, and what is seen on the way to it.
+
+    Parameters
+    ----------
+    problem : Problem
+    tol : float or None
+        The gap to the minimum that is wanted, relative to F.
+    max_iter : int
+        Epochs at most.
+    score : callable, optional
+        score(W, b) of the held-out part, weights being in the user's units; the fit then ends when it has not risen by
+        more than `tol` for `patience` epochs, and the weights with the best score are kept.
+    callbacks : sequence of callable
+        Each is called with a Result after every epoch; StopIteration from one of them ends the fit.
+    """
+
+    def __init__(self, problem, *, tol, max_iter, score=None, patience=5, callbacks=(), verbose=0):
+        self.problem, self.tol, self.max_iter = problem, tol, max_iter
+        self.score, self.patience, self.callbacks, self.verbose = score, patience, callbacks, verbose
+        self.rows = {name: [] for name in HISTORY}
+        self.status = self.message = self.gap = None
+        self.certified = False
+        self.condition, self.lost = None, 0
+        self.epochs = self._tries = self._stale = 0
+        self._best_score, self.best = -math.inf, None
+        self._started = time.perf_counter()
+
+    @property
+    def history(self):
+        return {name: np.array(values, dtype=np.float64) for name, values in self.rows.items()}
+
+    @property
+    def ended(self):
+        return self.status is not None
+
+    def end(self, status, message):
+        self.status, self.message = status, message
+        return True
+
+    # ------------------------------------------------------------------------------------------------------- epochs
+
+    def epoch(self, W, b, value, norm, rate):
+        """Look at an epoch's end, weights in the kernels' units; True if the fit ends here."""
+        self.epochs += 1
+        W, b = self.problem.in_user_units(W, b)
+        finite = math.isfinite(value) and bool(np.all(np.isfinite(W)) and np.all(np.isfinite(b)))
+        score = math.nan
+        if self.score is not None and finite:
+            score = self.score(W, b)
+        for name, number in zip(HISTORY, (value, score, norm, rate, time.perf_counter() - self._started), strict=True):
+            self.rows[name].append(number)
+        if self.verbose:
+            held_out = f", validation score {score:.6g}" if self.score is not None else ""
+            print(f"epoch {self.epochs}: loss {value:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
+        if not finite:
+            return self.end("diverged", "the loss or the weights are no longer finite")
+        if self.score is None:
+            if self.best is None or not value > self.best[2]:
+                self.best = W, b, value
+        elif self._is_stale(W, b, value, score):
+            return self.end(
+                "early_stopping", f"the validation score has not risen for {self.patience} epochs; the best are kept"
+            )
+        return self._callbacks_stop(W, b, value, score, norm, rate)
+
+    def _is_stale(self, W, b, value, score):
+        least = 0.0 if self.tol is None else self.tol
+        self._stale = 0 if score > self._best_score + least else self._stale + 1
+        if score > self._best_score:
+            self._best_score, self.best = score, (W, b, value)
+        return self._stale >= self.patience
+
+    def _callbacks_stop(self, W, b, value, score, norm, rate):
+        seen = None
+        for callback in self.callbacks:
+            seen = seen or Result(
+                epoch=self.epochs, coef=W.T.copy(), intercept=b.copy(), loss=value, validation_score=score,
+                grad_norm=norm, learning_rate=rate,
+            )  # fmt: skip
+            try:
+                callback(seen)
+            except StopIteration:
+                return self.end("callback", f"a callback stopped the fit after epoch {self.epochs}")
+        return False
+
+    @property
+    def out_of_epochs(self):
+        if self.epochs < self.max_iter:
+            return False
+        message = f"took all {self.epochs} epochs"
+        if self.tol is not None and self.score is None:
+            message += f" without reaching tol = {self.tol:g}: raise max_iter"
+        return self.end("max_iter", message)
+
+    # ---------------------------------------------------------------------------------------------------- tolerance
+
+    def reached(self, W, b, value, estimate, crude=0.0):
+        """Whether the gap is within `tol`, given an estimate of it; ends the fit if so.
+
+        A duality gap is computed where there is one and the `crude` bound of it, if given, is not far above.
+        """
+        if self.tol is None or self.score is not None:
+            return False
+        wanted = self.tol * max(value, self.problem.eps * self.problem.value_at_zero)
+        self.gap = estimate
+        if not estimate <= wanted:
+            return False
+        if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
+            self._tries += 1
+            gap = self.problem.duality_gap(W, b, value) if crude <= 2 * wanted else math.inf
+            if not gap <= wanted:
+                return False
+            self.gap, self.certified = max(gap, 0.0), True
+        how = "by a duality gap" if self.certified else "by an estimate"
+        return self.end("converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}")
+
+    def reached_exactly(self, value, gap):
+        """Whether a gap that is known, and no estimate, is within `tol`; ends the fit if so."""
+        self.gap, self.certified = max(gap, 0.0), True
+        if self.tol is None or self.score is not None:
+            return False
+        if not gap <= self.tol * max(value, self.problem.eps * self.problem.value_at_zero):
+            return False
+        return self.end("converged", f"the gap to the minimum is {self.gap / (abs(value) or 1):.1e} of it")
+
+    def at_rounding(self):
+        return self.end("rounding", "no step lowers the loss: it is at its rounding error")
