@@ -243,8 +243,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _targets(self, y, dtype):
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        self.classes_, numbers = np.unique(y, return_inverse=True)
+        self.classes_, numbers = _two_classes(y)
+        if numbers is None:
+            check_classification_targets(y)
+            self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains only "
@@ -264,7 +266,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _coded(self, numbers, name, dtype):
         low = -1.0 if name in SIGNED else 0.0
         if len(self.classes_) == 2:
-            return np.where(numbers == 1, 1.0, low).astype(dtype)
+            coded = numbers.astype(dtype)
+            return coded if low == 0 else 2 * coded - 1
         return np.where(numbers[:, None] == np.arange(len(self.classes_)), 1.0, low).astype(dtype)
 
     def _class_weighted(self, numbers, sample_weight):
@@ -307,3 +310,19 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _raw_scores(self, X):
         h = X @ self.coef_.T + self.intercept_
         return h[:, 0] if len(self.coef_) == 1 else h
+
+
+def _two_classes(y):
+    """The classes and the number of each label where there are two whole numbers; (None, None) otherwise.
+
+    That is what most tables have, and sorting a million labels would take longer than a pass over X.
+    """
+    if y.dtype.kind not in "iuf" or not len(y):
+        return None, None
+    low, high = y.min(), y.max()
+    if not low < high or low != np.floor(low) or high != np.floor(high):
+        return None, None
+    second = y == high
+    if not (second | (y == low)).all():
+        return None, None
+    return np.array([low, high]), second.view(np.int8)

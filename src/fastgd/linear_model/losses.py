@@ -9,7 +9,8 @@ import typing
 
 import numpy as np
 
-from fastgd.kernels.reference import HUBER_DELTA, TUBE, sigmoid, softmax
+from fastgd import kernels
+from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, TUBE, softmax
 
 # A probability or mean of 0 or 1 has no finite log-odds: where every row says the same, stay this far off.
 MOST_CERTAIN = 1e-6
@@ -59,6 +60,15 @@ def _log_mean(y, s):
     return np.log(np.maximum(_mean(y, s), MOST_CERTAIN))
 
 
+def _activated(h, activation, derivative=False):
+    """f(h) or f'(h) of any array, by the kernels."""
+    h = np.ascontiguousarray(h, dtype=np.float64)
+    out = np.empty_like(h)
+    apply = kernels.active.apply_derivative if derivative else kernels.active.apply_activation
+    apply(h.reshape(-1), ACTIVATIONS[activation], out.reshape(-1))
+    return out
+
+
 def xlogx(q):
     """q·log q, 0 at 0 and inf below: outside of its domain a conjugate is infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -103,8 +113,8 @@ LOSSES = {
     "log_loss": Loss(
         "log",
         "sigmoid",
-        lambda h, y: sigmoid(h) - y,
-        lambda h, y: sigmoid(h) * sigmoid(-h),
+        lambda h, y: _activated(h, "sigmoid") - y,
+        lambda h, y: _activated(h, "sigmoid", derivative=True),
         lambda u, y: xlogx(u + y) + xlogx(1 - (u + y)),
         _log_odds,
     ),

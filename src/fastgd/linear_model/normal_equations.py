@@ -102,8 +102,8 @@ def gram(problem, watch, W, b):
             step = equations.step(V, gradient)
             new = V + step
         size = float(np.max(np.abs(step), initial=0.0))
-        if watch.epochs and not size < 0.5 * last:
-            break  # the correction stagnates: what is left is rounding
+        if watch.epochs and (not size < 0.5 * last or size <= problem.eps * float(np.max(np.abs(V)))):
+            break  # the correction stagnates, or is rounding
         value, gradient = evaluate(space, new)
         total = value + space.l1_penalty(new)
         V, last, best = new, size, (new, total, gradient)

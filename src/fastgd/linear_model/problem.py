@@ -15,12 +15,19 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import tree_sum
+from fastgd.rows import Dense, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
 
-# So many rows tell the curvature well enough to step by it; and at least so many for each column.
-SAMPLE_ROWS, ROWS_PER_COLUMN = 4096, 8
+# So many rows tell the spread of the columns, or fewer long ones of so many values, but not less than the last number.
+SPREAD_ROWS, SPREAD_VALUES, LEAST_ROWS = 4096, 1 << 18, 256
+# And so many for each column, if that is more, tell the curvature well enough to step by it.
+ROWS_PER_COLUMN = 8
+# Columns whose means are no more than so many spreads off are centred by algebra after a pass, beyond in the kernels:
+# that costs half a pass, and algebra loses as many digits.
+FAR_OFF = {8: 1e3, 4: 10.0}
+# Losses whose conjugates are relative entropies.
+ENTROPIES = ("log_loss", "poisson")
 # A matrix of curvatures is formed for no more columns than this.
 METRIC_COLUMNS = 2048
 
@@ -89,7 +96,11 @@ class Problem:
     @functools.cached_property
     def value_at_zero(self):
         """F at W = 0 and b = 0: what is small beside it is rounding."""
-        return self.sums(np.zeros((self.d, self.k)), np.zeros(self.k), want_gradient=False)
+        o = self.objective
+        nothing = Dense(np.zeros((self.n, 1), o.dtype), self.Y, o.rows.weights)
+        W, b = np.zeros((1, self.k), o.dtype), np.zeros(self.k, o.dtype)
+        totals = tree_sum([nothing.sums(block, W, b, None, *o.codes, False) for block in nothing.blocks()])[0]
+        return self.factor * float(totals.sum()) + self.constant
 
     def start(self):
         """The best constant model, in the kernels' units."""
@@ -106,50 +117,70 @@ class Problem:
         """Whether a duality gap can be had: with no penalty at all the dual asks for Xᵀu = 0 exactly."""
         return self.l2 > 0 or self.l1 > 0
 
-    def duality_gap(self, W, b, value):
-        """F(W, b) − D(u) ≥ F(W, b) − min F for the dual point u made of the slopes at (W, b); inf where it fails.
+    def duality_gap(self, W, b):
+        """F(W, b) − D(u) ≥ F(W, b) − min F for a dual point u made of the slopes at (W, b); inf where that fails.
 
-        With Ω the penalty, D(u) = −(1/Σs) Σ s·φ*(u) − Ω*(−Xᵀ(su)/Σs) for any u with Σ s·u = 0 where there is an
-        intercept. The slopes ∂φ/∂h are such a u but for their sum, which is made 0 along the curvature, and but for
-        ‖Xᵀsu/Σs‖∞ ≤ l1 where there is no l2, for which they are shrunk.
+        With Ω the penalty, D(u) = −(1/Σs) Σ s·φ*(u) − Ω*(−v) with v = Xᵀ(su)/Σs, for any u with Σ s·u = 0 where there
+        is an intercept. The slopes ∂φ/∂h are such a u but for their sum, which is made 0 along the curvature, and, where
+        there is no l2, but for ‖v‖∞ ≤ l1, for which they are shrunk. As F − D the two would cancel; as
+        (1/Σs) Σ s·(φ(h) + φ*(u) − h·u) + Ω(W) + Ω*(−v) + W·v none of the terms is larger than it must be.
         """
-        o = self.objective
         self.passes += 2
-        h, Y = self.scores(W, b), self.Y.astype(np.float64)
-        s = np.ones((self.n, 1)) if self.s is None else self.s.astype(np.float64)[:, None]
+        h, Y = self.scores(W, b), self.Y
+        s = None if self.s is None else self.s.astype(np.float64)[:, None]
         with np.errstate(all="ignore"):
-            u = self.loss.slope(h, Y)
+            u, excess = self.loss.slope(h, Y), 0.0
             if self.fit_intercept:
-                u = self._balanced(u, h, Y, s)
-            gradient = self.factor * _transposed_product(o.rows, u)
-            if self.l2:
-                excess = np.maximum(np.abs(gradient) - self.l1, 0)
-                conjugate = float(np.sum(excess * excess)) / (2 * self.l2)
-            else:
-                largest = float(np.max(np.abs(gradient), initial=0.0))
-                u = u * (min(1.0, self.l1 / largest) if largest else 1.0)
-                conjugate = 0.0
-            dual = -self._mean(self.loss.conjugate(u, Y)) + self.constant - conjugate
-        return value - dual if math.isfinite(dual) else math.inf
+                u, excess = self._balanced(u, h, Y, s)
+            v = self.factor * _transposed_product(self.objective.rows, u)
+            if not self.l2:
+                largest = float(np.max(np.abs(v), initial=0.0))
+                if largest > self.l1:
+                    u, v, excess = u * (self.l1 / largest), v * (self.l1 / largest), None
+            if excess is None:
+                value = self.sums(W, b, want_gradient=False) - self.constant
+                excess = value + self._mean(self.loss.conjugate(u, Y.astype(np.float64))) - float(np.vdot(W, v))
+                if self.fit_intercept:
+                    excess -= self.factor * float(b @ (u if s is None else u * s).sum(axis=0))
+            return excess + self._fenchel_gap(W, v) if math.isfinite(excess) else math.inf
+
+    def _fenchel_gap(self, W, v):
+        """Ω(W) + Ω*(−v) + W·v."""
+        beyond = np.maximum(np.abs(v) - self.l1, 0)
+        if not self.l2:
+            return self.l1 * float(np.abs(W).sum()) + float(np.vdot(W, v))
+        # ½l2·w² + l1·|w| + w·v + beyond²/2l2, as a square and what is left: both are at least 0.
+        squares = float(np.sum((self.l2 * W + np.sign(v) * beyond) ** 2)) / (2 * self.l2)
+        return squares + float(np.sum(self.l1 * np.abs(W) + W * (v - np.sign(v) * beyond)))
+
+    def _balanced(self, u, h, Y, s):
+        """Slopes moved along the curvature D until Σ s·u = 0 for each output, u − cD; and Σ s·(φ(h) + φ*(u) − hu)/Σs.
+
+        At u = ∂φ/∂h the latter is 0. Moved by cD it is at most c²D for the losses whose conjugate is an entropy (the
+        relative entropy is at most χ²) and for quadratic ones; None where that does not hold.
+        """
+        total = np.sum(u if s is None else s * u, axis=0)
+        if self.name == "softmax":
+            p = u + Y
+            C = np.diag((p if s is None else s * p).sum(axis=0)) - (p if s is None else s * p).T @ p
+            c = np.linalg.lstsq(C, total, rcond=None)[0]
+            return u - p * (c - (p @ c)[:, None]), self.factor * float(c @ C @ c) if np.ptp(c) <= 1 else None
+        D = self.loss.curvature(h, Y)
+        curvature = np.sum(D if s is None else s * D, axis=0)
+        if not np.all(curvature > 0):
+            D = np.ones_like(h)
+            return u - (total / D.shape[0] if s is None else total / s.sum()), None
+        c = total / curvature
+        certain = self.name == "squared_error" or (self.name in ENTROPIES and np.max(np.abs(c)) <= 1)
+        D *= c
+        u -= D
+        return u, self.factor * float(np.sum(c * c * curvature)) if certain else None
 
     def scores(self, W, b):
         """h = XW + b in float64, of weights in the kernels' units."""
         o = self.objective
         with np.errstate(all="ignore"):
             return o.rows.predict(W.astype(o.dtype), b.astype(o.dtype), IDENTITY).astype(np.float64)
-
-    def _balanced(self, u, h, Y, s):
-        """Slopes moved along the curvature until their weighted sum is 0 for each output."""
-        if self.name == "softmax":
-            p = u + Y
-            C = np.diag((s * p).sum(axis=0)) - (s * p).T @ p
-            c = np.linalg.lstsq(C, (s * u).sum(axis=0), rcond=None)[0]
-            return u - p * (c - (p @ c)[:, None])
-        D = self.loss.curvature(h, Y)
-        if not np.all((s * D).sum(axis=0) > 0):
-            D = np.ones_like(h)
-        u = u - D * ((s * u).sum(axis=0) / (s * D).sum(axis=0))
-        return u
 
 
 def _poisson_least(Y):
@@ -165,57 +196,89 @@ def _transposed_product(rows, u):
     return tree_sum(parts)[0]
 
 
+def spread_rows(d):
+    """How many rows tell the spread of d columns."""
+    return max(LEAST_ROWS, min(SPREAD_ROWS, SPREAD_VALUES // d))
+
+
+def sample_rows(d):
+    """How many rows tell the curvature of a problem of d columns."""
+    return max(ROWS_PER_COLUMN * d, spread_rows(d))
+
+
 class Space:
     """Variables V (d', k) of a Problem in which columns are centred and alike: W = V/scale, b = V[d] − m·W.
 
     Attributes
     ----------
-    sample : (rows, d') float64
-        Some rows, or all of few, in these variables, with a column of ones for the intercept.
-    scale : (d,)
-        Spread of the columns; inf for one that does not vary, whose weight stays where it is.
+    shift, scale : (d,)
+        Centres, 0 without an intercept, and spreads. An infinite scale is that of a column that does not vary, whose
+        weight stays where it is.
     """
 
-    def __init__(self, problem, plain=False):
+    def __init__(self, problem):
         self.problem = p = problem
-        rows = p.objective.rows
-        step = max(1, p.n // max(SAMPLE_ROWS, ROWS_PER_COLUMN * p.d)) if p.d <= METRIC_COLUMNS else 1
-        self._part = slice(None, None, step)
-        self.shift, self.scale = np.zeros(p.d), np.ones(p.d)
-        self.sample = None
-        if not plain:
-            self._measure(rows, step)
-        self._shift = self.shift.astype(p.objective.dtype) if self.shift.any() else None
         self.size = p.d + p.fit_intercept
-
-    def _measure(self, rows, step):
-        p = self.problem
-        if p.d > METRIC_COLUMNS:
-            shift = p.objective.column_means() if p.fit_intercept else np.zeros(p.d)
-            self.shift = shift.astype(p.objective.dtype).astype(np.float64)
-            spread = p.objective.column_lengths(self.shift) / np.sqrt(p.objective.total_weight)
-        else:
-            A = rows.X[self._part]
-            A = (A.toarray() if hasattr(A, "toarray") else np.array(A)).astype(np.float64, copy=False)
-            s = np.ones(len(A)) if p.s is None else p.s[self._part].astype(np.float64)
-            if not s.any():
-                s = np.ones(len(A))
-            self.sample_weight = s / s.sum()
-            if p.fit_intercept:
-                self.shift = (self.sample_weight @ A).astype(p.objective.dtype).astype(np.float64)
-                A -= self.shift
-            spread = np.sqrt(self.sample_weight @ (A * A))
-        still = np.flatnonzero(spread <= 4 * p.eps * np.abs(self.shift) * p.fit_intercept)
-        if step > 1 and still.size:  # they may vary elsewhere
-            columns = rows.X[:, still]
-            columns = (columns.toarray() if hasattr(columns, "toarray") else columns) - self.shift[still]
-            spread[still] = np.sqrt(np.mean(columns.astype(np.float64) ** 2, axis=0))
-            still = still[spread[still] <= 4 * p.eps * np.abs(self.shift[still]) * p.fit_intercept]
-        spread[still] = math.inf
+        self.has_sample = p.d <= METRIC_COLUMNS
+        self.shift, self.scale = np.zeros(p.d), np.ones(p.d)
+        spread = self._measure() if self.has_sample else self._measure_all()
+        spread[spread <= 4 * p.eps * np.abs(self.shift)] = math.inf
         self.scale = spread
-        if p.d <= METRIC_COLUMNS:
-            A /= self.scale
-            self.sample = np.column_stack([A, np.ones(len(A))]) if p.fit_intercept else A
+        self._shift = None
+        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * self.scale):
+            self._shift = self.shift.astype(p.objective.dtype)
+
+    def _measure_all(self):
+        p = self.problem
+        if p.fit_intercept:
+            self.shift = p.objective.column_means().astype(p.objective.dtype).astype(np.float64)
+        return p.objective.column_lengths(self.shift) / np.sqrt(p.objective.total_weight)
+
+    def _measure(self):
+        """Set the shift from some rows; returns the spreads."""
+        p = self.problem
+        part = slice(None, None, max(1, p.n // spread_rows(p.d)))
+        A, s = self._rows(part)[:, : p.d], self._weights(part)
+        if p.fit_intercept:
+            self.shift = (s @ A).astype(p.objective.dtype).astype(np.float64)
+            A -= self.shift
+        spread = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
+        still = np.flatnonzero(spread <= 4 * p.eps * np.abs(self.shift))
+        if part.step > 1 and still.size:  # they may vary elsewhere
+            X = p.objective.rows.X[:, still]
+            rest = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64) - self.shift[still]
+            spread[still] = np.sqrt(np.mean(rest**2, axis=0))
+        return spread
+
+    def _rows(self, part):
+        """(rows, d'), as they are, with a column of ones for the intercept."""
+        X = self.problem.objective.rows.X[part]
+        rows = np.ones((X.shape[0], self.size))
+        rows[:, : self.problem.d] = X.toarray() if hasattr(X, "toarray") else X
+        return rows
+
+    def _weights(self, part):
+        """Weights of rows, adding up to 1."""
+        n, s = self.problem.n, self.problem.s
+        count = len(range(*part.indices(n)))
+        s = np.ones(count) if s is None else s[part].astype(np.float64)
+        return s / s.sum() if s.any() else np.full(count, 1 / count)
+
+    @functools.cached_property
+    def sample(self):
+        """(rows, d'): some rows, or all of few, in these variables, with a column of ones for the intercept."""
+        A = self._rows(self._part)
+        A[:, : self.problem.d] -= self.shift
+        A[:, : self.problem.d] /= self.scale
+        return A
+
+    @functools.cached_property
+    def sample_weight(self):
+        return self._weights(self._part)
+
+    @property
+    def _part(self):
+        return slice(None, None, max(1, self.problem.n // sample_rows(self.problem.d)))
 
     def from_weights(self, W, b):
         """V of weights in the kernels' units. Weights of columns that do not vary are dropped: nothing moves them."""
@@ -223,18 +286,23 @@ class Space:
         return np.vstack([V, b + self.shift @ W]) if self.problem.fit_intercept else V
 
     def to_weights(self, V):
-        W, beta = self._parts(V)
-        return W, (beta - self.shift @ W if self.problem.fit_intercept else np.zeros(V.shape[1]))
-
-    def _parts(self, V):
         d = self.problem.d
-        return V[:d] / self.scale[:, None], V[d] if self.problem.fit_intercept else np.zeros(V.shape[1])
+        W = V[:d] / self.scale[:, None]
+        return W, V[d] - self.shift @ W if self.problem.fit_intercept else np.zeros(V.shape[1])
+
+    def _for_kernel(self, V):
+        """Weights and intercepts for a pass, about the shift if the kernels are to subtract it."""
+        if self._shift is None:
+            return self.to_weights(V)
+        return V[: self.problem.d] / self.scale[:, None], V[self.problem.d]
 
     def evaluate(self, V):
         """The smooth part of F and its gradient by V."""
         p = self.problem
-        W, beta = self._parts(V)
-        value, grad_W, grad_b = p.sums(W, beta, self._shift)
+        value, grad_W, grad_b = p.sums(*self._for_kernel(V), self._shift)
+        W = V[: p.d] / self.scale[:, None]
+        if self._shift is None:
+            grad_W -= self.shift[:, None] * grad_b
         if p.l2:
             value += 0.5 * p.l2 * float(np.sum(W * W))
             grad_W += p.l2 * W
@@ -243,8 +311,8 @@ class Space:
 
     def value(self, V):
         p = self.problem
-        W, beta = self._parts(V)
-        value = p.sums(W, beta, self._shift, want_gradient=False)
+        W, b = self._for_kernel(V)
+        value = p.sums(W, b, self._shift, want_gradient=False)
         return value + (0.5 * p.l2 * float(np.sum(W * W)) if p.l2 else 0.0)
 
     def l1_penalty(self, V):
@@ -293,7 +361,7 @@ class Space:
         """About the mean of φ''(h) at V."""
         p = self.problem
         W, b = self.to_weights(V)
-        part = slice(None, None, max(1, p.n // SAMPLE_ROWS))
+        part = slice(None, None, max(1, p.n // SPREAD_ROWS))
         with np.errstate(all="ignore"):
             h = p.objective.rows.X[part] @ W + b
             found = float(np.mean(p.loss.curvature(h, p.Y[part].astype(np.float64))))

@@ -19,17 +19,17 @@ class Metric:
     """H ≈ the Hessian of F at V, from the rows of the space's sample.
 
     One matrix for each output, or one for all where they are alike; for a softmax of not too many weights, whose
-    outputs bend together, one of all outputs (`joint`); without a sample, beyond METRIC_COLUMNS, a diagonal.
+    outputs bend together, one of all outputs (`joint`); a diagonal where asked for, and beyond METRIC_COLUMNS.
     """
 
-    def __init__(self, space, V):
+    def __init__(self, space, V, diagonal=False):
         self.space, p = space, space.problem
         still = np.zeros(space.size)
         still[: p.d][~np.isfinite(space.scale)] = 1.0
         self._diagonal = space.ridge() + still
         mass = p.factor * p.objective.total_weight
         self.joint, self.matrices, self._solvers = False, [], []
-        if space.sample is None:
+        if diagonal or not space.has_sample:
             self._diagonal = (self._diagonal + mass * max(space.mean_curvature(V), LEAST_CURVATURE))[:, None]
             return
         self.joint = p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS

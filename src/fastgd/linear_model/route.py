@@ -14,7 +14,7 @@ import math
 
 from fastgd import validation
 from fastgd.linear_model.normal_equations import gram
-from fastgd.linear_model.problem import METRIC_COLUMNS, ROWS_PER_COLUMN, SAMPLE_ROWS
+from fastgd.linear_model.problem import METRIC_COLUMNS, sample_rows
 from fastgd.linear_model.smoothed import smoothed
 from fastgd.linear_model.solvers import first_order, preconditioned
 from fastgd.linear_model.stream import stochastic
@@ -84,10 +84,10 @@ def _gram_pays(problem):
     n, d = problem.n, problem.d
     if d > METRIC_COLUMNS:
         return False
-    if n <= max(SAMPLE_ROWS, ROWS_PER_COLUMN * d):  # the curvature of all rows is wanted either way
+    if n <= sample_rows(d):  # the curvature of all rows is wanted either way
         return True
-    per_pass = max(1.0, problem.objective.rows.values)
-    return n * d * d / BLAS_ADVANTAGE / per_pass <= MORE_PASSES + d / BLAS_ADVANTAGE * SAMPLE_ROWS / n
+    passes = n * d * d / BLAS_ADVANTAGE / max(1.0, problem.objective.rows.values)
+    return passes <= MORE_PASSES + passes * sample_rows(d) / n
 
 
 def run(solver, problem, watch, W, b, checked, optimizer, seed, shuffle):

@@ -12,16 +12,17 @@ import math
 
 import numpy as np
 
-from fastgd.linear_model.problem import METRIC_COLUMNS, Space
+from fastgd.linear_model.problem import METRIC_COLUMNS, Space, sample_rows
 from fastgd.linear_model.quadratic import JOINT_WEIGHTS, Metric
 
 MEMORY = 10
 # A metric is made anew at a better point, after a step that has not lowered the estimated gap by this factor, once as
 # many passes have been spent on the old one as the new one costs; and after the first step, if it costs no more than
-# two. So no more than twice the time is spent that would have been best.
-RENEWAL_GAIN, FREE_RENEWAL = 0.1, 2.0
+# two. So no more than twice the time is spent that would have been best. A metric that costs more is not even made
+# before then: a diagonal one will do for columns that are nearly independent.
+RENEWAL_GAIN, FREE_RENEWAL = 0.3, 2.0
 # The time of a product in BLAS, and of a value in a pass.
-PRODUCT_TIME = 1 / 16
+PRODUCT_TIME = 1 / 8
 SMALL_PRODUCTS = 1e6
 SUFFICIENT = 1e-4
 LEAST_STEP = 2.0**-40
@@ -35,7 +36,9 @@ def preconditioned(problem, watch, W, b):
     space = Space(problem)
     V = space.from_weights(W, b)
     value, gradient = space.evaluate(V)
-    metric, price, since, last = Metric(space, V), _price(space), 0, math.inf
+    price, since, last = _price(space), 0, math.inf
+    diagonal = price > FREE_RENEWAL and not problem.l1
+    metric = Metric(space, V, diagonal)
     memory = Memory(metric)
     least = 1.0  # the smallest curvature met, in units of the metric
     while True:
@@ -73,17 +76,19 @@ def preconditioned(problem, watch, W, b):
         if slow or (watch.epochs == 1 and price <= FREE_RENEWAL):
             metric, since = Metric(space, V), 0
             memory, least = Memory(metric), 1.0
+            if problem.objective.quadratic:
+                price = math.inf  # it would always be the same
         last = estimate
     return space.to_weights(V)
 
 
 def _price(space):
-    """What a metric costs, in passes; inf where it would always be the same."""
+    """What a metric costs, in passes; inf where there are too many columns for one."""
     p = space.problem
-    if space.sample is None or p.objective.quadratic:
+    if not space.has_sample:
         return math.inf
     joint = p.k if p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS else 1
-    products = len(space.sample) * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
+    products = min(p.n, sample_rows(p.d)) * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
     if products <= SMALL_PRODUCTS:
         return 0.0
     return PRODUCT_TIME * products / (p.objective.rows.values * p.k)

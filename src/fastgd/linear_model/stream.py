@@ -124,7 +124,7 @@ def _automatic_rate(space, judge, batch):
     p = space.problem
     typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
     length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
-    share = 1.0 if judge is None or space.sample is None else _largest_share(space)
+    share = 1.0 if judge is None else _largest_share(space)
     return 0.5 / (typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0)))
 
 

@@ -120,25 +120,30 @@ class Watch:
         """
         if self.tol is None or self.score is not None:
             return False
-        wanted = self.tol * max(value, self.problem.eps * self.problem.value_at_zero)
-        self.gap = estimate
+        self.gap, wanted = estimate, self._wanted(value, estimate)
         if not estimate <= wanted:
             return False
         if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
             self._tries += 1
-            gap = self.problem.duality_gap(W, b, value) if crude <= 2 * wanted else math.inf
+            gap = self.problem.duality_gap(W, b) if crude <= 2 * wanted else math.inf
             if not gap <= wanted:
                 return False
             self.gap, self.certified = max(gap, 0.0), True
         how = "by a duality gap" if self.certified else "by an estimate"
         return self.end("converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}")
 
+    def _wanted(self, value, gap):
+        """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
+        if gap <= self.tol * value:
+            return self.tol * value
+        return self.tol * max(value, self.problem.eps * self.problem.value_at_zero)
+
     def reached_exactly(self, value, gap):
         """Whether a gap that is known, and no estimate, is within `tol`; ends the fit if so."""
         self.gap, self.certified = max(gap, 0.0), True
         if self.tol is None or self.score is not None:
             return False
-        if not gap <= self.tol * max(value, self.problem.eps * self.problem.value_at_zero):
+        if not gap <= self._wanted(value, gap):
             return False
         return self.end("converged", f"the gap to the minimum is {self.gap / (abs(value) or 1):.1e} of it")
 
