@@ -138,9 +138,9 @@ class Watch:
             return self.tol * value
         return self.tol * max(value, self.problem.eps * self.problem.value_at_zero)
 
-    def reached_exactly(self, value, gap):
+    def reached_exactly(self, value, gap, certified=True):
         """Whether a gap that is known, and no estimate, is within `tol`; ends the fit if so."""
-        self.gap, self.certified = max(gap, 0.0), True
+        self.gap, self.certified = max(gap, 0.0), certified
         if self.tol is None or self.score is not None:
             return False
         if not gap <= self._wanted(value, gap):
