@@ -171,7 +171,7 @@ class LinearModel(Saved, Summarised, BaseEstimator):
             )
         elif watch.status == "interrupted":
             warnings.warn(f"{name} was {watch.message}.", ConvergenceWarning, stacklevel=3)
-        elif watch.status == "max_iter" and checked.tol is not None:
+        elif watch.status == "stalled" or (watch.status == "max_iter" and checked.tol is not None):
             warnings.warn(f"{name} {watch.message}.", ConvergenceWarning, stacklevel=3)
         if watch.lost:
             warnings.warn(

@@ -167,9 +167,8 @@ class Problem:
             return u - p * (c - (p @ c)[:, None]), self.factor * float(c @ C @ c) if np.ptp(c) <= 1 else None
         D = self.loss.curvature(h, Y)
         curvature = np.sum(D if s is None else s * D, axis=0)
-        if not np.all(curvature > 0):
-            D = np.ones_like(h)
-            return u - (total / D.shape[0] if s is None else total / s.sum()), None
+        if not (self.loss.smooth and np.all(curvature > 0)):
+            return _evened(u, s), None
         c = total / curvature
         certain = self.name == "squared_error" or (self.name in ENTROPIES and np.max(np.abs(c)) <= 1)
         D *= c
@@ -181,6 +180,15 @@ class Problem:
         o = self.objective
         with np.errstate(all="ignore"):
             return o.rows.predict(W.astype(o.dtype), b.astype(o.dtype), IDENTITY).astype(np.float64)
+
+
+def _evened(u, s):
+    """Slopes of which those of the sign with the larger sum are shrunk: that leaves no conjugate's domain."""
+    weighted = u if s is None else s * u
+    above, below = np.sum(np.maximum(weighted, 0), axis=0), -np.sum(np.minimum(weighted, 0), axis=0)
+    least = np.minimum(above, below)
+    shares = [np.divide(least, side, out=np.zeros_like(least), where=side > 0) for side in (above, below)]
+    return np.where(u > 0, shares[0], shares[1]) * u
 
 
 def _poisson_least(Y):

@@ -38,7 +38,7 @@ def smoothed(problem, watch, W, b):
         if watch.reached_exactly(value, gap, certified=problem.has_dual):
             break
         if width <= least:
-            watch.at_rounding()
+            watch.end("stalled", f"the gap to the minimum is still {gap / (abs(value) or 1):.1e} of it")
         width *= NARROWER
     return W, b
 
@@ -86,6 +86,10 @@ class Smooth:
         return slope - 0.5 * y if self.name == "hinge" else slope
 
     def _curvature(self, h, y):
+        if self.l1:
+            # A proximal step has no memory that would mend a metric in which most rows do not bend at all. It gets the
+            # curvature of the parabola that touches the loss from above at h (iteratively reweighted least squares).
+            return sum(0.5 / np.maximum(np.abs(h - y - shift), self.width) for shift in self._shifts)
         return sum(np.abs(h - y - shift) < self.width for shift in self._shifts) * (0.5 / self.width)
 
     def sums(self, W, b, shift=None, want_gradient=True):
