@@ -6,6 +6,7 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.result import Status
+from fastgd.run import Point
 
 # Rows are shuffled within pieces of this many, and the pieces among themselves: an order of all rows at once would be
 # as long as a column of X.
@@ -31,8 +32,6 @@ def epoch_order(seed, epoch, n):
 
 def stochastic(run, batch, seed):
     """The stochastic loop of a Run on Columns. A batch never reaches over from one piece of an epoch into the next."""
-    from fastgd.descent import Point  # the loops share their Point; the front door imports this module
-
     path, objective = run.path, run.path.objective
     rows, n = objective.rows, objective.rows.n
     batch = min(batch, n)
