@@ -6,12 +6,17 @@ import numpy as np
 
 
 class Status(enum.IntEnum):
-    """Why a run ended."""
+    """Why a run ended; the message says it in words, and what to do about it."""
 
-    CONVERGED = 0
+    CONVERGED = 0  # the tolerance of the gradient, or of the gap to the minimum, is met; or the floor of rounding is
     STEP_LIMIT = 1
     STOPPED_BY_CALLBACK = 2
+    TIME_LIMIT = 3
     DIVERGED = 4
+    TARGET_REACHED = 5
+    VALUE_SETTLED = 6  # it changes by less than f_tol
+    POINT_SETTLED = 7  # it moves by less than x_tol
+    NO_WAY_DOWN = 8  # no step against the gradient lowers the value
 
 
 class _Record(dict):

@@ -28,7 +28,7 @@ class Point:
 
     def __init__(self, step, z, fun, gradient, lr=None):
         self.step, self.z, self.fun, self.gradient, self.lr = step, z, fun, gradient, lr
-        self.norm = _norm(gradient)
+        self.norm = euclidean_norm(gradient)
 
     @property
     def finite(self):
@@ -81,7 +81,7 @@ class Run:
             # The curvature met along the step, ‖Δg‖/‖Δx‖ with Δx = −η·g. It nears the largest from below, until the run
             # has left the place for good.
             if self.overshoots == 1 or self.growth < OVERSHOOT_GROWTH**3:
-                self.met_curvature = _norm(point.gradient - last.gradient) / (last.lr * last.norm)
+                self.met_curvature = euclidean_norm(point.gradient - last.gradient) / (last.lr * last.norm)
             if self.overshoots >= OVERSHOOT_LIMIT and self.growth >= OVERSHOOT_GROWTH and self._is_higher(point):
                 self._observe(point)
                 raise self.diverged(point, last.lr, OVERSHOOTING_STEPS)
@@ -206,7 +206,7 @@ class Run:
     def _observe(self, point):
         if self.history is not None or self.verbose:
             x, gradient = self.path.to_user(point.z), self.path.gradient_to_user(point.gradient)
-            self.record([x], [point.fun], [_norm(gradient)], [], in_user_units=True)
+            self.record([x], [point.fun], [euclidean_norm(gradient)], [], in_user_units=True)
             if self.verbose:
                 print(
                     f"step {point.step}: x = {validation.show_point(x)}, gradient = {validation.show_point(gradient)}"
@@ -257,7 +257,7 @@ class Run:
         )  # fmt: skip
 
 
-def _norm(array):
+def euclidean_norm(array):
     """Euclidean norm in float64, without overflow on the way."""
     with np.errstate(all="ignore"):
         flat = array.reshape(-1).astype(np.float64)
