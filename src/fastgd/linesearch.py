@@ -33,6 +33,7 @@ GROWTH = 4.0
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 # A run whose lowest value falls by no more than rounding for so many steps is at the bottom, as far as can be told.
 PATIENCE = 50
+WITHOUT_END = "the value falls without end"
 
 
 class Armijo:
@@ -115,7 +116,7 @@ def rate_free(run, method):
     while True:
         point = Point(step, z, fun, gradient)
         if rule.memory and last is not None and not point.finite:
-            raise run.diverged(last, last.lr, "the value falls without end", step=step)
+            raise run.diverged(last, last.lr, WITHOUT_END, step=step)
         run.judge(point, last)
         if result := run.look_at(point):
             return result
@@ -134,10 +135,7 @@ def rate_free(run, method):
             rate = share * max(1.0, euclidean_norm(z)) / point.norm
         else:
             rate = rule.propose(point, last)
-        if rule.memory:
-            found = _search(path, point, rate, max(recent))
-        else:
-            found = _probe(run, point, rate, want_fun)
+        found = _search(path, point, rate, max(recent)) if rule.memory else _probe(run, point, rate, want_fun)
         if found is None:
             return _no_way_down(run, point, "no step lowers the value")
         point.lr, z, fun, gradient = found
@@ -172,7 +170,7 @@ def _search(path, point, rate, reference):
 
 def _probe(run, point, rate, want_fun):
     """The same without values: only a step to where f or its gradient is not finite is shortened."""
-    gradient = None
+    fun = gradient = None
     while True:
         with np.errstate(over="ignore", invalid="ignore"):
             z = point.z - rate * point.gradient
@@ -199,6 +197,8 @@ def _no_way_down(run, point, what):
     with np.errstate(over="ignore", invalid="ignore"):
         here = path.value(point.z) if point.fun is None else point.fun
         above, below = path.value(point.z + direction), path.value(point.z - direction)
+    if here == -np.inf:
+        raise run.diverged(point, run.last_rate, WITHOUT_END)
     slope, bend = (above - below) / (2 * width), abs(above - 2 * here + below) / width
     rounding = ROUNDING * max(abs(above), abs(here), abs(below)) / width
     if abs(slope - point.norm) <= 0.5 * point.norm + bend + rounding:
