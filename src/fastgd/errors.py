@@ -32,6 +32,10 @@ class DivergenceError(ArithmeticError):
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
+class StartError(ValueError):
+    """The value or the gradient is not finite where a run starts."""
+
+
 def import_extra(module, extra, purpose):
     """Import an optional dependency, or say which extra brings it.
 
