@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from fastgd import kernels, validation
+from fastgd import optimizers, validation
 from fastgd.errors import import_extra
 from fastgd.kernels.reference import (
     BEGUN,
@@ -24,10 +24,12 @@ from fastgd.kernels.reference import (
     REACHED,
 )
 from fastgd.objectives import LinearObjective
-from fastgd.paths import Columns, Compressed, FunctionPath, Rescaled, Whitened
+from fastgd.paths import Columns, Compressed, FunctionPath, Penalised, Rescaled, Whitened
 from fastgd.result import Result, Status
-from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, Constant, Point, Run
+from fastgd.run import Constant, Point, Run
+from fastgd.schedules import Plateau
 from fastgd.stochastic import stochastic
+from fastgd.updates import Update
 
 # A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
 BURST_SECONDS = 0.05
@@ -41,8 +43,13 @@ def gradient_descent(
     step_num=100,
     *,
     grad=None,
+    optimizer="gd",
     batch_size=None,
     precondition=None,
+    bounds=None,
+    l1=0.0,
+    clip_value=None,
+    clip_norm=None,
     tol=None,
     callback=None,
     history=False,
@@ -60,15 +67,21 @@ def gradient_descent(
         Where to start; any shape, never written to, integers are promoted. An objective starts at zeros without it.
     lr : float, "auto" or callable
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
-        gives the rate of step 0, 1, …. "auto", for an objective: 1/L in variables in which every column is centred
-        and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns of
-        like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the user's
-        units, but for `history.lr`.
+        gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
+        (with `batch_size`, after each epoch). "auto", for an objective: 1/L in variables in which every column is
+        centred and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns
+        of like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the
+        user's units, but for `history.lr`. With `l1` or `bounds` the variables are the user's own, and L is the largest
+        curvature in those. "auto" is for the rules whose stable rate is known, "gd", "momentum", "nesterov", "asgd".
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional
         grad(x) → the gradient of f, of the shape of x. Without it the gradient is `numerical_gradient`'s, which costs
         2d evaluations of f a step.
+    optimizer : str or Optimizer
+        The rule that makes a step of a gradient, one of `fastgd.optimizers` or its lower-case name: "gd", "momentum",
+        "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw", "asgd". It works in
+        every kind of run but the accelerated one of `precondition`.
     batch_size : int, optional
         For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
         every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
@@ -78,12 +91,23 @@ def gradient_descent(
         For an objective, with lr="auto": accelerated descent (Nesterov's, with adaptive restart) in variables in which
         the bound of the Hessian is the identity ("gram": needs XᵀX, and takes one step where the loss is squared), or
         its diagonal is ("diagonal": for columns too many for that).
+    bounds : pair, optional
+        (lower, upper), each a number, an array of the shape of x, or None: after each step what lies outside is moved
+        onto them; a start outside likewise. A numerical gradient still asks f for points just outside.
+    l1 : float
+        Adds l1·‖x‖₁ to what is minimised (not of an intercept), by a proximal step in the metric of the optimizer:
+        coefficients become exactly zero, and where the run comes to rest does not depend on the rule. `fun` has it
+        added, `jac` is the gradient without it.
+    clip_value, clip_norm : float, optional
+        One of them: each entry of a gradient is cut off at ±clip_value; a gradient longer than clip_norm is shortened
+        to it (Pascanu, Mikolov & Bengio 2013). The step is clipped, not what is reported.
     tol : float, optional
         When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(w₀)),
         ε being the rounding of the dtype; the gap is bounded by ‖∇F‖²/2μ, μ being the smallest positive curvature,
         where that is known (squared loss and identity activation, up to 512 columns), and otherwise estimated: by
         ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
-        the way. A gradient that is rounding error only counts as reached.
+        the way. A gradient that is rounding error only counts as reached. With l1 or bounds the gradient is in all
+        this the shortest subgradient within the bounds, what is zero at the minimum; so is `history.grad_norm`.
     callback : callable, optional
         callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit. Raising
         StopIteration ends the run.
@@ -105,7 +129,9 @@ def gradient_descent(
     ------
     DivergenceError
         The run goes away from the minimum; the message names the step, the rate and, where it is known, the largest
-        stable rate, and `error.result` has what there is.
+        stable rate, and `error.result` has what there is. A rule that may go uphill for a while ("momentum", "adam", …)
+        is given room: it diverges where the gradient grows on ten steps in a row, 10⁴ times together, to a value above
+        the first, or where the run ends above its beginning.
     TypeError, ValueError
         An argument is not what it should be, or f or grad returned something else than finite real numbers at the
         start.
@@ -134,13 +160,28 @@ def gradient_descent(
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
-    path = _path(f, init_x, grad, rate, step_num, batch_size, precondition)
-    run = Run(path, rate, step_num, tol, callback, verbose, history)
+    optimizer = optimizers.get(optimizer)
+    if rate is None and optimizer.stable_formula is None:
+        raise ValueError(f'lr="auto" is 1/L, which means nothing to {optimizer!r}: give a number or a schedule')
+    limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
+    in_own_columns = bounds is not None or l1 != 0
+    path = _path(f, init_x, grad, rate, step_num, batch_size, precondition, in_own_columns)
+    penalised = f.rows.d * f.rows.k if isinstance(f, LinearObjective) else None
+    update = Update(optimizer, path.start, penalised, **limits)
+    if update.l1:
+        path = Penalised(path, update)
+    is_accelerated = precondition is not None or (rate is None and not np.isfinite(path.curvature().largest))
+    if is_accelerated and not update.plain:
+        why = "precondition" if precondition is not None else 'lr="auto" where the curvature has no bound'
+        raise ValueError(
+            f"{why} makes accelerated steps, which take no other optimizer, l1, bounds or clipping: leave those out"
+        )
+    run = Run(path, rate, step_num, tol, callback, verbose, history, update)
 
     def descend():
         if batch_size is not None:
             return stochastic(run, batch_size, seed)
-        if precondition is not None or (rate is None and not np.isfinite(path.curvature().largest)):
+        if is_accelerated:
             return accelerated(run)
         return plain(run)
 
@@ -157,12 +198,14 @@ def _rate(lr):
         if lr != "auto":
             raise ValueError(f'lr must be a number, a function of the step, or "auto"; got {validation.describe(lr)}')
         return None
+    if isinstance(lr, Plateau):
+        return lr.fresh()
     if callable(lr):
         return lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
     return Constant(validation.scalar(lr, "lr", minimum=0))
 
 
-def _path(f, init_x, grad, rate, steps, batch_size, precondition):
+def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns):
     """What is walked."""
     if not isinstance(f, LinearObjective):
         for name, value in (("batch_size", batch_size), ("precondition", precondition)):
@@ -188,7 +231,7 @@ def _path(f, init_x, grad, rate, steps, batch_size, precondition):
         if rate is None:
             raise ValueError('lr="auto" is for full passes; give a number or a function of the step with batch_size')
         return Columns(f, init_x)
-    if rate is None:
+    if rate is None and not in_own_columns:
         path = Rescaled(f, init_x)
         return Compressed.of(path, steps) if np.isfinite(f.loss_curvature) else path
     return Compressed.of(Columns(f, init_x), steps)
@@ -198,7 +241,7 @@ def _path(f, init_x, grad, rate, steps, batch_size, precondition):
 
 
 def plain(run):
-    """x ← x − η·∇F(x), one step after the other, or many at once in a kernel."""
+    """x ← x − η·∇F(x), or another rule's step, one after the other, or many at once in a kernel."""
     path, z, last, step = run.path, run.path.start, None, 0
     if run.rate is None:
         run.rate = Constant(1 / (path.curvature().largest or 1.0))
@@ -208,17 +251,19 @@ def plain(run):
         if isinstance(last, Result):
             return last
     while True:
-        point = Point(step, z, *path.evaluate(z, run.want_fun))
+        point = run.point(step, z)
         run.judge(point, last)
         if result := run.look_at(point):
             return result
         if step == run.limit:
             return run.at_limit(point)
+        if run.observe:
+            run.observe(point.fun)
         point.lr = run.rate(step)
         run.take(point)
         last = point
         z = z.copy()
-        kernels.active.update(z.reshape(-1), point.gradient.reshape(-1), point.lr)
+        run.update(z, point.gradient, point.lr)
         step += 1
 
 
@@ -227,14 +272,17 @@ def _bursts(run, z):
     path, limit, step, length = run.path, run.limit, 0, 64
     state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64)
     gradient, previous = np.zeros_like(z), np.zeros_like(z)
-    stop = (*run.gap_rule(z.size), OVERSHOOT_LIMIT, OVERSHOOT_GROWTH)
+    limit_of_steps, limit_of_growth, what = run.patience
+    stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
     while step < limit:
         length = min(length, limit - step)
         rates = run.rates(step, length)
         funs, norms = np.empty(length), np.empty(length)
         points = np.empty((length if run.history is not None else 0, z.size), z.dtype)
         started = time.perf_counter()
-        taken, reason = path.burst(z, rates, *stop, state, gradient, previous, funs, norms, points)
+        rule = run.update.kernel_arguments
+        taken, reason = path.burst(z, rule, rates, *stop, state, gradient, previous, funs, norms, points)
+        run.update.took(taken)
         elapsed = time.perf_counter() - started
         run.first_fun, run.last_rate = state[FIRST_FUN], state[RATE]
         run.met_curvature, run.overshoots, run.growth = state[CURVATURE], int(state[OVERSHOOTS]), state[GROWTH]
@@ -248,9 +296,9 @@ def _bursts(run, z):
             last = Point(step - 1, z, None, gradient, lr=state[RATE]) if state[BEGUN] else None
             raise run.not_finite(Point(step, z, np.nan, gradient), last)
         if reason == OVERSHOOTING:
-            raise run.diverged(Point(step, z, None, gradient), state[RATE], OVERSHOOTING_STEPS)
+            raise run.diverged(Point(step, z, None, gradient), state[RATE], what)
         if reason == REACHED:
-            point = Point(step, z, funs[taken], gradient)
+            point = Point(step, z, funs[taken], gradient, least=norms[taken])
             sentence = run.reached(point) or "the gradient is zero"
             point.fun = None  # the kernel may have added up in another order than `value` does
             return step, run.result(point, Status.CONVERGED, sentence)

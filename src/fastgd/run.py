@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from fastgd import validation
-from fastgd.errors import DivergenceError
+from fastgd import optimizers, validation
+from fastgd.errors import DivergenceError, StartError
 from fastgd.result import History, Result, Status
+from fastgd.updates import Update
 
 # A step that overshoots (the new gradient points back) and lands where the gradient is longer has met a curvature above
 # 2/η. That may happen now and then on the way into a valley; this often in a row, with a gradient grown by this factor
@@ -12,6 +13,11 @@ from fastgd.result import History, Result, Status
 OVERSHOOT_LIMIT = 5
 OVERSHOOT_GROWTH = 100.0
 OVERSHOOTING_STEPS = "each step overshoots further than the last"
+# A rule with momentum or rates of its own may go uphill for a while: there a gradient that has grown with each of so
+# many steps, by so much together, with a value above the first, is a divergence; and so is an end above the beginning.
+RISE_LIMIT = 10
+RISE_GROWTH = 1e4
+RISING_STEPS = "the gradient grows with each step"
 
 
 class Constant(float):
@@ -22,13 +28,18 @@ class Constant(float):
 
 
 class Point:
-    """One point of a run, in the variables of its path."""
+    """One point of a run, in the variables of its path.
 
-    __slots__ = ("fun", "gradient", "lr", "norm", "step", "z")
+    `norm` is that of the gradient, `least` that of the shortest subgradient where there is a penalty or a bound: what
+    is zero at a minimum, and the same as `norm` elsewhere.
+    """
 
-    def __init__(self, step, z, fun, gradient, lr=None):
+    __slots__ = ("fun", "gradient", "least", "lr", "norm", "step", "z")
+
+    def __init__(self, step, z, fun, gradient, lr=None, least=None):
         self.step, self.z, self.fun, self.gradient, self.lr = step, z, fun, gradient, lr
         self.norm = euclidean_norm(gradient)
+        self.least = self.norm if least is None else least
 
     @property
     def finite(self):
@@ -38,16 +49,25 @@ class Point:
 class Run:
     """What the loops share: observing, stopping, and telling convergence from divergence."""
 
-    def __init__(self, path, rate, limit, tol, callback, verbose, history):
+    def __init__(self, path, rate, limit, tol, callback, verbose, history, update=None):
         self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
+        self.update = Update(optimizers.GD(), path.start) if update is None else update
+        self.observe = getattr(rate, "observe", None)  # of a schedule that watches the value
         self.callback, self.verbose = callback, verbose
         self.history = History(x=[], fun=[], lr=[], grad_norm=[]) if history else None
         self.bar = None
-        self.want_fun = callback is not None or history
+        self.want_fun = callback is not None or history or self.observe is not None
         self.first_fun = None
         self.overshoots, self.growth = 0, 1.0  # steps in a row that overshot, and what they did to the gradient's norm
         self.met_curvature = self.last_rate = None
         self.least_curvature = None  # the smallest met by an accelerated run
+        self.first_norm, self.rose = np.inf, False  # whether the gradient has been longer than at the start
+
+    def point(self, step, z, lr=None, *, want_fun=None):
+        """The Point at z, evaluated."""
+        fun, gradient = self.path.evaluate(z, self.want_fun if want_fun is None else want_fun)
+        least = euclidean_norm(self.update.least_subgradient(z, gradient)) if self.update.limited else None
+        return Point(step, z, fun, gradient, lr, least)
 
     def rates(self, step, count):
         """The rates of so many steps from `step` on."""
@@ -62,29 +82,40 @@ class Run:
     @property
     def may_burst(self):
         """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
-        if self.looks_at_each_step or (self.history is not None and not self.path.in_user_units):
+        if self.looks_at_each_step or self.observe or (self.history is not None and not self.path.in_user_units):
             return False  # it records norms in the variables of the path
         return self.tol is None or np.isfinite(self.path.curvature().largest)
 
     # ---------------------------------------------------------------------------------------------------- judgement
+
+    @property
+    def patience(self):
+        """(steps in a row, growth of the gradient) that make a divergence, and its name."""
+        if self.update.optimizer.may_rise:
+            return RISE_LIMIT, RISE_GROWTH, RISING_STEPS
+        return OVERSHOOT_LIMIT, OVERSHOOT_GROWTH, OVERSHOOTING_STEPS
 
     def judge(self, point, last):
         """Raise if the run has diverged; remember what tells."""
         if not point.finite:
             raise self.not_finite(point, last)
         if last is None:
-            self.first_fun = point.fun
+            self.first_fun, self.first_norm = point.fun, point.norm
             return
-        if point.norm > last.norm and np.vdot(point.gradient, last.gradient) < 0 and last.lr * last.norm > 0:
+        self.rose = self.rose or point.norm > self.first_norm
+        turned = self.update.optimizer.may_rise or np.vdot(point.gradient, last.gradient) < 0
+        if point.norm > last.norm and turned and last.lr * last.norm > 0:
             self.overshoots += 1
             self.growth *= point.norm / last.norm
-            # The curvature met along the step, ‖Δg‖/‖Δx‖ with Δx = −η·g. It nears the largest from below, until the run
-            # has left the place for good.
-            if self.overshoots == 1 or self.growth < OVERSHOOT_GROWTH**3:
-                self.met_curvature = euclidean_norm(point.gradient - last.gradient) / (last.lr * last.norm)
-            if self.overshoots >= OVERSHOOT_LIMIT and self.growth >= OVERSHOOT_GROWTH and self._is_higher(point):
+            limit, growth, what = self.patience
+            # The curvature met along the step, ‖Δg‖/‖Δx‖. It nears the largest from below, until the run has left the
+            # place for good.
+            if self.overshoots == 1 or self.growth < growth**3:
+                length = last.lr * last.norm if self.update.plain else euclidean_norm(point.z - last.z)
+                self.met_curvature = euclidean_norm(point.gradient - last.gradient) / length if length else 0.0
+            if self.overshoots >= limit and self.growth >= growth and self._is_higher(point):
                 self._observe(point)
-                raise self.diverged(point, last.lr, OVERSHOOTING_STEPS)
+                raise self.diverged(point, last.lr, what)
         else:
             self.overshoots, self.growth = 0, 1.0
 
@@ -124,7 +155,7 @@ class Run:
         """The sentence that says why the tolerance is met, or None."""
         if self.tol is None:
             return None
-        curvature, fun, norm = self.path.curvature(), point.fun, point.norm
+        curvature, fun, norm = self.path.curvature(), point.fun, point.least
         if curvature is None:
             return f"the gradient norm {norm:.3g} is within tol = {self.tol:g}" if norm <= self.tol else None
         if norm == 0:
@@ -157,8 +188,11 @@ class Run:
 
     def at_limit(self, point):
         """The Result of a run that has taken all its steps."""
-        if self.overshoots and self._is_higher(point):
+        may_have_risen = self.update.optimizer.may_rise and (self.rose or self.path.fun_is_free)
+        if point.step and (self.overshoots or may_have_risen) and self._is_higher(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
+        if not np.all(np.isfinite(self.update.state.moments)):  # then the rates are zero, and no step moves
+            raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
         message = f"took all {point.step} steps"
         if self.tol is not None:
             message += f" without reaching tol = {self.tol:g}: raise step_num"
@@ -170,24 +204,26 @@ class Run:
         what = "the value or the gradient is not finite"
         if point.fun is not None and not np.isfinite(point.fun):
             what = f"the value is {point.fun}"
-        return ValueError(f"{what} at the start, x = {validation.show_point(self.path.to_user(point.z))}")
+        return StartError(f"{what} at the start, x = {validation.show_point(self.path.to_user(point.z))}")
 
     def diverged(self, point, lr, what, step=None, stable=None):
         """The error for a divergence noticed at `step`, with `point` as the last one worth reporting."""
         step = point.step if step is None else step
-        curvature = self.path.curvature()
-        source = "2/L with L the curvature that the last steps met"
+        curvature, rule = self.path.curvature(), self.update.optimizer
+        source = "the curvature that the last steps met"
         if stable is not None:
-            source = "2/L with L the largest curvature of the loss of one row"
+            source = "the largest curvature of the loss of one row"
         elif curvature is not None:
-            stable, source = 2 / curvature.largest if curvature.largest else None, "2/L with L the largest curvature"
-        elif self.overshoots:
-            stable = 2 / self.met_curvature
+            stable, source = rule.stable_rate(curvature.largest) if curvature.largest else None, "the largest curvature"
+        elif self.overshoots and self.met_curvature:
+            stable = rule.stable_rate(self.met_curvature)
+        source = f"{rule.stable_formula} with L {source}"
         limit = f"; the largest stable rate is about {stable:.3g} ({source})" if stable else ""
-        automatic = ', or lr="auto"' if curvature is not None else ""
+        automatic = ', or lr="auto"' if curvature is not None and rule.stable_formula else ""
+        name = "gradient descent" if rule.name == "gd" else f"descent by {rule!r}"
         result = self.result(point, Status.DIVERGED, f"diverged at step {step}", success=False)
         return DivergenceError(
-            f"gradient descent diverged at step {step} with learning rate {lr:.6g}: {what}{limit}. "
+            f"{name} diverged at step {step} with learning rate {lr:.6g}: {what}{limit}. "
             f"Take a smaller lr{automatic}.",
             step=step, lr=lr, stable_lr=stable or None, result=result,
         )  # fmt: skip
@@ -206,14 +242,15 @@ class Run:
     def _observe(self, point):
         if self.history is not None or self.verbose:
             x, gradient = self.path.to_user(point.z), self.path.gradient_to_user(point.gradient)
-            self.record([x], [point.fun], [euclidean_norm(gradient)], [], in_user_units=True)
+            norm = point.least if self.path.in_user_units else euclidean_norm(gradient)
+            self.record([x], [point.fun], [norm], [], in_user_units=True)
             if self.verbose:
                 print(
                     f"step {point.step}: x = {validation.show_point(x)}, gradient = {validation.show_point(gradient)}"
                 )
         if self.bar is not None:
             self.bar.update(point.step > 0)
-            self.show(point.fun, point.norm)
+            self.show(point.fun, point.least)
 
     def take(self, point):
         """Remember the rate of the step from a point."""
@@ -246,8 +283,11 @@ class Run:
         return False
 
     def result(self, point, status, message, success=True):
-        path = self.path
-        x, fun, jac = path.settle(point.z, point.fun, point.gradient)
+        path, z, found = self.path, point.z, (point.fun, point.gradient)
+        if self.update.averages and status != Status.DIVERGED:
+            z = self.update.reported(z)
+            found = path.evaluate(z, True)
+        x, fun, jac = path.settle(z, *found)
         history = None
         if self.history is not None:
             history = History({name: np.array(rows) for name, rows in self.history.items()})

@@ -6,7 +6,6 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.result import Status
-from fastgd.run import Point
 
 # Rows are shuffled within pieces of this many, and the pieces among themselves: an order of all rows at once would be
 # as long as a column of X.
@@ -15,6 +14,8 @@ SHUFFLED_ROWS = 1 << 16
 BURST_WORK = 1 << 25
 # A loss above this multiple of the first is a divergence; one above the first by less may be noise.
 HIGHER = 10.0
+# Above this before its end, where the rule may go uphill for a while.
+HIGHER_WHILE = 1e4
 
 
 def epoch_order(seed, epoch, n):
@@ -39,7 +40,7 @@ def stochastic(run, batch, seed):
     # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average.
     factor = objective.factor * n if mean else objective.factor
     w = path.start.copy()
-    point = Point(0, w.copy(), *path.evaluate(w, True))
+    point = run.point(0, w.copy(), want_fun=True)
     run.judge(point, None)
     if result := run.look_at(point):
         return result
@@ -50,43 +51,44 @@ def stochastic(run, batch, seed):
         for order in epoch_order(seed, epoch, n):
             for start in range(0, len(order), length):
                 if step == run.limit:
-                    return _end(run, Point(step, w, *path.evaluate(w, True)))
+                    return _end(run, run.point(step, w, want_fun=True))
                 part = order[start : start + length]
                 count = min(-(-len(part) // batch), run.limit - step)
                 part = part[: count * batch]
                 rates = run.rates(step, count)
                 before = w.copy()
                 rows.stochastic(
-                    w.reshape(objective.shape[0], -1), *objective.codes, factor, objective.l2, part, batch, mean, rates
+                    w.reshape(objective.shape[0], -1), *objective.codes, factor, objective.l2, part, batch, mean, rates,
+                    run.update.kernel_arguments,
                 )  # fmt: skip
+                run.update.took(count)
+                run.last_rate = rates[-1]
                 path.njev += len(part) / n
                 step += count
                 if not np.all(np.isfinite(w)):
-                    last = Point(step - count, before, *path.evaluate(before, True), lr=rates[-1])
-                    raise run.diverged(
-                        last,
-                        last.lr,
-                        "the weights are no longer finite",
-                        step=step,
-                        stable=_stable_rate(objective, batch),
-                    )
+                    last = run.point(step - count, before, rates[-1], want_fun=True)
+                    what = "the weights are no longer finite"
+                    raise run.diverged(last, last.lr, what, step=step, stable=_stable_rate(run, batch))
                 if each:
                     point.lr = rates[-1]
                     run.take(point)
-                    point = Point(step, w.copy(), *path.evaluate(w, True))
-                    _refuse_divergence(run, point)
+                    point = run.point(step, w.copy(), want_fun=True)
+                    _refuse_divergence(run, point, HIGHER_WHILE if run.update.optimizer.may_rise else HIGHER)
                     if result := run.look_at(point, judge_tol=False):
                         return result
                 elif run.bar is not None:
                     run.bar.update(count)
-        if run.tol is not None:
-            point = point if each else Point(step, w.copy(), *path.evaluate(w, True))
+        if run.tol is not None or run.observe:
+            point = point if each else run.point(step, w.copy(), want_fun=True)
+            if run.observe:
+                run.observe(point.fun)
             if reason := run.reached(point):
                 return run.result(point, Status.CONVERGED, reason)
 
 
-def _stable_rate(objective, batch):
-    """2/L for the row with the largest curvature: no step on one row overshoots below it."""
+def _stable_rate(run, batch):
+    """The rule's largest stable rate for the row with the largest curvature: no step on one row overshoots below it."""
+    objective = run.path.objective
     if not np.isfinite(objective.loss_curvature):
         return None
     longest = max(
@@ -94,16 +96,18 @@ def _stable_rate(objective, batch):
     )
     # The factor of a mean is 1/n; a step follows the gradient of a mean over the batch, or of a sum over it.
     times = objective.rows.n if objective.loss != "sse" else batch
-    return 2 / (objective.loss_curvature * times * longest + objective.l2) if longest else None
+    curvature = objective.loss_curvature * times * longest + objective.l2
+    return run.update.optimizer.stable_rate(curvature) if longest else None
 
 
-def _refuse_divergence(run, point):
-    if not point.finite or point.fun > HIGHER * abs(run.first_fun) + 1e-300:
-        stable = _stable_rate(run.path.objective, 1)
-        lr = run.rate(max(point.step - 1, 0))
-        raise run.diverged(point, lr, f"the value has risen from {run.first_fun:.3g} to {point.fun:.3g}", stable=stable)
+def _refuse_divergence(run, point, higher=HIGHER):
+    if not point.finite or point.fun > higher * abs(run.first_fun) + 1e-300:
+        lr = run.last_rate if point.step else None
+        what = f"the value has risen from {run.first_fun:.3g} to {point.fun:.3g}"
+        raise run.diverged(point, lr, what, stable=_stable_rate(run, 1))
 
 
 def _end(run, point):
-    _refuse_divergence(run, point)
+    if point.step:
+        _refuse_divergence(run, point)
     return run.at_limit(point)
