@@ -760,7 +760,6 @@ BAD = [
     ({"lr": None}, TypeError, "lr must be a real number"),
     ({"lr": [0.1]}, TypeError, "lr must be a real number"),
     ({"lr": "fast"}, ValueError, "lr must be a number, a function of the step, or"),
-    ({"lr": "auto"}, ValueError, 'lr="auto" takes a LinearObjective'),
     ({"lr": lambda step: None}, TypeError, r"lr\(0\) must be a real number; got None"),
     ({"lr": lambda step: 0.1 if step < 2 else np.nan}, ValueError, r"lr\(2\) must be finite"),
     ({"lr": lambda step: -0.1}, ValueError, r"lr\(0\) must be finite and at least 0"),

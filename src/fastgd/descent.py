@@ -8,6 +8,7 @@ import numpy as np
 
 from fastgd import optimizers, validation
 from fastgd.errors import import_extra
+from fastgd.linesearch import AUTO, METHODS, rate_free
 from fastgd.loops import accelerated, plain
 from fastgd.objectives import LinearObjective
 from fastgd.paths import Columns, Compressed, FunctionPath, Penalised, Rescaled, Whitened
@@ -48,7 +49,7 @@ def gradient_descent(
         A function of an array that returns one real number, as for `numerical_gradient`, or an objective.
     init_x : array_like, optional
         Where to start; any shape, never written to, integers are promoted. An objective starts at zeros without it.
-    lr : float, "auto" or callable
+    lr : float, callable, "auto", "bb", "armijo" or "adgd"
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
         gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
         (with `batch_size`, after each epoch). "auto", for an objective: 1/L in variables in which every column is
@@ -56,6 +57,10 @@ def gradient_descent(
         of like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the
         user's units, but for `history.lr`. With `l1` or `bounds` the variables are the user's own, and L is the largest
         curvature in those. "auto" is for the rules whose stable rate is known, "gd", "momentum", "nesterov", "asgd".
+        For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
+        and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
+        Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
+        They end where no step lowers the value.
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional
@@ -139,21 +144,31 @@ def gradient_descent(
         validation.callable_(callback, "callback")
     history = validation.boolean(history, "history")
     verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
-    rate = _rate(lr)
+    method = _method(f, lr)
+    rate = _rate(lr) if method is None else None
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
     optimizer = optimizers.get(optimizer)
-    if rate is None and optimizer.stable_formula is None:
+    if method is not None:
+        for name, value in (("batch_size", batch_size), ("precondition", precondition)):
+            if value is not None and isinstance(f, LinearObjective):
+                raise ValueError(f"lr={lr!r} is for full passes in the user's own columns; leave out {name}")
+        if optimizer.name != "gd":
+            raise ValueError(f'lr={lr!r} finds the length of plain steps, optimizer="gd"; got {optimizer!r}')
+    elif rate is None and optimizer.stable_formula is None:
         raise ValueError(f'lr="auto" is 1/L, which means nothing to {optimizer!r}: give a number or a schedule')
     limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
-    in_own_columns = bounds is not None or l1 != 0
-    path = _path(f, init_x, grad, rate, step_num, batch_size, precondition, in_own_columns)
+    in_own_columns = bounds is not None or l1 != 0 or method is not None
+    steps = 0 if method is not None else step_num  # a search compares values, which the Gram matrix blurs
+    path = _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns)
     penalised = f.rows.d * f.rows.k if isinstance(f, LinearObjective) else None
     update = Update(optimizer, path.start, penalised, **limits)
     if update.l1:
         path = Penalised(path, update)
-    is_accelerated = precondition is not None or (rate is None and not np.isfinite(path.curvature().largest))
+    is_accelerated = method is None and (
+        precondition is not None or (rate is None and not np.isfinite(path.curvature().largest))
+    )
     if is_accelerated and not update.plain:
         why = "precondition" if precondition is not None else 'lr="auto" where the curvature has no bound'
         raise ValueError(
@@ -166,6 +181,8 @@ def gradient_descent(
             return stochastic(run, batch_size, seed)
         if is_accelerated:
             return accelerated(run)
+        if method is not None:
+            return rate_free(run, method)
         return plain(run)
 
     if not progress:
@@ -175,11 +192,21 @@ def gradient_descent(
         return descend()
 
 
+def _method(f, lr):
+    """The method that finds the length of each step, or None where the rate is known."""
+    if not isinstance(lr, str):
+        return None
+    if lr not in ("auto", *METHODS):
+        names = ", ".join(map(repr, ("auto", *METHODS)))
+        raise ValueError(f"lr must be a number, a function of the step, or one of {names}; got {lr!r}")
+    if lr != "auto":
+        return lr
+    return None if isinstance(f, LinearObjective) else AUTO
+
+
 def _rate(lr):
     """The rate as a function of the step, or None for "auto"."""
     if isinstance(lr, str):
-        if lr != "auto":
-            raise ValueError(f'lr must be a number, a function of the step, or "auto"; got {validation.describe(lr)}')
         return None
     if isinstance(lr, Plateau):
         return lr.fresh()
@@ -196,8 +223,6 @@ def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns
                 raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
         if init_x is None:
             raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
-        if rate is None:
-            raise ValueError('lr="auto" takes a LinearObjective, whose curvature is known; give a rate for a function')
         return FunctionPath(f, grad, init_x)
     if grad is not None:
         raise TypeError("grad is for a function; an objective has its own gradient")

@@ -18,7 +18,7 @@ import collections
 import numpy as np
 
 from fastgd.result import Status
-from fastgd.run import Point, euclidean_norm
+from fastgd.run import euclidean_norm
 
 # The first step has no curvature to go by: it is this long, as a share of max(1, ‖x‖). One that is searched is
 # shortened where it is too long; the other only finds out the curvature.
@@ -69,10 +69,10 @@ class BarzilaiBorwein:
 
     def propose(self, point, last):
         move, change = point.z - last.z, point.gradient - last.gradient
-        along = float(np.vdot(move, change))
-        if not along > 0:
+        along, bent = float(np.vdot(move, change)), float(np.vdot(change, change))
+        if not (along > 0 and bent > 0):
             return GROWTH * last.lr
-        long, short = float(np.vdot(move, move)) / along, along / float(np.vdot(change, change))
+        long, short = float(np.vdot(move, move)) / along, along / bent
         self.short = [*self.short[-4:], short]
         if short < self.threshold * long:
             self.threshold *= 0.9
@@ -109,81 +109,86 @@ AUTO = "bb"
 def rate_free(run, method):
     """The loop of a Run by one of the METHODS."""
     path, rule = run.path, METHODS[method]()
-    want_fun = run.want_fun or rule.memory > 0
-    step, last, z, lowest, lowest_step = 0, None, path.start, np.inf, 0
-    fun, gradient = path.evaluate(z, want_fun)
+    run.advice = "Start elsewhere, or bound the variables: no rate is at fault."
+    step, last, lowest, lowest_step = 0, None, np.inf, 0
     recent = collections.deque(maxlen=max(1, rule.memory))
+    point = run.point(0, path.start, want_fun=run.want_fun or rule.memory > 0)
     while True:
-        point = Point(step, z, fun, gradient)
         if rule.memory and last is not None and not point.finite:
             raise run.diverged(last, last.lr, WITHOUT_END, step=step)
         run.judge(point, last)
         if result := run.look_at(point):
             return result
-        if point.norm == 0:
+        if point.least == 0:
             return run.result(point, Status.CONVERGED, "the gradient is zero")
         if rule.memory:
-            recent.append(fun)
-            if fun < lowest - ROUNDING * abs(fun):
-                lowest, lowest_step = fun, step
+            recent.append(point.fun)
+            if point.fun < lowest - ROUNDING * abs(point.fun):
+                lowest, lowest_step = point.fun, step
             elif step - lowest_step >= PATIENCE:
                 return _no_way_down(run, point, f"no step of the last {PATIENCE} lowered the value")
         if step == run.limit:
             return run.at_limit(point)
         if last is None:
             share = FIRST_MOVE_SEARCHED if rule.memory else FIRST_MOVE
-            rate = share * max(1.0, euclidean_norm(z)) / point.norm
+            point.lr = share * max(1.0, euclidean_norm(point.z)) / point.norm
         else:
-            rate = rule.propose(point, last)
-        found = _search(path, point, rate, max(recent)) if rule.memory else _probe(run, point, rate, want_fun)
+            point.lr = rule.propose(point, last)
+        found = _search(run, point, max(recent)) if rule.memory else _probe(run, point)
         if found is None:
             return _no_way_down(run, point, "no step lowers the value")
-        point.lr, z, fun, gradient = found
         run.take(point)
-        last = point
+        last, point = point, found
         step += 1
 
 
-def _search(path, point, rate, reference):
-    """(λ, point, value, gradient) of the first λ ≤ rate that brings the value far enough below the reference; or None.
+def _moved(run, point):
+    """Where a step from a point leads; None where it leads nowhere."""
+    z = point.z.copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        run.update(z, point.gradient, point.lr)
+    return None if np.array_equal(z, point.z) else z
 
-    A trial costs a value; where a gradient brings its value with it, one pass for both, as most trials are taken.
+
+def _search(run, point, reference):
+    """The next Point: that of the first λ from point.lr down that brings the value far enough below the reference.
+
+    It leaves λ in point.lr; None where no λ does. A trial costs a value; where a gradient brings its value with it, one
+    pass for both, as most trials are taken.
     """
-    while True:
+    path, rounding = run.path, ROUNDING * abs(point.fun)
+    while (z := _moved(run, point)) is not None:
+        new = None
         with np.errstate(over="ignore", invalid="ignore"):
-            z = point.z - rate * point.gradient
-        if np.array_equal(z, point.z):
-            return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            fun, gradient = path.evaluate(z, True) if path.fun_is_free else (path.value(z), None)
-        promised = rate * point.norm**2
-        if fun <= reference - SUFFICIENT * promised + ROUNDING * abs(point.fun):
-            if gradient is None:
-                gradient = path.evaluate(z, False)[1]
-            if np.all(np.isfinite(gradient)):
-                return rate, z, fun, gradient
+            if path.fun_is_free:
+                new = run.point(point.step + 1, z, want_fun=True)
+            fun = path.value(z) if new is None else new.fun
+            # What a bound or a penalty has shortened promises as much less.
+            move = point.norm * point.lr if run.update.plain else euclidean_norm(z - point.z)
+            promised = move / point.lr * move
+        if fun <= reference - SUFFICIENT * promised + rounding:
+            new = run.point(point.step + 1, z, fun=fun) if new is None else new
+            if np.isfinite(new.norm):
+                return new
             fun = np.nan
         bend = fun - point.fun + promised
         shorter = 0.5 * promised / bend if np.isfinite(bend) and bend > 0 else 0.0
-        rate *= min(max(shorter, SHORTEST), LONGEST)
+        point.lr *= min(max(shorter, SHORTEST), LONGEST)
+    return None
 
 
-def _probe(run, point, rate, want_fun):
+def _probe(run, point):
     """The same without values: only a step to where f or its gradient is not finite is shortened."""
-    fun = gradient = None
-    while True:
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = point.z - rate * point.gradient
-        if np.array_equal(z, point.z):
-            if gradient is None:
-                return None
-            point.lr = rate
-            raise run.not_finite(Point(point.step + 1, z, fun, gradient), point)
+    new = None
+    while (z := _moved(run, point)) is not None:
         if np.all(np.isfinite(z)):
-            fun, gradient = run.path.evaluate(z, want_fun)
-            if Point(point.step + 1, z, fun, gradient).finite:
-                return rate, z, fun, gradient
-        rate *= SHORTEST
+            new = run.point(point.step + 1, z)
+            if new.finite:
+                return new
+        point.lr *= SHORTEST
+    if new is not None:
+        raise run.not_finite(new, point)
+    return None
 
 
 def _no_way_down(run, point, what):
@@ -191,6 +196,8 @@ def _no_way_down(run, point, what):
 
     A difference along the gradient tells which. Where it bends more than it slopes, the bottom is within its width.
     """
+    if run.update.limited:  # then a step goes elsewhere than along the gradient
+        return run.result(point, Status.CONVERGED, f"{what}: it is at its rounding error")
     path = run.path
     width = ROUNDING ** (1 / 3) * max(1.0, euclidean_norm(point.z))
     direction = point.gradient * (width / point.norm)

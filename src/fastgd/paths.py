@@ -53,7 +53,8 @@ class FunctionPath:
             return (self.value(x) if want_fun else None), self._gradient(x)
 
     def settle(self, x, fun, gradient):
-        return x, self.value(x) if fun is None else fun, gradient
+        with np.errstate(over="ignore", invalid="ignore"):
+            return x, self.value(x) if fun is None else fun, gradient
 
     def value(self, x):
         self.nfev += 1

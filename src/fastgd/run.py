@@ -55,7 +55,7 @@ class Run:
         self.observe = getattr(rate, "observe", None)  # of a schedule that watches the value
         self.callback, self.verbose = callback, verbose
         self.history = History(x=[], fun=[], lr=[], grad_norm=[]) if history else None
-        self.bar = None
+        self.bar = self.advice = None
         self.want_fun = callback is not None or history or self.observe is not None
         self.first_fun = None
         self.overshoots, self.growth = 0, 1.0  # steps in a row that overshot, and what they did to the gradient's norm
@@ -63,9 +63,11 @@ class Run:
         self.least_curvature = None  # the smallest met by an accelerated run
         self.first_norm, self.rose = np.inf, False  # whether the gradient has been longer than at the start
 
-    def point(self, step, z, lr=None, *, want_fun=None):
-        """The Point at z, evaluated."""
-        fun, gradient = self.path.evaluate(z, self.want_fun if want_fun is None else want_fun)
+    def point(self, step, z, lr=None, *, want_fun=None, fun=None):
+        """The Point at z, evaluated; its value may be known."""
+        want_fun = fun is None and (self.want_fun if want_fun is None else want_fun)
+        found, gradient = self.path.evaluate(z, want_fun)
+        fun = found if fun is None else fun
         least = euclidean_norm(self.update.least_subgradient(z, gradient)) if self.update.limited else None
         return Point(step, z, fun, gradient, lr, least)
 
@@ -224,7 +226,7 @@ class Run:
         result = self.result(point, Status.DIVERGED, f"diverged at step {step}", success=False)
         return DivergenceError(
             f"{name} diverged at step {step} with learning rate {lr:.6g}: {what}{limit}. "
-            f"Take a smaller lr{automatic}.",
+            f"{self.advice or f'Take a smaller lr{automatic}.'}",
             step=step, lr=lr, stable_lr=stable or None, result=result,
         )  # fmt: skip
 
