@@ -50,13 +50,17 @@ class FunctionPath:
     def evaluate(self, x, want_fun):
         # What overflows in a run that diverges is named by the run; a warning for each overflow would be noise.
         with np.errstate(over="ignore", invalid="ignore"):
-            return (self.value(x) if want_fun else None), self._gradient(x)
+            return (self._value(x) if want_fun else None), self._gradient(x)
 
     def settle(self, x, fun, gradient):
         with np.errstate(over="ignore", invalid="ignore"):
             return x, self.value(x) if fun is None else fun, gradient
 
     def value(self, x):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._value(x)
+
+    def _value(self, x):
         self.nfev += 1
         return kernels.active.evaluate(self.f, x.reshape(-1), x.shape, (), validation.any_number)
 
