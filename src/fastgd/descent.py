@@ -15,6 +15,7 @@ from fastgd.paths import Columns, Compressed, FunctionPath, Penalised, Rescaled,
 from fastgd.run import Constant, Run
 from fastgd.schedules import Plateau
 from fastgd.stochastic import stochastic
+from fastgd.stopping import Stopping
 from fastgd.updates import Update
 
 PRECONDITIONERS = ("gram", "diagonal")
@@ -35,6 +36,10 @@ def gradient_descent(
     clip_value=None,
     clip_norm=None,
     tol=None,
+    f_tol=None,
+    x_tol=None,
+    target=None,
+    max_seconds=None,
     callback=None,
     history=False,
     progress=False,
@@ -96,13 +101,23 @@ def gradient_descent(
         ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
         the way. A gradient that is rounding error only counts as reached. With l1 or bounds the gradient is in all
         this the shortest subgradient within the bounds, what is zero at the minimum; so is `history.grad_norm`.
+    f_tol, x_tol : float, optional
+        Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
+        x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that
+        too: the message gives the norm of the gradient.
+    target : float, optional
+        Stop where f is at most that.
+    max_seconds : float, optional
+        Stop when so much time has passed since the call.
     callback : callable, optional
-        callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit. Raising
-        StopIteration ends the run.
-    history : bool
-        Record x, fun, lr and grad_norm of every step.
+        callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit, nfev, njev.
+        Raising StopIteration ends the run.
+    history : bool, "x", "fun" or int
+        True records x, fun, lr and grad_norm of every point; "x" all but the values, which are then not evaluated;
+        "fun" all but the points; a number k all of them at the start, every k-th step and the end.
     progress : bool
-        Show a bar with the value and the gradient norm (extra "cli").
+        Show a bar with the value (which costs an evaluation a step, where it is not free), the rate and the gradient
+        norm (extra "cli").
     verbose : int
         1 prints step, x and gradient of every step, as the textbook does.
     seed : int, optional
@@ -142,7 +157,7 @@ def gradient_descent(
         tol = validation.scalar(tol, "tol", positive=True)
     if callback is not None:
         validation.callable_(callback, "callback")
-    history = validation.boolean(history, "history")
+    stopping = Stopping(f_tol, x_tol, target, max_seconds)
     verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
     method = _method(f, lr)
     rate = _rate(lr) if method is None else None
@@ -174,7 +189,7 @@ def gradient_descent(
         raise ValueError(
             f"{why} makes accelerated steps, which take no other optimizer, l1, bounds or clipping: leave those out"
         )
-    run = Run(path, rate, step_num, tol, callback, verbose, history, update)
+    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping)
 
     def descend():
         if batch_size is not None:

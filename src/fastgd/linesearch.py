@@ -17,8 +17,8 @@ import collections
 
 import numpy as np
 
+from fastgd.norms import euclidean_norm
 from fastgd.result import Status
-from fastgd.run import euclidean_norm
 
 # The first step has no curvature to go by: it is this long, as a share of max(1, ‖x‖). One that is searched is
 # shortened where it is too long; the other only finds out the curvature.
@@ -112,7 +112,7 @@ def rate_free(run, method):
     run.advice = "Start elsewhere, or bound the variables: no rate is at fault."
     step, last, lowest, lowest_step = 0, None, np.inf, 0
     recent = collections.deque(maxlen=max(1, rule.memory))
-    point = run.point(0, path.start, want_fun=run.want_fun or rule.memory > 0)
+    point = run.point(0, path.start, want_fun=rule.memory > 0 or None)
     while True:
         if rule.memory and last is not None and not point.finite:
             raise run.diverged(last, last.lr, WITHOUT_END, step=step)
@@ -137,7 +137,7 @@ def rate_free(run, method):
         found = _search(run, point, max(recent)) if rule.memory else _probe(run, point)
         if found is None:
             return _no_way_down(run, point, "no step lowers the value")
-        run.take(point)
+        run.took(step, point.lr)
         last, point = point, found
         step += 1
 

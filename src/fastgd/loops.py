@@ -47,7 +47,7 @@ def plain(run):
         if run.observe:
             run.observe(point.fun)
         point.lr = run.rate(step)
-        run.take(point)
+        run.took(step, point.lr)
         last = point
         z = z.copy()
         run.update(z, point.gradient, point.lr)
@@ -55,7 +55,10 @@ def plain(run):
 
 
 def _bursts(run, z):
-    """Take all steps, in z, by a kernel. Returns the steps and the last Point before z; or the Result, if it ended."""
+    """Take all steps, or those there is time for, in z, by a kernel.
+
+    Returns the steps and the last Point before z; or the Result, if it ended.
+    """
     path, limit, step, length = run.path, run.limit, 0, 64
     state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64)
     gradient, previous = np.zeros_like(z), np.zeros_like(z)
@@ -65,7 +68,7 @@ def _bursts(run, z):
         length = min(length, limit - step)
         rates = run.rates(step, length)
         funs, norms = np.empty(length), np.empty(length)
-        points = np.empty((length if run.history is not None else 0, z.size), z.dtype)
+        points = np.empty((length if run.recorder.wants_x else 0, z.size), z.dtype)
         started = time.perf_counter()
         rule = run.update.kernel_arguments
         taken, reason = path.burst(z, rule, rates, *stop, state, gradient, previous, funs, norms, points)
@@ -73,9 +76,12 @@ def _bursts(run, z):
         elapsed = time.perf_counter() - started
         run.first_fun, run.last_rate = state[FIRST_FUN], state[RATE]
         run.met_curvature, run.overshoots, run.growth = state[CURVATURE], int(state[OVERSHOOTS]), state[GROWTH]
-        step += taken
         evaluated = taken + (reason in (REACHED, OVERSHOOTING))
-        run.record(points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken])
+        run.recorder.burst(
+            step, points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken],
+            path.to_user,
+        )  # fmt: skip
+        step += taken
         if run.bar is not None and evaluated:
             run.bar.update(taken)
             run.show(funs[evaluated - 1], norms[evaluated - 1])
@@ -89,6 +95,8 @@ def _bursts(run, z):
             sentence = run.reached(point) or "the gradient is zero"
             point.fun = None  # the kernel may have added up in another order than `value` does
             return step, run.result(point, Status.CONVERGED, sentence)
+        if run.stopping.out_of_time():
+            break
         # As many steps next time as take about BURST_SECONDS, without leaping.
         length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
     return step, Point(step - 1, previous, state[FUN], gradient.copy(), lr=state[RATE]) if step else None
@@ -128,7 +136,7 @@ def accelerated(run):
                 return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")
             new = y - rate * point.gradient
         point.lr = rate
-        run.take(point)
+        run.took(step, point.lr)
         if np.vdot(point.gradient, new - x) > 0:
             t = 1.0
         t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2

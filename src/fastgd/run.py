@@ -4,7 +4,10 @@ import numpy as np
 
 from fastgd import optimizers, validation
 from fastgd.errors import DivergenceError, StartError
-from fastgd.result import History, Result, Status
+from fastgd.norms import euclidean_norm
+from fastgd.recorder import Recorder
+from fastgd.result import Result, Status
+from fastgd.stopping import Stopping
 from fastgd.updates import Update
 
 # A step that overshoots (the new gradient points back) and lands where the gradient is longer has met a curvature above
@@ -49,14 +52,15 @@ class Point:
 class Run:
     """What the loops share: observing, stopping, and telling convergence from divergence."""
 
-    def __init__(self, path, rate, limit, tol, callback, verbose, history, update=None):
+    def __init__(self, path, rate, limit, tol, callback, verbose, history, update=None, stopping=None):
         self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
         self.update = Update(optimizers.GD(), path.start) if update is None else update
         self.observe = getattr(rate, "observe", None)  # of a schedule that watches the value
         self.callback, self.verbose = callback, verbose
-        self.history = History(x=[], fun=[], lr=[], grad_norm=[]) if history else None
+        self.recorder = Recorder(history)
+        self.stopping = Stopping() if stopping is None else stopping
         self.bar = self.advice = None
-        self.want_fun = callback is not None or history or self.observe is not None
+        self._always_wants_fun = callback is not None or self.observe is not None or self.stopping.wants_fun
         self.first_fun = None
         self.overshoots, self.growth = 0, 1.0  # steps in a row that overshot, and what they did to the gradient's norm
         self.met_curvature = self.last_rate = None
@@ -65,11 +69,16 @@ class Run:
 
     def point(self, step, z, lr=None, *, want_fun=None, fun=None):
         """The Point at z, evaluated; its value may be known."""
-        want_fun = fun is None and (self.want_fun if want_fun is None else want_fun)
+        want_fun = fun is None and (self.wants_fun(step) if want_fun is None else want_fun)
         found, gradient = self.path.evaluate(z, want_fun)
         fun = found if fun is None else fun
         least = euclidean_norm(self.update.least_subgradient(z, gradient)) if self.update.limited else None
         return Point(step, z, fun, gradient, lr, least)
+
+    def wants_fun(self, step):
+        """Whether somebody has asked for the value at the point of a step."""
+        asked = self._always_wants_fun or self.bar is not None
+        return asked or (self.recorder.wants_fun and self.recorder.takes(step))
 
     def rates(self, step, count):
         """The rates of so many steps from `step` on."""
@@ -84,7 +93,9 @@ class Run:
     @property
     def may_burst(self):
         """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
-        if self.looks_at_each_step or self.observe or (self.history is not None and not self.path.in_user_units):
+        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points:
+            return False
+        if self.recorder.on and not self.path.in_user_units:
             return False  # it records norms in the variables of the path
         return self.tol is None or np.isfinite(self.path.curvature().largest)
 
@@ -195,10 +206,16 @@ class Run:
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         if not np.all(np.isfinite(self.update.state.moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
+        asked_for = self.asked_for
         message = f"took all {point.step} steps"
-        if self.tol is not None:
-            message += f" without reaching tol = {self.tol:g}: raise step_num"
-        return self.result(point, Status.STEP_LIMIT, message, success=self.tol is None)
+        if asked_for:
+            message += f" without reaching {' or '.join(asked_for)}: raise step_num"
+        return self.result(point, Status.STEP_LIMIT, message, success=not asked_for)
+
+    @property
+    def asked_for(self):
+        """The tolerances that would have ended the run, as a message names them."""
+        return ([] if self.tol is None else [f"tol = {self.tol:g}"]) + self.stopping.asked_for
 
     def not_finite(self, point, last):
         if last is not None:
@@ -237,41 +254,47 @@ class Run:
         self._observe(point)
         if point.step and self._callback_stops(point):
             return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
-        if judge_tol and (reason := self.reached(point)):
+        return self.ended(point) if judge_tol else self.out_of_time(point)
+
+    def ended(self, point):
+        """The Result, if a tolerance is met at the point or the time is up."""
+        if reason := self.reached(point):
             return self.result(point, Status.CONVERGED, reason)
+        if self.stopping.looks_at_points:
+            moved = point.step > 0 and self.last_rate != 0
+            if found := self.stopping.verdict(self.path.to_user(point.z), point.fun, point.least, moved):
+                return self.result(point, *found)
+        return self.out_of_time(point)
+
+    def out_of_time(self, point):
+        """The Result, if the time is up."""
+        if sentence := self.stopping.out_of_time():
+            return self.result(point, Status.TIME_LIMIT, f"{sentence}; {point.step} steps taken", not self.asked_for)
         return None
 
     def _observe(self, point):
-        if self.history is not None or self.verbose:
+        records = self.recorder.takes(point.step)
+        if records or self.verbose:
             x, gradient = self.path.to_user(point.z), self.path.gradient_to_user(point.gradient)
-            norm = point.least if self.path.in_user_units else euclidean_norm(gradient)
-            self.record([x], [point.fun], [norm], [], in_user_units=True)
+            if records:
+                norm = point.least if self.path.in_user_units else euclidean_norm(gradient)
+                self.recorder.point(point.step, x, point.fun, norm)
             if self.verbose:
-                print(
-                    f"step {point.step}: x = {validation.show_point(x)}, gradient = {validation.show_point(gradient)}"
-                )
+                shown = validation.show_point(x), validation.show_point(gradient)
+                print(f"step {point.step}: x = {shown[0]}, gradient = {shown[1]}")
         if self.bar is not None:
             self.bar.update(point.step > 0)
             self.show(point.fun, point.least)
 
-    def take(self, point):
+    def took(self, step, lr):
         """Remember the rate of the step from a point."""
-        self.last_rate = point.lr
-        if self.history is not None:
-            self.history.lr.append(point.lr)
-
-    def record(self, points, funs, norms, rates, in_user_units=False):
-        """Append points, in the variables of the path, to the history."""
-        if self.history is None:
-            return
-        self.history.x.extend(points if in_user_units else map(self.path.to_user, points))
-        self.history.fun.extend(funs)
-        self.history.grad_norm.extend(norms)
-        self.history.lr.extend(rates)
+        self.last_rate = lr
+        self.recorder.rate(step, lr)
 
     def show(self, fun, norm):
-        value = "" if fun is None else f"value {fun:.6g}, "
-        self.bar.set_postfix_str(f"{value}|gradient| {norm:.3g}", refresh=False)
+        parts = [] if fun is None else [f"value {fun:.6g}"]
+        parts += [] if self.last_rate is None else [f"lr {self.last_rate:.3g}"]
+        self.bar.set_postfix_str(", ".join([*parts, f"|gradient| {norm:.3g}"]), refresh=False)
 
     def _callback_stops(self, point):
         if self.callback is None:
@@ -279,7 +302,9 @@ class Run:
         path = self.path
         jac = path.gradient_to_user(point.gradient).copy()
         try:
-            self.callback(Result(x=path.to_user(point.z), fun=point.fun, jac=jac, nit=point.step))
+            self.callback(
+                Result(x=path.to_user(point.z), fun=point.fun, jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev)
+            )
         except StopIteration:
             return True
         return False
@@ -290,22 +315,12 @@ class Run:
             z = self.update.reported(z)
             found = path.evaluate(z, True)
         x, fun, jac = path.settle(z, *found)
-        history = None
-        if self.history is not None:
-            history = History({name: np.array(rows) for name, rows in self.history.items()})
+        if self.recorder.on and self.recorder.last != point.step:  # the end has a row of its own
+            value = path.value(point.z) if point.fun is None and z is not point.z else point.fun
+            norm = point.least if path.in_user_units else euclidean_norm(path.gradient_to_user(point.gradient))
+            self.recorder.point(point.step, path.to_user(point.z), fun if value is None else value, norm)
+        history = self.recorder.history()
         return Result(
             x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,
             success=success, status=status, message=message + path.note, history=history,
         )  # fmt: skip
-
-
-def euclidean_norm(array):
-    """Euclidean norm in float64, without overflow on the way."""
-    with np.errstate(all="ignore"):
-        flat = array.reshape(-1).astype(np.float64)
-        norm = float(np.sqrt(flat @ flat))
-        if norm == 0 or not np.isfinite(norm):
-            largest = float(np.max(np.abs(flat), initial=0.0))
-            if 0 < largest < np.inf:
-                norm = largest * float(np.sqrt(np.sum((flat / largest) ** 2)))
-        return norm

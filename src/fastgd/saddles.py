@@ -9,10 +9,10 @@ many. Hessians are never asked for; they are had from differences of gradients.
 import numpy as np
 
 from fastgd import validation
+from fastgd.norms import euclidean_norm
 from fastgd.objectives import LinearObjective
 from fastgd.paths import Columns, FunctionPath
 from fastgd.result import _Record
-from fastgd.run import euclidean_norm
 
 # Up to so many variables the Hessian is formed: it costs as many gradients as Lanczos' method takes otherwise.
 DENSE_VARIABLES = 32

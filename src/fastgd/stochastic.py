@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 
 from fastgd import kernels
-from fastgd.result import Status
 
 # Rows are shuffled within pieces of this many, and the pieces among themselves: an order of all rows at once would be
 # as long as a column of X.
@@ -44,7 +43,7 @@ def stochastic(run, batch, seed):
     run.judge(point, None)
     if result := run.look_at(point):
         return result
-    each = run.looks_at_each_step or run.history is not None
+    each = run.looks_at_each_step or run.recorder.on
     length = batch if each else batch * max(1, BURST_WORK // (batch * (rows.values // n + 16) * rows.k))
     step = 0
     for epoch in itertools.count():
@@ -70,20 +69,23 @@ def stochastic(run, batch, seed):
                     what = "the weights are no longer finite"
                     raise run.diverged(last, last.lr, what, step=step, stable=_stable_rate(run, batch))
                 if each:
-                    point.lr = rates[-1]
-                    run.take(point)
+                    run.took(step - 1, rates[-1])
+                if run.looks_at_each_step or run.recorder.takes(step):
                     point = run.point(step, w.copy(), want_fun=True)
                     _refuse_divergence(run, point, HIGHER_WHILE if run.update.optimizer.may_rise else HIGHER)
                     if result := run.look_at(point, judge_tol=False):
                         return result
+                elif run.stopping.out_of_time():
+                    return run.out_of_time(run.point(step, w.copy(), want_fun=True))
                 elif run.bar is not None:
                     run.bar.update(count)
-        if run.tol is not None or run.observe:
-            point = point if each else run.point(step, w.copy(), want_fun=True)
+        if run.tol is not None or run.observe or run.stopping.looks_at_points:
+            if point.step != step:
+                point = run.point(step, w.copy(), want_fun=True)
             if run.observe:
                 run.observe(point.fun)
-            if reason := run.reached(point):
-                return run.result(point, Status.CONVERGED, reason)
+            if result := run.ended(point):
+                return result
 
 
 def _stable_rate(run, batch):
