@@ -375,7 +375,8 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
         free_update(&rule)
 
 
-cdef inline void begin_move(Update* rule, floating* w, floating* moved, double shrink, Py_ssize_t weights) noexcept nogil:
+cdef inline void begin_move(Update* rule, floating* w, floating* moved, double shrink,
+                            Py_ssize_t weights) noexcept nogil:
     """The share of l2: w ← w + shrink·w in plain descent, where `moved` is w; else the gradient shrink·w."""
     cdef floating factor = <floating> (1 + shrink if rule.plain else shrink)
     cdef Py_ssize_t j
