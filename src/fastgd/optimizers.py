@@ -9,6 +9,8 @@ entry by entry. Where libraries write a rule differently, it is torch.optim's he
 `docs/optimizers.md` has a table.
 """
 
+import functools
+
 import numpy as np
 
 from fastgd import kernels, validation
@@ -66,6 +68,11 @@ class Optimizer:
         """(decay, decay of the squares, ε, one more) as the kernels take them; see `reference_updates`."""
         return 0.0, 0.0, 0.0, 0.0
 
+    @functools.cached_property
+    def _parameters(self):
+        """The constants with no limit to a step, for `step`."""
+        return np.array([*self.kernel_constants, np.inf, np.inf, 0.0])
+
     def stable_rate(self, curvature):
         """The largest stable rate on a quadratic function with that largest curvature, or None."""
         return None
@@ -109,7 +116,8 @@ class Optimizer:
             raise TypeError(f"w must be an array of float32 or float64; got {validation.describe(w)}")
         if not w.flags.writeable:
             raise ValueError("w must be writeable: it is moved in place")
-        g = validation.real_array(g, "g", dtype=w.dtype, finite=False)
+        if type(g) is not np.ndarray or g.dtype != w.dtype:
+            g = validation.real_array(g, "g", dtype=w.dtype, finite=False)
         if g.shape != w.shape:
             raise ValueError(f"g must have the shape of w, {w.shape}; got shape {g.shape}")
         if not isinstance(state, State):
@@ -121,13 +129,13 @@ class Optimizer:
                 f"{state.moments.shape} in {state.moments.dtype}"
             )
         lr = validation.scalar(lr, "lr", minimum=0)
-        flat = np.ascontiguousarray(w).reshape(-1)
-        parameters = np.array([*self.kernel_constants, np.inf, np.inf, 0.0])
+        in_place = w.flags.c_contiguous and w.flags.aligned
+        flat = w.reshape(-1) if in_place else np.array(w, order="C").reshape(-1)
         kernels.active.optimizer_step(
-            self.kind, parameters, flat, np.ascontiguousarray(g).reshape(-1), state.moments, lr, state.step + 1,
+            self.kind, self._parameters, flat, np.ascontiguousarray(g).reshape(-1), state.moments, lr, state.step + 1,
             *PLAIN[w.dtype][4:],
         )  # fmt: skip
-        if not np.shares_memory(flat, w):
+        if not in_place:
             w[...] = flat.reshape(w.shape)
         state.step += 1
         return w, state
