@@ -17,8 +17,12 @@ import time
 import numpy as np
 
 from fastgd import validation
+from fastgd.errors import DivergenceError
+from fastgd.result import History, Result, Status
 
 FORMAT = 1
+# After these ends there may be a way on.
+GOES_ON = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
 # A state is written at least every second: as soon as the last one is older than this, which leaves time for a step.
 INTERVAL = 0.5
 # What an array is in the text.
@@ -88,6 +92,32 @@ class Checkpoint:
         """Replace the file by this state."""
         write(self.path, self.identity, state)
         self._written = time.monotonic()
+
+    def finish(self, result, error=None):
+        """Put the end of the run into the file; how to go on stays there, where more steps or time would."""
+        kept = self.load() if result.status in GOES_ON else {}
+        ended = {**result, "status": int(result.status), "history": None}
+        history = None if result.history is None else dict(result.history)
+        if error is not None:
+            error = {"message": str(error), "step": error.step, "lr": error.lr, "stable_lr": error.stable_lr}
+        self.save({**kept, "result": ended, "history": history, "error": error})
+
+
+def ended(state, step_num):
+    """The Result in the state of a run that has come to its end; None where it goes on. What it raised is raised again.
+
+    A run that its callback or the clock stopped goes on, and so does one that now has more steps than it took.
+    """
+    if "result" not in state:
+        return None
+    status = Status(state["result"]["status"])
+    if status in GOES_ON and "loop" in state and (status != Status.STEP_LIMIT or state["step"] < step_num):
+        return None
+    history = None if state["history"] is None else History(state["history"])
+    result = Result({**state["result"], "status": status, "history": history})
+    if state["error"] is not None:
+        raise DivergenceError(state["error"].pop("message"), **state["error"], result=result)
+    return result
 
 
 def write(path, identity, state):

@@ -4,10 +4,13 @@ It looks at what is asked for, and hands a `Run` (`run.py`) on a path (`paths.py
 `linesearch.py` or `stochastic.py`.
 """
 
+import contextlib
+
 import numpy as np
 
 from fastgd import optimizers, validation
-from fastgd.errors import import_extra
+from fastgd.checkpoint import Checkpoint, digest, ended
+from fastgd.errors import DivergenceError, import_extra
 from fastgd.linesearch import AUTO, METHODS, rate_free
 from fastgd.loops import accelerated, plain
 from fastgd.objectives import LinearObjective
@@ -44,6 +47,8 @@ def gradient_descent(
     history=False,
     progress=False,
     verbose=0,
+    checkpoint=None,
+    resume=False,
     seed=None,
 ):
     """Gradient descent, x ← x − lr·∇f(x), on any function or on an objective.
@@ -120,6 +125,14 @@ def gradient_descent(
         norm (extra "cli").
     verbose : int
         1 prints step, x and gradient of every step, as the textbook does.
+    checkpoint : path, optional
+        A file that the state of the run is written to, at least every second and at the end, whole or not at all. It is
+        written over where it exists, unless `resume`.
+    resume : bool
+        Go on from the checkpoint, to the same result by the bit as if nothing had happened. Without a file the run
+        starts afresh; the file of a run that came to its end gives its result, or the error it ended with, unless
+        `step_num` is larger now, or it was the callback or the clock that ended it: then it goes on. The file of
+        another problem, start, rate or optimizer is refused; f itself, and a schedule, cannot be told from others.
     seed : int, optional
         Of the order of the rows with `batch_size`; 0 without it. The same order on every machine and build.
 
@@ -174,8 +187,23 @@ def gradient_descent(
     elif rate is None and optimizer.stable_formula is None:
         raise ValueError(f'lr="auto" is 1/L, which means nothing to {optimizer!r}: give a number or a schedule')
     limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
+    resume = validation.boolean(resume, "resume")
+    saved, steps = None, step_num
+    if checkpoint is not None:
+        plan = {"optimizer": repr(optimizer), "batch_size": batch_size, "precondition": precondition, "seed": seed}
+        plan |= _plain(limits) | {"history": history}
+        checkpoint = Checkpoint(checkpoint, _identity(f, init_x, grad, lr) | plan)
+        saved = checkpoint.load() if resume else None
+        if saved is not None:
+            if result := ended(saved, step_num):
+                return result
+            steps = saved["steps"]
+            if saved["step"] > step_num:
+                raise ValueError(f"step_num = {step_num}, but {saved['step']} steps are in {checkpoint.path!r} already")
+    elif resume:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from")
     in_own_columns = bounds is not None or l1 != 0 or method is not None
-    steps = 0 if method is not None else step_num  # a search compares values, which the Gram matrix blurs
+    steps = 0 if method is not None else steps  # a search compares values, which the Gram matrix blurs
     path = _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns)
     penalised = f.rows.d * f.rows.k if isinstance(f, LinearObjective) else None
     update = Update(optimizer, path.start, penalised, **limits)
@@ -189,7 +217,7 @@ def gradient_descent(
         raise ValueError(
             f"{why} makes accelerated steps, which take no other optimizer, l1, bounds or clipping: leave those out"
         )
-    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping)
+    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping, checkpoint, saved)
 
     def descend():
         if batch_size is not None:
@@ -200,11 +228,46 @@ def gradient_descent(
             return rate_free(run, method)
         return plain(run)
 
-    if not progress:
-        return descend()
+    begun = 0 if saved is None else saved["step"]
+    with _bar(step_num, begun) if progress else contextlib.nullcontext() as run.bar:
+        if checkpoint is None:
+            return descend()
+        try:
+            result = descend()
+        except DivergenceError as error:
+            checkpoint.finish(error.result, error)
+            raise
+        checkpoint.finish(result)
+        return result
+
+
+def _bar(steps, begun):
     tqdm = import_extra("tqdm.auto", "cli", "progress=True").tqdm
-    with tqdm(total=step_num, unit="step", mininterval=0.2, leave=False) as run.bar:
-        return descend()
+    return tqdm(total=steps, initial=begun, unit="step", mininterval=0.2, leave=False)
+
+
+def _identity(f, init_x, grad, lr):
+    """What a checkpoint must agree on, of the problem and its rate: numbers and digests. A function has no digest."""
+    if isinstance(f, LinearObjective):
+        X = (f.X.data, f.X.indices, f.X.indptr) if validation.is_sparse(f.X) else (f.X,)
+        weights = f.rows.weights
+        identity = {"f": repr(f), "X": digest(*X), "y": digest(f.y), "sample_weight": digest(weights)}
+    else:
+        identity = {"f": "a function", "grad": None if grad is None else "a function"}
+    if init_x is not None:
+        start = validation.real_array(init_x, "init_x", dtype=np.float64)
+        identity |= {"shape": start.shape, "init_x": digest(start)}
+    if callable(lr):
+        lr = "a schedule"
+    return identity | {"lr": lr}
+
+
+def _plain(limits):
+    """Arguments as an identity has them: numbers as they are, bounds as digests."""
+    bounds = limits["bounds"]
+    if isinstance(bounds, (tuple, list)):
+        bounds = [None if side is None else digest(np.asarray(side)) for side in bounds]
+    return {**limits, "bounds": bounds}
 
 
 def _method(f, lr):

@@ -102,6 +102,8 @@ class AdGD:
         return rate
 
 
+# What a checkpoint keeps of the loop, besides what the method has.
+KEPT = ("step", "last", "lowest", "lowest_step", "point")
 METHODS = {"bb": BarzilaiBorwein, "armijo": Armijo, "adgd": AdGD}
 AUTO = "bb"
 
@@ -112,8 +114,15 @@ def rate_free(run, method):
     run.advice = "Start elsewhere, or bound the variables: no rate is at fault."
     step, last, lowest, lowest_step = 0, None, np.inf, 0
     recent = collections.deque(maxlen=max(1, rule.memory))
-    point = run.point(0, path.start, want_fun=rule.memory > 0 or None)
+    if kept := run.resumed:
+        step, last, lowest, lowest_step, point = (kept[name] for name in KEPT)
+        recent.extend(kept["recent"])
+        vars(rule).update(kept["rule"])
+    else:
+        point = run.point(0, path.start, want_fun=rule.memory > 0 or None)
     while True:
+        kept = dict(zip(KEPT[1:], (last, lowest, lowest_step, point), strict=True))
+        run.keep(step, **kept, recent=list(recent), rule=vars(rule))
         if rule.memory and last is not None and not point.finite:
             raise run.diverged(last, last.lr, WITHOUT_END, step=step)
         run.judge(point, last)

@@ -29,15 +29,17 @@ BURST_SECONDS = 0.05
 
 def plain(run):
     """x ← x − η·∇F(x), or another rule's step, one after the other, or many at once in a kernel."""
-    path, z, last, step = run.path, run.path.start, None, 0
+    path, kept = run.path, run.resumed or {"z": run.path.start, "last": None, "step": 0, "kernel": None}
+    z, last, step, kernel = kept["z"], kept["last"], kept["step"], kept["kernel"]
     if run.rate is None:
         run.rate = Constant(1 / (path.curvature().largest or 1.0))
     if path.has_bursts and run.may_burst:
         z = z.copy()
-        step, last = _bursts(run, z)
+        step, last, kernel = _bursts(run, z, last, step, kernel)
         if isinstance(last, Result):
             return last
     while True:
+        run.keep(step, z=z, last=last, kernel=kernel)
         point = run.point(step, z)
         run.judge(point, last)
         if result := run.look_at(point):
@@ -51,20 +53,21 @@ def plain(run):
         last = point
         z = z.copy()
         run.update(z, point.gradient, point.lr)
-        step += 1
+        step, kernel = step + 1, None
 
 
-def _bursts(run, z):
+def _bursts(run, z, last, step, state):
     """Take all steps, or those there is time for, in z, by a kernel.
 
-    Returns the steps and the last Point before z; or the Result, if it ended.
+    Returns the steps, the last Point before z, or the Result, if it ended, and the state of the kernel.
     """
-    path, limit, step, length = run.path, run.limit, 0, 64
-    state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64)
-    gradient, previous = np.zeros_like(z), np.zeros_like(z)
+    path, limit, length = run.path, run.limit, 64
+    state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64) if state is None else state
+    gradient, previous = (np.zeros_like(z), np.zeros_like(z)) if last is None else (last.gradient, last.z)
     limit_of_steps, limit_of_growth, what = run.patience
     stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
     while step < limit:
+        run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
         length = min(length, limit - step)
         rates = run.rates(step, length)
         funs, norms = np.empty(length), np.empty(length)
@@ -94,12 +97,17 @@ def _bursts(run, z):
             point = Point(step, z, funs[taken], gradient, least=norms[taken])
             sentence = run.reached(point) or "the gradient is zero"
             point.fun = None  # the kernel may have added up in another order than `value` does
-            return step, run.result(point, Status.CONVERGED, sentence)
+            return step, run.result(point, Status.CONVERGED, sentence), state
         if run.stopping.out_of_time():
             break
         # As many steps next time as take about BURST_SECONDS, without leaping.
         length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
-    return step, Point(step - 1, previous, state[FUN], gradient.copy(), lr=state[RATE]) if step else None
+    return step, _before(step, state, previous, gradient.copy()), state
+
+
+def _before(step, state, previous, gradient):
+    """The Point before the last step that a kernel took."""
+    return Point(step - 1, previous, state[FUN], gradient, lr=state[RATE]) if step else None
 
 
 def accelerated(run):
@@ -116,7 +124,10 @@ def accelerated(run):
     bounded = np.isfinite(largest)
     rate = 1 / (largest or 1.0) if bounded else 1.0
     x, t, step, last = y, 1.0, 0, None
+    if kept := run.resumed:
+        x, y, t, step, last, rate = (kept[name] for name in ("x", "y", "t", "step", "last", "rate"))
     while True:
+        run.keep(step, x=x, y=y, t=t, last=last, rate=rate)
         point = Point(step, y, *path.evaluate(y, True))
         if not point.finite:
             raise run.not_finite(point, last)

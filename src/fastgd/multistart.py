@@ -519,4 +519,5 @@ class _Fleet:
             fun=np.array([fun[i] for i, _, fun, *_ in rows]),
             lr=np.array([lr[i] for i, *_, lr in rows[:-1]]),  # no step was taken from the last point
             grad_norm=np.array([norm[i] for i, *_, norm, _ in rows]),
+            step=np.arange(len(rows)),
         )

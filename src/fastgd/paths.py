@@ -387,6 +387,12 @@ class Penalised:
     def __getattr__(self, name):  # all that is not about values
         return getattr(self._inner, name)
 
+    def __setattr__(self, name, value):
+        if name in ("nfev", "njev"):
+            setattr(self._inner, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def evaluate(self, z, want_fun):
         fun, gradient = self._inner.evaluate(z, want_fun)
         return (None if fun is None else fun + self._update.penalty(z)), gradient

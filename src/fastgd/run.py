@@ -23,6 +23,12 @@ RISE_GROWTH = 1e4
 RISING_STEPS = "the gradient grows with each step"
 
 
+# What a run knows of its past, for a checkpoint.
+JUDGEMENT = (
+    "first_fun", "first_norm", "rose", "overshoots", "growth", "met_curvature", "least_curvature", "last_rate",
+)  # fmt: skip
+
+
 class Constant(float):
     """A rate that is the same for every step."""
 
@@ -48,17 +54,30 @@ class Point:
     def finite(self):
         return np.isfinite(self.norm) and (self.fun is None or np.isfinite(self.fun))
 
+    @property
+    def state(self):
+        """What a checkpoint keeps."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "norm"}
+
+    @classmethod
+    def of(cls, saved):
+        return cls(**saved)
+
 
 class Run:
     """What the loops share: observing, stopping, and telling convergence from divergence."""
 
-    def __init__(self, path, rate, limit, tol, callback, verbose, history, update=None, stopping=None):
+    def __init__(
+        self, path, rate, limit, tol, callback, verbose, history, update=None, stopping=None, checkpoint=None,
+        saved=None,
+    ):  # fmt: skip
         self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
         self.update = Update(optimizers.GD(), path.start) if update is None else update
         self.observe = getattr(rate, "observe", None)  # of a schedule that watches the value
         self.callback, self.verbose = callback, verbose
         self.recorder = Recorder(history)
         self.stopping = Stopping() if stopping is None else stopping
+        self.checkpoint = checkpoint
         self.bar = self.advice = None
         self._always_wants_fun = callback is not None or self.observe is not None or self.stopping.wants_fun
         self.first_fun = None
@@ -66,6 +85,9 @@ class Run:
         self.met_curvature = self.last_rate = None
         self.least_curvature = None  # the smallest met by an accelerated run
         self.first_norm, self.rose = np.inf, False  # whether the gradient has been longer than at the start
+        self.resumed = None  # where a loop goes on: what it kept
+        if saved is not None:
+            self._go_on_from(saved)
 
     def point(self, step, z, lr=None, *, want_fun=None, fun=None):
         """The Point at z, evaluated; its value may be known."""
@@ -246,6 +268,34 @@ class Run:
             f"{self.advice or f'Take a smaller lr{automatic}.'}",
             step=step, lr=lr, stable_lr=stable or None, result=result,
         )  # fmt: skip
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    def keep(self, step, **loop):
+        """Offer the checkpoint what a loop needs to go on from here: arrays, numbers, lists, dicts and Points."""
+        if self.checkpoint is None or not (self.checkpoint.due or step == self.limit):
+            return
+        loop = {name: value.state if isinstance(value, Point) else value for name, value in loop.items()}
+        state = {name: getattr(self, name) for name in JUDGEMENT}
+        state["update"] = {"moments": self.update.state.moments, "step": self.update.state.step}
+        state["spent"] = [self.path.nfev, self.path.njev]
+        state["schedule"] = self.rate.state if self.observe else None
+        state |= {"recorder": self.recorder.state, "stopping": self.stopping.state}
+        self.checkpoint.save({"step": step, "steps": self.limit, "run": state, "loop": {"step": step, **loop}})
+
+    def _go_on_from(self, saved):
+        state = saved["run"]
+        for name in JUDGEMENT:
+            setattr(self, name, state[name])
+        self.update.state.moments, self.update.state.step = state["update"]["moments"], state["update"]["step"]
+        self.path.nfev, self.path.njev = state["spent"]
+        if self.observe:
+            self.rate.state = tuple(state["schedule"])
+        self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
+        self.resumed = {
+            name: Point.of(value) if isinstance(value, dict) and "gradient" in value else value
+            for name, value in saved["loop"].items()
+        }
 
     # ----------------------------------------------------------------------------------------------------- reporting
 

@@ -38,17 +38,24 @@ def stochastic(run, batch, seed):
     mean = objective.loss != "sse"
     # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average.
     factor = objective.factor * n if mean else objective.factor
-    w = path.start.copy()
-    point = run.point(0, w.copy(), want_fun=True)
-    run.judge(point, None)
-    if result := run.look_at(point):
-        return result
+    if kept := run.resumed:
+        w, point, step = kept["w"], kept["point"], kept["step"]
+        begun = kept["epoch"], kept["piece"], kept["start"]
+    else:
+        w, step, begun = path.start.copy(), 0, (0, 0, 0)
+        point = run.point(0, w.copy(), want_fun=True)
+        run.judge(point, None)
+        if result := run.look_at(point):
+            return result
     each = run.looks_at_each_step or run.recorder.on
     length = batch if each else batch * max(1, BURST_WORK // (batch * (rows.values // n + 16) * rows.k))
-    step = 0
-    for epoch in itertools.count():
-        for order in epoch_order(seed, epoch, n):
-            for start in range(0, len(order), length):
+    for epoch in itertools.count(begun[0]):
+        for piece, order in enumerate(epoch_order(seed, epoch, n)):
+            if (epoch, piece) < begun[:2]:
+                continue
+            start = begun[2] if (epoch, piece) == begun[:2] else 0
+            while start < len(order):
+                run.keep(step, w=w, point=point, epoch=epoch, piece=piece, start=start)
                 if step == run.limit:
                     return _end(run, run.point(step, w, want_fun=True))
                 part = order[start : start + length]
@@ -63,7 +70,7 @@ def stochastic(run, batch, seed):
                 run.update.took(count)
                 run.last_rate = rates[-1]
                 path.njev += len(part) / n
-                step += count
+                step, start = step + count, start + len(part)
                 if not np.all(np.isfinite(w)):
                     last = run.point(step - count, before, rates[-1], want_fun=True)
                     what = "the weights are no longer finite"
