@@ -283,7 +283,7 @@ def test_a_result_reads_as_attributes_and_as_keys():
         assert name in dir(result)
     assert result.status is Status.STEP_LIMIT
     assert result.message == "took all 3 steps"
-    assert list(result.history) == ["x", "fun", "lr", "grad_norm"]
+    assert list(result.history) == ["x", "fun", "lr", "grad_norm", "step"]
     with pytest.raises(AttributeError, match=r"Result has no 'xs'; it has x, fun"):
         _ = result.xs
     result.note = 3
@@ -760,7 +760,6 @@ BAD = [
     ({"lr": None}, TypeError, "lr must be a real number"),
     ({"lr": [0.1]}, TypeError, "lr must be a real number"),
     ({"lr": "fast"}, ValueError, "lr must be a number, a function of the step, or"),
-    ({"lr": "auto"}, ValueError, 'lr="auto" takes a LinearObjective'),
     ({"lr": lambda step: None}, TypeError, r"lr\(0\) must be a real number; got None"),
     ({"lr": lambda step: 0.1 if step < 2 else np.nan}, ValueError, r"lr\(2\) must be finite"),
     ({"lr": lambda step: -0.1}, ValueError, r"lr\(0\) must be finite and at least 0"),
@@ -771,7 +770,13 @@ BAD = [
     ({"tol": 0}, ValueError, "tol must be finite and positive"),
     ({"tol": "small"}, TypeError, "tol must be a real number"),
     ({"callback": 3}, TypeError, "callback must be callable"),
-    ({"history": 1}, TypeError, "history must be True or False"),
+    ({"history": 1.5}, TypeError, 'history must be True, False, "x", "fun" or a number of steps; got 1.5'),
+    ({"history": 0}, ValueError, "history must be at least 1"),
+    ({"history": "y"}, ValueError, "history must be one of 'x', 'fun'"),
+    ({"f_tol": 0}, ValueError, "f_tol must be finite and positive"),
+    ({"x_tol": -1.0}, ValueError, "x_tol must be finite and positive"),
+    ({"target": np.inf}, ValueError, "target must be finite"),
+    ({"max_seconds": -1}, ValueError, "max_seconds must be finite and at least 0"),
     ({"verbose": "yes"}, TypeError, "verbose must be an integer"),
     ({"grad": 3}, TypeError, "grad must be callable"),
     ({"grad": lambda x: 1.0}, ValueError, r"grad must return an array of the shape of x, \(2,\); it returned \(\)"),

@@ -10,6 +10,7 @@ from test_kernels import LAYOUTS, PAIRS, TOLERANCE, assert_close, laid_out, one_
 
 from fastgd.kernels import reference
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES, NOT_FINITE, OVERSHOOTING, REACHED
+from fastgd.kernels.reference_updates import PLAIN
 
 BEGINNING = (0, 0, 1, 0, 0, 0, 0, 0)
 # Orders of ten rows, from an implementation of the published generator.
@@ -55,7 +56,7 @@ class Run:
             steps, self.reason = build.descend(
                 X, Y, self.w, s, ACTIVATIONS[pair[0]], LOSSES[pair[1]], gemm, *(o[name] for name in list(o)[:3]),
                 rates[part], *(o[name] for name in list(o)[3:]), self.state, self.gradient, self.previous,
-                self.funs[part], self.norms[part], self.points[part] if keep else none,
+                self.funs[part], self.norms[part], self.points[part] if keep else none, *PLAIN[X.dtype],
             )  # fmt: skip
             self.step += steps
             if self.reason:
@@ -254,8 +255,9 @@ def test_descend_refuses_shapes_that_do_not_fit(build, change):
     )
     with pytest.raises(ValueError, match=r"rows|columns|entries|shape|room"):
         build.descend(
-            X, Y, w, s, 0, 0, None, 1, 0, 0, rates, -1, 0, 1, 1, state, gradient, previous, funs, norms, points
-        )
+            X, Y, w, s, 0, 0, None, 1, 0, 0, rates, -1, 0, 1, 1, state, gradient, previous, funs, norms, points,
+            *PLAIN[X.dtype],
+        )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------- order of rows
@@ -341,7 +343,7 @@ class Steps:
         w = (self.start if start is None else start).copy()
         last = len(self.rates) if steps is None else steps
         order, rates = self.order[first * self.batch : last * self.batch], self.rates[first:last]
-        rest = *self.numbers, order, self.batch, self.mean, rates
+        rest = *self.numbers, order, self.batch, self.mean, rates, *PLAIN[w.dtype]
         if index is None:
             build.stochastic(self.X, self.Y, w, self.s, *rest)
         else:
@@ -486,7 +488,7 @@ def test_stochastic_refuses_what_does_not_fit(build, sparse, change):
     given = {**STOCHASTIC, **change}
     Y, w, s, rates = (np.ones(given[name]) for name in ("Y", "w", "s", "rates"))
     X = np.ones((5, 3))
-    rest = s, 0, 0, 1.0, 0.0, given["order"], given["batch"], True, rates
+    rest = s, 0, 0, 1.0, 0.0, given["order"], given["batch"], True, rates, *PLAIN[w.dtype]
     with pytest.raises(ValueError, match=r"rows|columns|entries|order|batches"):
         if sparse:
             build.sparse_stochastic(*csr(X), Y, w, given["d"], *rest)
@@ -499,7 +501,7 @@ def test_stochastic_refuses_what_does_not_fit(build, sparse, change):
 def test_stochastic_refuses_data_without_rows_or_columns(build, shape):
     compiled_only(build)
     n, d = shape
-    rest = np.empty(0), 0, 0, 1.0, 0.0, np.empty(0, np.int64), 1, True, np.empty(0)
+    rest = np.empty(0), 0, 0, 1.0, 0.0, np.empty(0, np.int64), 1, True, np.empty(0), *PLAIN[np.dtype(float)]
     with pytest.raises(ValueError, match="0"):
         build.stochastic(np.ones(shape), np.ones((n, 1)), np.ones((d, 1)), *rest)
     with pytest.raises(ValueError, match=r"columns|shape"):
@@ -543,7 +545,9 @@ def test_csr_rows_that_point_out_of_bounds_are_refused(build, name, index):
     with pytest.raises(ValueError, match="indptr"):
         build.sparse_pass(*rows, Y, w, np.ones(1), none, 0, 0, np.empty(1), np.empty((0, 0)), np.empty(0))
     with pytest.raises(ValueError, match="indptr"):
-        build.sparse_stochastic(*rows, Y, w, 3, none, 0, 0, 1.0, 0.0, np.arange(4), 1, True, np.ones(4))
+        build.sparse_stochastic(
+            *rows, Y, w, 3, none, 0, 0, 1.0, 0.0, np.arange(4), 1, True, np.ones(4), *PLAIN[w.dtype]
+        )  # fmt: skip
     np.testing.assert_array_equal(w, 1)
 
 
@@ -605,7 +609,7 @@ def test_csr_rows_in_any_order_with_repeated_and_stored_zero_entries(build):
     ours = one_sparse_pass(build, rows, Y, W, b, none, ("identity", "squared"))
     for value, true in zip(ours, one_pass(reference, (X, Y, W, b, none, none), "identity", "squared"), strict=True):
         np.testing.assert_allclose(value, true, rtol=1e-14)
-    steps = np.arange(2), 1, True, np.full(2, 0.01)
+    steps = np.arange(2), 1, True, np.full(2, 0.01), *PLAIN[W.dtype]
     w, twin = W.copy(), W.copy()
     build.sparse_stochastic(*rows, Y, w, 3, none, 0, 0, 1.0, 0.1, *steps)
     reference.stochastic(X, Y, twin, none, 0, 0, 1.0, 0.1, *steps)

@@ -17,7 +17,7 @@ from fastgd.kernels import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
-INCLUDED = ("one_layer", "lanes", "transcendental", "stages", "loops", "sparse")
+INCLUDED = ("one_layer", "lanes", "transcendental", "stages", "updates", "loops", "sparse")
 pytestmark = pytest.mark.one_build
 
 
@@ -153,7 +153,7 @@ def test_an_sdist_holds_the_sources_and_nothing_generated(tmp_path):
         str(path.relative_to(ROOT))
         for folder in ("src/fastgd", "tests", "benchmarks")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".pyi", ".pyx", ".pxi", ".pxd", ".csv"} or path.name == "py.typed"
+        if path.suffix in {".py", ".pyi", ".pyx", ".pxi", ".pxd", ".csv", ".json"} or path.name == "py.typed"
     }
     assert sources <= names
     assert {"setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"} <= names

@@ -3,11 +3,12 @@
 numerical_diff, numerical_gradient     derivatives of any function
 gradient_descent                       descent on a function or an objective
 GDRegressor, GDClassifier              scikit-learn estimators (extra "sklearn")
+optimizers, schedules                  update rules, and rates that change during a run
 LinearObjective, sse, sigmoid, …       one-layer models
 show_config                            which build of the kernels runs
 """
 
-from fastgd import datasets
+from fastgd import datasets, optimizers, schedules
 from fastgd._version import __version__
 from fastgd.config import show_config
 from fastgd.descent import gradient_descent
@@ -33,7 +34,9 @@ __all__ = [
     "gradient_descent",
     "numerical_diff",
     "numerical_gradient",
+    "optimizers",
     "plot",
+    "schedules",
     "show_config",
     "sigmoid",
     "sigmoid_prime",

@@ -1,42 +1,27 @@
-"""Gradient descent, w ← w − η·∇F(w), on any function or objective: the front door, and the loops behind it.
+"""Gradient descent, w ← w − η·∇F(w), on any function or objective: the front door.
 
-`plain` is the loop of the textbook; where nothing looks at each step, a kernel takes many at once. `accelerated` is
-Nesterov's, for preconditioned runs. Both, and the stochastic one (`stochastic.py`), walk a path (`paths.py`) and report
-to a `Run`, which observes, stops, and tells convergence from divergence.
+It looks at what is asked for, and hands a `Run` (`run.py`) on a path (`paths.py`) to the loop for it, in `loops.py`,
+`linesearch.py` or `stochastic.py`.
 """
 
-import time
+import contextlib
 
 import numpy as np
 
-from fastgd import kernels, validation
+from fastgd import optimizers, validation
+from fastgd.checkpoint import Checkpoint, digest, ended
 from fastgd.errors import DivergenceError, import_extra
-from fastgd.kernels.reference import (
-    BEGUN,
-    CURVATURE,
-    FIRST_FUN,
-    FUN,
-    GROWTH,
-    NOT_FINITE,
-    OVERSHOOTING,
-    OVERSHOOTS,
-    RATE,
-    REACHED,
-)
+from fastgd.linesearch import AUTO, METHODS, rate_free
+from fastgd.loops import accelerated, plain
 from fastgd.objectives import LinearObjective
-from fastgd.paths import Columns, Compressed, FunctionPath, Rescaled, Whitened
-from fastgd.result import History, Result, Status
+from fastgd.paths import Columns, Compressed, FunctionPath, Penalised, Rescaled, Whitened
+from fastgd.run import Constant, Run
+from fastgd.schedules import Plateau
 from fastgd.stochastic import stochastic
+from fastgd.stopping import Stopping
+from fastgd.updates import Update
 
-# A step that overshoots (the new gradient points back) and lands where the gradient is longer has met a curvature above
-# 2/η. That may happen now and then on the way into a valley; this often in a row, with a gradient grown by this factor
-# meanwhile and a value above the first, it is a divergence.
-OVERSHOOT_LIMIT = 5
-OVERSHOOT_GROWTH = 100.0
-# A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
-BURST_SECONDS = 0.05
 PRECONDITIONERS = ("gram", "diagonal")
-OVERSHOOTING_STEPS = "each step overshoots further than the last"
 
 
 def gradient_descent(
@@ -46,13 +31,24 @@ def gradient_descent(
     step_num=100,
     *,
     grad=None,
+    optimizer="gd",
     batch_size=None,
     precondition=None,
+    bounds=None,
+    l1=0.0,
+    clip_value=None,
+    clip_norm=None,
     tol=None,
+    f_tol=None,
+    x_tol=None,
+    target=None,
+    max_seconds=None,
     callback=None,
     history=False,
     progress=False,
     verbose=0,
+    checkpoint=None,
+    resume=False,
     seed=None,
 ):
     """Gradient descent, x ← x − lr·∇f(x), on any function or on an objective.
@@ -63,17 +59,27 @@ def gradient_descent(
         A function of an array that returns one real number, as for `numerical_gradient`, or an objective.
     init_x : array_like, optional
         Where to start; any shape, never written to, integers are promoted. An objective starts at zeros without it.
-    lr : float, "auto" or callable
+    lr : float, callable, "auto", "bb", "armijo" or "adgd"
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
-        gives the rate of step 0, 1, …. "auto", for an objective: 1/L in variables in which every column is centred
-        and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns of
-        like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the user's
-        units, but for `history.lr`.
+        gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
+        (with `batch_size`, after each epoch). "auto", for an objective: 1/L in variables in which every column is
+        centred and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns
+        of like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the
+        user's units, but for `history.lr`. With `l1` or `bounds` the variables are the user's own, and L is the largest
+        curvature in those. "auto" is for the rules whose stable rate is known, "gd", "momentum", "nesterov", "asgd".
+        For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
+        and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
+        Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
+        They end where no step lowers the value.
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional
         grad(x) → the gradient of f, of the shape of x. Without it the gradient is `numerical_gradient`'s, which costs
         2d evaluations of f a step.
+    optimizer : str or Optimizer
+        The rule that makes a step of a gradient, one of `fastgd.optimizers` or its lower-case name: "gd", "momentum",
+        "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw", "asgd". It works in
+        every kind of run but the accelerated one of `precondition`.
     batch_size : int, optional
         For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
         every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
@@ -83,21 +89,50 @@ def gradient_descent(
         For an objective, with lr="auto": accelerated descent (Nesterov's, with adaptive restart) in variables in which
         the bound of the Hessian is the identity ("gram": needs XᵀX, and takes one step where the loss is squared), or
         its diagonal is ("diagonal": for columns too many for that).
+    bounds : pair, optional
+        (lower, upper), each a number, an array of the shape of x, or None: after each step what lies outside is moved
+        onto them; a start outside likewise. A numerical gradient still asks f for points just outside.
+    l1 : float
+        Adds l1·‖x‖₁ to what is minimised (not of an intercept), by a proximal step in the metric of the optimizer:
+        coefficients become exactly zero, and where the run comes to rest does not depend on the rule. `fun` has it
+        added, `jac` is the gradient without it.
+    clip_value, clip_norm : float, optional
+        One of them: each entry of a gradient is cut off at ±clip_value; a gradient longer than clip_norm is shortened
+        to it (Pascanu, Mikolov & Bengio 2013). The step is clipped, not what is reported.
     tol : float, optional
         When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(w₀)),
         ε being the rounding of the dtype; the gap is bounded by ‖∇F‖²/2μ, μ being the smallest positive curvature,
         where that is known (squared loss and identity activation, up to 512 columns), and otherwise estimated: by
         ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
-        the way. A gradient that is rounding error only counts as reached.
+        the way. A gradient that is rounding error only counts as reached. With l1 or bounds the gradient is in all
+        this the shortest subgradient within the bounds, what is zero at the minimum; so is `history.grad_norm`.
+    f_tol, x_tol : float, optional
+        Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
+        x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that
+        too: the message gives the norm of the gradient.
+    target : float, optional
+        Stop where f is at most that.
+    max_seconds : float, optional
+        Stop when so much time has passed since the call.
     callback : callable, optional
-        callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit. Raising
-        StopIteration ends the run.
-    history : bool
-        Record x, fun, lr and grad_norm of every step.
+        callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit, nfev, njev.
+        Raising StopIteration ends the run.
+    history : bool, "x", "fun" or int
+        True records x, fun, lr and grad_norm of every point; "x" all but the values, which are then not evaluated;
+        "fun" all but the points; a number k all of them at the start, every k-th step and the end.
     progress : bool
-        Show a bar with the value and the gradient norm (extra "cli").
+        Show a bar with the value (which costs an evaluation a step, where it is not free), the rate and the gradient
+        norm (extra "cli").
     verbose : int
         1 prints step, x and gradient of every step, as the textbook does.
+    checkpoint : path, optional
+        A file that the state of the run is written to, at least every second and at the end, whole or not at all. It is
+        written over where it exists, unless `resume`.
+    resume : bool
+        Go on from the checkpoint, to the same result by the bit as if nothing had happened. Without a file the run
+        starts afresh; the file of a run that came to its end gives its result, or the error it ended with, unless
+        `step_num` is larger now, or it was the callback or the clock that ended it: then it goes on. The file of
+        another problem, start, rate or optimizer is refused; f itself, and a schedule, cannot be told from others.
     seed : int, optional
         Of the order of the rows with `batch_size`; 0 without it. The same order on every machine and build.
 
@@ -110,7 +145,9 @@ def gradient_descent(
     ------
     DivergenceError
         The run goes away from the minimum; the message names the step, the rate and, where it is known, the largest
-        stable rate, and `error.result` has what there is.
+        stable rate, and `error.result` has what there is. A rule that may go uphill for a while ("momentum", "adam", …)
+        is given room: it diverges where the gradient grows on ten steps in a row, 10⁴ times together, to a value above
+        the first, or where the run ends above its beginning.
     TypeError, ValueError
         An argument is not what it should be, or f or grad returned something else than finite real numbers at the
         start.
@@ -133,48 +170,130 @@ def gradient_descent(
         tol = validation.scalar(tol, "tol", positive=True)
     if callback is not None:
         validation.callable_(callback, "callback")
-    history = validation.boolean(history, "history")
+    stopping = Stopping(f_tol, x_tol, target, max_seconds)
     verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
-    rate = _rate(lr)
+    method = _method(f, lr)
+    rate = _rate(lr) if method is None else None
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
-    path = _path(f, init_x, grad, rate, step_num, batch_size, precondition)
-    run = Run(path, rate, step_num, tol, callback, verbose, history)
+    optimizer = optimizers.get(optimizer)
+    if method is not None:
+        for name, value in (("batch_size", batch_size), ("precondition", precondition)):
+            if value is not None and isinstance(f, LinearObjective):
+                raise ValueError(f"lr={lr!r} is for full passes in the user's own columns; leave out {name}")
+        if optimizer.name != "gd":
+            raise ValueError(f'lr={lr!r} finds the length of plain steps, optimizer="gd"; got {optimizer!r}')
+    elif rate is None and optimizer.stable_formula is None:
+        raise ValueError(f'lr="auto" is 1/L, which means nothing to {optimizer!r}: give a number or a schedule')
+    limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
+    resume = validation.boolean(resume, "resume")
+    saved, steps = None, step_num
+    if checkpoint is not None:
+        plan = {"optimizer": repr(optimizer), "batch_size": batch_size, "precondition": precondition, "seed": seed}
+        plan |= _plain(limits) | {"history": history}
+        checkpoint = Checkpoint(checkpoint, _identity(f, init_x, grad, lr) | plan)
+        saved = checkpoint.load() if resume else None
+        if saved is not None:
+            if result := ended(saved, step_num):
+                return result
+            steps = saved["steps"]
+            if saved["step"] > step_num:
+                raise ValueError(f"step_num = {step_num}, but {saved['step']} steps are in {checkpoint.path!r} already")
+    elif resume:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from")
+    in_own_columns = bounds is not None or l1 != 0 or method is not None
+    steps = 0 if method is not None else steps  # a search compares values, which the Gram matrix blurs
+    path = _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns)
+    penalised = f.rows.d * f.rows.k if isinstance(f, LinearObjective) else None
+    update = Update(optimizer, path.start, penalised, **limits)
+    if update.l1:
+        path = Penalised(path, update)
+    is_accelerated = method is None and (
+        precondition is not None or (rate is None and not np.isfinite(path.curvature().largest))
+    )
+    if is_accelerated and not update.plain:
+        why = "precondition" if precondition is not None else 'lr="auto" where the curvature has no bound'
+        raise ValueError(
+            f"{why} makes accelerated steps, which take no other optimizer, l1, bounds or clipping: leave those out"
+        )
+    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping, checkpoint, saved)
 
     def descend():
         if batch_size is not None:
             return stochastic(run, batch_size, seed)
-        if precondition is not None or (rate is None and not np.isfinite(path.curvature().largest)):
+        if is_accelerated:
             return accelerated(run)
+        if method is not None:
+            return rate_free(run, method)
         return plain(run)
 
-    if not progress:
-        return descend()
+    begun = 0 if saved is None else saved["step"]
+    with _bar(step_num, begun) if progress else contextlib.nullcontext() as run.bar:
+        if checkpoint is None:
+            return descend()
+        try:
+            result = descend()
+        except DivergenceError as error:
+            checkpoint.finish(error.result, error)
+            raise
+        checkpoint.finish(result)
+        return result
+
+
+def _bar(steps, begun):
     tqdm = import_extra("tqdm.auto", "cli", "progress=True").tqdm
-    with tqdm(total=step_num, unit="step", mininterval=0.2, leave=False) as run.bar:
-        return descend()
+    return tqdm(total=steps, initial=begun, unit="step", mininterval=0.2, leave=False)
+
+
+def _identity(f, init_x, grad, lr):
+    """What a checkpoint must agree on, of the problem and its rate: numbers and digests. A function has no digest."""
+    if isinstance(f, LinearObjective):
+        X = (f.X.data, f.X.indices, f.X.indptr) if validation.is_sparse(f.X) else (f.X,)
+        weights = f.rows.weights
+        identity = {"f": repr(f), "X": digest(*X), "y": digest(f.y), "sample_weight": digest(weights)}
+    else:
+        identity = {"f": "a function", "grad": None if grad is None else "a function"}
+    if init_x is not None:
+        start = validation.real_array(init_x, "init_x", dtype=np.float64)
+        identity |= {"shape": start.shape, "init_x": digest(start)}
+    if callable(lr):
+        lr = "a schedule"
+    return identity | {"lr": lr}
+
+
+def _plain(limits):
+    """Arguments as an identity has them: numbers as they are, bounds as digests."""
+    bounds = limits["bounds"]
+    if isinstance(bounds, (tuple, list)):
+        bounds = [None if side is None else digest(np.asarray(side)) for side in bounds]
+    return {**limits, "bounds": bounds}
+
+
+def _method(f, lr):
+    """The method that finds the length of each step, or None where the rate is known."""
+    if not isinstance(lr, str):
+        return None
+    if lr not in ("auto", *METHODS):
+        names = ", ".join(map(repr, ("auto", *METHODS)))
+        raise ValueError(f"lr must be a number, a function of the step, or one of {names}; got {lr!r}")
+    if lr != "auto":
+        return lr
+    return None if isinstance(f, LinearObjective) else AUTO
 
 
 def _rate(lr):
     """The rate as a function of the step, or None for "auto"."""
     if isinstance(lr, str):
-        if lr != "auto":
-            raise ValueError(f'lr must be a number, a function of the step, or "auto"; got {validation.describe(lr)}')
         return None
+    if isinstance(lr, Plateau):
+        return lr.fresh()
     if callable(lr):
         return lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
     return Constant(validation.scalar(lr, "lr", minimum=0))
 
 
-class Constant(float):
-    """A rate that is the same for every step."""
-
-    def __call__(self, step):
-        return float(self)
-
-
-def _path(f, init_x, grad, rate, steps, batch_size, precondition):
+def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns):
     """What is walked."""
     if not isinstance(f, LinearObjective):
         for name, value in (("batch_size", batch_size), ("precondition", precondition)):
@@ -182,8 +301,6 @@ def _path(f, init_x, grad, rate, steps, batch_size, precondition):
                 raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
         if init_x is None:
             raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
-        if rate is None:
-            raise ValueError('lr="auto" takes a LinearObjective, whose curvature is known; give a rate for a function')
         return FunctionPath(f, grad, init_x)
     if grad is not None:
         raise TypeError("grad is for a function; an objective has its own gradient")
@@ -200,367 +317,7 @@ def _path(f, init_x, grad, rate, steps, batch_size, precondition):
         if rate is None:
             raise ValueError('lr="auto" is for full passes; give a number or a function of the step with batch_size')
         return Columns(f, init_x)
-    if rate is None:
+    if rate is None and not in_own_columns:
         path = Rescaled(f, init_x)
         return Compressed.of(path, steps) if np.isfinite(f.loss_curvature) else path
     return Compressed.of(Columns(f, init_x), steps)
-
-
-# ------------------------------------------------------------------------------------------------------------- loops
-
-
-def plain(run):
-    """x ← x − η·∇F(x), one step after the other, or many at once in a kernel."""
-    path, z, last, step = run.path, run.path.start, None, 0
-    if run.rate is None:
-        run.rate = Constant(1 / (path.curvature().largest or 1.0))
-    if path.has_bursts and run.may_burst:
-        z = z.copy()
-        step, last = _bursts(run, z)
-        if isinstance(last, Result):
-            return last
-    while True:
-        point = Point(step, z, *path.evaluate(z, run.want_fun))
-        run.judge(point, last)
-        if result := run.look_at(point):
-            return result
-        if step == run.limit:
-            return run.at_limit(point)
-        point.lr = run.rate(step)
-        run.take(point)
-        last = point
-        z = z.copy()
-        kernels.active.update(z.reshape(-1), point.gradient.reshape(-1), point.lr)
-        step += 1
-
-
-def _bursts(run, z):
-    """Take all steps, in z, by a kernel. Returns the steps and the last Point before z; or the Result, if it ended."""
-    path, limit, step, length = run.path, run.limit, 0, 64
-    state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64)
-    gradient, previous = np.zeros_like(z), np.zeros_like(z)
-    stop = (*run.gap_rule(z.size), OVERSHOOT_LIMIT, OVERSHOOT_GROWTH)
-    while step < limit:
-        length = min(length, limit - step)
-        rates = run.rates(step, length)
-        funs, norms = np.empty(length), np.empty(length)
-        points = np.empty((length if run.history is not None else 0, z.size), z.dtype)
-        started = time.perf_counter()
-        taken, reason = path.burst(z, rates, *stop, state, gradient, previous, funs, norms, points)
-        elapsed = time.perf_counter() - started
-        run.first_fun, run.last_rate = state[FIRST_FUN], state[RATE]
-        run.met_curvature, run.overshoots, run.growth = state[CURVATURE], int(state[OVERSHOOTS]), state[GROWTH]
-        step += taken
-        evaluated = taken + (reason in (REACHED, OVERSHOOTING))
-        run.record(points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken])
-        if run.bar is not None and evaluated:
-            run.bar.update(taken)
-            run.show(funs[evaluated - 1], norms[evaluated - 1])
-        if reason == NOT_FINITE:
-            last = Point(step - 1, z, None, gradient, lr=state[RATE]) if state[BEGUN] else None
-            raise run.not_finite(Point(step, z, np.nan, gradient), last)
-        if reason == OVERSHOOTING:
-            raise run.diverged(Point(step, z, None, gradient), state[RATE], OVERSHOOTING_STEPS)
-        if reason == REACHED:
-            point = Point(step, z, funs[taken], gradient)
-            sentence = run.reached(point) or "the gradient is zero"
-            point.fun = None  # the kernel may have added up in another order than `value` does
-            return step, run.result(point, Status.CONVERGED, sentence)
-        # As many steps next time as take about BURST_SECONDS, without leaping.
-        length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
-    return step, Point(step - 1, previous, state[FUN], gradient.copy(), lr=state[RATE]) if step else None
-
-
-def accelerated(run):
-    """Nesterov's accelerated descent with adaptive restart (O'Donoghue & Candès 2015, the gradient scheme).
-
-        x₊ = y − η·∇F(y);    y₊ = x₊ + (t − 1)/t₊·(x₊ − x),    t₊ = (1 + √(1 + 4t²))/2
-
-    and momentum starts anew (t = 1) whenever it points uphill. Where the curvature has no bound, η is halved until F
-    falls as a quadratic of curvature 1/η would, and grows again after. The points that count are the y, at which the
-    gradient is known.
-    """
-    path, y = run.path, run.path.start.copy()
-    largest = path.curvature().largest
-    bounded = np.isfinite(largest)
-    rate = 1 / (largest or 1.0) if bounded else 1.0
-    x, t, step, last = y, 1.0, 0, None
-    while True:
-        point = Point(step, y, *path.evaluate(y, True))
-        if not point.finite:
-            raise run.not_finite(point, last)
-        if last is None:
-            run.first_fun = point.fun
-        else:
-            run.meet(point, last)
-        if result := run.look_at(point):
-            return result
-        if step == run.limit:
-            return run.at_limit(point)
-        new = y - rate * point.gradient
-        rounding = 8 * np.finfo(np.float64).eps * abs(point.fun)  # of the two values that are compared
-        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 + rounding:
-            rate /= 2
-            if rate < 1e-30:
-                return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")
-            new = y - rate * point.gradient
-        point.lr = rate
-        run.take(point)
-        if np.vdot(point.gradient, new - x) > 0:
-            t = 1.0
-        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
-        last, y = point, new + (t - 1) / t_next * (new - x)
-        x, t = new, t_next
-        rate = rate if bounded else 1.5 * rate
-        step += 1
-
-
-# --------------------------------------------------------------------------------------------------------------- run
-
-
-class Point:
-    """One point of a run, in the variables of its path."""
-
-    __slots__ = ("fun", "gradient", "lr", "norm", "step", "z")
-
-    def __init__(self, step, z, fun, gradient, lr=None):
-        self.step, self.z, self.fun, self.gradient, self.lr = step, z, fun, gradient, lr
-        self.norm = _norm(gradient)
-
-    @property
-    def finite(self):
-        return np.isfinite(self.norm) and (self.fun is None or np.isfinite(self.fun))
-
-
-class Run:
-    """What the loops share: observing, stopping, and telling convergence from divergence."""
-
-    def __init__(self, path, rate, limit, tol, callback, verbose, history):
-        self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
-        self.callback, self.verbose = callback, verbose
-        self.history = History(x=[], fun=[], lr=[], grad_norm=[]) if history else None
-        self.bar = None
-        self.want_fun = callback is not None or history
-        self.first_fun = None
-        self.overshoots, self.growth = 0, 1.0  # steps in a row that overshot, and what they did to the gradient's norm
-        self.met_curvature = self.last_rate = None
-        self.least_curvature = None  # the smallest met by an accelerated run
-
-    def rates(self, step, count):
-        """The rates of so many steps from `step` on."""
-        if isinstance(self.rate, Constant):
-            return np.full(count, float(self.rate))
-        return np.array([self.rate(step + i) for i in range(count)])
-
-    @property
-    def looks_at_each_step(self):
-        return self.callback is not None or bool(self.verbose)
-
-    @property
-    def may_burst(self):
-        """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
-        if self.looks_at_each_step or (self.history is not None and not self.path.in_user_units):
-            return False  # it records norms in the variables of the path
-        return self.tol is None or np.isfinite(self.path.curvature().largest)
-
-    # ---------------------------------------------------------------------------------------------------- judgement
-
-    def judge(self, point, last):
-        """Raise if the run has diverged; remember what tells."""
-        if not point.finite:
-            raise self.not_finite(point, last)
-        if last is None:
-            self.first_fun = point.fun
-            return
-        if point.norm > last.norm and np.vdot(point.gradient, last.gradient) < 0 and last.lr * last.norm > 0:
-            self.overshoots += 1
-            self.growth *= point.norm / last.norm
-            # The curvature met along the step, ‖Δg‖/‖Δx‖ with Δx = −η·g. It nears the largest from below, until the run
-            # has left the place for good.
-            if self.overshoots == 1 or self.growth < OVERSHOOT_GROWTH**3:
-                self.met_curvature = _norm(point.gradient - last.gradient) / (last.lr * last.norm)
-            if self.overshoots >= OVERSHOOT_LIMIT and self.growth >= OVERSHOOT_GROWTH and self._is_higher(point):
-                self._observe(point)
-                raise self.diverged(point, last.lr, OVERSHOOTING_STEPS)
-        else:
-            self.overshoots, self.growth = 0, 1.0
-
-    def _is_higher(self, point):
-        """Whether the value is above the first. A function that nobody asked for is only evaluated on suspicion."""
-        if self.first_fun is None:
-            self.first_fun = self.path.value(self.path.start)
-        if point.fun is None:
-            point.fun = self.path.value(point.z)
-        return not point.fun <= self.first_fun
-
-    def meet(self, point, last):
-        """Remember the smallest curvature between points of a run, for the estimate of the gap."""
-        move = point.z - last.z
-        length = float(np.vdot(move, move))
-        met = float(np.vdot(point.gradient - last.gradient, move)) / length if length > 0 else 0.0
-        if met > 0:
-            self.least_curvature = met if self.least_curvature is None else min(met, self.least_curvature)
-
-    def gap_rule(self, size):
-        """(factor, floor): the tolerance is met where ‖∇F‖² ≤ factor·max(F, floor·F₀)."""
-        if self.tol is None:
-            return -1.0, 0.0
-        curvature = self.path.curvature()
-        factor = 2 * self.tol * (curvature.smallest or curvature.largest)
-        return max(factor, self._rounding(size, curvature.largest)), self._eps
-
-    @property
-    def _eps(self):
-        return float(np.finfo(self.path.start.dtype).eps)
-
-    def _rounding(self, size, largest):
-        # A component of the gradient is a sum of rows whose rounding is about ε·√(2F·L).
-        return 2 * size * (8 * self._eps) ** 2 * largest
-
-    def reached(self, point):
-        """The sentence that says why the tolerance is met, or None."""
-        if self.tol is None:
-            return None
-        curvature, fun, norm = self.path.curvature(), point.fun, point.norm
-        if curvature is None:
-            return f"the gradient norm {norm:.3g} is within tol = {self.tol:g}" if norm <= self.tol else None
-        if norm == 0:
-            return "the gradient is zero"
-        largest = curvature.largest
-        if not np.isfinite(largest):  # then that of the quadratic which the last step was safe for
-            largest = 1 / self.last_rate if self.last_rate else 0.0
-        least = curvature.smallest or self.least_curvature or largest
-        gap = norm**2 / (2 * least) if least else np.inf
-        if gap <= self.tol * max(fun, self._eps * self.first_fun):
-            return self._sentence(gap, fun, curvature)
-        if norm**2 <= self._rounding(point.z.size, largest) * fun:
-            return "the gradient is at its rounding error: no step can lower the value"
-        return None
-
-    def _sentence(self, gap, fun, curvature):
-        if abs(fun) <= self._eps * abs(self.first_fun):
-            return "the value is zero but for rounding"
-        how = "at most" if curvature.smallest else "about"
-        sentence = f"the gap to the minimum is {how} {gap / fun:.1e} of the value, within tol = {self.tol:g}"
-        if not curvature.smallest:
-            source = "the smallest curvature met" if self.least_curvature else "the gain of one more step"
-            sentence += f" (estimated by {source})"
-        if curvature.lost:
-            sentence += (
-                f"; that leaves out {curvature.lost} direction(s) in which the columns are collinear but for rounding, "
-                "where the weights are not determined"
-            )
-        return sentence
-
-    def at_limit(self, point):
-        """The Result of a run that has taken all its steps."""
-        if self.overshoots and self._is_higher(point):
-            raise self.diverged(point, self.last_rate, "the run ends higher than it began")
-        message = f"took all {point.step} steps"
-        if self.tol is not None:
-            message += f" without reaching tol = {self.tol:g}: raise step_num"
-        return self.result(point, Status.STEP_LIMIT, message, success=self.tol is None)
-
-    def not_finite(self, point, last):
-        if last is not None:
-            return self.diverged(last, last.lr, "the value or the gradient is no longer finite", step=point.step)
-        what = "the value or the gradient is not finite"
-        if point.fun is not None and not np.isfinite(point.fun):
-            what = f"the value is {point.fun}"
-        return ValueError(f"{what} at the start, x = {validation.show_point(self.path.to_user(point.z))}")
-
-    def diverged(self, point, lr, what, step=None, stable=None):
-        """The error for a divergence noticed at `step`, with `point` as the last one worth reporting."""
-        step = point.step if step is None else step
-        curvature = self.path.curvature()
-        source = "2/L with L the curvature that the last steps met"
-        if stable is not None:
-            source = "2/L with L the largest curvature of the loss of one row"
-        elif curvature is not None:
-            stable, source = 2 / curvature.largest if curvature.largest else None, "2/L with L the largest curvature"
-        elif self.overshoots:
-            stable = 2 / self.met_curvature
-        limit = f"; the largest stable rate is about {stable:.3g} ({source})" if stable else ""
-        automatic = ', or lr="auto"' if curvature is not None else ""
-        result = self.result(point, Status.DIVERGED, f"diverged at step {step}", success=False)
-        return DivergenceError(
-            f"gradient descent diverged at step {step} with learning rate {lr:.6g}: {what}{limit}. "
-            f"Take a smaller lr{automatic}.",
-            step=step, lr=lr, stable_lr=stable or None, result=result,
-        )  # fmt: skip
-
-    # ----------------------------------------------------------------------------------------------------- reporting
-
-    def look_at(self, point, judge_tol=True):
-        """Show the point to whoever looks at each step; the Result, if the run ends here."""
-        self._observe(point)
-        if point.step and self._callback_stops(point):
-            return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
-        if judge_tol and (reason := self.reached(point)):
-            return self.result(point, Status.CONVERGED, reason)
-        return None
-
-    def _observe(self, point):
-        if self.history is not None or self.verbose:
-            x, gradient = self.path.to_user(point.z), self.path.gradient_to_user(point.gradient)
-            self.record([x], [point.fun], [_norm(gradient)], [], in_user_units=True)
-            if self.verbose:
-                print(
-                    f"step {point.step}: x = {validation.show_point(x)}, gradient = {validation.show_point(gradient)}"
-                )
-        if self.bar is not None:
-            self.bar.update(point.step > 0)
-            self.show(point.fun, point.norm)
-
-    def take(self, point):
-        """Remember the rate of the step from a point."""
-        self.last_rate = point.lr
-        if self.history is not None:
-            self.history.lr.append(point.lr)
-
-    def record(self, points, funs, norms, rates, in_user_units=False):
-        """Append points, in the variables of the path, to the history."""
-        if self.history is None:
-            return
-        self.history.x.extend(points if in_user_units else map(self.path.to_user, points))
-        self.history.fun.extend(funs)
-        self.history.grad_norm.extend(norms)
-        self.history.lr.extend(rates)
-
-    def show(self, fun, norm):
-        value = "" if fun is None else f"value {fun:.6g}, "
-        self.bar.set_postfix_str(f"{value}|gradient| {norm:.3g}", refresh=False)
-
-    def _callback_stops(self, point):
-        if self.callback is None:
-            return False
-        path = self.path
-        jac = path.gradient_to_user(point.gradient).copy()
-        try:
-            self.callback(Result(x=path.to_user(point.z), fun=point.fun, jac=jac, nit=point.step))
-        except StopIteration:
-            return True
-        return False
-
-    def result(self, point, status, message, success=True):
-        path = self.path
-        x, fun, jac = path.settle(point.z, point.fun, point.gradient)
-        history = None
-        if self.history is not None:
-            history = History({name: np.array(rows) for name, rows in self.history.items()})
-        return Result(
-            x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,
-            success=success, status=status, message=message + path.note, history=history,
-        )  # fmt: skip
-
-
-def _norm(array):
-    """Euclidean norm in float64, without overflow on the way."""
-    with np.errstate(all="ignore"):
-        flat = array.reshape(-1).astype(np.float64)
-        norm = float(np.sqrt(flat @ flat))
-        if norm == 0 or not np.isfinite(norm):
-            largest = float(np.max(np.abs(flat), initial=0.0))
-            if 0 < largest < np.inf:
-                norm = largest * float(np.sqrt(np.sum((flat / largest) ** 2)))
-        return norm

@@ -40,6 +40,10 @@ class ConditionWarning(UserWarning):
     """The columns of a table are collinear, or nearly, so that weights are not, or hardly, determined by the data."""
 
 
+class StartError(ValueError):
+    """The value or the gradient is not finite where a run starts."""
+
+
 def import_extra(module, extra, purpose):
     """Import an optional dependency, or say which extra brings it.
 

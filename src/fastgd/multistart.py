@@ -17,11 +17,11 @@ import numbers
 import numpy as np
 
 from fastgd import curvature, rows, validation
-from fastgd.descent import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, Point, Run
 from fastgd.errors import DivergenceError
 from fastgd.objectives import LinearObjective
 from fastgd.paths import GRAM_COLUMNS, WELL_CONDITIONED, Columns
 from fastgd.result import History, Status
+from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, Point, Run
 
 # Forming the Gram matrix of d columns takes, for each value of X, as long as so many values of one run's share of a
 # pass: what it takes to bring rows into shape, and the product by BLAS, whose cost grows with d.
@@ -519,4 +519,5 @@ class _Fleet:
             fun=np.array([fun[i] for i, _, fun, *_ in rows]),
             lr=np.array([lr[i] for i, *_, lr in rows[:-1]]),  # no step was taken from the last point
             grad_norm=np.array([norm[i] for i, *_, norm, _ in rows]),
+            step=np.arange(len(rows)),
         )

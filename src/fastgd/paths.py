@@ -8,7 +8,7 @@ A path is made for one run and has
     to_user(z)              z in the user's units;  gradient_to_user(g) for a gradient
     settle(z, fun, g)       z in the user's units, with value and gradient at exactly that point
     curvature()             bounds of the Hessian's eigenvalues in the variables of the path, or None
-    burst(z, …)             many steps in one kernel, in z; `has_bursts` says whether there is one
+    burst(z, rule, …)       many steps in one kernel, in z; `has_bursts` says whether there is one
     fun_is_free             whether a gradient brings the value with it
     in_user_units           whether the variables of the path are the user's
     note                    what the user should know of the route, for the message
@@ -16,7 +16,7 @@ A path is made for one run and has
 
 `FunctionPath` walks a function; `Columns` an objective in the user's own columns; `Rescaled` the same objective in
 standardised ones; `Whitened` in ones in which its Hessian is at most 1; `Compressed` the quadratic that a squared loss
-is, without X. The loops in `descent.py` do not know which.
+is, without X; `Penalised` any of them with ‖w‖₁ added to the value. The loops do not know which.
 """
 
 import functools
@@ -50,12 +50,17 @@ class FunctionPath:
     def evaluate(self, x, want_fun):
         # What overflows in a run that diverges is named by the run; a warning for each overflow would be noise.
         with np.errstate(over="ignore", invalid="ignore"):
-            return (self.value(x) if want_fun else None), self._gradient(x)
+            return (self._value(x) if want_fun else None), self._gradient(x)
 
     def settle(self, x, fun, gradient):
-        return x, self.value(x) if fun is None else fun, gradient
+        with np.errstate(over="ignore", invalid="ignore"):
+            return x, self.value(x) if fun is None else fun, gradient
 
     def value(self, x):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._value(x)
+
+    def _value(self, x):
         self.nfev += 1
         return kernels.active.evaluate(self.f, x.reshape(-1), x.shape, (), validation.any_number)
 
@@ -127,8 +132,8 @@ class Columns:
         """Only where a pass is short: a long one is better shared out to threads."""
         return isinstance(self.objective.rows, rows.Dense) and len(self.objective.rows.blocks()) == 1
 
-    def burst(self, w, *arguments, offset=0.0):
-        """See `kernels.reference.descend` for what is behind w: rates and all that follows."""
+    def burst(self, w, rule, *arguments, offset=0.0):
+        """See `kernels.reference.descend` for what is behind the rule: rates and all that follows."""
         o = self.objective
         rates, *stop, state, gradient, previous, funs, norms, points = arguments
         X, Y, weights = o.rows.arrays((0, o.rows.n))
@@ -136,7 +141,7 @@ class Columns:
         recorded = (len(points), *(shape if len(points) else (0, 0)))
         taken, reason = kernels.active.descend(
             X, Y, w.reshape(shape), weights, *o.codes, o.rows.gemm, o.factor, o.l2, offset, rates, *stop, state,
-            gradient.reshape(shape), previous.reshape(shape), funs, norms, points.reshape(recorded),
+            gradient.reshape(shape), previous.reshape(shape), funs, norms, points.reshape(recorded), *rule,
         )  # fmt: skip
         spent = taken + (reason != kernels.reference.ALL_STEPS)
         self.nfev += spent
@@ -348,8 +353,8 @@ class Compressed:
         self.nfev += 1
         return self._table.objective.value_at(z) + self._offset
 
-    def burst(self, z, *arguments):
-        found = self._table.burst(z, *arguments, offset=self._offset)
+    def burst(self, z, rule, *arguments):
+        found = self._table.burst(z, rule, *arguments, offset=self._offset)
         self.nfev, self.njev = self.nfev + self._table.nfev, self.njev + self._table.njev
         self._table.nfev = self._table.njev = 0
         return found
@@ -368,3 +373,33 @@ class Compressed:
 
     def curvature(self):
         return self._curvature
+
+
+class Penalised:
+    """Another path, with the penalty of an update added to its values.
+
+    Gradients stay those of the function alone: the update takes care of the penalty, and so does who judges them.
+    """
+
+    def __init__(self, inner, update):
+        self._inner, self._update = inner, update
+
+    def __getattr__(self, name):  # all that is not about values
+        return getattr(self._inner, name)
+
+    def __setattr__(self, name, value):
+        if name in ("nfev", "njev"):
+            setattr(self._inner, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def evaluate(self, z, want_fun):
+        fun, gradient = self._inner.evaluate(z, want_fun)
+        return (None if fun is None else fun + self._update.penalty(z)), gradient
+
+    def value(self, z):
+        return self._inner.value(z) + self._update.penalty(z)
+
+    def settle(self, z, fun, gradient):
+        x, found, jac = self._inner.settle(z, fun, gradient)
+        return x, found if found is fun else found + self._update.penalty(x), jac  # a path may keep what it is given

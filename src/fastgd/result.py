@@ -6,12 +6,17 @@ import numpy as np
 
 
 class Status(enum.IntEnum):
-    """Why a run ended."""
+    """Why a run ended; the message says it in words, and what to do about it."""
 
-    CONVERGED = 0
+    CONVERGED = 0  # the tolerance of the gradient, or of the gap to the minimum, is met; or the floor of rounding is
     STEP_LIMIT = 1
     STOPPED_BY_CALLBACK = 2
+    TIME_LIMIT = 3
     DIVERGED = 4
+    TARGET_REACHED = 5
+    VALUE_SETTLED = 6  # it changes by less than f_tol
+    POINT_SETTLED = 7  # it moves by less than x_tol
+    NO_WAY_DOWN = 8  # no step against the gradient lowers the value
 
 
 class _Record(dict):
@@ -70,16 +75,21 @@ class Result(_Record):
 
 
 class History(_Record):
-    """The path of a run, one row for each point from the start to the end, both included.
+    """The path of a run, a row for each point that was recorded, the start and the end among them.
+
+    Every entry is an attribute and a key; what was not asked for is not there. The usual history=True has a row for
+    each point, so that row i is the point after i steps.
 
     Attributes
     ----------
-    x : ndarray, (steps + 1, d)
+    x : ndarray, (rows, d)
         The points, in the user's units.
-    fun : ndarray, (steps + 1,)
-        The value at each. To ask for a history is to ask for them: a function is evaluated at each point.
-    lr : ndarray, (steps,)
-        The rate of the step from row i to row i + 1.
-    grad_norm : ndarray, (steps + 1,)
+    fun : ndarray, (rows,)
+        The value at each. To ask for it is to ask for evaluations: a function is evaluated at each point.
+    lr : ndarray, (rows − 1,)
+        The rate of the step from the point of row i.
+    grad_norm : ndarray, (rows,)
         Euclidean norm of the gradient at each, in the user's units.
+    step : ndarray of int, (rows,)
+        The steps that led to each.
     """

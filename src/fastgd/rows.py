@@ -5,7 +5,7 @@ A source of rows has `n`, `d`, `k`, `dtype`, `Y` (n, k), `weights` (n,) or (0,),
     blocks()                     numbers of the first and last row of each block: a function of the shape alone
     sums(block, …)               loss and gradient of one block, by a kernel
     pieces(shift, scale)         the rows in float64, shifted, scaled and weighted, a few at a time
-    stochastic(w, order, …)      steps of stochastic descent, by a kernel
+    stochastic(w, order, …)      steps of stochastic descent, by a kernel: plain ones, or by the rule of an optimizer
 
 Whoever adds up blocks does so in `tree_sum`, so that a total does not depend on who computed which block.
 """
@@ -18,6 +18,7 @@ import typing
 import numpy as np
 
 from fastgd import kernels, validation
+from fastgd.kernels.reference_updates import PLAIN
 
 # A block has about this many values at least (it must be worth handing to a thread), and there are at most so many.
 BLOCK_VALUES = 1 << 17
@@ -111,9 +112,10 @@ class Dense:
         kernels.active.predict(self.X, W, b, activation, self.gemm, out)
         return out
 
-    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates):
+    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates, rule=None):
+        rule = PLAIN[self.dtype] if rule is None else rule
         kernels.active.stochastic(
-            self.X, self.Y, w, self.weights, activation, loss, factor, l2, order, batch, mean, rates
+            self.X, self.Y, w, self.weights, activation, loss, factor, l2, order, batch, mean, rates, *rule
         )  # fmt: skip
 
     def with_targets(self, Y):
@@ -178,10 +180,11 @@ class Sparse:
         )  # fmt: skip
         return out
 
-    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates):
+    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates, rule=None):
+        rule = PLAIN[self.dtype] if rule is None else rule
         kernels.active.sparse_stochastic(
             self._data, self._indices, self._indptr, self.Y, w, self.d, self.weights, activation, loss, factor, l2,
-            order, batch, mean, rates,
+            order, batch, mean, rates, *rule,
         )  # fmt: skip
 
     def with_targets(self, Y):

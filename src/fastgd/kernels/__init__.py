@@ -33,6 +33,7 @@ ONE_LAYER = (
     "update",
     "apply_activation",
     "apply_derivative",
+    "optimizer_step",
     "descend",
     "shuffle",
     "stochastic",

@@ -40,6 +40,18 @@ def predict(X: Real, W: Real, b: Real, activation: int, gemm: Any, out: Real) ->
 def update(w: Real, g: Real, lr: float) -> None: ...
 def apply_activation(h: Real, activation: int, out: Real) -> None: ...
 def apply_derivative(h: Real, activation: int, out: Real) -> None: ...
+def optimizer_step(
+    kind: int,
+    parameters: Doubles,
+    w: Real,
+    g: Real,
+    moments: Real,
+    lr: float,
+    step: int,
+    penalised: int,
+    lower: Real,
+    upper: Real,
+) -> None: ...
 def descend(
     X: Real,
     Y: Real,
@@ -62,6 +74,13 @@ def descend(
     funs: Doubles,
     norms: Doubles,
     points: Real,
+    kind: int,
+    parameters: Doubles,
+    moments: Real,
+    done: int,
+    penalised: int,
+    lower: Real,
+    upper: Real,
 ) -> tuple[int, int]: ...
 def shuffle(seed: int, epoch: int, block: int, first: int, out: Rows) -> None: ...
 def stochastic(
@@ -77,6 +96,13 @@ def stochastic(
     batch: int,
     mean: bool,
     rates: Doubles,
+    kind: int,
+    parameters: Doubles,
+    moments: Real,
+    done: int,
+    penalised: int,
+    lower: Real,
+    upper: Real,
 ) -> None: ...
 def sparse_pass(
     data: Real,
@@ -108,4 +134,11 @@ def sparse_stochastic(
     batch: int,
     mean: bool,
     rates: Doubles,
+    kind: int,
+    parameters: Doubles,
+    moments: Real,
+    done: int,
+    penalised: int,
+    lower: Real,
+    upper: Real,
 ) -> None: ...

@@ -1,7 +1,5 @@
 # Runs of many steps that stay in C: full-batch descent, and stochastic descent over rows in a given order.
 
-from libc.math cimport isfinite, sqrt
-
 cdef extern from *:
     """
     #if defined(__GNUC__) || defined(__clang__)
@@ -41,8 +39,10 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
             double offset, const double[::1] rates not None, double gap_factor, double gap_floor, double overshoots,
             double overshoot_growth, double[::1] state not None, floating[:, ::1] gradient not None,
             floating[:, ::1] previous not None, double[::1] funs not None, double[::1] norms not None,
-            floating[:, :, ::1] points not None):
-    """Full-batch descent with the rates given, in w itself. See `reference.descend`."""
+            floating[:, :, ::1] points not None, int kind, const double[::1] parameters not None,
+            floating[:, ::1] moments not None, long long done, Py_ssize_t penalised, const floating[::1] lower not None,
+            const floating[::1] upper not None):
+    """Full-batch descent by a rule with the rates given, in w itself. See `reference.descend`."""
     cdef Py_ssize_t d = X.shape[1], k = w.shape[1], length = w.shape[0] * w.shape[1]
     cdef Py_ssize_t step, i, steps = rates.shape[0]
     if w.shape[0] != d and w.shape[0] != d + 1:
@@ -62,11 +62,13 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
     check_shapes(X, Y, W, one_row, no_shift, sample_weight, k)
     cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas)
+    cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     # A small table with few columns is walked again and again: it is worth turning round once.
     cdef floating* turned = NULL
     if k == 1 and d > 1 and d <= MAX_TURNED_COLUMNS and rows.n * d <= MAX_TURNED_VALUES and not rows.by_columns:
         turned = <floating*> malloc(rows.n * d * sizeof(floating))
         if turned == NULL:
+            free_update(&rule)
             raise MemoryError("no memory for a block of rows")
         pack(rows.X, rows.X_column, rows.X_row, <const floating*> NULL, d, rows.n, turned)
         rows.X, rows.X_row, rows.X_column = <const char*> turned, sizeof(floating), rows.n * sizeof(floating)
@@ -78,6 +80,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
     if sums == NULL:
         free_work(work)
         free(turned)
+        free_update(&rule)
         raise MemoryError("no memory for a gradient")
     cdef double* grad_W = sums + k
     cdef double* grad_b = grad_W + d * k
@@ -85,7 +88,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
     cdef floating* w_ = &w[0, 0]
     cdef floating* g = &gradient[0, 0]
     cdef floating* before = &previous[0, 0]
-    cdef double fun, norm, product, difference, value, penalty
+    cdef double fun, norm, least, distance, product, difference, value, penalty
     cdef int reason = ALL_STEPS
     cdef floating new
     with nogil:
@@ -102,6 +105,8 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
                 for i in range(d * k):
                     penalty += <double> w_[i] * <double> w_[i]
             fun = offset + factor * fun + 0.5 * l2 * penalty
+            if rule.parameters[L1] != 0:
+                fun += penalty_of(&rule, <const floating*> w_)
             norm = product = difference = 0
             for i in range(length):
                 value = factor * (grad_W[i] if i < d * k else grad_b[i - d * k])
@@ -130,14 +135,24 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
                 break
             for i in range(length):
                 g[i] = <floating> (grad_W[i] if i < d * k else grad_b[i - d * k])
+            least = norm
+            if not rule.plain:
+                least = norms[step] = least_norm(&rule, <const floating*> w_, <const floating*> g)
             if state[BEGUN] == 0:
                 state[FIRST_FUN] = fun
-            elif norm > state[NORM] and product < 0 and state[RATE] * state[NORM] > 0:
+            elif norm > state[NORM] and (product < 0 or rule.may_rise) and state[RATE] * state[NORM] > 0:
                 state[OVERSHOOTS] += 1
                 state[GROWTH] *= norm / state[NORM]
                 # What it met nears the largest curvature from below, until the run has left the place for good.
                 if state[OVERSHOOTS] == 1 or state[GROWTH] < overshoot_growth * overshoot_growth * overshoot_growth:
-                    state[CURVATURE] = sqrt(difference) / (state[RATE] * state[NORM])
+                    distance = state[RATE] * state[NORM]
+                    if not rule.plain:
+                        distance = 0
+                        for i in range(length):
+                            value = <double> w_[i] - <double> before[i]
+                            distance += value * value
+                        distance = sqrt(distance)
+                    state[CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
                 if (state[OVERSHOOTS] >= overshoots and state[GROWTH] >= overshoot_growth
                         and fun > state[FIRST_FUN]):
                     reason = OVERSHOOTING
@@ -146,12 +161,12 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
                 state[OVERSHOOTS] = 0
                 state[GROWTH] = 1
             value = max(fun, gap_floor * state[FIRST_FUN])
-            if norm * norm <= gap_factor * value:
+            if least * least <= gap_factor * value:
                 reason = REACHED
                 break
             for i in range(length):
                 before[i] = w_[i]
-            add_multiple(w_, <floating> -rates[step], <const floating*> g, length)
+            take_step(&rule, w_, <const floating*> g, rates[step], done + step + 1)
             state[BEGUN] = 1
             state[NORM] = norm
             state[RATE] = rates[step]
@@ -160,6 +175,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
         free(sums)
         free(turned)
         free_work(work)
+        free_update(&rule)
     return step, reason
 
 
@@ -261,7 +277,9 @@ cdef void steps_on_single_rows(Rows* r, floating* w, bint intercept, int activat
 
 def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None, floating[:, ::1] w not None,
                const floating[:] sample_weight not None, int activation, int loss, double factor, double l2,
-               const long long[::1] order not None, Py_ssize_t batch, bint mean, const double[::1] rates not None):
+               const long long[::1] order not None, Py_ssize_t batch, bint mean, const double[::1] rates not None,
+               int kind, const double[::1] parameters not None, floating[:, ::1] moments not None, long long done,
+               Py_ssize_t penalised, const floating[::1] lower not None, const floating[::1] upper not None):
     """Steps of stochastic descent over the rows in `order`, `batch` at a time. See `reference.stochastic`."""
     cdef Py_ssize_t n = X.shape[0], d = X.shape[1], k = w.shape[1], size = sizeof(floating)
     cdef Py_ssize_t step = 0, steps = rates.shape[0], start, m, i, j, c, r, ahead
@@ -275,17 +293,21 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
     cdef bint direct = X.strides[1] == size or d == 1
     cdef bint alone = k == 1 and activation != SOFTMAX  # a point's slope is a formula of that point
     cdef Rows single
-    if batch == 1 and alone and direct and X.strides[0] % size == 0:
+    cdef Py_ssize_t length = w.shape[0] * k
+    cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
+    if batch == 1 and alone and direct and X.strides[0] % size == 0 and rule.plain:
         single = rows_of(X, Y, sample_weight, 0, NULL)
         with nogil:
             steps_on_single_rows(&single, &w[0, 0], intercept, activation, loss, factor, l2 if mean else l2 / n,
                                  &order[0] if steps else NULL, steps, &rates[0] if steps else NULL)
         return
-    # gathered rows (1, d), δ (batch, k), targets (batch, k), intercepts (k); and the scratch of the error term.
-    cdef Py_ssize_t numbers = d + 2 * batch * k + k + (0 if direct else batch * d)
+    # δ (batch, k), targets (batch, k), intercepts (k), gathered rows, the gradient that a rule needs whole; and the
+    # scratch of the error term.
+    cdef Py_ssize_t numbers = 2 * batch * k + k + (0 if direct else batch * d) + (0 if rule.plain else length)
     cdef char* memory = <char*> malloc(
         (5 * points_in_scratch(k) + k) * sizeof(double) + numbers * size + batch * sizeof(floating*))
     if memory == NULL:
+        free_update(&rule)
         raise MemoryError("no memory for a batch")
     cdef Scratch q = scratch_at(<double*> memory, k)
     cdef double* totals = <double*> memory + 5 * points_in_scratch(k)
@@ -295,6 +317,8 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
     cdef floating* b = y + batch * k
     cdef floating* packed = b + k
     cdef floating* w_ = &w[0, 0]
+    # Plain descent moves the weights by each row as it comes; a rule is given the gradient of the batch.
+    cdef floating* moved = w_ if rule.plain else packed + (0 if direct else batch * d)
     cdef const char* X_ = <const char*> &X[0, 0]
     cdef double scale, shrink, slope
     cdef floating move
@@ -303,8 +327,8 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
         while step < steps:
             start = step * batch
             m = min(batch, order.shape[0] - start)
-            scale = rates[step] * (factor / m if mean else factor)
-            shrink = 1 - rates[step] * (l2 if mean else l2 * m / n)
+            scale = (-rates[step] if rule.plain else 1) * (factor / m if mean else factor)
+            shrink = (-rates[step] if rule.plain else 1) * (l2 if mean else l2 * m / n)
             for i in range(m):
                 r = order[start + i]
                 if direct:
@@ -336,25 +360,40 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
                     if sample_weight.shape[0]:
                         for c in range(k):
                             delta[i * k + c] *= sample_weight[r]
-            if shrink != 1:
-                move = <floating> shrink
-                for j in range(d * k):
-                    w_[j] *= move
+            begin_move(&rule, w_, moved, shrink, d * k)
             for i in range(m):
                 if k == 1:
-                    move = <floating> (-scale * delta[i])
-                    add_multiple(w_, move, at[i], d)
+                    move = <floating> (scale * delta[i])
+                    add_multiple(moved, move, at[i], d)
                     if intercept:
-                        w_[d] += move
+                        moved[d] += move
                 else:
                     for c in range(k):
-                        delta[i * k + c] *= <floating> -scale
+                        delta[i * k + c] *= <floating> scale
                     for j in range(d):
-                        add_multiple(w_ + j * k, at[i][j], <const floating*> (delta + i * k), k)
+                        add_multiple(moved + j * k, at[i][j], <const floating*> (delta + i * k), k)
                     if intercept:
-                        add_multiple(w_ + d * k, <floating> 1, <const floating*> (delta + i * k), k)
+                        add_multiple(moved + d * k, <floating> 1, <const floating*> (delta + i * k), k)
+            if not rule.plain:
+                take_step(&rule, w_, <const floating*> moved, rates[step], done + step + 1)
             step += 1
         free(memory)
+        free_update(&rule)
+
+
+cdef inline void begin_move(Update* rule, floating* w, floating* moved, double shrink,
+                            Py_ssize_t weights) noexcept nogil:
+    """The share of l2: w ← w + shrink·w in plain descent, where `moved` is w; else the gradient shrink·w."""
+    cdef floating factor = <floating> (1 + shrink if rule.plain else shrink)
+    cdef Py_ssize_t j
+    if not rule.plain:
+        for j in range(weights):
+            moved[j] = factor * w[j]
+        for j in range(weights, rule.size):
+            moved[j] = 0
+    elif shrink != 0:
+        for j in range(weights):
+            w[j] *= factor
 
 
 cdef int check_order(const long long[::1] order, Py_ssize_t n, Py_ssize_t batch, Py_ssize_t steps, Py_ssize_t w_rows,

@@ -376,5 +376,6 @@ cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, 
                 out[start + i] = <floating> result[i]
             start += m
     return 0
+include "updates.pxi"
 include "loops.pxi"
 include "sparse.pxi"

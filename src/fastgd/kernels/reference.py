@@ -11,6 +11,9 @@ import math
 
 import numpy as np
 
+from fastgd.kernels import reference_updates
+from fastgd.kernels.reference_updates import optimizer_step
+
 # The number of a name is what the compiled kernels switch on (`formulas.pxd`).
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4, "exp": 5, "softmax": 6}
 LOSSES = {
@@ -313,8 +316,16 @@ def descend(
     funs,
     norms,
     points,
+    kind,
+    parameters,
+    moments,
+    done,
+    penalised,
+    lower,
+    upper,
 ):
-    """Full-batch descent on F(w) = offset + factor·Σ loss + ½·l2·‖W‖², w ← w − rate·∇F(w), in place.
+    """Full-batch descent on F(w) = offset + factor·Σ loss + ½·l2·‖W‖² + l1·‖W‖₁ by a rule, w ← w − rate·∇F(w) or
+    another one, in place.
 
     Parameters
     ----------
@@ -326,8 +337,8 @@ def descend(
     gap_factor, gap_floor : float
         Stop where ‖∇F‖² ≤ gap_factor·max(F, gap_floor·F₀), F₀ being the value at the start of the run.
     overshoots, overshoot_growth : float
-        Stop once so many steps in a row have overshot (the gradient turned back and grew) and its norm has grown by
-        that factor meanwhile, and F is above F₀.
+        Stop once so many steps in a row have overshot (the gradient turned back and grew; for a rule that may go uphill
+        for a while: it grew) and its norm has grown by that factor meanwhile, and F is above F₀.
     state : (8,) float64, written to
         BEGUN, OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_FUN, FUN: what one call leaves for the next. A run
         starts with (0, 0, 1, 0, 0, 0, 0, 0).
@@ -336,9 +347,14 @@ def descend(
     previous : shape and dtype of w, written to
         The point before the last step.
     funs, norms : (steps,) float64, written to
-        F and ‖∇F‖ at the point before each step.
+        F and ‖∇F‖ at the point before each step; with l1 or bounds the norm is that of the shortest subgradient, and
+        it is the one that gap_factor is for.
     points : (steps, *shape of w) or (0, 0, 0), written to
         That point.
+    kind, parameters, moments, penalised, lower, upper
+        The rule; see `optimizer_step`. Its arrays go along with w row by row.
+    done : int
+        Steps taken before this call.
 
     Returns
     -------
@@ -351,10 +367,14 @@ def descend(
     d, k = X.shape[1], w.shape[1]
     W, b = w[:d], w[d] if len(w) > d else np.zeros(k, w.dtype)
     shift, totals, grad_W, grad_b = np.empty(0, X.dtype), np.empty(k), np.empty((d, k)), np.empty(k)
+    l1, limits = float(parameters[reference_updates.L1]), (penalised, lower, upper)
+    may_rise = kind not in (reference_updates.RULES["gd"], reference_updates.RULES["asgd"])
     with np.errstate(all="ignore"):
         for step, rate in enumerate(rates):
             total_loss_and_gradient(X, Y, W, b, shift, sample_weight, activation, loss, gemm, totals, grad_W, grad_b)
             fun = offset + factor * totals.sum() + 0.5 * l2 * np.sum(np.square(W, dtype=np.float64))
+            if l1:
+                fun += l1 * np.sum(np.abs(w.reshape(-1)[:penalised]), dtype=np.float64)
             new = np.vstack([factor * grad_W + l2 * W, factor * grad_b])[: len(w)].astype(w.dtype).astype(np.float64)
             before = gradient.astype(np.float64)
             norm = np.sqrt(np.sum(new**2))
@@ -366,22 +386,28 @@ def descend(
                     w[:] = previous
                 return step, NOT_FINITE
             gradient[:] = new
+            if l1 or lower.size:
+                least = reference_updates.least_subgradient(w.reshape(-1), gradient.reshape(-1), l1, *limits)
+                norms[step] = np.sqrt(np.sum(least**2))
+            turned = may_rise or np.sum(new * before) < 0
             if not state[BEGUN]:
                 state[FIRST_FUN] = fun
-            elif norm > state[NORM] and np.sum(new * before) < 0 and state[RATE] * state[NORM] > 0:
+            elif norm > state[NORM] and turned and state[RATE] * state[NORM] > 0:
                 state[OVERSHOOTS] += 1
                 state[GROWTH] *= norm / state[NORM]
                 if state[OVERSHOOTS] == 1 or state[GROWTH] < overshoot_growth**3:
-                    state[CURVATURE] = np.sqrt(np.sum((new - before) ** 2)) / (state[RATE] * state[NORM])
+                    distance = np.sqrt(np.sum((w.astype(np.float64) - previous) ** 2))
+                    state[CURVATURE] = np.sqrt(np.sum((new - before) ** 2)) / distance if distance else 0
                 grown = state[OVERSHOOTS] >= overshoots and state[GROWTH] >= overshoot_growth
                 if grown and fun > state[FIRST_FUN]:
                     return step, OVERSHOOTING
             else:
                 state[OVERSHOOTS], state[GROWTH] = 0, 1
-            if norm**2 <= gap_factor * max(fun, gap_floor * state[FIRST_FUN]):
+            if norms[step] ** 2 <= gap_factor * max(fun, gap_floor * state[FIRST_FUN]):
                 return step, REACHED
             previous[:] = w
-            w -= w.dtype.type(rate) * gradient
+            flat = w.reshape(-1), gradient.reshape(-1), moments
+            optimizer_step(kind, parameters, *flat, rate, done + step + 1, *limits)
             state[BEGUN], state[NORM], state[RATE], state[FUN] = 1, norm, rate, fun
     return len(rates), ALL_STEPS
 
@@ -412,12 +438,32 @@ def _batches(order, batch, rates):
     return [(order[i * batch : (i + 1) * batch], rate) for i, rate in enumerate(rates)]
 
 
-def stochastic(X, Y, w, sample_weight, activation, loss, factor, l2, order, batch, mean, rates):
+def stochastic(
+    X,
+    Y,
+    w,
+    sample_weight,
+    activation,
+    loss,
+    factor,
+    l2,
+    order,
+    batch,
+    mean,
+    rates,
+    kind,
+    parameters,
+    moments,
+    done,
+    penalised,
+    lower,
+    upper,
+):
     """Stochastic descent, a step for every `batch` rows of `order`, on w in place.
 
     The step on m rows is  W ← (1 − rate·λ)·W − rate·f·xᵀδ,  b ← b − rate·f·Σδ, with δ = s·∂l/∂h at the weights before
-    it. For a loss that is a mean over samples f = factor/m and λ = l2; for a sum f = factor and λ = l2·m/n, so that a
-    step is on average m/n of a full one.
+    it; or that of another rule with the same gradient, λ·W + f·xᵀδ and f·Σδ. For a loss that is a mean over samples
+    f = factor/m and λ = l2; for a sum f = factor and λ = l2·m/n, so that a step is on average m/n of a full one.
 
     Parameters
     ----------
@@ -430,20 +476,23 @@ def stochastic(X, Y, w, sample_weight, activation, loss, factor, l2, order, batc
     batch : int
     mean : bool
     rates : (ceil(rows / batch),) float64
+    kind, parameters, moments, done, penalised, lower, upper
+        As for `descend`.
     """
     n, d = X.shape
     W, b = w[:d], w[d] if len(w) > d else np.zeros(w.shape[1], w.dtype)
+    gradient = np.zeros_like(w)
     with np.errstate(all="ignore"):
-        for rows, rate in _batches(order, batch, rates):
+        for step, (rows, rate) in enumerate(_batches(order, batch, rates), done + 1):
             m, x = len(rows), X[rows]
             _, delta = points(x @ W + b, Y[rows], activation, loss)
             if sample_weight.size:
                 delta = delta * sample_weight[rows][:, None]
-            move = rate * (factor / m if mean else factor) * delta
-            W *= w.dtype.type(1 - rate * (l2 if mean else l2 * m / n))
-            W -= (x.T.astype(np.float64) @ move).astype(w.dtype)
-            if len(w) > d:
-                b -= move.sum(axis=0).astype(w.dtype)
+            delta = (factor / m if mean else factor) * delta
+            gradient[:d] = (l2 if mean else l2 * m / n) * W + x.T.astype(np.float64) @ delta
+            gradient[d:] = delta.sum(axis=0)
+            flat = w.reshape(-1), gradient.reshape(-1), moments
+            optimizer_step(kind, parameters, *flat, rate, step, penalised, lower, upper)
 
 
 # ---------------------------------------------------------------------------------------------------------- CSR rows
@@ -474,8 +523,30 @@ def sparse_pass(data, indices, indptr, Y, W, b, sample_weight, activation, loss,
 
 
 def sparse_stochastic(
-    data, indices, indptr, Y, w, d, sample_weight, activation, loss, factor, l2, order, batch, mean, rates
+    data,
+    indices,
+    indptr,
+    Y,
+    w,
+    d,
+    sample_weight,
+    activation,
+    loss,
+    factor,
+    l2,
+    order,
+    batch,
+    mean,
+    rates,
+    kind,
+    parameters,
+    moments,
+    done,
+    penalised,
+    lower,
+    upper,
 ):
     """`stochastic` on CSR rows of d columns."""
     X = _dense(data, indices, indptr, len(Y), d)
-    stochastic(X, Y, w, sample_weight, activation, loss, factor, l2, order, batch, mean, rates)
+    rule = kind, parameters, moments, done, penalised, lower, upper
+    stochastic(X, Y, w, sample_weight, activation, loss, factor, l2, order, batch, mean, rates, *rule)

@@ -111,7 +111,9 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                       const index_type[::1] indptr not None, const floating[:, :] Y not None,
                       floating[:, ::1] w not None, Py_ssize_t d, const floating[:] sample_weight not None,
                       int activation, int loss, double factor, double l2, const long long[::1] order not None,
-                      Py_ssize_t batch, bint mean, const double[::1] rates not None):
+                      Py_ssize_t batch, bint mean, const double[::1] rates not None, int kind,
+                      const double[::1] parameters not None, floating[:, ::1] moments not None, long long done,
+                      Py_ssize_t penalised, const floating[::1] lower not None, const floating[::1] upper not None):
     """`stochastic` on CSR rows; l2 costs nothing beyond the entries. See `reference.sparse_stochastic`."""
     cdef Py_ssize_t n = Y.shape[0], k = Y.shape[1], step = 0, steps = rates.shape[0], start, m, i, j, c, p, r
     cdef Py_ssize_t first, last
@@ -123,15 +125,20 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
     check_csr(data, indices, indptr, n, d)
     batch = max(min(batch, order.shape[0]), <Py_ssize_t> 1)
     cdef bint intercept = w.shape[0] > d
+    cdef Py_ssize_t length = w.shape[0] * k
+    cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     cdef char* memory = <char*> malloc((5 * points_in_scratch(k) + k) * sizeof(double)
-                                       + (batch + 1) * k * sizeof(floating))
+                                       + ((batch + 1) * k + (0 if rule.plain else length)) * sizeof(floating))
     if memory == NULL:
+        free_update(&rule)
         raise MemoryError("no memory for a batch")
     cdef Scratch q = scratch_at(<double*> memory, k)
     cdef double* totals = <double*> memory + 5 * points_in_scratch(k)
     cdef floating* delta = <floating*> (totals + k)
     cdef floating* y = delta + batch * k
     cdef floating* w_ = &w[0, 0]
+    # What the rows are added to: the weights in plain descent, else the gradient that the rule is given, all of it.
+    cdef floating* moved = w_ if rule.plain else y + k
     # The weights are shrinkage·w_: l2 multiplies one number instead of d.
     cdef double shrinkage = 1, scale, shrink, move
     cdef floating change
@@ -139,8 +146,8 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
         while step < steps:
             start = step * batch
             m = min(batch, order.shape[0] - start)
-            scale = rates[step] * (factor / m if mean else factor)
-            shrink = 1 - rates[step] * (l2 if mean else l2 * m / n)
+            scale = (-rates[step] if rule.plain else 1) * (factor / m if mean else factor)
+            shrink = (-rates[step] if rule.plain else 1) * (l2 if mean else l2 * m / n)
             for i in range(m):
                 r = order[start + i]
                 first, last = indptr[r], indptr[r + 1]
@@ -166,8 +173,10 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                 if sample_weight.shape[0]:
                     for c in range(k):
                         delta[i * k + c] *= sample_weight[r]
-            if shrink != 1:
-                shrinkage *= shrink
+            if not rule.plain:
+                begin_move(&rule, w_, moved, shrink, d * k)
+            elif shrink != 0:
+                shrinkage *= 1 + shrink
                 if fabs(shrinkage) < 1e-6 or fabs(shrinkage) > 1e6:  # before digits are lost, or all of them at 0
                     for j in range(d * k):
                         w_[j] = <floating> (w_[j] * shrinkage)
@@ -175,18 +184,21 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
             for i in range(m):
                 r = order[start + i]
                 for c in range(k):
-                    move = -scale * delta[i * k + c]
+                    move = scale * delta[i * k + c]
                     if intercept:
-                        w_[d * k + c] += <floating> move
+                        moved[d * k + c] += <floating> move
                     change = <floating> (move / shrinkage)
                     if k == 1:  # without the multiplication in the index
                         for p in range(indptr[r], indptr[r + 1]):
-                            w_[indices[p]] += change * data[p]
+                            moved[indices[p]] += change * data[p]
                         continue
                     for p in range(indptr[r], indptr[r + 1]):
-                        w_[indices[p] * k + c] += change * data[p]
+                        moved[indices[p] * k + c] += change * data[p]
+            if not rule.plain:
+                take_step(&rule, w_, <const floating*> moved, rates[step], done + step + 1)
             step += 1
         if shrinkage != 1:
             for j in range(d * k):
                 w_[j] = <floating> (w_[j] * shrinkage)
         free(memory)
+        free_update(&rule)

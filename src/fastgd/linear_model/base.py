@@ -138,13 +138,16 @@ class LinearModel(Saved, Summarised, BaseEstimator):
 
     def _solve(self, problem, watch, W, b, checked):
         solver = route.choose(problem, self.solver, checked, self.optimizer)
+        if solver in ("gd", "sgd") and checked.rate is not None and not self.warm_start:
+            W, b = np.zeros_like(W), np.zeros_like(b)  # where the textbook starts, and partial_fit
+        start = problem.in_user_units(W, b)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max) if solver == "sgd" else 0
         try:
             W, b = route.run(solver, problem, watch, W, b, checked, self.optimizer, seed, self.shuffle)
         except KeyboardInterrupt:
             watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
-        if watch.best is not None and (watch.status in ("interrupted", "diverged") or watch.score is not None):
-            W, b = problem.in_kernel_units(*watch.best[:2])
+        if watch.status in ("interrupted", "diverged") or watch.score is not None:
+            W, b = problem.in_kernel_units(*(start if watch.best is None else watch.best[:2]))
         return W, b, solver
 
     def _keep(self, problem, watch, W, b, solver, dtype, y):

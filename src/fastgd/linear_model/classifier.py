@@ -177,6 +177,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         self
         """
+        online = self.__dict__.get("_online")
+        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self.coef_):
+            # As the last batch was: straight to the kernel.
+            Y = online.coded(y)
+            if Y is not None:
+                return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
         first = not hasattr(self, "classes_")
         if first:
             if classes is None:
@@ -186,8 +192,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
                 raise ValueError(f"classes must hold two labels or more; got {len(classes)}")
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes {classes!r} are not those of the first call, {self.classes_!r}")
-        if not self._may_hurry(X, y):
-            X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=first)
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=first)
         if first:
             check_classification_targets(y)
             self.classes_ = classes
@@ -207,20 +212,6 @@ class GDClassifier(ClassifierMixin, LinearModel):
                 )
             s = self._class_weighted(numbers, s if s.size else None).astype(X.dtype)
         return self._feed(X, np.ascontiguousarray(self._coded(numbers, name, X.dtype).reshape(len(numbers), -1)), s)
-
-    def _may_hurry(self, X, y):
-        """Whether X is as the last call's was, so that it needs no validation."""
-        online = self.__dict__.get("_online")
-        return (
-            online is not None
-            and type(X) is np.ndarray
-            and type(y) is np.ndarray
-            and X.ndim == 2
-            and y.ndim == 1
-            and X.dtype is online.dtype
-            and X.shape[1] == online.d
-            and X.shape[0] == y.shape[0] > 0
-        )
 
     def _numbers(self, y):
         """The number of each label."""
@@ -306,6 +297,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
         online = self._online
         online.coef_of_user = online.coef.T
         self.coef_, self.intercept_ = online.coef_of_user, online.intercept
+        online.low = -1.0 if self._loss_name() in SIGNED else 0.0
+        online.labels = None
+        if online.k == 1 and self.class_weight is None and self.classes_.dtype.kind in "iufb":
+            online.labels = tuple(self.classes_.tolist())
 
     def _raw_scores(self, X):
         h = X @ self.coef_.T + self.intercept_

@@ -156,22 +156,10 @@ class GDRegressor(RegressorMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if (
-            online is not None
-            and sample_weight is None
-            and type(X) is np.ndarray
-            and type(y) is np.ndarray
-            and X.ndim == 2
-            and y.ndim == 1
-            and online.k == 1
-            and X.dtype is online.dtype
-            and X.shape[1] == online.d
-            and X.shape[0] == y.shape[0] > 0
-            and self.coef_ is online.coef_of_user
-        ):
-            return self if online.feed(X, y.astype(online.dtype, copy=False)[:, None], online.none) else self._feed(
-                X, y[:, None], online.none
-            )  # fmt: skip
+        if sample_weight is None and online is not None and online.takes(X, y, self.coef_):
+            # As the last batch was: straight to the kernel.
+            Y = y.astype(online.dtype, copy=False)[:, None]
+            return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
         return self._partial_fit(X, y, sample_weight)
 
     def _partial_fit(self, X, y, sample_weight):

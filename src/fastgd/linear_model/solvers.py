@@ -50,7 +50,7 @@ def preconditioned(problem, watch, W, b):
             move = -memory.apply(gradient)
             slope = float(np.vdot(gradient, move))
         total = value + space.l1_penalty(V)
-        if watch.epochs and watch.reached(*space.to_weights(V), total, estimate, _crude(space, gradient)):
+        if watch.epochs and watch.reached(*space.to_weights(V), total, estimate, crude(space, gradient)):
             break
         if watch.out_of_epochs:
             break
@@ -94,7 +94,7 @@ def _price(space):
     return PRODUCT_TIME * products / (p.objective.rows.values * p.k)
 
 
-def _crude(space, gradient):
+def crude(space, gradient):
     """About what the duality gap will be at least, where the penalty is l2 alone: ‖∂F/∂W‖²/2·l2."""
     p = space.problem
     if p.l1 or not p.l2:
@@ -202,7 +202,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
             estimate = metric.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
-        if watch.reached(*space.to_weights(y), total, estimate, _crude(space, gradient)):
+        if watch.reached(*space.to_weights(y), total, estimate, crude(space, gradient)):
             break
         if not length or float(np.linalg.norm(subgradient)) <= 4 * problem.eps**2:
             watch.at_rounding()

@@ -14,6 +14,7 @@ from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.linear_model.problem import METRIC_COLUMNS, Space
 from fastgd.linear_model.quadratic import Metric
+from fastgd.linear_model.solvers import crude
 from fastgd.objectives import LOSS_KERNELS
 from fastgd.stochastic import HIGHER, epoch_order
 
@@ -78,6 +79,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, shuffle=True):
     walk = _InUserColumns(problem, W, b, batch) if rate is not None else _InScaledColumns(problem, space, W, b, batch)
     automatic = None if rate is not None else _automatic_rate(space, judge, batch)
     first = last = problem.value_at_zero
+    typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
     gained = math.inf
     step = 0
     while not watch.out_of_epochs:
@@ -107,16 +109,25 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, shuffle=True):
                 walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch)
             gained = max(gain, 0.0)
         last = total
-        estimate = judge.gap(subgradient) if judge is not None and problem.loss.smooth else 0.0
-        if judge is None and not problem.has_dual:
-            estimate = 0.5 * float(np.vdot(subgradient, subgradient))
-        if watch.reached(W, b, total, estimate):
+        if _stands_still(watch, problem):
             break
-    return watch_best(watch, W, b)
+        if judge is not None:
+            estimate = judge.gap(subgradient)
+        else:
+            estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / max(typical, problem.l2)
+        if problem.loss.smooth and watch.reached(W, b, total, estimate, crude(space, gradient)):
+            break
+    return W, b
 
 
-def watch_best(watch, W, b):
-    return watch.problem.in_kernel_units(*watch.best[:2]) if watch.status == "diverged" and watch.best else (W, b)
+def _stands_still(watch, problem):
+    """Where no gradient tells how far the minimum is: whether the loss has not fallen by `tol` for some epochs."""
+    if problem.loss.smooth or watch.tol is None or watch.score is not None:
+        return False
+    losses = watch.rows["loss"]
+    if len(losses) <= watch.patience or min(losses[-watch.patience :]) < (1 - watch.tol) * min(losses[: -watch.patience]):
+        return False
+    return watch.end("converged", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
 
 
 def _automatic_rate(space, judge, batch):
@@ -236,6 +247,33 @@ class Online:
         self.step, self.rows_seen, self.calls = 0, 0, 0
         self._length, self._order, self._rates = -1, None, None
         self.mean = self.spread = self.v = None
+
+    def takes(self, X, y, coef):
+        """Whether the weights are still the model's and a batch is arrays as they are used, so that it needs no check.
+
+        Their values are looked at after the step: what is not finite makes the weights so.
+        """
+        return (
+            coef is self.coef_of_user
+            and type(X) is np.ndarray
+            and type(y) is np.ndarray
+            and X.ndim == 2
+            and y.ndim == 1
+            and self.k == 1
+            and X.dtype is self.dtype
+            and X.shape[1] == self.d
+            and X.shape[0] == y.shape[0] > 0
+        )
+
+    def coded(self, y):
+        """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""
+        if self.labels is None:
+            return None
+        second = y == self.labels[1]
+        if int(np.count_nonzero(second)) + int(np.count_nonzero(y == self.labels[0])) != len(y):
+            return None
+        Y = second.astype(self.dtype)[:, None]
+        return Y if self.low == 0 else 2 * Y - 1
 
     def _prepare(self, n):
         """The order and the rates of n rows, kept for the next call of the same length."""

@@ -12,7 +12,7 @@ from fastgd.result import Result
 
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
 # below has to do.
-CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-3
+CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
 HISTORY = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
 
 

@@ -1,0 +1,226 @@
+"""Steepest descent that needs no rate: x ← x − λ·∇f(x), each λ being had from what the run has met.
+
+    bb       the inverse curvature along the last moves; the value may rise now and then
+    armijo   twice the last length, shortened until the value falls enough
+    adgd     half the inverse curvature along the last move, growing by a stated rule; asks for no value
+
+`rate_free` is the loop. A method proposes λ and says against how many of the last values the new one is held; `AUTO`
+is the one that lr="auto" takes for a function. Evaluations of gradients until ‖∇f‖ ≤ 1e-6, from the usual starts:
+
+    method    Rosenbrock   10 variables   Beale   quadratic, condition 1e4   logistic, correlated columns
+    bb               153            572      33                       1077                            155
+    armijo        11,978         18,376     712                   > 20,000                       > 20,000
+    adgd           8,491         13,493     575                   > 20,000                       > 20,000
+"""
+
+import collections
+
+import numpy as np
+
+from fastgd.norms import euclidean_norm
+from fastgd.result import Status
+
+# The first step has no curvature to go by: it is this long, as a share of max(1, ‖x‖). One that is searched is
+# shortened where it is too long; the other only finds out the curvature.
+FIRST_MOVE_SEARCHED, FIRST_MOVE = 0.1, 1e-4
+# The value must fall by this share of what the gradient promises.
+SUFFICIENT = 1e-4
+# A step that is refused is shortened to the minimum of a parabola, within these shares of its length.
+SHORTEST, LONGEST = 0.1, 0.5
+# By how much λ may grow where the curvature along the last move is not positive.
+GROWTH = 4.0
+# Rounding of two values that are compared, in units of |f|.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+# A run whose lowest value falls by no more than rounding for so many steps is at the bottom, as far as can be told.
+PATIENCE = 50
+WITHOUT_END = "the value falls without end"
+
+
+class Armijo:
+    """Backtracking: λ starts at twice the last one, and is shortened until f(x − λg) ≤ f(x) − 10⁻⁴·λ‖g‖².
+
+    Armijo, "Minimization of functions having Lipschitz continuous first partial derivatives", Pacific Journal of
+    Mathematics 16 (1966).
+    """
+
+    memory = 1
+
+    def propose(self, point, last):
+        return 2 * last.lr
+
+
+class BarzilaiBorwein:
+    """λ from s, the last move, and y, the change of the gradient over it: s·s / s·y, or the shortest of late s·y / y·y.
+
+    Barzilai & Borwein, "Two-point step size gradient methods", IMA Journal of Numerical Analysis 8 (1988). The shorter
+    length is taken where it is below τ times the longer one, then as the least of the last five: Frassoldati, Zanni &
+    Zanghirati, "New adaptive stepsize selections in gradient methods", Journal of Industrial and Management
+    Optimization 4 (2008); τ adapts as in Bonettini, Zanella & Zanni, Inverse Problems 25 (2009).
+
+    The new value is held against the largest of the last ten: Raydan, "The Barzilai and Borwein gradient method for the
+    large scale unconstrained minimization problem", SIAM Journal on Optimization 7 (1997).
+    """
+
+    memory = 10
+
+    def __init__(self):
+        self.threshold = 0.5
+        self.short = []
+
+    def propose(self, point, last):
+        move, change = point.z - last.z, point.gradient - last.gradient
+        along, bent = float(np.vdot(move, change)), float(np.vdot(change, change))
+        if not (along > 0 and bent > 0):
+            return GROWTH * last.lr
+        long, short = float(np.vdot(move, move)) / along, along / bent
+        self.short = [*self.short[-4:], short]
+        if short < self.threshold * long:
+            self.threshold *= 0.9
+            return min(self.short)
+        self.threshold *= 1.1
+        return long
+
+
+class AdGD:
+    """λ = min(√(1 + θ)·λ₋₁, ‖s‖ / 2‖y‖), θ = λ₋₁/λ₋₂, s being the last move and y the change of the gradient over it.
+
+    Malitsky & Mishchenko, "Adaptive gradient descent without descent", ICML 2020, algorithm 1: it converges on convex
+    functions whose curvature is bounded wherever the run is.
+    """
+
+    memory = 0
+
+    def __init__(self):
+        self.growth = None  # √(1 + θ), of the step before; nothing holds back the first
+
+    def propose(self, point, last):
+        move, change = euclidean_norm(point.z - last.z), euclidean_norm(point.gradient - last.gradient)
+        longest = GROWTH if self.growth is None and change == 0 else self.growth
+        rates = [0.5 * float(move / change)] if change > 0 else []
+        rate = min([*rates, longest * last.lr] if longest is not None else rates)
+        self.growth = float(np.sqrt(1 + rate / last.lr))
+        return rate
+
+
+# What a checkpoint keeps of the loop, besides what the method has.
+KEPT = ("step", "last", "lowest", "lowest_step", "point")
+METHODS = {"bb": BarzilaiBorwein, "armijo": Armijo, "adgd": AdGD}
+AUTO = "bb"
+
+
+def rate_free(run, method):
+    """The loop of a Run by one of the METHODS."""
+    path, rule = run.path, METHODS[method]()
+    run.advice = "Start elsewhere, or bound the variables: no rate is at fault."
+    step, last, lowest, lowest_step = 0, None, np.inf, 0
+    recent = collections.deque(maxlen=max(1, rule.memory))
+    if kept := run.resumed:
+        step, last, lowest, lowest_step, point = (kept[name] for name in KEPT)
+        recent.extend(kept["recent"])
+        vars(rule).update(kept["rule"])
+    else:
+        point = run.point(0, path.start, want_fun=rule.memory > 0 or None)
+    while True:
+        kept = dict(zip(KEPT[1:], (last, lowest, lowest_step, point), strict=True))
+        run.keep(step, **kept, recent=list(recent), rule=vars(rule))
+        if rule.memory and last is not None and not point.finite:
+            raise run.diverged(last, last.lr, WITHOUT_END, step=step)
+        run.judge(point, last)
+        if result := run.look_at(point):
+            return result
+        if point.least == 0:
+            return run.result(point, Status.CONVERGED, "the gradient is zero")
+        if rule.memory:
+            recent.append(point.fun)
+            if point.fun < lowest - ROUNDING * abs(point.fun):
+                lowest, lowest_step = point.fun, step
+            elif step - lowest_step >= PATIENCE:
+                return _no_way_down(run, point, f"no step of the last {PATIENCE} lowered the value")
+        if step == run.limit:
+            return run.at_limit(point)
+        if last is None:
+            share = FIRST_MOVE_SEARCHED if rule.memory else FIRST_MOVE
+            point.lr = share * max(1.0, euclidean_norm(point.z)) / point.norm
+        else:
+            point.lr = rule.propose(point, last)
+        found = _search(run, point, max(recent)) if rule.memory else _probe(run, point)
+        if found is None:
+            return _no_way_down(run, point, "no step lowers the value")
+        run.took(step, point.lr)
+        last, point = point, found
+        step += 1
+
+
+def _moved(run, point):
+    """Where a step from a point leads; None where it leads nowhere."""
+    z = point.z.copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        run.update(z, point.gradient, point.lr)
+    return None if np.array_equal(z, point.z) else z
+
+
+def _search(run, point, reference):
+    """The next Point: that of the first λ from point.lr down that brings the value far enough below the reference.
+
+    It leaves λ in point.lr; None where no λ does. A trial costs a value; where a gradient brings its value with it, one
+    pass for both, as most trials are taken.
+    """
+    path, rounding = run.path, ROUNDING * abs(point.fun)
+    while (z := _moved(run, point)) is not None:
+        new = None
+        with np.errstate(over="ignore", invalid="ignore"):
+            if path.fun_is_free:
+                new = run.point(point.step + 1, z, want_fun=True)
+            fun = path.value(z) if new is None else new.fun
+            # What a bound or a penalty has shortened promises as much less.
+            move = point.norm * point.lr if run.update.plain else euclidean_norm(z - point.z)
+            promised = move / point.lr * move
+        if fun <= reference - SUFFICIENT * promised + rounding:
+            new = run.point(point.step + 1, z, fun=fun) if new is None else new
+            if np.isfinite(new.norm):
+                return new
+            fun = np.nan
+        bend = fun - point.fun + promised
+        shorter = 0.5 * promised / bend if np.isfinite(bend) and bend > 0 else 0.0
+        point.lr *= min(max(shorter, SHORTEST), LONGEST)
+    return None
+
+
+def _probe(run, point):
+    """The same without values: only a step to where f or its gradient is not finite is shortened."""
+    new = None
+    while (z := _moved(run, point)) is not None:
+        if np.all(np.isfinite(z)):
+            new = run.point(point.step + 1, z)
+            if new.finite:
+                return new
+        point.lr *= SHORTEST
+    if new is not None:
+        raise run.not_finite(new, point)
+    return None
+
+
+def _no_way_down(run, point, what):
+    """The Result of a run that gets no lower: it is at the bottom, or its gradient is not that of the value.
+
+    A difference along the gradient tells which. Where it bends more than it slopes, the bottom is within its width.
+    """
+    if run.update.limited:  # then a step goes elsewhere than along the gradient
+        return run.result(point, Status.CONVERGED, f"{what}: it is at its rounding error")
+    path = run.path
+    width = ROUNDING ** (1 / 3) * max(1.0, euclidean_norm(point.z))
+    direction = point.gradient * (width / point.norm)
+    with np.errstate(over="ignore", invalid="ignore"):
+        here = path.value(point.z) if point.fun is None else point.fun
+        above, below = path.value(point.z + direction), path.value(point.z - direction)
+    if here == -np.inf:
+        raise run.diverged(point, run.last_rate, WITHOUT_END)
+    slope, bend = (above - below) / (2 * width), abs(above - 2 * here + below) / width
+    rounding = ROUNDING * max(abs(above), abs(here), abs(below)) / width
+    if abs(slope - point.norm) <= 0.5 * point.norm + bend + rounding:
+        return run.result(point, Status.CONVERGED, f"{what}: it is at its rounding error")
+    message = (
+        f"stuck: {what}. Along the gradient the slope is {slope:.3g} by differences and {point.norm:.3g} by the "
+        "gradient, so it is not the gradient of f (check_gradient shows where), or f is not smooth here"
+    )
+    return run.result(point, Status.NO_WAY_DOWN, message, success=False)

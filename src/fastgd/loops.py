@@ -1,0 +1,157 @@
+"""The loops of full-batch descent. They walk a path (`paths.py`) and report to a `Run` (`run.py`).
+
+`plain` is the loop of the textbook; where nothing looks at each step, a kernel takes many at once. `accelerated` is
+Nesterov's, for preconditioned runs. Those of `stochastic.py` and `linesearch.py` are of the same kind.
+"""
+
+import time
+
+import numpy as np
+
+from fastgd.kernels.reference import (
+    BEGUN,
+    CURVATURE,
+    FIRST_FUN,
+    FUN,
+    GROWTH,
+    NOT_FINITE,
+    OVERSHOOTING,
+    OVERSHOOTS,
+    RATE,
+    REACHED,
+)
+from fastgd.result import Result, Status
+from fastgd.run import Constant, Point
+
+# A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
+BURST_SECONDS = 0.05
+
+
+def plain(run):
+    """x ← x − η·∇F(x), or another rule's step, one after the other, or many at once in a kernel."""
+    path, kept = run.path, run.resumed or {"z": run.path.start, "last": None, "step": 0, "kernel": None}
+    z, last, step, kernel = kept["z"], kept["last"], kept["step"], kept["kernel"]
+    if run.rate is None:
+        run.rate = Constant(1 / (path.curvature().largest or 1.0))
+    if path.has_bursts and run.may_burst:
+        z = z.copy()
+        step, last, kernel = _bursts(run, z, last, step, kernel)
+        if isinstance(last, Result):
+            return last
+    while True:
+        run.keep(step, z=z, last=last, kernel=kernel)
+        point = run.point(step, z)
+        run.judge(point, last)
+        if result := run.look_at(point):
+            return result
+        if step == run.limit:
+            return run.at_limit(point)
+        if run.observe:
+            run.observe(point.fun)
+        point.lr = run.rate(step)
+        run.took(step, point.lr)
+        last = point
+        z = z.copy()
+        run.update(z, point.gradient, point.lr)
+        step, kernel = step + 1, None
+
+
+def _bursts(run, z, last, step, state):
+    """Take all steps, or those there is time for, in z, by a kernel.
+
+    Returns the steps, the last Point before z, or the Result, if it ended, and the state of the kernel.
+    """
+    path, limit, length = run.path, run.limit, 64
+    state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64) if state is None else state
+    gradient, previous = (np.zeros_like(z), np.zeros_like(z)) if last is None else (last.gradient, last.z)
+    limit_of_steps, limit_of_growth, what = run.patience
+    stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
+    while step < limit:
+        run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
+        length = min(length, limit - step)
+        rates = run.rates(step, length)
+        funs, norms = np.empty(length), np.empty(length)
+        points = np.empty((length if run.recorder.wants_x else 0, z.size), z.dtype)
+        started = time.perf_counter()
+        rule = run.update.kernel_arguments
+        taken, reason = path.burst(z, rule, rates, *stop, state, gradient, previous, funs, norms, points)
+        run.update.took(taken)
+        elapsed = time.perf_counter() - started
+        run.first_fun, run.last_rate = state[FIRST_FUN], state[RATE]
+        run.met_curvature, run.overshoots, run.growth = state[CURVATURE], int(state[OVERSHOOTS]), state[GROWTH]
+        evaluated = taken + (reason in (REACHED, OVERSHOOTING))
+        run.recorder.burst(
+            step, points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken],
+            path.to_user,
+        )  # fmt: skip
+        step += taken
+        if run.bar is not None and evaluated:
+            run.bar.update(taken)
+            run.show(funs[evaluated - 1], norms[evaluated - 1])
+        if reason == NOT_FINITE:
+            last = Point(step - 1, z, None, gradient, lr=state[RATE]) if state[BEGUN] else None
+            raise run.not_finite(Point(step, z, np.nan, gradient), last)
+        if reason == OVERSHOOTING:
+            raise run.diverged(Point(step, z, None, gradient), state[RATE], what)
+        if reason == REACHED:
+            point = Point(step, z, funs[taken], gradient, least=norms[taken])
+            sentence = run.reached(point) or "the gradient is zero"
+            point.fun = None  # the kernel may have added up in another order than `value` does
+            return step, run.result(point, Status.CONVERGED, sentence), state
+        if run.stopping.out_of_time():
+            break
+        # As many steps next time as take about BURST_SECONDS, without leaping.
+        length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
+    return step, _before(step, state, previous, gradient.copy()), state
+
+
+def _before(step, state, previous, gradient):
+    """The Point before the last step that a kernel took."""
+    return Point(step - 1, previous, state[FUN], gradient, lr=state[RATE]) if step else None
+
+
+def accelerated(run):
+    """Nesterov's accelerated descent with adaptive restart (O'Donoghue & Candès 2015, the gradient scheme).
+
+        x₊ = y − η·∇F(y);    y₊ = x₊ + (t − 1)/t₊·(x₊ − x),    t₊ = (1 + √(1 + 4t²))/2
+
+    and momentum starts anew (t = 1) whenever it points uphill. Where the curvature has no bound, η is halved until F
+    falls as a quadratic of curvature 1/η would, and grows again after. The points that count are the y, at which the
+    gradient is known.
+    """
+    path, y = run.path, run.path.start.copy()
+    largest = path.curvature().largest
+    bounded = np.isfinite(largest)
+    rate = 1 / (largest or 1.0) if bounded else 1.0
+    x, t, step, last = y, 1.0, 0, None
+    if kept := run.resumed:
+        x, y, t, step, last, rate = (kept[name] for name in ("x", "y", "t", "step", "last", "rate"))
+    while True:
+        run.keep(step, x=x, y=y, t=t, last=last, rate=rate)
+        point = Point(step, y, *path.evaluate(y, True))
+        if not point.finite:
+            raise run.not_finite(point, last)
+        if last is None:
+            run.first_fun = point.fun
+        else:
+            run.meet(point, last)
+        if result := run.look_at(point):
+            return result
+        if step == run.limit:
+            return run.at_limit(point)
+        new = y - rate * point.gradient
+        rounding = 8 * np.finfo(np.float64).eps * abs(point.fun)  # of the two values that are compared
+        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 + rounding:
+            rate /= 2
+            if rate < 1e-30:
+                return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")
+            new = y - rate * point.gradient
+        point.lr = rate
+        run.took(step, point.lr)
+        if np.vdot(point.gradient, new - x) > 0:
+            t = 1.0
+        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        last, y = point, new + (t - 1) / t_next * (new - x)
+        x, t = new, t_next
+        rate = rate if bounded else 1.5 * rate
+        step += 1

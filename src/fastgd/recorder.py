@@ -1,0 +1,81 @@
+"""The history of a run while it is being made."""
+
+import numpy as np
+
+from fastgd import validation
+from fastgd.result import History
+
+COLUMNS = {True: ("x", "fun", "lr", "grad_norm"), "x": ("x", "lr", "grad_norm"), "fun": ("fun", "lr", "grad_norm")}
+
+
+class Recorder:
+    """Rows for points, as a user asked for them.
+
+    Parameters
+    ----------
+    history : bool, "x", "fun" or int
+        True: all columns of every point. "x": all but the values, which are then not evaluated. "fun": all but the
+        points. A number k: all columns of the start, every k-th step, and the end.
+    """
+
+    def __init__(self, history):
+        self.every = 1
+        if isinstance(history, str):
+            validation.choice(history, "history", [name for name in COLUMNS if name is not True])
+        elif not isinstance(history, (bool, np.bool_)):
+            try:
+                self.every = validation.count(history, "history", minimum=1)
+            except TypeError:
+                raise TypeError(
+                    f'history must be True, False, "x", "fun" or a number of steps; got {validation.describe(history)}'
+                ) from None
+            history = True
+        self.on = bool(history)
+        self.rows = {name: [] for name in (*COLUMNS[history if isinstance(history, str) else True], "step")}
+        self.wants_x, self.wants_fun = self.on and "x" in self.rows, self.on and "fun" in self.rows
+
+    def takes(self, step):
+        """Whether the point of a step is recorded."""
+        return self.on and step % self.every == 0
+
+    @property
+    def last(self):
+        """The step of the last row."""
+        return self.rows["step"][-1] if self.rows["step"] else None
+
+    def point(self, step, x, fun, norm):
+        """Add a row; only the columns that are kept are looked at."""
+        self.rows["step"].append(step)
+        for name, value in (("x", x), ("fun", fun), ("grad_norm", norm)):
+            if name in self.rows:
+                self.rows[name].append(value)
+
+    def rate(self, step, lr):
+        """The rate of the step from a point."""
+        if self.takes(step):
+            self.rows["lr"].append(lr)
+
+    def burst(self, step, points, funs, norms, rates, to_user):
+        """Rows for the points from `step` on, given as arrays, of which the last may not have been stepped from."""
+        if not self.on:
+            return
+        first = -step % self.every
+        self.rows["step"].extend(range(step + first, step + len(funs), self.every))
+        for name, values in (("fun", funs), ("lr", rates), ("grad_norm", norms)):
+            if name in self.rows:
+                self.rows[name].extend(values[first :: self.every].tolist())
+        if self.wants_x:
+            self.rows["x"].extend(map(to_user, points[first :: self.every]))
+
+    def history(self):
+        """What has been recorded, or None."""
+        return History({name: np.array(rows) for name, rows in self.rows.items()}) if self.on else None
+
+    @property
+    def state(self):
+        """What a checkpoint keeps."""
+        return {name: np.array(rows) for name, rows in self.rows.items()}
+
+    @state.setter
+    def state(self, saved):
+        self.rows = {name: list(rows) for name, rows in saved.items()}

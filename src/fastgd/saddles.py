@@ -1,0 +1,244 @@
+"""What kind of point a run has come to, and the way on from a saddle.
+
+In many variables it is saddles, not poor minima, that descent gets caught at: Dauphin et al., "Identifying and
+attacking the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014. The smallest eigenvalue
+of the Hessian tells: the whole spectrum where there are few variables, its two ends by Lanczos' method where there are
+many. Hessians are never asked for; they are had from differences of gradients.
+"""
+
+import numpy as np
+
+from fastgd import validation
+from fastgd.norms import euclidean_norm
+from fastgd.objectives import LinearObjective
+from fastgd.paths import Columns, FunctionPath
+from fastgd.result import _Record
+
+# Up to so many variables the Hessian is formed: it costs as many gradients as Lanczos' method takes otherwise.
+DENSE_VARIABLES = 32
+LANCZOS_STEPS = 150
+# Ritz values are taken when their residual, which bounds their error, is below this share of them.
+LANCZOS_ACCURACY = 0.01
+# An eigenvalue below this share of the largest is nothing, beside what its own error says.
+NEGLIGIBLE = 1e-7
+# A perturbation is this long, as a share of max(1, ‖x‖).
+PERTURBATION = 1e-4
+# The way down from a saddle is followed by steps that double, at most so many.
+DOUBLINGS = 40
+# One that has not found a lower value after so many goes the other way.
+PATIENCE = 12
+
+
+class Classification(_Record):
+    """What the curvature at a point says of it. Every entry is an attribute and a key.
+
+    Attributes
+    ----------
+    kind : {"minimum", "maximum", "saddle", "flat"}
+        By the eigenvalues λ of the Hessian: all positive; none positive and some negative; some of either sign; or none
+        negative and some zero as far as can be told, so that the second order does not decide. That the point is
+        stationary is for the caller to know: see `grad_norm`.
+    eigenvalues : ndarray
+        All of them, ascending; of many variables, the smallest and the largest.
+    direction : ndarray, of the shape of x
+        The unit vector along which the curvature is smallest: from a saddle or a maximum, the way down.
+    grad_norm : float
+        The Euclidean norm of the gradient at the point.
+    message : str
+    nfev, njev : int
+        Evaluations that this took.
+    """
+
+
+def classify(f, x, grad=None, *, seed=None):
+    """Whether x is a minimum, a maximum or a saddle of f, by the eigenvalues of its Hessian there.
+
+    Up to 32 variables the Hessian is formed from 2d gradients, and another 2d tell its error; beyond, Lanczos' method
+    takes some tens of Hessian-vector products, of two gradients each, to the two ends of the spectrum.
+
+    Parameters
+    ----------
+    f : callable or LinearObjective
+        As for `gradient_descent`.
+    x : array_like
+        The point, in general the end of a run.
+    grad : callable, optional
+        The gradient of f. Without it gradients are numerical, which doubles the order of the differences and leaves
+        about six digits.
+    seed : int, optional
+        Of the vector that Lanczos' method starts from; 0 without it.
+
+    Returns
+    -------
+    Classification
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what it should be, or f or its gradient is not finite around x.
+
+    Examples
+    --------
+    >>> found = classify(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 4, [0.0, 0.0])
+    >>> found.kind
+    'saddle'
+    >>> found.eigenvalues.round(3)
+    array([-2.,  2.])
+    >>> abs(found.direction).round(3)
+    array([0., 1.])
+    """
+    seed = 0 if seed is None else validation.count(seed, "seed")
+    if isinstance(f, LinearObjective):
+        if grad is not None:
+            raise TypeError("grad is for a function; an objective has its own gradient")
+        path = Columns(f, validation.weights(x, "x", f.shape, f.dtype))
+    else:
+        path = FunctionPath(f, grad, validation.real_array(x, "x", dtype=np.float64))
+    z = path.start
+    if not z.size:
+        raise ValueError("x must have at least one entry")
+    _, gradient = path.evaluate(z, False)
+    norm = euclidean_norm(gradient)
+    spectrum = Spectrum(path, z, np.random.default_rng(seed))
+    return Classification(
+        kind=spectrum.kind,
+        eigenvalues=spectrum.values,
+        direction=spectrum.vectors[:, 0].reshape(z.shape),
+        grad_norm=norm,
+        message=f"{spectrum.sentence}; the gradient norm is {norm:.3g}",
+        nfev=path.nfev,
+        njev=path.njev,
+    )
+
+
+class Spectrum:
+    """Eigenvalues and eigenvectors of the Hessian at a point of a path: all, or those at both ends."""
+
+    def __init__(self, path, z, rng):
+        self._path, self._z = path, z
+        eps = float(np.finfo(z.dtype).eps)
+        numerical = getattr(path, "grad", True) is None
+        # A numerical gradient carries an error of about eps^(2/3), which needs the wider step.
+        self._width = eps**0.25 if numerical else eps ** (1 / 3)
+        self.whole = z.size <= DENSE_VARIABLES
+        values, vectors, residuals = self._dense() if self.whole else self._lanczos(rng)
+        # What the curvature along an eigenvector differs by over twice the width is the error of its eigenvalue.
+        long = 2 * self._width * max(1.0, euclidean_norm(z))
+        errors = np.array([abs(v @ self._times(v, long) - value) for value, v in zip(values, vectors.T, strict=True)])
+        noise = 0.0
+        if numerical:
+            noise = 8 * eps ** (2 / 3) * abs(path.value(z)) / (self._width * max(1.0, euclidean_norm(z)))
+        self.values, self.vectors = values, vectors
+        self._nothing = residuals + 2 * errors + NEGLIGIBLE * np.abs(values).max() + noise
+
+    def _gradient(self, z):
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = self._path.evaluate(z.astype(self._z.dtype), False)[1].reshape(-1).astype(np.float64)
+        if not np.all(np.isfinite(gradient)):
+            raise ValueError(f"the gradient is not finite near x = {validation.show_point(self._z)}, at {z}")
+        return gradient
+
+    def _times(self, v, width=None):
+        """H·v, v being of unit length."""
+        width = self._width * max(1.0, euclidean_norm(self._z)) if width is None else width
+        move = (width * v).reshape(self._z.shape)
+        return (self._gradient(self._z + move) - self._gradient(self._z - move)) / (2 * width)
+
+    def _dense(self):
+        d, flat = self._z.size, self._z.reshape(-1)
+        H = np.empty((d, d))
+        for i, unit in enumerate(np.eye(d)):
+            H[i] = self._times(unit, self._width * max(1.0, abs(float(flat[i]))))
+        return *np.linalg.eigh((H + H.T) / 2), 0.0
+
+    def _lanczos(self, rng):
+        """The smallest and the largest, by Lanczos' method with full orthogonalisation."""
+        d = self._z.size
+        basis, diagonal, beside = [_unit(rng.standard_normal(d))], [], []
+        while True:
+            v = self._times(basis[-1])
+            diagonal.append(float(v @ basis[-1]))
+            for _ in range(2):  # once leaves what rounding has let in
+                v -= np.array(basis).T @ (np.array(basis) @ v)
+            beta = euclidean_norm(v)
+            values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+            ends = [0, -1]
+            residuals = beta * np.abs(vectors[-1, ends])
+            if len(basis) == min(d, LANCZOS_STEPS) or np.all(residuals <= LANCZOS_ACCURACY * np.abs(values[ends])):
+                return values[ends], np.array(basis).T @ vectors[:, ends], residuals
+            beside.append(beta)
+            basis.append(v / beta)
+
+    @property
+    def negative(self):
+        """Which eigenvalues are below zero by more than their error."""
+        return self.values < -self._nothing
+
+    @property
+    def positive(self):
+        return self.values > self._nothing
+
+    @property
+    def kind(self):
+        if self.negative.any():
+            return "saddle" if self.positive.any() else "maximum"
+        return "minimum" if self.positive.all() else "flat"
+
+    @property
+    def sentence(self):
+        smallest = f"the smallest curvature is {self.values[0]:.3g}"
+        if self.kind == "flat":
+            return f"{smallest}, which may be zero as far as can be told: the second order does not decide"
+        return f"{smallest}, the largest {self.values[-1]:.3g}: a {self.kind}"
+
+
+def escape(path, z, fun, rng):
+    """A point below z, where z is near a saddle or a maximum; None where no curvature is negative.
+
+    z is moved at random, uniformly in a small ball (Jin et al., "How to escape saddle points efficiently", ICML 2017),
+    because at the saddle itself the gradient says nothing. From there goes, where the whole spectrum is known, a
+    saddle-free Newton step −|H|⁻¹∇F (Dauphin et al. 2014), and then steps along its part of negative curvature, twice
+    as long each time, for as long as the value falls. Where only the ends of the spectrum are known, that part is along
+    the eigenvector of the smallest.
+
+    Parameters
+    ----------
+    path, z
+        A path and a point in its variables.
+    fun : float or None
+        The value at z; evaluated where it is None.
+    rng : numpy Generator
+
+    Returns
+    -------
+    (ndarray or None, Spectrum)
+    """
+    spectrum = Spectrum(path, z, rng)
+    if not spectrum.negative.any():
+        return None, spectrum
+    fun = path.value(z) if fun is None else fun
+    radius = PERTURBATION * max(1.0, euclidean_norm(z))
+    # Uniform in the ball: a direction, and a length whose d-th power is uniform.
+    away = radius * rng.uniform() ** (1 / z.size) * _unit(rng.standard_normal(z.size))
+    slope = spectrum.vectors.T @ spectrum._gradient(z + away.reshape(z.shape))
+    values, vectors, negative = np.abs(spectrum.values), spectrum.vectors, spectrum.negative
+    newton = -slope / np.maximum(values, NEGLIGIBLE * values.max())
+    down = vectors @ np.where(negative, newton, 0.0)
+    step = away + vectors @ newton if spectrum.whole else vectors @ (negative * (vectors.T @ away)) + down
+    best, lowest = None, fun
+    for sign in (1, -1):
+        for doubling in range(DOUBLINGS):
+            new = z + (step + sign * (2.0**doubling - 1) * down).reshape(z.shape).astype(z.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                value = path.value(new)
+            if value < lowest:
+                best, lowest = new, value
+            elif best is not None or doubling == PATIENCE:
+                break
+        if best is not None:
+            break
+    return best, spectrum
+
+
+def _unit(v):
+    return v / euclidean_norm(v)

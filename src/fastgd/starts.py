@@ -1,0 +1,337 @@
+"""Gradient descent from many starts, and the minima that they lead to.
+
+starts      where the runs begin: drawn between bounds, by a sampler of the user's, or given
+one by one  each start is a call of `gradient_descent`, here, in threads, or wherever an executor is
+together    a vectorized function: all runs are rows of one array, and all their differences go into one call of f
+"""
+
+import concurrent.futures
+import functools
+import inspect
+
+import numpy as np
+
+from fastgd import validation
+from fastgd.descent import gradient_descent
+from fastgd.errors import DivergenceError, StartError
+from fastgd.objectives import LinearObjective
+from fastgd.result import Result, Status, _Record
+from fastgd.together import descend_together
+
+SAMPLERS = ("sobol", "lhs", "uniform")
+# Two ends are the same minimum where no coordinate differs by more than this share of the range of the starts.
+SAME = 1e-3
+# So many minima are shown in full.
+SHOWN = 10
+
+
+def multi_start(
+    f,
+    sampler_or_bounds,
+    n_starts,
+    *,
+    lr,
+    step_num,
+    seed=None,
+    sampler="sobol",
+    shape=None,
+    vectorized=False,
+    workers=None,
+    stop_after=None,
+    same=SAME,
+    **options,
+):
+    """Descend from many starts, and keep all runs; the best is returned.
+
+    Parameters
+    ----------
+    f : callable or LinearObjective
+        As for `gradient_descent`; with `vectorized` f takes points (m, d) and returns their m values.
+    sampler_or_bounds : pair, callable or array
+        Where the runs begin. A tuple or list (lower, upper) of numbers or arrays: starts are drawn between them; it
+        does not hold the runs back (`bounds=` does). A callable: sampler(rng, n) → n starts, rng being a NumPy
+        Generator. An array: the starts themselves, one in each row.
+    n_starts : int
+    lr : float, callable or str
+        As for `gradient_descent`; with `vectorized` a float or a callable.
+    step_num : int
+        Steps of each run, at most.
+    seed : int, optional
+        Of the starts, 0 without it; the same starts on every machine. Run i gets seed + i.
+    sampler : {"sobol", "lhs", "uniform"}
+        How starts are drawn between bounds: a scrambled Sobol sequence, a Latin hypercube, or independently.
+    shape : tuple or int, optional
+        Shape of a start, where bounds are two numbers and f is a function.
+    vectorized : bool
+        All runs step together, and each step takes one call of f for the differences of all of them (or one of `grad`,
+        which then takes and returns (m, d)). It takes the options optimizer, grad, tol and bounds, and starts of one
+        dimension.
+    workers : int, callable or executor, optional
+        Where the runs are made otherwise: in so many threads (which helps where f releases the GIL, as objectives do);
+        by a map like `multiprocessing.Pool.map`; or by whatever has `submit` and futures with `result`: a
+        `concurrent.futures` executor or a Dask client. What goes to another process must pickle.
+    stop_after : int, optional
+        Stop once the best minimum has been found again so many times; without it all runs are made.
+    same : float
+        Two ends are one minimum where no coordinate differs by more than this share of the range of the starts.
+    **options
+        More arguments of `gradient_descent`: grad, optimizer, tol, bounds, history, ….
+
+    Returns
+    -------
+    Result
+        That of the best run, and three entries more: `runs`, the Results of all, in the order of the starts; `number`,
+        which of them it is; and `minima`, the distinct ends from the lowest, each with x, fun, count and runs (their
+        numbers). A run that diverged, or whose start has no finite value, has status DIVERGED and is no minimum.
+
+    Raises
+    ------
+    DivergenceError
+        All runs diverged; `error.result` is the first one, with `runs`.
+    TypeError, ValueError
+        An argument is not what it should be. What f raises arrives as it is.
+
+    Examples
+    --------
+    >>> def f(x):  # minima at 1 (value −0.1) and near −1
+    ...     return (x[0] ** 2 - 1) ** 2 - 0.1 * x[0]
+    >>> best = multi_start(f, ([-2.0], [2.0]), 8, lr=0.05, step_num=200)
+    >>> best.x.round(2), len(best.runs), [minimum.count for minimum in best.minima]
+    (array([1.01]), 8, [4, 4])
+    """
+    n_starts = validation.count(n_starts, "n_starts", minimum=1)
+    seed = 0 if seed is None else validation.count(seed, "seed")
+    same = validation.scalar(same, "same", minimum=0)
+    if stop_after is not None:
+        stop_after = validation.count(stop_after, "stop_after", minimum=1)
+    vectorized = validation.boolean(vectorized, "vectorized")
+    _refuse_unknown(options)
+    points = starts(f, sampler_or_bounds, n_starts, seed, sampler, shape)
+    extent = same * np.ptp(points.reshape(n_starts, -1), axis=0)
+    if vectorized:
+        for name, value in (("workers", workers), ("stop_after", stop_after)):
+            if value is not None:
+                raise ValueError(f"{name} is for runs that are made one by one; leave it out with vectorized=True")
+        runs = descend_together(f, points, lr, step_num, **options)
+    else:
+        run = functools.partial(_one, f, {"lr": lr, "step_num": step_num, **options}, seed)
+        runs = []
+        for result in _each(run, points, workers):
+            runs.append(result)
+            if stop_after is not None and _found_again(runs, extent) >= stop_after:
+                break
+    return _best(runs, extent)
+
+
+# --------------------------------------------------------------------------------------------------------------- starts
+
+
+def starts(f, sampler_or_bounds, n, seed, sampler="sobol", shape=None):
+    """The starts of n runs, (n, *shape)."""
+    validation.choice(sampler, "sampler", SAMPLERS)
+    dtype = f.dtype if isinstance(f, LinearObjective) else np.float64
+    if isinstance(f, LinearObjective):
+        shape = f.shape
+    elif shape is not None:
+        shape = tuple(validation.count(side, "shape", minimum=1) for side in np.atleast_1d(shape).tolist())
+    rng = np.random.default_rng(seed)
+    if callable(sampler_or_bounds):
+        points = sampler_or_bounds(rng, n)
+        what = "what the sampler returned"
+    elif isinstance(sampler_or_bounds, (tuple, list)):
+        return _drawn(*_corners(sampler_or_bounds, shape), n, rng, sampler).astype(dtype, copy=False)
+    else:
+        points, what = sampler_or_bounds, "starts"
+    points = validation.real_array(points, what, dtype=dtype)
+    if points.ndim < 2 or len(points) < n or (callable(sampler_or_bounds) and len(points) != n):
+        pair = "" if callable(sampler_or_bounds) else "; bounds are a tuple (lower, upper), not an array"
+        raise ValueError(f"{what} must be {n} starts, one in each row; got shape {points.shape}{pair}")
+    if shape is not None and points.shape[1:] != shape:
+        raise ValueError(f"{what} must have rows of shape {shape}; got shape {points.shape}")
+    return np.array(points[:n], order="C")
+
+
+def _corners(bounds, shape):
+    if len(bounds) != 2:
+        raise ValueError(f"bounds must be a pair (lower, upper); got {len(bounds)} entries")
+    lower, upper = (
+        validation.real_array(side, name, dtype=np.float64)
+        for side, name in zip(bounds, ("lower", "upper"), strict=True)
+    )
+    if shape is None:
+        shape = np.broadcast_shapes(lower.shape, upper.shape) if lower.shape != upper.shape else lower.shape
+        if not shape:
+            raise ValueError("bounds of two numbers do not tell how many variables f has: give arrays, or shape=")
+    try:
+        lower, upper = np.broadcast_to(lower, shape), np.broadcast_to(upper, shape)
+    except ValueError:
+        raise ValueError(f"bounds must fit the shape {shape}; got {lower.shape} and {upper.shape}") from None
+    if np.any(lower > upper):
+        i = tuple(np.argwhere(lower > upper)[0].tolist())
+        raise ValueError(f"lower must not be above upper; entry {list(i)} is {lower[i]} to {upper[i]}")
+    return lower, upper
+
+
+def _drawn(lower, upper, n, rng, sampler):
+    """n points between two corners, (n, *shape)."""
+    d = lower.size
+    if sampler == "uniform":
+        unit = rng.random((n, d))
+    else:
+        from scipy.stats import qmc  # takes a second to import
+
+        kind = qmc.Sobol if sampler == "sobol" else qmc.LatinHypercube
+        name = "rng" if "rng" in inspect.signature(kind).parameters else "seed"  # scipy renames it
+        engine = kind(d, **{name: rng})
+        # A Sobol sequence is balanced over powers of two.
+        unit = engine.random_base2((n - 1).bit_length())[:n] if sampler == "sobol" else engine.random(n)
+    unit = unit.reshape(n, *lower.shape)
+    return lower * (1 - unit) + upper * unit  # without overflow of the width
+
+
+# ----------------------------------------------------------------------------------------------------------- one by one
+
+
+def _refuse_unknown(options):
+    parameters = inspect.signature(gradient_descent).parameters
+    refused = {"f", "init_x", "checkpoint", "resume"}
+    for name in options:
+        if name not in parameters or name in refused:
+            known = ", ".join(sorted(parameters.keys() - refused - {"lr", "step_num", "seed"}))
+            raise TypeError(f"multi_start has no argument {name!r}; it passes on to gradient_descent: {known}")
+
+
+def _one(f, options, seed, numbered):
+    """The Result of the run from one start; one that diverges has a Result too."""
+    number, start = numbered
+    try:
+        return gradient_descent(f, start, seed=seed + number, **options)
+    except DivergenceError as error:
+        error.result.message = str(error)
+        return error.result
+    except StartError as error:
+        nothing = np.full(start.shape, np.nan)
+        return Result(
+            x=start, fun=np.nan, jac=nothing, nit=0, nfev=0, njev=0, success=False, status=Status.DIVERGED,
+            message=str(error), history=None,
+        )  # fmt: skip
+
+
+def _each(run, points, workers):
+    """The Results in the order of the starts, as they come."""
+    numbered = list(enumerate(points))
+    if workers is None:
+        yield from map(run, numbered)
+    elif hasattr(workers, "submit"):
+        yield from _submitted(workers, run, numbered)
+    elif callable(workers):
+        count = 0
+        for result in workers(run, numbered):
+            count += 1
+            yield result
+        if count != len(numbered):
+            raise ValueError(f"workers must give a result for each of {len(numbered)} runs; it gave {count}")
+    else:
+        try:
+            number = validation.count(workers, "workers", minimum=1)
+        except TypeError:
+            raise TypeError(
+                "workers must be a number of threads, a map, or an executor with submit; got "
+                f"{validation.describe(workers)}"
+            ) from None
+        with concurrent.futures.ThreadPoolExecutor(number) as threads:
+            yield from _submitted(threads, run, numbered)
+
+
+def _submitted(executor, run, numbered):
+    futures = [executor.submit(run, one) for one in numbered]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+# --------------------------------------------------------------------------------------------------------------- minima
+
+
+class Runs(list):
+    """A list of Results that shows how they ended instead of each of them."""
+
+    def __repr__(self):
+        names = [run.status.name for run in self]
+        return f"{len(self)} runs: " + ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+
+
+class Minima(list):
+    """A list of Minimum that shows a line for each."""
+
+    def __repr__(self):
+        lines = [
+            f"{minimum.fun:.10g} at {validation.show_point(minimum.x)}, found {_times(minimum.count)}"
+            for minimum in self
+        ]
+        return "\n".join(lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"])
+
+
+class Minimum(_Record):
+    """One of the ends that runs came to.
+
+    Attributes
+    ----------
+    x, fun : ndarray, float
+        The lowest of them.
+    count : int
+        How many runs ended there.
+    runs : list of int
+        Which.
+    """
+
+
+def minima(runs, extent):
+    """The distinct ends of runs that did not diverge, from the lowest: each takes in what is within `extent` of it."""
+    found = Minima()
+    alive = [number for number, run in enumerate(runs) if _is_alive(run)]
+    for number in sorted(alive, key=lambda number: runs[number].fun):
+        run = runs[number]
+        for minimum in found:
+            if np.all(np.abs(run.x - minimum.x).reshape(-1) <= extent):
+                minimum.count += 1
+                minimum.runs.append(number)
+                break
+        else:
+            found.append(Minimum(x=run.x, fun=run.fun, count=1, runs=[number]))
+    for minimum in found:
+        minimum.runs.sort()
+    return found
+
+
+def _times(count):
+    return "once" if count == 1 else f"{count} times"
+
+
+def _is_alive(run):
+    return run.status != Status.DIVERGED and np.isfinite(run.fun)
+
+
+def _found_again(runs, extent):
+    found = minima(runs, extent)
+    return found[0].count - 1 if found else 0
+
+
+def _best(runs, extent):
+    runs, found = Runs(runs), minima(runs, extent)
+    if not found:
+        first = Result(runs[0], runs=runs, number=0, minima=found)
+        raise DivergenceError(
+            f"all {len(runs)} runs diverged; the first: {runs[0].message}", step=first.nit, lr=None, result=first
+        )
+    number = min(found[0].runs, key=lambda number: runs[number].fun)
+    best = Result(runs[number], runs=runs, number=number, minima=found)
+    best.message = (
+        f"{best.message}; the best of {len(runs)} runs, found {_times(found[0].count)} among {len(found)} distinct ends"
+    )
+    if diverged := sum(not _is_alive(run) for run in runs):
+        best.message += f"; {diverged} diverged"
+    return best

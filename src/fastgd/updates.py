@@ -1,0 +1,118 @@
+"""What a run does with a gradient: the optimizer and its state, and what limits a step."""
+
+import numpy as np
+
+from fastgd import kernels, validation
+from fastgd.kernels.reference_updates import PLAIN, least_subgradient
+
+
+class Update:
+    """The step of one run, w ← clamp(soft(w − t·p)); see `kernels/reference_updates.py` for the formula.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    start : ndarray
+        Where the run begins, in its variables; a start outside the bounds is moved onto them, in place.
+    penalised : int, optional
+        l1 is for so many entries of the flat variables, from the first; all of them without it.
+    l1 : float
+        λ of the penalty λ·‖w‖₁.
+    bounds : pair, optional
+        (lower, upper), numbers or arrays of the shape of `start`, or None for no bound on that side.
+    clip_value, clip_norm : float, optional
+        Each entry of a gradient is cut off at ±clip_value; a gradient longer than clip_norm is shortened to it.
+
+    Attributes
+    ----------
+    state : State
+        Of the optimizer.
+    plain : bool
+        Whether it is w ← w − η·g and no more.
+    limited : bool
+        Whether there is a penalty or a bound, so that a minimum need not have a gradient of zero.
+    """
+
+    def __init__(self, optimizer, start, penalised=None, *, l1=0.0, bounds=None, clip_value=None, clip_norm=None):
+        if clip_value is not None and clip_norm is not None:
+            raise ValueError("clip_value and clip_norm: give one of them, not both")
+        self.optimizer, self.state = optimizer, optimizer.init(start)
+        self.l1 = validation.scalar(l1, "l1", minimum=0)
+        clips = [
+            np.inf if clip is None else validation.scalar(clip, name, positive=True)
+            for name, clip in (("clip_value", clip_value), ("clip_norm", clip_norm))
+        ]
+        self.clips = min(clips) < np.inf
+        self._parameters = np.array([*optimizer.kernel_constants, *clips, self.l1])
+        self._penalised = start.size if penalised is None else penalised
+        self._lower, self._upper = box(bounds, start.shape, start.dtype)
+        if self._lower.size:
+            np.clip(start, self._lower.reshape(start.shape), self._upper.reshape(start.shape), out=start)
+        self.limited = bool(self.l1) or self._lower.size > 0
+        self.plain = optimizer.kind == PLAIN[start.dtype][0] and not self.limited and not self.clips
+
+    @property
+    def kernel_arguments(self):
+        """The rule as a kernel of many steps takes it; the steps that it took must be told: `took`."""
+        return (
+            self.optimizer.kind, self._parameters, self.state.moments, self.state.step, self._penalised, self._lower,
+            self._upper,
+        )  # fmt: skip
+
+    def took(self, steps):
+        self.state.step += steps
+
+    def __call__(self, z, gradient, lr):
+        """One step from z, in place."""
+        self.state.step += 1
+        if self.plain:
+            kernels.active.update(z.reshape(-1), gradient.reshape(-1), lr)
+            return
+        kind, parameters, moments, step, *limits = self.kernel_arguments
+        kernels.active.optimizer_step(
+            kind, parameters, z.reshape(-1), gradient.reshape(-1), moments, lr, step, *limits
+        )  # fmt: skip
+
+    def penalty(self, z):
+        """l1·‖z‖₁."""
+        return self.l1 * float(np.sum(np.abs(z.reshape(-1)[: self._penalised]), dtype=np.float64))
+
+    def least_subgradient(self, z, gradient):
+        """The gradient less what the penalty and the bounds take up: zero at a minimum."""
+        flat = z.reshape(-1), gradient.reshape(-1)
+        return least_subgradient(*flat, self.l1, self._penalised, self._lower, self._upper)
+
+    @property
+    def averages(self):
+        """Whether a run reports something else than its last point."""
+        return self.optimizer.name == "asgd" and self.state.step > 0
+
+    def reported(self, z):
+        """What a run that ends at z reports."""
+        return self.state.moments[0].reshape(z.shape).copy() if self.averages else z
+
+
+def box(bounds, shape, dtype):
+    """Flat lower and upper bounds of that dtype, or two empty arrays where nothing is bounded."""
+    none = np.empty(0, dtype)
+    if bounds is None:
+        return none, none
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(f"bounds must be a pair (lower, upper); got {validation.describe(bounds)}")
+    sides = []
+    for side, absent, name in zip(bounds, (-np.inf, np.inf), ("lower", "upper"), strict=True):
+        side = np.asarray(absent) if side is None else validation.real_array(side, f"bounds ({name})", finite=False)
+        if np.any(np.isnan(side)):
+            raise ValueError(f"bounds ({name}) must not be NaN")
+        try:
+            side = np.broadcast_to(side, shape)
+        except ValueError:
+            raise ValueError(f"bounds ({name}) must fit the shape {shape}; got shape {side.shape}") from None
+        sides.append(side.astype(dtype).reshape(-1))
+    lower, upper = sides
+    if np.any(crossed := lower > upper):
+        i = int(np.argmax(crossed))
+        raise ValueError(f"bounds: lower must not be above upper; entry {i} is {lower[i]} to {upper[i]}")
+    if np.all(lower == -np.inf) and np.all(upper == np.inf):
+        return none, none
+    return lower, upper
