@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastgd import validation
+from fastgd import optimizers, validation
 from fastgd.errors import ConditionWarning, DivergenceWarning
 from fastgd.linear_model import route
 from fastgd.linear_model.files import Saved
@@ -40,8 +40,10 @@ class LinearModel(Saved, Summarised, BaseEstimator):
         validation.choice(self.loss, "loss", self._losses)
         if self.penalty is not None:
             validation.choice(self.penalty, "penalty", [name for name in PENALTIES if name])
-        route.check_names(self.solver, self.optimizer)
+        validation.choice(self.solver, "solver", route.SOLVERS)
         checked = Checked()
+        checked.rule = optimizers.get(self.optimizer)
+        checked.plain = type(checked.rule) is optimizers.GD
         alpha = validation.scalar(self.alpha, "alpha", minimum=0)
         ratio = validation.scalar(self.l1_ratio, "l1_ratio", minimum=0)
         if ratio > 1:
@@ -137,13 +139,13 @@ class LinearModel(Saved, Summarised, BaseEstimator):
             raise
 
     def _solve(self, problem, watch, W, b, checked):
-        solver = route.choose(problem, self.solver, checked, self.optimizer)
-        if solver in ("gd", "sgd") and checked.rate is not None and not self.warm_start:
+        solver = route.choose(problem, self.solver, checked)
+        if solver == "sgd" and checked.rate is not None and not self.warm_start:
             W, b = np.zeros_like(W), np.zeros_like(b)  # where the textbook starts, and partial_fit
         start = problem.in_user_units(W, b)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max) if solver == "sgd" else 0
         try:
-            W, b = route.run(solver, problem, watch, W, b, checked, self.optimizer, seed, self.shuffle)
+            W, b = route.run(solver, problem, watch, W, b, checked, seed, self.shuffle)
         except KeyboardInterrupt:
             watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
         if watch.status in ("interrupted", "diverged") or watch.score is not None:
@@ -234,7 +236,6 @@ class LinearModel(Saved, Summarised, BaseEstimator):
 
     def _start_online(self, name, dtype, k):
         checked = self._check_parameters()
-        problem_units = 1.0
         if checked.threshold is not None:
             raise ValueError("partial_fit takes the losses at their own epsilon: leave epsilon at None")
         coef = intercept = None
@@ -242,7 +243,7 @@ class LinearModel(Saved, Summarised, BaseEstimator):
             coef, intercept = self._weights_matrix()
         self._online = Online(
             name, self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
-            batch=checked.batch or 1, l1=checked.l1 * problem_units, l2=checked.l2, coef=coef, intercept=intercept,
+            rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
         self._attach_online()
         self.n_iter_ = 1

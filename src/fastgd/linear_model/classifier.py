@@ -300,7 +300,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         online.low = -1.0 if self._loss_name() in SIGNED else 0.0
         online.labels = None
         if online.k == 1 and self.class_weight is None and self.classes_.dtype.kind in "iufb":
-            online.labels = tuple(self.classes_.tolist())
+            online.labels, (online.first, online.second) = set(self.classes_.tolist()), self.classes_[:, None]
 
     def _raw_scores(self, X):
         h = X @ self.coef_.T + self.intercept_

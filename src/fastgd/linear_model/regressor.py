@@ -31,7 +31,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         learning_rate takes the columns as they are; everywhere else columns of different scales are handled inside.
     learning_rate : "auto", float or callable
         Of "gd" and "sgd"; a callable gives the rate of step 0, 1, ….
-    optimizer : {"gd"}
+    optimizer : str or Optimizer
+        Of "gd" and "sgd": a rule of `fastgd.optimizers`, or its lower-case name.
     batch_size : int, optional
         Rows of a step of "sgd"; 1 without it.
     max_iter : int

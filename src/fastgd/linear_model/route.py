@@ -20,16 +20,10 @@ from fastgd.linear_model.solvers import first_order, preconditioned
 from fastgd.linear_model.stream import stochastic
 
 SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
-OPTIMIZERS = ("gd",)
 # Multiplications of a BLAS product that take as long as one value of a pass over X.
 BLAS_ADVANTAGE = 16
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
-
-
-def check_names(solver, optimizer):
-    validation.choice(solver, "solver", SOLVERS)
-    validation.choice(optimizer, "optimizer", OPTIMIZERS)
 
 
 def rate(learning_rate):
@@ -41,8 +35,22 @@ def rate(learning_rate):
             )
         return None
     if callable(learning_rate):
-        return lambda step: validation.scalar(learning_rate(step), f"learning_rate({step})", minimum=0)
+        return Schedule(learning_rate)
     return Constant(validation.scalar(learning_rate, "learning_rate", positive=True))
+
+
+class Schedule:
+    """A function of the step, checked; one that looks at the loss gets it after every epoch."""
+
+    def __init__(self, function):
+        self.function = function.fresh() if hasattr(function, "fresh") else function
+
+    def __call__(self, step):
+        return validation.scalar(self.function(step), f"learning_rate({step})", minimum=0)
+
+    def observe(self, loss):
+        if hasattr(self.function, "observe"):
+            self.function.observe(loss)
 
 
 class Constant(float):
@@ -51,14 +59,17 @@ class Constant(float):
     def __call__(self, step):
         return float(self)
 
+    def observe(self, loss):
+        pass
 
-def choose(problem, solver, checked, optimizer):
+
+def choose(problem, solver, checked):
     """The name of the solver."""
     smooth = problem.loss.smooth
     if solver == "auto":
         if checked.batch is not None:
             return "sgd"
-        if checked.rate is not None or optimizer != "gd":
+        if checked.rate is not None or not checked.plain:
             return "gd" if smooth else "sgd"
         if not smooth:
             return "smoothed"
@@ -71,6 +82,8 @@ def choose(problem, solver, checked, optimizer):
         raise ValueError(f'batch_size is for solver="sgd" or "auto"; got solver={solver!r}')
     if checked.rate is not None and solver not in ("gd", "sgd"):
         raise ValueError(f'a learning_rate is for solver="gd" or "sgd"; solver={solver!r} finds its own')
+    if not checked.plain and solver not in ("gd", "sgd"):
+        raise ValueError(f'an optimizer is for solver="gd" or "sgd"; got solver={solver!r}')
     if solver == "gram" and not problem.objective.quadratic:
         raise ValueError(f'solver="gram" is for loss="squared_error"; got loss={problem.name!r}')
     if not smooth and solver != "sgd":
@@ -90,11 +103,12 @@ def _gram_pays(problem):
     return passes <= MORE_PASSES + passes * sample_rows(d) / n
 
 
-def run(solver, problem, watch, W, b, checked, optimizer, seed, shuffle):
-    if solver == "sgd":
+def run(solver, problem, watch, W, b, checked, seed, shuffle):
+    if solver == "sgd" or (solver == "gd" and not checked.plain):
+        batch = problem.n if solver == "gd" else min(checked.batch or 1, problem.n)
         return stochastic(
-            problem, watch, W, b, rate=checked.rate, batch=min(checked.batch or 1, problem.n), seed=seed,
-            shuffle=shuffle,
+            problem, watch, W, b, rate=checked.rate, batch=batch, seed=seed, rule=checked.rule,
+            scaled=solver == "gd" or checked.rate is None, shuffle=shuffle,
         )  # fmt: skip
     solve = {
         "gram": gram,
@@ -104,5 +118,3 @@ def run(solver, problem, watch, W, b, checked, optimizer, seed, shuffle):
         "gd": functools.partial(first_order, accelerate=False, rate=checked.rate),
     }[solver]
     return solve(problem, watch, W, b)
-
-

@@ -194,6 +194,8 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         total = value + space.l1_penalty(y)
         if watch.epoch(*space.to_weights(y), total, space.user_norm(subgradient), used):
             break
+        if rate is not None:
+            rate.observe(total)
         move = y - last[0]
         length = float(np.vdot(move, move))
         met = float(np.vdot(gradient - last[1], move)) / length if length else 0.0

@@ -8,18 +8,24 @@ import math
 
 import numpy as np
 
-from fastgd import kernels
+from fastgd import kernels, rows
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
+from fastgd.kernels.reference_updates import PLAIN
 from fastgd.linear_model.losses import LOSSES
 from fastgd.linear_model.problem import METRIC_COLUMNS, Space
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import crude
 from fastgd.objectives import LOSS_KERNELS
-from fastgd.stochastic import HIGHER, epoch_order
+from fastgd.optimizers import GD, Momentum
+from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
+from fastgd.updates import Update
 
-# With an l1 penalty weights are drawn to zero after so many steps at a time (Langford, Li & Zhang, JMLR 10 (2009)).
-TRUNCATION_STEPS = 32
+# In scaled columns the penalties, which differ from column to column there, act after so many steps at a time (truncated
+# gradient: Langford, Li & Zhang, JMLR 10 (2009)).
+PENALTY_STEPS = 32
+# The automatic rate of rules whose steps do not follow the length of the gradient, in scaled columns.
+ADAPTIVE_RATE = 0.05
 # With an automatic rate the batch is doubled after an epoch that has lowered the loss by less than this share of what
 # the epoch before has: steps become fewer and surer (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
 PROGRESS = 0.5
@@ -27,6 +33,7 @@ PROGRESS = 0.5
 SCALED_VALUES = 1 << 18
 # An automatic rate of partial_fit falls like 1/√(1 + rows/this).
 RATE_ROWS = 1000.0
+FEW_LABELS = 256
 
 
 def codes(loss):
@@ -45,39 +52,41 @@ class Steps:
     Parameters
     ----------
     loss : Loss
+    d : int
+        Rows of w that the penalties are for.
+    rule : Optimizer
     factor : float
         Of the gradient of a row's loss, beside the mean over the batch.
     """
 
-    def __init__(self, loss, w, *, batch, l1, l2, factor=1.0):
-        self.codes, self.w, self.batch, self.l1, self.l2, self.factor = codes(loss), w, batch, l1, l2, factor
+    def __init__(self, loss, w, d, *, rule, batch, l1, l2, factor=1.0):
+        self.codes, self.w, self.batch, self.l2, self.factor = codes(loss), w, batch, l2, factor
+        self.update = Update(rule, w, d * w.shape[1], l1=l1)
 
     def take(self, rows, order, rates):
         """A step for each batch of the rows `order` of a Dense or Sparse."""
-        if not self.l1:
-            rows.stochastic(self.w, *self.codes, self.factor, self.l2, order, self.batch, True, rates)
-            return
-        d = rows.d
-        for first in range(0, len(rates), TRUNCATION_STEPS):
-            some = rates[first : first + TRUNCATION_STEPS]
-            part = order[first * self.batch : (first + len(some)) * self.batch]
-            rows.stochastic(self.w, *self.codes, self.factor, self.l2, part, self.batch, True, some)
-            W = self.w[:d]
-            np.copyto(W, np.sign(W) * np.maximum(np.abs(W) - self.l1 * some.sum(), 0))
+        rows.stochastic(
+            self.w, *self.codes, self.factor, self.l2, order, self.batch, True, rates, self.update.kernel_arguments
+        )  # fmt: skip
+        self.update.took(len(rates))
 
 
-def stochastic(problem, watch, W, b, *, rate, batch, seed, shuffle=True):
+def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle=True):
     """Epochs of stochastic descent.
 
     Parameters
     ----------
     rate : callable or None
-        step → learning rate. None: found from the curvature of the rows, and the batch grows when the loss stops falling.
+        step → learning rate. None: found from the curvature of the rows, and the batch grows when the loss stops
+        falling, or the rate is halved where the rule's steps do not follow the gradient's length.
+    rule : Optimizer
+    scaled : bool
+        Whether to walk in centred and scaled columns, as without a rate.
     """
     space = Space(problem)
     judge = Metric(space, space.from_weights(W, b)) if problem.d <= METRIC_COLUMNS else None
-    walk = _InUserColumns(problem, W, b, batch) if rate is not None else _InScaledColumns(problem, space, W, b, batch)
-    automatic = None if rate is not None else _automatic_rate(space, judge, batch)
+    walk = _InScaledColumns(problem, space, W, b, batch, rule) if scaled else _InUserColumns(problem, W, b, batch, rule)
+    automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
     gained = math.inf
@@ -98,18 +107,22 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, shuffle=True):
             value, gradient = space.evaluate(V)
             total = value + space.l1_penalty(V)
             subgradient = space.subgradient(V, gradient)
-            if total > HIGHER * abs(first) + 1e-300 and rate is not None:
+            if total > (HIGHER_WHILE if rule.may_rise else HIGHER) * abs(first) + 1e-300 and rate is not None:
                 total = math.nan  # what has risen so far is lost
             if watch.epoch(W, b, total, space.user_norm(subgradient), float(rates[-1])):
                 break
-        if automatic is not None and batch < problem.n:
+        if rate is not None:
+            rate.observe(total)
+        else:
             gain = last - total
-            if not gain > PROGRESS * gained:
+            if not gain > PROGRESS * gained and not follows_gradient(rule):
+                automatic /= 2
+            elif not gain > PROGRESS * gained and batch < problem.n:
                 batch = min(2 * batch, problem.n)
-                walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch)
+                walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch, rule)
             gained = max(gain, 0.0)
         last = total
-        if _stands_still(watch, problem):
+        if (rate is not None or batch == problem.n) and _stands_still(watch, problem):
             break
         if judge is not None:
             estimate = judge.gap(subgradient)
@@ -130,13 +143,21 @@ def _stands_still(watch, problem):
     return watch.end("converged", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
 
 
-def _automatic_rate(space, judge, batch):
+def follows_gradient(rule):
+    """Whether the rule's steps are proportional to the gradient."""
+    return isinstance(rule, (GD, Momentum))
+
+
+def _automatic_rate(space, judge, batch, rule):
     """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
+    if not follows_gradient(rule):
+        return ADAPTIVE_RATE
     p = space.problem
     typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
     length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
     share = 1.0 if judge is None else _largest_share(space)
-    return 0.5 / (typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0)))
+    L = typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0))
+    return 0.5 * (1 - getattr(rule, "momentum", 0.0)) / L  # a velocity is the sum of 1/(1 − μ) steps
 
 
 def _largest_share(space):
@@ -147,14 +168,15 @@ def _largest_share(space):
 
 
 class _InUserColumns:
-    def __init__(self, problem, W, b, batch):
+    def __init__(self, problem, W, b, batch, rule):
         p, self.p = problem, problem
         dtype = p.objective.dtype
         w = np.vstack([W, b]) if p.fit_intercept else W
-        times = p.c if p.name == "epsilon_insensitive" else 1.0  # see Problem: a rate means what it means to the user
-        self.times = times
+        # See Problem: weights are c times the user's here, and a rate must mean what it means to the user.
+        times = p.c if p.name == "epsilon_insensitive" else 1.0
+        self.times = times if follows_gradient(rule) else p.c
         self.steps = Steps(
-            p.loss, np.ascontiguousarray(w, dtype=dtype), batch=batch, l1=p.l1 * p.c**2 / times,
+            p.loss, np.array(w, dtype=dtype, order="C"), p.d, rule=rule, batch=batch, l1=p.l1 * p.c**2 / times,
             l2=p.l2 * p.c**2 / times, factor=p.n / p.objective.total_weight,
         )  # fmt: skip
 
@@ -170,9 +192,7 @@ class _InUserColumns:
 class _InScaledColumns:
     """Rows are centred and scaled a few at a time; CSR rows are scaled alone, once."""
 
-    def __init__(self, problem, space, W, b, batch):
-        from fastgd import rows
-
+    def __init__(self, problem, space, W, b, batch, rule):
         self.p, self.rows = problem, problem.objective.rows
         p, dtype = problem, problem.objective.dtype
         self.sparse = isinstance(self.rows, rows.Sparse)
@@ -187,19 +207,22 @@ class _InScaledColumns:
         w = np.vstack([V, b + self.shift @ W]) if p.fit_intercept else V
         # The penalties act on V/scale, differently on each column, so they are applied beside the kernel.
         self.steps = Steps(
-            p.loss, np.ascontiguousarray(w, dtype=dtype), batch=batch, l1=0.0, l2=0.0,
+            p.loss, np.array(w, dtype=dtype, order="C"), p.d, rule=rule, batch=batch, l1=0.0, l2=0.0,
             factor=p.n / p.objective.total_weight,
         )  # fmt: skip
+        if (p.l1 or p.l2) and not follows_gradient(rule):
+            raise ValueError(
+                f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or take "
+                'optimizer="gd", "momentum" or "nesterov"'
+            )
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
 
     def take(self, order, rates):
-        from fastgd import rows
-
         batch = self.steps.batch
         length = max(1, SCALED_VALUES // max(1, self.p.d) // batch) * batch
         if self.l1 or self.l2:
-            length = min(length, TRUNCATION_STEPS * batch)
+            length = min(length, PENALTY_STEPS * batch)
         for first in range(0, len(order), length):
             part = order[first : first + length]
             some = rates[first // batch : first // batch + -(-len(part) // batch)]
@@ -231,7 +254,7 @@ class Online:
     `coef` (d, k) and `intercept` (k,) are views of `w` that every call updates in place.
     """
 
-    def __init__(self, name, d, k, dtype, *, fit_intercept, rate, batch, l1, l2, coef=None, intercept=None):
+    def __init__(self, name, d, k, dtype, *, fit_intercept, rate, rule, batch, l1, l2, coef=None, intercept=None):
         self.loss, self.name, self.d, self.k, self.dtype = LOSSES[name], name, d, k, dtype
         self.fit_intercept, self.rate, self.batch, self.l1, self.l2 = fit_intercept, rate, batch, l1, l2
         self.constant = float(rate) if isinstance(rate, float) else None
@@ -244,6 +267,11 @@ class Online:
         self.intercept = self.w[d] if fit_intercept else np.zeros(k, dtype)
         self.codes = codes(self.loss)
         self.none = np.empty(0, dtype)
+        self._steps = Steps(self.loss, self.w, d, rule=rule, batch=batch, l1=l1, l2=l2)
+        self._rule = PLAIN[self.w.dtype]
+        self._plain = type(rule) is GD and not l1
+        if rate is None and type(rule) is not GD:
+            raise ValueError('partial_fit with learning_rate="auto" takes optimizer="gd"; give a number or a schedule')
         self.step, self.rows_seen, self.calls = 0, 0, 0
         self._length, self._order, self._rates = -1, None, None
         self.mean = self.spread = self.v = None
@@ -269,10 +297,13 @@ class Online:
         """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""
         if self.labels is None:
             return None
-        second = y == self.labels[1]
-        if int(np.count_nonzero(second)) + int(np.count_nonzero(y == self.labels[0])) != len(y):
+        if len(y) <= FEW_LABELS:  # for few numbers nothing is as quick as Python's sets
+            known = self.labels.issuperset(y.tolist())
+        else:
+            known = bool(np.all((y == self.second) | (y == self.first)))
+        if not known:
             return None
-        Y = second.astype(self.dtype)[:, None]
+        Y = (y == self.second).astype(self.dtype)[:, None]
         return Y if self.low == 0 else 2 * Y - 1
 
     def _prepare(self, n):
@@ -295,11 +326,11 @@ class Online:
         count = self._prepare(len(Y))
         if self.rate is None:
             self._automatic(X, Y, s, count)
-        elif self.l1 or not isinstance(X, np.ndarray):
+        elif not self._plain or not isinstance(X, np.ndarray):
             self._source(X, Y, s)
         else:
             kernels.active.stochastic(
-                X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates
+                X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates, *self._rule
             )  # fmt: skip
         # A sum of few numbers is quickest as a list; an overflow of the sum itself is looked into.
         if math.isfinite(sum(self.w.reshape(-1).tolist())) or np.all(np.isfinite(self.w)):
@@ -309,10 +340,8 @@ class Online:
         return False
 
     def _source(self, X, Y, s):
-        from fastgd import rows
-
         source = (rows.Dense if isinstance(X, np.ndarray) else rows.Sparse)(X, Y, s)
-        Steps(self.loss, self.w, batch=self.batch, l1=self.l1, l2=self.l2).take(source, self._order, self._rates)
+        self._steps.take(source, self._order, self._rates)
 
     def _automatic(self, X, Y, s, count):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
@@ -326,9 +355,11 @@ class Online:
         rate = float(self._rates[0])
         Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
         v = self.v
-        kernels.active.stochastic(Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates)
+        kernels.active.stochastic(Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule)
         if self.l2:
-            v[: self.d] *= 1 - np.minimum(rate * count * self.l2 * self._inverse_squares, 1.0)
+            decay = rate * count * self.l2
+            decays = decay * self._inverse_squares
+            v[: self.d] *= 1 - (decays if decay * self._largest <= 1 else np.minimum(decays, 1.0))
         if self.l1:
             V = v[: self.d]
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
@@ -351,6 +382,7 @@ class Online:
         self.mean = centre.astype(self.dtype)
         self._inverse = np.where(self.spread > 0, 1 / np.where(self.spread > 0, self.spread, 1), 0).astype(self.dtype)
         self._inverse_squares = (self._inverse.astype(np.float64) ** 2)[:, None]
+        self._largest = float(self._inverse_squares.max())
         typical = curvature_bound(self.name, float(np.mean(Y)) if self.name == "poisson" else 1.0)
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse
