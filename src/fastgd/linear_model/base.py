@@ -124,8 +124,19 @@ class LinearModel(Saved, Summarised, BaseEstimator):
             W, b, solver = self._solve(problem, watch, W, b, checked)
         self._keep(problem, watch, W, b, solver, X.dtype, y)
         self._warn(watch, checked)
-        self._statistics = Statistics.of(problem, self, sample_weight) if self.penalty is None else None
+        with np.errstate(all="ignore"):
+            self._statistics = Statistics.of(problem, W, b) if watch.status != "diverged" else None
         return self
+
+    def _statistics_of(self, X, y, sample_weight):
+        """For `summary`, of data that are given to it."""
+        checked = self._check_parameters()
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, y_numeric=self._numeric_targets, reset=False)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        y, name = self._targets(y, X.dtype)
+        problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
+        return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)), always=True)
 
     def _problem(self, X, y, name, checked, sample_weight):
         try:

@@ -1,5 +1,155 @@
-"""Estimators in files: JSON or npz, without pickle."""
+"""Estimators in files: JSON or npz, without pickle.
+
+A file holds a format name and number, the class, the parameters and the fitted attributes; numbers keep all their digits.
+Parameters that are no plain values (functions, optimizers with constants of their own, generators of random numbers) are
+left out and named in `left_out`: a loaded estimator has their defaults, and predicts the same.
+"""
+
+import io
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from fastgd.model_file import write_whole
+
+FORMAT, FORMAT_VERSION = "fastgd estimator", 1
+ARRAYS = ("coef_", "intercept_", "classes_", "feature_names_in_")
+PLAIN = (bool, int, float, str, type(None))
 
 
 class Saved:
-    pass
+    """`save` and `load` of an estimator."""
+
+    def save(self, path):
+        """Write the fitted estimator to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            *.json, or *.npz.
+
+        Raises
+        ------
+        ValueError
+            The name ends otherwise, or the labels of the classes are not numbers, strings or booleans.
+        sklearn.exceptions.NotFittedError
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self, "coef_")
+        path = _known(path)
+        parameters, left_out = _plain_parameters(self)
+        arrays = {name: _storable(getattr(self, name), name) for name in ARRAYS if hasattr(self, name)}
+        arrays |= {f"history_.{name}": values for name, values in getattr(self, "history_", {}).items()}
+        head = {
+            "format": FORMAT, "format_version": FORMAT_VERSION, "class": type(self).__name__, "parameters": parameters,
+            "left_out": left_out, "n_iter_": int(self.n_iter_), "n_features_in_": int(self.n_features_in_),
+        }  # fmt: skip
+        if path.suffix == ".npz":
+            buffer = io.BytesIO()
+            np.savez(buffer, head=np.array(json.dumps(head)), **arrays)
+            write_whole(path, buffer.getvalue())
+            return
+        head["arrays"] = {
+            name: {"dtype": array.dtype.str, "values": [None if v != v else v for v in array.tolist()]
+                   if array.ndim == 1 else array.tolist()}
+            for name, array in arrays.items()
+        }  # fmt: skip
+        write_whole(path, (json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, path):
+        """The estimator in a file that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            The file is none, is damaged, has a newer format or holds an estimator of another class.
+        OSError
+            It cannot be read.
+        """
+        path = _known(path)
+        try:
+            head, arrays = _read(path)
+            if head["format"] != FORMAT:
+                raise KeyError("format")
+            version, name = int(head["format_version"]), str(head["class"])
+            parameters = dict(head["parameters"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is not a fastgd estimator, or is damaged ({error})") from error
+        if version > FORMAT_VERSION:
+            raise ValueError(f"{path} has format {version}; this fastgd reads up to {FORMAT_VERSION}: install a newer one")
+        if name != cls.__name__:
+            raise ValueError(f"{path} holds a {name}, not a {cls.__name__}")
+        try:
+            model = cls(**parameters)
+            model.n_iter_, model.n_features_in_ = int(head["n_iter_"]), int(head["n_features_in_"])
+            model.history_ = {k[9:]: v for k, v in arrays.items() if k.startswith("history_.")}
+            for name in ARRAYS:
+                if name in arrays:
+                    setattr(model, name, arrays[name])
+            _check_shapes(model)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error})") from error
+        if head.get("left_out"):
+            warnings.warn(
+                f"{', '.join(head['left_out'])} could not be saved and have their defaults", UserWarning, stacklevel=2
+            )
+        return model
+
+
+def _known(path):
+    path = Path(path)
+    if path.suffix not in (".json", ".npz"):
+        raise ValueError(f"path must end in .json or .npz; got {path.name!r}")
+    return path
+
+
+def _plain_parameters(model):
+    parameters, left_out = {}, []
+    for name, value in model.get_params(deep=False).items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        fits = isinstance(value, PLAIN)
+        if isinstance(value, dict):  # class_weight, whose labels JSON would turn into strings
+            fits = False
+        if fits:
+            parameters[name] = value
+        else:
+            left_out.append(name)
+    return parameters, left_out
+
+
+def _storable(array, name):
+    array = np.asarray(array)
+    if array.dtype == object:
+        if not all(isinstance(item, str) for item in array.flat):
+            raise ValueError(f"{name} must hold numbers, strings or booleans to be saved")
+        array = array.astype(np.str_)
+    return array
+
+
+def _read(path):
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return json.loads(str(arrays.pop("head"))), arrays
+    head = json.loads(path.read_bytes())
+    arrays = {}
+    for name, stored in head["arrays"].items():
+        values = stored["values"]
+        if values and not isinstance(values[0], list):
+            values = [np.nan if v is None else v for v in values]
+        arrays[name] = np.array(values, dtype=np.dtype(stored["dtype"]))
+    return head, arrays
+
+
+def _check_shapes(model):
+    coef, intercept = model.coef_, model.intercept_
+    outputs = 1 if coef.ndim == 1 else len(coef)
+    if coef.shape[-1] != model.n_features_in_ or intercept.shape != (outputs,):
+        raise TypeError(f"coef_ has shape {coef.shape}, intercept_ {intercept.shape}")
+    if not (np.all(np.isfinite(coef)) and np.all(np.isfinite(intercept))):
+        raise TypeError("weights are not finite")

@@ -34,6 +34,7 @@ SCALED_VALUES = 1 << 18
 # An automatic rate of partial_fit falls like 1/√(1 + rows/this).
 RATE_ROWS = 1000.0
 FEW_LABELS = 256
+WORTH_TAKING = 1e-3
 
 
 def codes(loss):
@@ -275,6 +276,7 @@ class Online:
         self.step, self.rows_seen, self.calls = 0, 0, 0
         self._length, self._order, self._rates = -1, None, None
         self.mean = self.spread = self.v = None
+        self._owed = 0.0
 
     def takes(self, X, y, coef):
         """Whether the weights are still the model's and a batch is arrays as they are used, so that it needs no check.
@@ -357,9 +359,11 @@ class Online:
         v = self.v
         kernels.active.stochastic(Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule)
         if self.l2:
-            decay = rate * count * self.l2
-            decays = decay * self._inverse_squares
-            v[: self.d] *= 1 - (decays if decay * self._largest <= 1 else np.minimum(decays, 1.0))
+            # What the penalty takes is small: it is taken once it is worth an operation on the weights.
+            self._owed += rate * count * self.l2 * self._largest
+            if self._owed > WORTH_TAKING or not self.calls % PENALTY_STEPS:
+                v[: self.d] *= 1 - np.minimum(self._owed * self._relative_squares, 1.0)
+                self._owed = 0.0
         if self.l1:
             V = v[: self.d]
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
@@ -381,8 +385,9 @@ class Online:
         self.spread = np.sqrt(np.where(variance > 1e-12 * self._square, variance, self._square))
         self.mean = centre.astype(self.dtype)
         self._inverse = np.where(self.spread > 0, 1 / np.where(self.spread > 0, self.spread, 1), 0).astype(self.dtype)
-        self._inverse_squares = (self._inverse.astype(np.float64) ** 2)[:, None]
-        self._largest = float(self._inverse_squares.max())
+        squares = (self._inverse.astype(np.float64) ** 2)[:, None]
+        self._largest = float(squares.max()) or 1.0
+        self._relative_squares = squares / self._largest
         typical = curvature_bound(self.name, float(np.mean(Y)) if self.name == "poisson" else 1.0)
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse

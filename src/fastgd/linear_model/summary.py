@@ -1,11 +1,222 @@
-"""What statistics say of a fit."""
+"""What statistics say of a fit: standard errors, tests and intervals of its weights, and how well it fits.
+
+For the squared error with σ² = RSS/(n − p) and covariance σ²(XᵀX)⁻¹ (Student's t); for the log loss of two classes and
+the Poisson deviance with the inverse of the Hessian of the log-likelihood (normal distribution). A sample weight counts
+as so many samples.
+"""
+
+import math
+import typing
+
+import numpy as np
+
+# A fit keeps what `summary` needs where that costs no more than so many multiplications, beside the fit itself.
+CHEAP, MOST_COLUMNS = 5e7, 256
+LIKELIHOODS = ("squared_error", "log_loss", "poisson")
 
 
-class Statistics:
-    @staticmethod
-    def of(problem, model, sample_weight):
+class Statistics(typing.NamedTuple):
+    """What `summary` is made of; the intercept is the last weight."""
+
+    name: str
+    covariance: np.ndarray
+    n: float
+    log_likelihood: float
+    log_likelihood_of_constant: float
+    residual_squares: float
+    total_squares: float
+    fit_intercept: bool
+
+    @classmethod
+    def of(cls, problem, W, b, always=False):
+        """The statistics of a Problem's minimum, weights in the kernels' units; None where they make no sense."""
+        size = problem.d + problem.fit_intercept
+        n = problem.objective.total_weight
+        if problem.name not in LIKELIHOODS or problem.k != 1 or not n > size or problem.l1 or problem.l2:
+            return None
+        sparse = hasattr(problem.objective.rows.X, "toarray")
+        if not always and (sparse or problem.d > MOST_COLUMNS or problem.n * problem.d**2 > CHEAP):
+            return None
+        h, y = problem.scores(W, b)[:, 0], problem.Y[:, 0].astype(np.float64)
+        s = np.ones(len(y)) if problem.s is None else problem.s.astype(np.float64)
+        covariance = _inverse_curvature(problem, s * problem.loss.curvature(h[:, None], y[:, None])[:, 0])
+        if covariance is None:
+            return None
+        mean = (s @ y) / n
+        residual = float(s @ (y - h) ** 2)
+        total = float(s @ (y - mean) ** 2) if problem.fit_intercept else float(s @ y**2)
+        if problem.name == "squared_error":
+            covariance = covariance * (residual / (n - size))
+            with np.errstate(divide="ignore"):
+                found, constant = (-0.5 * n * (np.log(2 * np.pi * r / n) + 1) for r in (residual, total))
+        elif problem.name == "log_loss":
+            found = -float(s @ (np.logaddexp(0, h) - y * h))
+            constant = n * float(-_entropy(mean)) if problem.fit_intercept else -n * math.log(2)
+        else:
+            from scipy.special import gammaln
+
+            rest = float(s @ gammaln(y + 1))
+            found = float(s @ (y * h - np.exp(h))) - rest
+            log_mean = math.log(mean) if problem.fit_intercept else 0.0
+            constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
+        return cls(problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept)
+
+
+def _entropy(p):
+    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def _inverse_curvature(problem, curvature):
+    """(Xᵀ diag(curvature) X)⁻¹ for (w, b), by way of centred and scaled columns; None if it is singular."""
+    d, X = problem.d, problem.objective.rows.X
+    X = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64)
+    share = curvature / curvature.sum() if curvature.sum() > 0 else np.full(len(X), 1 / len(X))
+    centre = share @ X if problem.fit_intercept else np.zeros(d)
+    A = (X - centre) * np.sqrt(curvature)[:, None]
+    scale = np.sqrt(np.einsum("ij,ij->j", A, A))
+    if not np.all(scale > 0):
         return None
+    R = np.linalg.qr(A / scale, mode="r")
+    if np.min(np.abs(np.diag(R))) <= len(R) * np.finfo(np.float64).eps * np.max(np.abs(R)):
+        return None
+    root = np.linalg.inv(R) / 1.0
+    half = root / scale[:, None]
+    covariance = half @ half.T
+    if not problem.fit_intercept:
+        return covariance
+    # b = β − centre·w, and β is independent of w: its curvature is the sum.
+    cross = -covariance @ centre
+    corner = 1 / curvature.sum() - centre @ cross
+    return np.block([[covariance, cross[:, None]], [cross[None, :], np.array([[corner]])]])
+
+
+class Summary:
+    """The table of a fit. `print` shows it.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the weights, the intercept last.
+    coef, std_err, statistic, p_values : (p,)
+        statistic is t for the squared error and z otherwise.
+    conf_int : (p, 2)
+    r2, adjusted_r2 : float
+        For the squared error; else r2 is McFadden's, 1 − log L/log L₀, and adjusted_r2 is NaN.
+    log_likelihood, aic, bic : float
+    n, df_resid : float
+    f_statistic, f_p_value : float
+        That all weights but the intercept are 0; for the other losses the likelihood ratio and its χ² p value.
+    """
+
+    def __init__(self, statistics, names, coef, level):
+        from scipy import stats
+
+        q = statistics
+        self.names, self.coef, self.level, self.n = names, coef, level, q.n
+        p = len(coef)
+        self.df_resid, freedom = q.n - p, p - q.fit_intercept
+        self.std_err = np.sqrt(np.diag(q.covariance))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.statistic = coef / self.std_err
+        gaussian = q.name == "squared_error"
+        law = stats.t(self.df_resid) if gaussian else stats.norm()
+        self.kind = "t" if gaussian else "z"
+        self.p_values = 2 * law.sf(np.abs(self.statistic))
+        half = law.ppf(0.5 + level / 2) * self.std_err
+        self.conf_int = np.column_stack([coef - half, coef + half])
+        self.log_likelihood = q.log_likelihood
+        self.aic, self.bic = 2 * p - 2 * q.log_likelihood, p * math.log(q.n) - 2 * q.log_likelihood
+        self.adjusted_r2 = self.f_statistic = self.f_p_value = math.nan
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if gaussian:
+                unexplained = np.float64(q.residual_squares) / q.total_squares
+                self.r2 = float(1 - unexplained)
+                self.adjusted_r2 = float(1 - unexplained * (q.n - q.fit_intercept) / self.df_resid)
+                if freedom:
+                    self.f_statistic = float(
+                        (q.total_squares - q.residual_squares) / freedom / (np.float64(q.residual_squares) / self.df_resid)
+                    )
+                    self.f_p_value = float(stats.f.sf(self.f_statistic, freedom, self.df_resid))
+            else:
+                self.r2 = float(1 - q.log_likelihood / np.float64(q.log_likelihood_of_constant))
+                self.f_statistic = 2 * (q.log_likelihood - q.log_likelihood_of_constant)
+                if freedom:
+                    self.f_p_value = float(stats.chi2.sf(self.f_statistic, freedom))
+
+    def __str__(self):
+        test = "F" if self.kind == "t" else "likelihood ratio"
+        of = "R²" if self.kind == "t" else "McFadden's R²"
+        adjusted = f", adjusted {self.adjusted_r2:.6g}" if self.kind == "t" else ""
+        lines = [
+            f"{self.n:g} samples, {self.df_resid:g} degrees of freedom left",
+            f"{of} {self.r2:.6g}{adjusted}; {test} {self.f_statistic:.6g} (p = {self.f_p_value:.3g})",
+            f"log-likelihood {self.log_likelihood:.6g}, AIC {self.aic:.6g}, BIC {self.bic:.6g}",
+            "",
+        ]
+        head = ("", "coef", "std err", self.kind, f"P>|{self.kind}|", f"[{0.5 - self.level / 2:.3g}", f"{0.5 + self.level / 2:.3g}]")
+        rows = [
+            (name, f"{c:.6g}", f"{e:.4g}", f"{t:.4g}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}")
+            for name, c, e, t, p, (low, high) in zip(
+                self.names, self.coef, self.std_err, self.statistic, self.p_values, self.conf_int, strict=True
+            )
+        ]
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+        for row in (head, *rows):
+            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
 
 class Summarised:
-    pass
+    """`summary` of an estimator."""
+
+    def summary(self, X=None, y=None, sample_weight=None, *, level=0.95):
+        """Standard errors, tests and confidence intervals of the weights, and measures of the fit.
+
+        For fits without a penalty of one output, by the squared error, the log loss of two classes or the Poisson
+        deviance, with more samples than weights.
+
+        Parameters
+        ----------
+        X, y, sample_weight : optional
+            The data of the fit. Needed for large ones, of which a fit keeps nothing, and for CSR.
+        level : float
+            Of the intervals.
+
+        Returns
+        -------
+        Summary
+
+        Raises
+        ------
+        ValueError
+            There are no such statistics of this fit, or the data are needed.
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self, "coef_")
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1; got {level!r}")
+        if self.penalty is not None:
+            raise ValueError(
+                f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
+                "fit with penalty=None"
+            )
+        if self.loss not in LIKELIHOODS or np.atleast_2d(self.coef_).shape[0] != 1:
+            raise ValueError(
+                "summary is for one output and the losses " + ", ".join(map(repr, LIKELIHOODS)) + f"; got {self.loss!r}"
+            )
+        found = self._statistics_of(X, y, sample_weight) if X is not None else self.__dict__.get("_statistics")
+        if found is None:
+            raise ValueError(
+                "the fit has kept no statistics: pass its data, summary(X, y); there must be more samples than weights, "
+                "and no collinear columns"
+            )
+        names = getattr(self, "feature_names_in_", None)
+        names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(map(str, names))
+        coef = np.asarray(self.coef_, np.float64).reshape(-1)
+        if found.fit_intercept:
+            names, coef = [*names, "intercept"], np.append(coef, np.float64(self.intercept_[0]))
+        return Summary(found, names, coef, level)
