@@ -139,5 +139,5 @@ class Level:
     def out_of_epochs(self):
         return self.watch.out_of_epochs
 
-    def at_rounding(self):
+    def at_rounding(self, estimate):
         self.ended = True

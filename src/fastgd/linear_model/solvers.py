@@ -58,12 +58,9 @@ def preconditioned(problem, watch, W, b):
             break
         if watch.out_of_epochs:
             break
-        if not slope < 0:
-            watch.at_rounding()
-            break
-        found = _line_search(space, V, total, gradient, move, slope, metric)
+        found = _line_search(space, V, total, gradient, move, slope, metric) if slope < 0 else None
         if found is None:
-            watch.at_rounding()
+            watch.at_rounding(estimate)
             break
         rate, new, new_value, new_gradient = found
         step, change = new - V, new_gradient - gradient
@@ -76,7 +73,7 @@ def preconditioned(problem, watch, W, b):
         if watch.epoch(*space.to_weights(V), value + space.l1_penalty(V), norm, rate):
             break
         since += 1
-        slow = estimate > RENEWAL_GAIN * last and since >= price
+        slow = price == 0 or (estimate > RENEWAL_GAIN * last and since >= price)
         if slow or (watch.epochs == 1 and price <= FREE_RENEWAL):
             metric, since = Metric(space, V), 0
             memory, least = Memory(metric), 1.0
@@ -180,7 +177,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         while not bounded and not _falls_enough(space, y, value, gradient, new, step):
             step /= 2
             if step < 1e-30:
-                watch.at_rounding()
+                watch.at_rounding(math.inf if metric is None else metric.gap(gradient))
                 return space.to_weights(x)
             new = _prox(y - step * gradient, step * thresholds)
         used = step
@@ -211,7 +208,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         if watch.reached(*space.to_weights(y), total, estimate, crude(space, gradient)):
             break
         if not length or float(np.linalg.norm(subgradient)) <= 4 * problem.eps**2:
-            watch.at_rounding()
+            watch.at_rounding(estimate)
             break
     return space.to_weights(y)
 

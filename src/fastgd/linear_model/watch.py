@@ -147,5 +147,7 @@ class Watch:
             return False
         return self.end("converged", f"the gap to the minimum is {self.gap / (abs(value) or 1):.1e} of it")
 
-    def at_rounding(self):
+    def at_rounding(self, estimate):
+        """End where no step gets lower."""
+        self.gap = estimate
         return self.end("rounding", "no step lowers the loss: it is at its rounding error")
