@@ -37,6 +37,13 @@ RUNS = {
     "accelerated": {"f": LOGISTIC, "lr": "auto", "precondition": "gram", "history": True},
     "backtracking": {"f": POISSON, "lr": "auto", "history": True},
     "penalised": {"f": SQUARED, "lr": 0.1, "l1": 0.05, "bounds": (-1.0, 0.1), "history": True},
+    "leaving a saddle": {
+        "f": lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 4,
+        "init_x": [1.0, 0.0],
+        "lr": 0.1,
+        "history": True,
+        "escape_saddles": True,
+    },
     "batches": {"f": LOGISTIC, "lr": 0.1, "batch_size": 8, "seed": 3, "tol": 1e-12},
     "batches of adam": {"f": SINGLE, "lr": 0.01, "batch_size": 7, "optimizer": "adam", "history": 4},
 }

@@ -69,7 +69,7 @@ class Run:
 
     def __init__(
         self, path, rate, limit, tol, callback, verbose, history, update=None, stopping=None, checkpoint=None,
-        saved=None,
+        saved=None, guard=None,
     ):  # fmt: skip
         self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
         self.update = Update(optimizers.GD(), path.start) if update is None else update
@@ -78,6 +78,7 @@ class Run:
         self.recorder = Recorder(history)
         self.stopping = Stopping() if stopping is None else stopping
         self.checkpoint = checkpoint
+        self.guard, self.jump = guard, None  # what leads away from saddles, and where to
         self.bar = self.advice = None
         self._always_wants_fun = callback is not None or self.observe is not None or self.stopping.wants_fun
         self.first_fun = None
@@ -115,7 +116,7 @@ class Run:
     @property
     def may_burst(self):
         """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
-        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points:
+        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points or self.guard is not None:
             return False
         if self.recorder.on and not self.path.in_user_units:
             return False  # it records norms in the variables of the path
@@ -281,6 +282,7 @@ class Run:
         state["spent"] = [self.path.nfev, self.path.njev]
         state["schedule"] = self.rate.state if self.observe else None
         state |= {"recorder": self.recorder.state, "stopping": self.stopping.state}
+        state["guard"] = None if self.guard is None else self.guard.state
         self.checkpoint.save({"step": step, "steps": self.limit, "run": state, "loop": {"step": step, **loop}})
 
     def _go_on_from(self, saved):
@@ -292,6 +294,8 @@ class Run:
         if self.observe:
             self.rate.state = tuple(state["schedule"])
         self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
+        if self.guard is not None:
+            self.guard.state = state["guard"]
         self.resumed = {
             name: Point.of(value) if isinstance(value, dict) and "gradient" in value else value
             for name, value in saved["loop"].items()
@@ -304,7 +308,17 @@ class Run:
         self._observe(point)
         if point.step and self._callback_stops(point):
             return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
-        return self.ended(point) if judge_tol else self.out_of_time(point)
+        if self.guard is not None and judge_tol and point.step < self.limit:
+            self.jump = self.guard.way_on(self.path, point, self.reached(point) is not None)
+        return self.ended(point) if judge_tol and self.jump is None else self.out_of_time(point)
+
+    def take_jump(self, step):
+        """Away from a saddle: the new place. It counts as a step, without a rate; the optimizer starts anew there."""
+        z, self.jump = self.jump, None
+        self.recorder.rate(step, np.nan)
+        self.update.state = self.update.optimizer.init(z)
+        self.overshoots, self.growth = 0, 1.0
+        return z
 
     def ended(self, point):
         """The Result, if a tolerance is met at the point or the time is up."""
@@ -370,6 +384,8 @@ class Run:
             norm = point.least if path.in_user_units else euclidean_norm(path.gradient_to_user(point.gradient))
             self.recorder.point(point.step, path.to_user(point.z), fun if value is None else value, norm)
         history = self.recorder.history()
+        if self.guard is not None and status != Status.DIVERGED:
+            message += self.guard.sentence(path, point.z)
         return Result(
             x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,
             success=success, status=status, message=message + path.note, history=history,
