@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import brentq, rosen, rosen_der, rosen_hess
+from scipy.optimize import brentq, minimize, rosen, rosen_der, rosen_hess
 
-from fastgd import LinearObjective
+from fastgd import LinearObjective, gradient_descent
 from fastgd.paths import Columns, FunctionPath
 from fastgd.saddles import DENSE_VARIABLES, classify, escape
 
@@ -191,3 +191,78 @@ def test_from_the_hill_between_two_minima_of_an_objective():
     new, spectrum = escape(path, path.start, None, np.random.default_rng(0))
     assert spectrum.kind == "maximum"
     assert o.value(new) < o.value([top]) - 0.01
+
+
+# ------------------------------------------------------------------------------------------------------ in a whole run
+
+RATES = [
+    {"lr": 0.1},
+    {"lr": 0.1, "tol": 1e-6, "step_num": 500},
+    {"lr": "auto", "tol": 1e-6},
+    {"lr": "armijo", "tol": 1e-6},
+    {"lr": "adgd", "tol": 1e-6},
+    {"lr": 0.05, "optimizer": "adam", "step_num": 500},
+    {"lr": 0.02, "optimizer": "momentum", "step_num": 500},
+]
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("grad", [its_slope, None])
+@pytest.mark.parametrize("start", [[1.0, 0.0], [0.0, 0.0]])
+@pytest.mark.parametrize("options", RATES)
+def test_a_run_from_the_ridge_reaches_a_minimum_where_it_stays_at_the_saddle_otherwise(options, start, grad):
+    caught = gradient_descent(pass_between_two_minima, start, grad=grad, **options)
+    np.testing.assert_allclose(caught.x, [0.0, 0.0], atol=1e-2)
+    result = gradient_descent(pass_between_two_minima, start, grad=grad, escape_saddles=True, **options)
+    np.testing.assert_allclose(result.fun, -1.0, atol=1e-9)
+    np.testing.assert_allclose(np.abs(result.x), [0.0, 2**0.5], atol=1e-3)
+    assert result.success
+    assert "a minimum; 1 saddle(s) were left" in result.message
+
+
+@pytest.mark.one_build
+def test_the_peers_stop_at_that_saddle():
+    for method in ("BFGS", "L-BFGS-B"):
+        found = minimize(pass_between_two_minima, [1.0, 0.0], jac=its_slope, method=method)
+        assert found.success and abs(found.fun) < 1e-6
+
+
+@pytest.mark.one_build
+def test_evaluations_of_a_run_that_leaves_a_saddle_are_counted_and_its_history_is_whole():
+    calls = {"f": 0, "grad": 0}
+
+    def f(x):
+        calls["f"] += 1
+        return pass_between_two_minima(x)
+
+    def grad(x):
+        calls["grad"] += 1
+        return its_slope(x)
+
+    result = gradient_descent(f, [1.0, 0.0], lr=0.1, grad=grad, escape_saddles=True, history=True)
+    assert (result.nfev, result.njev) == (calls["f"], calls["grad"])
+    history = result.history
+    assert len(history.x) == 101 and np.count_nonzero(np.isnan(history.lr)) == 1
+    jump = int(np.flatnonzero(np.isnan(history.lr))[0])
+    for row in set(range(100)) - {jump}:
+        moved = history.x[row] - history.lr[row] * its_slope(history.x[row])
+        np.testing.assert_allclose(history.x[row + 1], moved, atol=1e-15)
+    assert history.fun[jump + 1] < history.fun[jump]
+    assert history.fun.tolist() == [pass_between_two_minima(x) for x in history.x]
+
+
+@pytest.mark.one_build
+def test_a_run_that_meets_no_saddle_is_the_same_but_for_the_look():
+    plain = gradient_descent(rosen, [-1.2, 1.0], lr=1e-3, step_num=300, grad=rosen_der)
+    watched = gradient_descent(rosen, [-1.2, 1.0], lr=1e-3, step_num=300, grad=rosen_der, escape_saddles=True)
+    assert watched.x.tolist() == plain.x.tolist()
+    assert watched.njev > plain.njev
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 1, "lr": 0.1}, {"precondition": "gram", "lr": "auto"}, {"l1": 0.1}, {"bounds": (0, 1)}]
+)
+def test_runs_that_cannot_leave_saddles_say_so(options):
+    with pytest.raises(ValueError, match="escape_saddles is for full steps without bounds or l1"):
+        gradient_descent(LinearObjective([[1.0], [2.0]], [1.0, 2.0]), escape_saddles=True, **options)

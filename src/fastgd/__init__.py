@@ -3,6 +3,8 @@
 numerical_diff, numerical_gradient     derivatives of any function
 gradient_descent                       descent on a function or an objective
 GDRegressor, GDClassifier              scikit-learn estimators (extra "sklearn")
+multi_start                            from many starts, to the best of several minima
+classify                               whether a point is a minimum or a saddle
 optimizers, schedules                  update rules, and rates that change during a run
 LinearObjective, sse, sigmoid, …       one-layer models
 show_config                            which build of the kernels runs
@@ -18,6 +20,8 @@ from fastgd.multistart import sweep
 from fastgd.numdiff import numerical_diff, numerical_gradient
 from fastgd.objectives import LinearObjective
 from fastgd.result import History, Result, Status
+from fastgd.saddles import classify
+from fastgd.starts import multi_start
 
 __all__ = [
     "ConditionWarning",
@@ -30,8 +34,10 @@ __all__ = [
     "Result",
     "Status",
     "__version__",
+    "classify",
     "datasets",
     "gradient_descent",
+    "multi_start",
     "numerical_diff",
     "numerical_gradient",
     "optimizers",

@@ -16,6 +16,7 @@ from fastgd.loops import accelerated, plain
 from fastgd.objectives import LinearObjective
 from fastgd.paths import Columns, Compressed, FunctionPath, Penalised, Rescaled, Whitened
 from fastgd.run import Constant, Run
+from fastgd.saddles import Guard
 from fastgd.schedules import Plateau
 from fastgd.stochastic import stochastic
 from fastgd.stopping import Stopping
@@ -49,6 +50,7 @@ def gradient_descent(
     verbose=0,
     checkpoint=None,
     resume=False,
+    escape_saddles=False,
     seed=None,
 ):
     """Gradient descent, x ← x − lr·∇f(x), on any function or on an objective.
@@ -133,8 +135,14 @@ def gradient_descent(
         starts afresh; the file of a run that came to its end gives its result, or the error it ended with, unless
         `step_num` is larger now, or it was the callback or the clock that ended it: then it goes on. The file of
         another problem, start, rate or optimizer is refused; f itself, and a schedule, cannot be told from others.
+    escape_saddles : bool
+        Look at the curvature where the gradient has come down to a thousandth of its longest, and where a tolerance is
+        met; where some is negative, move at random and follow it down (see `fastgd.saddles.escape`), which counts as a
+        step with the rate NaN, and go on. The message says what the end is. A look takes 4d gradients up to 32
+        variables, and some tens to 300 by Lanczos' method beyond.
     seed : int, optional
-        Of the order of the rows with `batch_size`; 0 without it. The same order on every machine and build.
+        Of the order of the rows with `batch_size`, and of the moves of `escape_saddles`; 0 without it. The same order
+        on every machine and build.
 
     Returns
     -------
@@ -188,9 +196,11 @@ def gradient_descent(
         raise ValueError(f'lr="auto" is 1/L, which means nothing to {optimizer!r}: give a number or a schedule')
     limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
     resume = validation.boolean(resume, "resume")
+    escape_saddles = validation.boolean(escape_saddles, "escape_saddles")
     saved, steps = None, step_num
     if checkpoint is not None:
         plan = {"optimizer": repr(optimizer), "batch_size": batch_size, "precondition": precondition, "seed": seed}
+        plan["escape_saddles"] = escape_saddles
         plan |= _plain(limits) | {"history": history}
         checkpoint = Checkpoint(checkpoint, _identity(f, init_x, grad, lr) | plan)
         saved = checkpoint.load() if resume else None
@@ -217,7 +227,14 @@ def gradient_descent(
         raise ValueError(
             f"{why} makes accelerated steps, which take no other optimizer, l1, bounds or clipping: leave those out"
         )
-    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping, checkpoint, saved)
+    guard = None
+    if escape_saddles:
+        if batch_size is not None or is_accelerated or update.limited:
+            raise ValueError(
+                "escape_saddles is for full steps without bounds or l1: leave out batch_size, precondition, bounds, l1"
+            )
+        guard = Guard(seed)
+    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping, checkpoint, saved, guard)
 
     def descend():
         if batch_size is not None:

@@ -128,6 +128,11 @@ def rate_free(run, method):
         run.judge(point, last)
         if result := run.look_at(point):
             return result
+        if run.jump is not None:
+            z, step, last, lowest, lowest_step = run.take_jump(step), step + 1, None, np.inf, step + 1
+            recent.clear()
+            point = run.point(step, z, want_fun=rule.memory > 0 or None)
+            continue
         if point.least == 0:
             return run.result(point, Status.CONVERGED, "the gradient is zero")
         if rule.memory:

@@ -46,6 +46,9 @@ def plain(run):
             return result
         if step == run.limit:
             return run.at_limit(point)
+        if run.jump is not None:
+            z, last, step = run.take_jump(step), None, step + 1
+            continue
         if run.observe:
             run.observe(point.fun)
         point.lr = run.rate(step)

@@ -69,7 +69,7 @@ class Run:
 
     def __init__(
         self, path, rate, limit, tol, callback, verbose, history, update=None, stopping=None, checkpoint=None,
-        saved=None,
+        saved=None, guard=None,
     ):  # fmt: skip
         self.path, self.rate, self.limit, self.tol = path, rate, limit, tol
         self.update = Update(optimizers.GD(), path.start) if update is None else update
@@ -78,13 +78,15 @@ class Run:
         self.recorder = Recorder(history)
         self.stopping = Stopping() if stopping is None else stopping
         self.checkpoint = checkpoint
+        self.guard, self.jump = guard, None  # what leads away from saddles, and where to
         self.bar = self.advice = None
+        self.noisy = False  # steps on a few rows: then the loop judges values, which may rise by noise
         self._always_wants_fun = callback is not None or self.observe is not None or self.stopping.wants_fun
         self.first_fun = None
         self.overshoots, self.growth = 0, 1.0  # steps in a row that overshot, and what they did to the gradient's norm
         self.met_curvature = self.last_rate = None
         self.least_curvature = None  # the smallest met by an accelerated run
-        self.first_norm, self.rose = np.inf, False  # whether the gradient has been longer than at the start
+        self.first_norm, self.rose = np.inf, False  # whether the value may have risen
         self.resumed = None  # where a loop goes on: what it kept
         if saved is not None:
             self._go_on_from(saved)
@@ -115,7 +117,7 @@ class Run:
     @property
     def may_burst(self):
         """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
-        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points:
+        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points or self.guard is not None:
             return False
         if self.recorder.on and not self.path.in_user_units:
             return False  # it records norms in the variables of the path
@@ -137,8 +139,10 @@ class Run:
         if last is None:
             self.first_fun, self.first_norm = point.fun, point.norm
             return
-        self.rose = self.rose or point.norm > self.first_norm
-        turned = self.update.optimizer.may_rise or np.vdot(point.gradient, last.gradient) < 0
+        turned = np.vdot(point.gradient, last.gradient) < 0
+        # A run may end above its beginning only where the gradient has grown, or a step has gone over a valley.
+        self.rose = self.rose or point.norm > self.first_norm or bool(turned)
+        turned = turned or self.update.optimizer.may_rise
         if point.norm > last.norm and turned and last.lr * last.norm > 0:
             self.overshoots += 1
             self.growth *= point.norm / last.norm
@@ -160,7 +164,7 @@ class Run:
             self.first_fun = self.path.value(self.path.start)
         if point.fun is None:
             point.fun = self.path.value(point.z)
-        return not point.fun <= self.first_fun
+        return not point.fun <= self.first_fun + 8 * self._eps * abs(self.first_fun)
 
     def meet(self, point, last):
         """Remember the smallest curvature between points of a run, for the estimate of the gap."""
@@ -223,8 +227,10 @@ class Run:
 
     def at_limit(self, point):
         """The Result of a run that has taken all its steps."""
-        may_have_risen = self.update.optimizer.may_rise and (self.rose or self.path.fun_is_free)
-        if point.step and (self.overshoots or may_have_risen) and self._is_higher(point):
+        # The first few steps of a plain run may leap over a valley; the ones after bring it down.
+        leaps = point.step > OVERSHOOT_LIMIT or self.overshoots or self.update.optimizer.may_rise
+        may_have_risen = point.step and leaps and not self.noisy and (self.rose or self.path.fun_is_free)
+        if may_have_risen and self._is_higher(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         if not np.all(np.isfinite(self.update.state.moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
@@ -232,6 +238,11 @@ class Run:
         message = f"took all {point.step} steps"
         if asked_for:
             message += f" without reaching {' or '.join(asked_for)}: raise step_num"
+        if self.noisy and self._is_higher(point):
+            message += (
+                f"; the value, {point.fun:.6g}, is above the first, {self.first_fun:.6g}: that may be the noise of "
+                "small batches, or a rate too large; let it fall (fastgd.schedules)"
+            )
         return self.result(point, Status.STEP_LIMIT, message, success=not asked_for)
 
     @property
@@ -281,6 +292,7 @@ class Run:
         state["spent"] = [self.path.nfev, self.path.njev]
         state["schedule"] = self.rate.state if self.observe else None
         state |= {"recorder": self.recorder.state, "stopping": self.stopping.state}
+        state["guard"] = None if self.guard is None else self.guard.state
         self.checkpoint.save({"step": step, "steps": self.limit, "run": state, "loop": {"step": step, **loop}})
 
     def _go_on_from(self, saved):
@@ -292,6 +304,8 @@ class Run:
         if self.observe:
             self.rate.state = tuple(state["schedule"])
         self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
+        if self.guard is not None:
+            self.guard.state = state["guard"]
         self.resumed = {
             name: Point.of(value) if isinstance(value, dict) and "gradient" in value else value
             for name, value in saved["loop"].items()
@@ -304,7 +318,17 @@ class Run:
         self._observe(point)
         if point.step and self._callback_stops(point):
             return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
-        return self.ended(point) if judge_tol else self.out_of_time(point)
+        if self.guard is not None and judge_tol and point.step < self.limit:
+            self.jump = self.guard.way_on(self.path, point, self.reached(point) is not None)
+        return self.ended(point) if judge_tol and self.jump is None else self.out_of_time(point)
+
+    def take_jump(self, step):
+        """Away from a saddle: the new place. It counts as a step, without a rate; the optimizer starts anew there."""
+        z, self.jump = self.jump, None
+        self.recorder.rate(step, np.nan)
+        self.update.state = self.update.optimizer.init(z)
+        self.overshoots, self.growth = 0, 1.0
+        return z
 
     def ended(self, point):
         """The Result, if a tolerance is met at the point or the time is up."""
@@ -364,12 +388,17 @@ class Run:
         if self.update.averages and status != Status.DIVERGED:
             z = self.update.reported(z)
             found = path.evaluate(z, True)
+            averaged = Point(point.step, z, *found)
+            if not self.noisy and self._is_higher(averaged):
+                raise self.diverged(point, self.last_rate, "the average of the points is higher than the start")
         x, fun, jac = path.settle(z, *found)
         if self.recorder.on and self.recorder.last != point.step:  # the end has a row of its own
             value = path.value(point.z) if point.fun is None and z is not point.z else point.fun
             norm = point.least if path.in_user_units else euclidean_norm(path.gradient_to_user(point.gradient))
             self.recorder.point(point.step, path.to_user(point.z), fun if value is None else value, norm)
         history = self.recorder.history()
+        if self.guard is not None and status != Status.DIVERGED:
+            message += self.guard.sentence(path, point.z)
         return Result(
             x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,
             success=success, status=status, message=message + path.note, history=history,

@@ -27,6 +27,8 @@ PERTURBATION = 1e-4
 DOUBLINGS = 40
 # One that has not found a lower value after so many goes the other way.
 PATIENCE = 12
+# A run is near a stationary point when its gradient has come down to this share of the longest since the last one.
+NEAR = 1e-3
 
 
 class Classification(_Record):
@@ -238,6 +240,52 @@ def escape(path, z, fun, rng):
         if best is not None:
             break
     return best, spectrum
+
+
+class Guard:
+    """Sees to it that a run does not end at a saddle.
+
+    Attributes
+    ----------
+    left : int
+        Saddles and maxima that the run has been led away from.
+    """
+
+    def __init__(self, seed):
+        self._seed, self._at = seed, None
+        self.left, self._longest, self._checked, self._spectrum = 0, 0.0, np.inf, None
+
+    def way_on(self, path, point, at_end):
+        """Where to go on from a point near a saddle or a maximum; None from anywhere else."""
+        self._longest = max(self._longest, point.norm)
+        is_near = point.norm <= NEAR * self._longest and (self._checked == np.inf or point.norm < NEAR * self._checked)
+        if not (at_end or is_near):
+            return None
+        rng = np.random.default_rng([self._seed, self.left])
+        found, self._spectrum = escape(path, point.z, point.fun, rng)
+        self._at = point.z
+        if found is None:
+            self._checked = point.norm
+        else:
+            self.left, self._longest, self._checked = self.left + 1, 0.0, np.inf
+        return found
+
+    def sentence(self, path, z):
+        """What is said of the end of a run."""
+        if self._at is not z:
+            self._spectrum = Spectrum(path, z, np.random.default_rng(self._seed))
+        left = f"; {self.left} saddle(s) were left on the way" if self.left else ""
+        advice = ", so raise step_num" if self._spectrum.negative.any() else ""
+        return f"; {self._spectrum.sentence}{advice}{left}"
+
+    @property
+    def state(self):
+        """What a checkpoint keeps."""
+        return {"left": self.left, "_longest": self._longest, "_checked": self._checked}
+
+    @state.setter
+    def state(self, saved):
+        vars(self).update(saved)
 
 
 def _unit(v):

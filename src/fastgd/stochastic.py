@@ -32,7 +32,7 @@ def epoch_order(seed, epoch, n):
 
 def stochastic(run, batch, seed):
     """The stochastic loop of a Run on Columns. A batch never reaches over from one piece of an epoch into the next."""
-    path, objective = run.path, run.path.objective
+    path, objective, run.noisy = run.path, run.path.objective, True
     rows, n = objective.rows, objective.rows.n
     batch = min(batch, n)
     mean = objective.loss != "sse"

@@ -1,0 +1,245 @@
+"""Runs that are interrupted, at any moment and in any loop, come to the same end by the bit."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy.optimize import rosen, rosen_der
+
+from fastgd import DivergenceError, LinearObjective, Status, checkpoint, gradient_descent, schedules
+
+pytestmark = pytest.mark.one_build
+STEPS = 90
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((120, 3)), RNG.integers(0, 2, 120).astype(float)
+LOGISTIC = LinearObjective(X, Y, activation="sigmoid", loss="log", fit_intercept=True, l2=0.01)
+SINGLE = LinearObjective(X.astype(np.float32), Y, activation="sigmoid", loss="log", fit_intercept=True, l2=0.01)
+SQUARED = LinearObjective(X, Y, loss="mse")
+POISSON = LinearObjective(X / 3, Y, activation="exp", loss="poisson")
+VALLEY = {"f": rosen, "init_x": [-1.2, 1.0], "grad": rosen_der, "lr": 1e-3}
+RUNS = {
+    "plain": VALLEY | {"history": True},
+    "numerical": {"f": rosen, "init_x": [-1.2, 1.0], "lr": 1e-3, "history": 7},
+    "momentum": VALLEY | {"optimizer": "momentum", "history": "fun"},
+    "adam": VALLEY | {"optimizer": "adam", "history": "x"},
+    "averaged": VALLEY | {"optimizer": "asgd", "history": True},
+    "plateau": VALLEY | {"lr": schedules.plateau(1e-3, patience=3), "history": True},
+    "schedule": VALLEY | {"lr": lambda step: 1e-3 / (1 + step), "history": True},
+    "bb": VALLEY | {"lr": "auto", "history": True},
+    "armijo": VALLEY | {"lr": "armijo", "history": True},
+    "adgd": VALLEY | {"lr": "adgd", "history": True, "x_tol": 1e-12},
+    "bursts": {"f": LOGISTIC, "lr": 0.1, "history": 3},
+    "bursts with a tolerance": {"f": LOGISTIC, "lr": 0.1, "tol": 1e-30},
+    "bursts of momentum in float32": {"f": SINGLE, "lr": 0.1, "optimizer": "momentum", "history": True},
+    "accelerated": {"f": LOGISTIC, "lr": "auto", "precondition": "gram", "history": True},
+    "backtracking": {"f": POISSON, "lr": "auto", "history": True},
+    "penalised": {"f": SQUARED, "lr": 0.1, "l1": 0.05, "bounds": (-1.0, 0.1), "history": True},
+    "leaving a saddle": {
+        "f": lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 4,
+        "init_x": [1.0, 0.0],
+        "lr": 0.1,
+        "history": True,
+        "escape_saddles": True,
+    },
+    "batches": {"f": LOGISTIC, "lr": 0.1, "batch_size": 8, "seed": 3, "tol": 1e-12},
+    "batches of adam": {"f": SINGLE, "lr": 0.01, "batch_size": 7, "optimizer": "adam", "history": 4},
+}
+
+
+class Killed(BaseException):
+    pass
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, np.ndarray):
+            assert (found[name].dtype, found[name].tobytes()) == (value.dtype, value.tobytes()), name
+        elif name == "history" and value is not None:
+            assert_same(found.history, value)
+        else:
+            assert found[name] == value, name
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """Makes every state be written, and the run stop dead after so many writes."""
+    save = checkpoint.Checkpoint.save
+    left = [np.inf]
+
+    def counted(self, state):
+        save(self, state)
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", counted)
+    return left
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_goes_on_to_the_same_bits(name, writes, tmp_path):
+    path, options = tmp_path / "run.npz", RUNS[name]
+    expected = gradient_descent(**options, step_num=STEPS)
+    for stop in (1, 2, 23, 61):
+        path.unlink(missing_ok=True)
+        writes[0] = stop
+        try:
+            gradient_descent(**options, step_num=STEPS, checkpoint=path)
+        except Killed:
+            _, state = checkpoint.read(path)
+            assert "result" not in state or stop > 2
+        writes[0] = np.inf
+        assert_same(gradient_descent(**options, step_num=STEPS, checkpoint=path, resume=True), expected)
+        assert_same(gradient_descent(**options, step_num=STEPS, checkpoint=path, resume=True), expected)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_finished_run_goes_on_where_it_has_more_steps_now(name, tmp_path):
+    path, options = tmp_path / "run.npz", RUNS[name]
+    short = gradient_descent(**options, step_num=40, checkpoint=path)
+    expected = gradient_descent(**options, step_num=STEPS)
+    if short.status == Status.STEP_LIMIT:
+        assert_same(gradient_descent(**options, step_num=STEPS, checkpoint=path, resume=True), expected)
+
+
+def test_resume_without_a_file_starts_afresh_and_without_resume_it_is_written_over(tmp_path):
+    path = tmp_path / "run.npz"
+    expected = gradient_descent(**VALLEY, step_num=20)
+    assert_same(gradient_descent(**VALLEY, step_num=20, checkpoint=path, resume=True), expected)
+    other = VALLEY | {"lr": 1e-4}
+    assert_same(gradient_descent(**other, step_num=5, checkpoint=path), gradient_descent(**other, step_num=5))
+
+
+def test_a_finished_run_asks_for_nothing_more(tmp_path):
+    path = tmp_path / "run.npz"
+    first = gradient_descent(**VALLEY, step_num=20, checkpoint=path)
+
+    def never(x):
+        raise AssertionError("f was asked")
+
+    options = VALLEY | {"f": never, "grad": never}
+    assert_same(gradient_descent(**options, step_num=20, checkpoint=path, resume=True), first)
+
+
+def test_a_divergence_is_raised_again(tmp_path):
+    path = tmp_path / "run.npz"
+    errors = []
+    for _ in range(2):
+        with pytest.raises(DivergenceError) as raised:
+            gradient_descent(rosen, [-1.2, 1.0], lr=1.0, step_num=50, checkpoint=path, resume=True)
+        errors.append(raised.value)
+    assert str(errors[0]) == str(errors[1])
+    assert (errors[0].step, errors[0].lr, errors[0].stable_lr) == (errors[1].step, errors[1].lr, errors[1].stable_lr)
+    assert_same(errors[1].result, errors[0].result)
+
+
+def test_what_the_callback_or_the_clock_ended_goes_on(tmp_path):
+    path = tmp_path / "run.npz"
+    expected = gradient_descent(**VALLEY, step_num=60)
+
+    def enough(result):
+        if result.nit == 25:
+            raise StopIteration
+
+    stopped = gradient_descent(**VALLEY, step_num=60, callback=enough, checkpoint=path)
+    assert (stopped.status, stopped.nit) == (Status.STOPPED_BY_CALLBACK, 25)
+    found = gradient_descent(**VALLEY, step_num=60, checkpoint=path, resume=True)
+    assert found.x.tobytes() == expected.x.tobytes() and found.nit == 60
+    path.unlink()
+    late = gradient_descent(**VALLEY, step_num=60, max_seconds=0, checkpoint=path)
+    assert late.status == Status.TIME_LIMIT and late.nit == 0
+    found = gradient_descent(**VALLEY, step_num=60, checkpoint=path, resume=True)
+    assert found.x.tobytes() == expected.x.tobytes() and found.nit == 60
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 2e-3}, r"lr is 0\.001 there and 0\.002 here"),
+        ({"init_x": [-1.0, 1.0]}, "init_x is"),
+        ({"init_x": [-1.2, 1.0, 1.0]}, "shape is"),
+        ({"optimizer": "adam"}, r"optimizer is 'GD\(\)' there and 'Adam"),
+        ({"grad": None}, "grad is 'a function' there and absent here"),
+        ({"history": True}, "history is False there and True here"),
+        ({"bounds": (0, 1)}, "bounds is absent there"),
+        ({"f": SQUARED, "grad": None, "init_x": None}, "f is 'a function' there and"),
+        ({"step_num": 5}, "step_num = 5, but 20 steps are in"),
+    ],
+)
+def test_the_file_of_another_run_is_refused(change, message, tmp_path, writes):
+    path = tmp_path / "run.npz"
+    writes[0] = 21
+    with pytest.raises(Killed):
+        gradient_descent(**VALLEY, step_num=30, checkpoint=path)
+    with pytest.raises(ValueError, match=message):
+        gradient_descent(**VALLEY | {"step_num": 30} | change, checkpoint=path, resume=True)
+
+
+def test_other_data_are_another_problem(tmp_path):
+    path = tmp_path / "run.npz"
+    gradient_descent(SQUARED, step_num=3, checkpoint=path)
+    moved = X.copy()
+    moved[7, 1] += 1e-9
+    with pytest.raises(ValueError, match="belongs to another run: X is"):
+        gradient_descent(LinearObjective(moved, Y, loss="mse"), step_num=3, checkpoint=path, resume=True)
+
+
+def test_resume_needs_a_file_name():
+    with pytest.raises(ValueError, match="resume=True needs checkpoint="):
+        gradient_descent(**VALLEY, resume=True)
+    with pytest.raises(TypeError, match="resume must be True or False"):
+        gradient_descent(**VALLEY, checkpoint="run.npz", resume="yes")
+
+
+# ------------------------------------------------------------------------------------------------------------ kill -9
+
+PROGRAM = """
+import itertools, sys
+import numpy as np
+from fastgd import LinearObjective, checkpoint, gradient_descent
+asked = itertools.count()
+checkpoint.Checkpoint.due = property(lambda self: next(asked) % every == 0)
+every = 100 if sys.argv[1] == "function" else 1000
+kind, path, resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
+rng = np.random.default_rng(0)
+X = rng.standard_normal((400, 3))
+y = (X @ [1.0, -2.0, 0.5] > rng.standard_normal(400)).astype(float)
+o = LinearObjective(X, y, activation="sigmoid", loss="log")
+def f(x):
+    return float((x[0] - 1) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+options = {
+    "function": dict(f=f, init_x=[-1.2, 1.0], lr=1e-3, optimizer="adam", history=True, step_num=3000),
+    "batches": dict(f=o, lr=0.05, batch_size=4, optimizer="momentum", history=50, step_num=30000),
+}[kind]
+print("begun", flush=True)
+result = gradient_descent(**options, checkpoint=path, resume=resume)
+print(result.x.tobytes().hex(), result.nit, result.nfev, result.njev, result.history.x.tobytes().hex()[-64:])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+@pytest.mark.parametrize("kind", ["function", "batches"])
+def test_kill_9_at_random_moments(kind, tmp_path):
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, kind]
+    whole = subprocess.run([*command, tmp_path / "whole.npz", "afresh"], capture_output=True, check=True).stdout
+    path, rng = tmp_path / "run.npz", np.random.default_rng(1)
+    killed, steps = 0, []
+    for _ in range(6):
+        with subprocess.Popen([*command, path, "resume"], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"begun\n"
+            deadline = time.perf_counter() + rng.uniform(0.0, 0.3)
+            while time.perf_counter() < deadline and process.poll() is None:
+                pass
+            killed += process.poll() is None
+            process.kill()
+        if path.exists():
+            steps.append(checkpoint.read(path)[1].get("step", -1))
+    assert killed > 0 and max(steps) > 0
+    last = subprocess.run([*command, path, "resume"], capture_output=True, check=True).stdout
+    assert last == whole
