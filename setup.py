@@ -86,6 +86,7 @@ extensions = [
             "sparse.pxi",
             "loops.pxi",
             "lanes.pxi",
+            "one_output.pxi",
             "stages.pxi",
             "transcendental.pxi",
             "formulas.pxd",

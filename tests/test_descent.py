@@ -253,7 +253,7 @@ def test_passes_over_the_data_are_counted_as_they_happen(build, lr, history, mon
     o = problem(fit_intercept=True)
     o.lipschitz()
     calls = []
-    for name in ("total_loss", "total_loss_and_gradient"):
+    for name in ("block_sums", "value_and_gradient"):
         kernel = getattr(build, name)
         monkeypatch.setattr(build, name, lambda *a, kernel=kernel: calls.append(1) or kernel(*a))
     result = gradient_descent(o, lr=lr, step_num=9, history=history)

@@ -17,7 +17,7 @@ from fastgd.kernels import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
-INCLUDED = ("one_layer", "lanes", "transcendental", "stages", "loops", "sparse")
+INCLUDED = ("one_layer", "lanes", "transcendental", "one_output", "stages", "loops", "sparse")
 pytestmark = pytest.mark.one_build
 
 

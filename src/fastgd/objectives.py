@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from fastgd import curvature, numdiff, rows, validation
+from fastgd import curvature, kernels, numdiff, rows, validation
 from fastgd.curvature import Curvature
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 
@@ -24,6 +24,8 @@ LOSS_KERNELS = {
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
 MOMENT_COLUMNS = 2048
+# Calls of a kernel for each thread in a pass.
+SHARES = 8
 
 
 class LinearObjective:
@@ -112,7 +114,7 @@ class LinearObjective:
             s = validation.sample_weights(sample_weight, n, X.dtype)
         source = rows.Sparse if validation.is_sparse(X) else rows.Dense
         self.rows = source(X, y.reshape(n, -1), s)
-        self._blocks = self.rows.blocks()
+        self._edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
         self.total_weight = float(np.sum(s, dtype=np.float64)) if s.size else float(n)
         # The kernels sum l, or ½(f − y)² for the squared losses.
         self.factor = {"sse": 1.0, "mse": 2.0 / self.total_weight}.get(loss, 1.0 / self.total_weight)
@@ -134,7 +136,7 @@ class LinearObjective:
         ----------
         w : array_like of `shape`
         """
-        return self.value_at(validation.weights(w, "w", self.shape, self.dtype))
+        return self.value_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
     def gradient(self, w):
         """The gradient at w, an array of the shape and dtype of w."""
@@ -142,7 +144,7 @@ class LinearObjective:
 
     def value_and_gradient(self, w):
         """Both, in one pass over X."""
-        return self.value_and_gradient_at(validation.weights(w, "w", self.shape, self.dtype))
+        return self.value_and_gradient_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
     def numerical_gradient(self, w, h=None):
         """The gradient by central differences of `value`: slow, and independent of the analytic one.
@@ -195,20 +197,20 @@ class LinearObjective:
 
     def value_at(self, w):
         """`value` of weights that are known to have the right shape and dtype."""
-        W, b = self.split(w)
-        with np.errstate(all="ignore"):
-            (totals,) = self.sums(W, b, None, False)
-            return self.factor * float(totals.sum()) + self.penalty(W)
+        return self._value(self._block_sums(*self.split(w), None, False), w, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
-        W, b = self.split(w)
-        with np.errstate(all="ignore"):
-            totals, grad_W, grad_b = self.sums(W, b, None, True)
-            grad_W *= self.factor
-            if self.l2:
-                grad_W += self.l2 * W
-            gradient = self.join(grad_W, self.factor * grad_b).astype(self.dtype, copy=False)
-            return self.factor * float(totals.sum()) + self.penalty(W), gradient
+        shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
+        out = gradient.reshape(shape)
+        if self._threads == 1 and isinstance(self.rows, rows.Dense):  # then one kernel does all of it
+            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self._edges, out)
+        else:
+            value = self._value(self._block_sums(*self.split(w), None, True), w, out)
+        return value, gradient
+
+    def _value(self, sums, w, gradient):
+        columns = w.reshape(self.shape[0], self.rows.k)
+        return kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, self.l2, gradient)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -221,13 +223,23 @@ class LinearObjective:
 
     def sums(self, W, b, shift, gradient):
         """Σ loss of each output, and its gradients by W and b, over all rows, in float64; without the factor."""
-        return rows.tree_sum(
-            rows.over_blocks(
-                lambda block: self.rows.sums(block, W, b, shift, *self.codes, gradient),
-                self._blocks,
-                self._jobs if self.rows.values * self.rows.k >= rows.THREAD_VALUES else 1,
-            )
-        )
+        total, k = rows.sum_of_rows(self._block_sums(W, b, shift, gradient)), self.rows.k
+        return (total[:k], total[k:-k].reshape(W.shape), total[-k:]) if gradient else (total,)
+
+    @property
+    def _threads(self):
+        """How many threads a pass is worth."""
+        return self._jobs if self.rows.values * self.rows.k >= rows.THREAD_VALUES else 1
+
+    def _block_sums(self, W, b, shift, gradient):
+        """A row of sums for each block; see `rows.Dense.block_sums`."""
+        model, jobs, m = (W, b, shift, *self.codes, gradient), self._threads, len(self._edges) - 1
+        if jobs == 1:
+            return self.rows.block_sums(self._edges, *model)
+        # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
+        length = -(-m // (SHARES * jobs))
+        shares = [self._edges[first : first + length + 1] for first in range(0, m, length)]
+        return np.concatenate(rows.over_blocks(lambda share: self.rows.block_sums(share, *model), shares, jobs))
 
     def penalty(self, W):
         return 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0

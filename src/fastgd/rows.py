@@ -4,10 +4,12 @@ A source of rows has `n`, `d`, `k`, `dtype`, `Y` (n, k), `weights` (n,) or (0,),
 
     blocks()                     numbers of the first and last row of each block: a function of the shape alone
     sums(block, …)               loss and gradient of one block, by a kernel
+    block_sums(blocks, …)        the same of several, as rows of an array
     pieces(shift, scale)         the rows in float64, shifted, scaled and weighted, a few at a time
     stochastic(w, order, …)      steps of stochastic descent, by a kernel
 
-Whoever adds up blocks does so in `tree_sum`, so that a total does not depend on who computed which block.
+Whoever adds up blocks does so in a tree (`tree_sum`, `sum_of_rows`), so that a total does not depend on who computed
+which block.
 """
 
 import concurrent.futures
@@ -71,6 +73,21 @@ class Dense:
         grad_W, grad_b = np.empty(W.shape), np.empty(self.k)
         kernels.active.total_loss_and_gradient(*data, grad_W, grad_b)
         return totals, grad_W, grad_b
+
+    def block_sums(self, edges, W, b, shift, activation, loss, gradient):
+        """A row of totals, gradient by W and gradient by b for each block, (m, k + dk + k); or of totals, (m, k)."""
+        out = np.empty((len(edges) - 1, 2 * self.k + W.size if gradient else self.k))
+        kernels.active.block_sums(
+            self.X, self.Y, W, b, self._none if shift is None else shift, self.weights, activation, loss, self.gemm,
+            edges, out,
+        )  # fmt: skip
+        return out
+
+    def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
+        """The value at w, (d, k) or (d + 1, k), in one call of a kernel; the gradient is written to `gradient`."""
+        return kernels.active.value_and_gradient(
+            self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
+        )  # fmt: skip
 
     def pieces(self, shift=0.0, scale=1.0):
         """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
@@ -154,6 +171,10 @@ class Sparse:
         if shift is not None:
             grad_W -= shift.astype(np.float64)[:, None] * grad_b
         return totals, grad_W, grad_b
+
+    def block_sums(self, edges, *model):
+        blocks = itertools.pairwise(edges.tolist())
+        return np.array([np.concatenate([part.reshape(-1) for part in self.sums(block, *model)]) for block in blocks])
 
     def pieces(self, shift=0.0, scale=1.0):
         return transformed(lambda part: self.X[part].toarray(), self, shift, scale)
@@ -257,6 +278,14 @@ def tree_sum(parts):
         ]
         parts = pairs + parts[len(parts) - len(parts) % 2 :]
     return parts[0]
+
+
+def sum_of_rows(array):
+    """The sum of the rows of an array, in the tree of `tree_sum`."""
+    while len(array) > 1:
+        pairs = array[:-1:2] + array[1::2]
+        array = np.concatenate([pairs, array[-1:]]) if len(array) % 2 else pairs
+    return array[0]
 
 
 def job_count(n_jobs):

@@ -276,12 +276,16 @@ def between(array, name, low, high, why):
         raise ValueError(f"{name} must be {limits} {why}; {entry(name, index)} is {array[index]}")
 
 
-def weights(w, name, shape, dtype, finite=True):
-    """A private copy of w, which must have exactly that shape."""
+def weights(w, name, shape, dtype, finite=True, copy=True):
+    """A contiguous private copy of w, which must have exactly that shape; with copy=False w itself, if it will do."""
+    if type(w) is np.ndarray and w.dtype is dtype and w.shape == shape and w.size <= FEW_VALUES and not copy:
+        flags = w.flags
+        if flags.c_contiguous and flags.aligned and math.isfinite(sum(w.reshape(-1).tolist())):
+            return w  # as most are, in the time that a call of NumPy takes
     w = real_array(w, name, dtype=dtype, finite=finite)
     if w.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {w.shape}")
-    return np.array(w, order="C")
+    return np.array(w, order="C") if copy else np.ascontiguousarray(w)
 
 
 def intercepts(b, name, k, dtype):

@@ -29,6 +29,9 @@ BUILD_COMMAND = "pip install ."
 ONE_LAYER = (
     "total_loss",
     "total_loss_and_gradient",
+    "block_sums",
+    "value_from_sums",
+    "value_and_gradient",
     "predict",
     "update",
     "apply_activation",

@@ -2,16 +2,6 @@
 
 from libc.math cimport isfinite, sqrt
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__) || defined(__clang__)
-      #define FASTGD_PREFETCH(p) __builtin_prefetch(p)
-    #else
-      #define FASTGD_PREFETCH(p) ((void) (p))
-    #endif
-    """
-    void prefetch "FASTGD_PREFETCH"(const void* address) noexcept nogil
-
 cdef enum:
     MAX_TURNED_COLUMNS = 16
     MAX_TURNED_VALUES = 8192
