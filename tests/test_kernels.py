@@ -386,7 +386,7 @@ def test_update_is_one_step_in_place(build, size, dtype):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("k", [1, 3])
 def test_what_is_not_finite_is_never_hidden(build, value, k, dtype):
-    # An infinite h is a finite value of a sigmoid, and on the right side no loss to a hinge: there only NaN has to stay.
+    # An infinite h is a finite value of a sigmoid, and on the right side none of a hinge: there only NaN has to stay.
     for (activation, loss), index in itertools.product(PAIRS, (0, 5, 66)):  # rows taken four at a time, and left over
         data = problem(67, 3, k, dtype, activation=activation, loss=loss)
         data[0][index, 1] = value

@@ -271,6 +271,11 @@ class LinearObjective:
         """Whether the objective is a quadratic function of w: then the bound of its Hessian is the Hessian."""
         return self.activation == "identity" and self.loss in ("sse", "mse")
 
+    @property
+    def kinked(self):
+        """Whether the slope of the loss jumps, so that it need not be small near a minimum."""
+        return self.loss in curvature.KINKED
+
     def design(self, shift, scale, intercept_scale):
         """√s·[(X − shift)/scale, 1/intercept_scale] in float64, √s, and the rows' slice, a few rows at a time."""
         for A, root, part in self.rows.pieces(shift, scale):
