@@ -4,6 +4,7 @@ A source of rows has `n`, `d`, `k`, `dtype`, `Y` (n, k), `weights` (n,) or (0,),
 
     blocks()                     numbers of the first and last row of each block: a function of the shape alone
     sums(block, …)               loss and gradient of one block, by a kernel
+    differences(block, …)        how its loss changes with each weight, from values alone, by a kernel
     pieces(shift, scale)         the rows in float64, shifted, scaled and weighted, a few at a time
     stochastic(w, order, …)      steps of stochastic descent, by a kernel
 
@@ -72,6 +73,13 @@ class Dense:
         kernels.active.total_loss_and_gradient(*data, grad_W, grad_b)
         return totals, grad_W, grad_b
 
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        """Differences of the loss of a block between W ± steps and between b ± step_b, for each weight alone."""
+        X, Y, weights = self.arrays(block)
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.perturbed_pass(X, Y, W, b, steps, step_b, weights, activation, loss, by_W, by_b)
+        return by_W, by_b
+
     def pieces(self, shift=0.0, scale=1.0):
         """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
         return transformed(self.X.__getitem__, self, shift, scale)
@@ -119,9 +127,6 @@ class Dense:
     def with_targets(self, Y):
         return Dense(self.X, Y, self.weights)
 
-    def astype(self, dtype):
-        return Dense(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
-
 
 class Sparse:
     """Rows of a scipy.sparse matrix or array in CSR form."""
@@ -155,6 +160,15 @@ class Sparse:
             grad_W -= shift.astype(np.float64)[:, None] * grad_b
         return totals, grad_W, grad_b
 
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        first, last = block
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.sparse_perturbed_pass(
+            self._data, self._indices, self._indptr[first : last + 1], self.Y[first:last], W, b, steps, step_b,
+            self.weights[first:last] if self.weights.size else self.weights, activation, loss, by_W, by_b,
+        )  # fmt: skip
+        return by_W, by_b
+
     def pieces(self, shift=0.0, scale=1.0):
         return transformed(lambda part: self.X[part].toarray(), self, shift, scale)
 
@@ -186,9 +200,6 @@ class Sparse:
 
     def with_targets(self, Y):
         return Sparse(self.X, Y, self.weights)
-
-    def astype(self, dtype):
-        return Sparse(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
 
 
 def even_blocks(n, values, d):
