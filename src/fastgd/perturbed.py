@@ -5,8 +5,8 @@ import numpy as np
 from fastgd import rows, validation
 from fastgd.kernels.reference import RELATIVE_STEP
 
-# Of how many values a pass is worth threads: it takes several times what one for value and gradient does.
-THREAD_VALUES = rows.THREAD_VALUES // 4
+# A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
+PASSES = 4
 
 
 def numerical_gradient(objective, w, h=None):
@@ -30,7 +30,7 @@ def numerical_gradient(objective, w, h=None):
             rows.over_blocks(
                 lambda block: o.rows.differences(block, W, b, steps, step_b, *o.codes),
                 o.rows.blocks(),
-                o.jobs(THREAD_VALUES),
+                o.jobs(rows.THREAD_VALUES // PASSES),
             )
         )
         gradient = o.factor * o.join(by_W, by_b) / distance
@@ -39,9 +39,10 @@ def numerical_gradient(objective, w, h=None):
         o.split(gradient)[0][...] += 0.5 * o.l2 * (W_above + W_below)
     bad = validation.first_bad(gradient)
     if bad is not None:
-        raise ValueError(
-            f"the loss is not finite at w, or where {validation.entry('w', bad)} = {w[bad]:g} is moved by {h[bad]:g}"
-        )
+        moved = ""
+        if np.isfinite(o.value(w)):
+            moved = f", {validation.entry('w', bad)} having been moved by {h[bad]:g}"
+        raise ValueError(f"the loss is not finite at w = {validation.show_point(w)}{moved}")
     return gradient.astype(o.dtype, copy=False)
 
 

@@ -71,7 +71,7 @@ cdef Turned* new_turned(Py_ssize_t room, Py_ssize_t columns, Py_ssize_t d, Py_ss
 
 
 cdef Py_ssize_t turned_rows(Py_ssize_t n, Py_ssize_t d) noexcept nogil:
-    """Rows in a block: an odd multiple of PAD, because columns a power of two apart would fight for places in a cache."""
+    """Rows in a block: an odd multiple of PAD, for columns a power of two apart would fight for places in a cache."""
     cdef Py_ssize_t room = min(min(<Py_ssize_t> TURNED_ROWS, TURNED_BYTES // (8 * d)), n + PAD - 1) // PAD
     return max(room - 1 + room % 2, <Py_ssize_t> 1) * PAD
 
@@ -123,7 +123,8 @@ cdef inline void exponentials(const double* h, Py_ssize_t m, double* e) noexcept
     exp_block(e, e, m)
 
 
-cdef inline void losses_at(double* h, const double* y, Py_ssize_t m, int activation, int loss, double* e) noexcept nogil:
+cdef inline void losses_at(double* h, const double* y, Py_ssize_t m, int activation, int loss,
+                           double* e) noexcept nogil:
     """h becomes l(f(h), y), for any activation but the softmax. One loop for each formula."""
     cdef Py_ssize_t i
     if loss == POISSON:
