@@ -85,6 +85,7 @@ extensions = [
             "one_layer.pxi",
             "sparse.pxi",
             "loops.pxi",
+            "perturbed.pxi",
             "lanes.pxi",
             "one_output.pxi",
             "stages.pxi",

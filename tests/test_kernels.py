@@ -11,7 +11,7 @@ import pytest
 
 from fastgd import kernels
 from fastgd.kernels import reference
-from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, LOSSES
+from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, LOSSES, TUBE
 from fastgd.objectives import LOSS_KERNELS
 
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
@@ -69,6 +69,8 @@ def targets(rng, n, k, activation, loss):
         return np.where(rng.random((n, k)) < 0.5, rng.integers(0, 2, (n, k)), rng.random((n, k)))
     if loss == "log":  # a class, or the probabilities of all
         return np.where(rng.random((n, 1)) < 0.5, np.eye(k)[rng.integers(0, k, n)], rng.dirichlet(np.ones(k), n))
+    if "hinge" in loss:
+        return rng.choice([-1, 1], (n, k))
     return rng.poisson(2, (n, k)) if loss == "poisson" else 3 * rng.standard_normal((n, k))
 
 
@@ -105,6 +107,11 @@ EXACT = {
 def exact_loss(f, y, loss):
     """l(f, y) and its slope by f."""
     r = f - y
+    if "hinge" in loss:
+        short_of = max(1 - y * f, mpmath.mpf(0))
+        return (short_of, -y * (short_of > 0)) if loss == "hinge" else (short_of**2, -2 * y * short_of)
+    if loss == "epsilon_insensitive":
+        return max(abs(r) - TUBE, mpmath.mpf(0)), mpmath.sign(r) * (abs(r) > TUBE)
     if loss == "squared" or abs(r) <= HUBER_DELTA:
         return r**2 / 2, r
     return HUBER_DELTA * (abs(r) - mpmath.mpf(HUBER_DELTA) / 2), HUBER_DELTA * mpmath.sign(r)
@@ -180,20 +187,20 @@ def assert_close(ours, true, size, tolerance):
 
 @pytest.mark.one_build
 def test_every_build_offers_the_kernels_of_the_specification_with_its_signatures():
-    names = {*kernels.ONE_LAYER, *kernels.DIFFERENCES}
+    names, twins = {*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.DIFFERENCES}, kernels.load("reference")
     for name in kernels.available():
         build = kernels.load(name)
         assert {n for n in vars(build) if n != "name"} == names
         for kernel in names:
             ours = list(inspect.signature(getattr(build, kernel)).parameters)
-            assert ours == list(inspect.signature(getattr(reference, kernel)).parameters), (name, kernel)
+            assert ours == list(inspect.signature(getattr(twins, kernel)).parameters), (name, kernel)
 
 
 @pytest.mark.one_build
 def test_the_compiled_modules_hold_no_kernel_without_a_twin():
     for name in kernels.available()[1:]:
         public = {n for n in vars(kernels._compiled(name)) if not n.startswith("_")}
-        assert public == set(kernels.ONE_LAYER), name
+        assert public == {*kernels.ONE_LAYER, *kernels.PERTURBED}, name
     public = {n for n in vars(kernels._compiled("differences")) if not n.startswith("_")}
     assert public - {"np", "Evaluator"} == set(kernels.DIFFERENCES)
 
@@ -358,6 +365,50 @@ def test_huber_on_both_sides_of_its_corner(build, dtype):
         assert g[0] == pytest.approx(np.clip(float(r), -1.35, 1.35), rel=float(np.finfo(dtype).eps))
 
 
+KINKS = [
+    # loss, y, f, l, slope: inside, at the kink, the next float beyond it, far, and what is not finite
+    ("hinge", 1, [2, 1, 1 - 2**-20, -3, np.inf, -np.inf, np.nan], [0, 0, 2**-20, 4, 0, np.inf, np.nan],
+     [0, 0, -1, -1, 0, -1, np.nan]),
+    ("hinge", -1, [-2, -1, 2**-20 - 1, 3, -np.inf, np.inf], [0, 0, 2**-20, 4, 0, np.inf], [0, 0, 1, 1, 0, 1]),
+    ("squared_hinge", 1, [2, 1, 1 - 2**-10, -3, np.inf, np.nan], [0, 0, 2**-20, 16, 0, np.nan],
+     [0, 0, -(2**-9), -8, 0, np.nan]),
+    ("squared_hinge", -1, [-2, -1, 2**-10 - 1, 3], [0, 0, 2**-20, 16], [0, 0, 2**-9, 8]),
+    ("epsilon_insensitive", 0, [0, 0.05, -0.05, 5, -5, -np.inf, np.nan], [0, 0, 0, 4.9, 4.9, np.inf, np.nan],
+     [0, 0, 0, 1, -1, -1, np.nan]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("loss, y, f, losses, slopes", KINKS)
+def test_losses_on_both_sides_of_their_kinks(build, loss, y, f, losses, slopes, dtype):
+    none = np.empty(0, dtype)
+    column = np.array(f, dtype)
+    for at, value, slope in zip(column, losses, slopes, strict=True):
+        # By the intercept, so that what is not finite meets no 0·inf; and the same in one step of each other kernel.
+        data = np.zeros((1, 1), dtype), np.full((1, 1), y, dtype), np.zeros((1, 1), dtype), at[None], none, none
+        totals, _, g, alone = one_pass(build, data, "identity", loss)
+        np.testing.assert_allclose([totals[0], alone[0], g[0]], [value, value, slope], rtol=1e-15)
+        w = np.array([[0], [at]], dtype)
+        order, rates = np.array([0]), np.array([1.0])
+        build.stochastic(*data[:2], w, none, 0, LOSSES[loss], 1.0, 0.0, order, 1, True, rates)
+        np.testing.assert_allclose(w[1], dtype(at) - dtype(slope))
+        w[1] = at
+        csr = np.zeros(0, dtype), np.zeros(0, np.int32), np.zeros(2, np.int32)
+        build.sparse_stochastic(*csr, data[1], w, 1, none, 0, LOSSES[loss], 1.0, 0.0, order, 1, True, rates)
+        np.testing.assert_allclose(w[1], dtype(at) - dtype(slope))
+
+
+def test_the_tube_ends_where_it_should(build):
+    none = np.empty(0)
+    for side in (-1, 1):
+        at = np.array([TUBE, np.nextafter(TUBE, 0), np.nextafter(TUBE, 1)]) * side
+        slopes = []
+        for f in at:
+            data = np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), f[None], none, none
+            slopes.append(one_pass(build, data, "identity", "epsilon_insensitive")[2].item())
+        assert slopes == [0, 0, side]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_softmax_of_rows_that_would_overflow(build, dtype):
     H = np.array([[1e4, 0, -1e4], [-1e4, -1e4, -1e4], [np.nan, 0, 1], [3, -np.inf, 3]], dtype)
@@ -432,13 +483,13 @@ def test_update_is_one_step_in_place(build, size, dtype):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("k", [1, 3])
 def test_what_is_not_finite_is_never_hidden(build, value, k, dtype):
-    # An infinite h is a finite value of a sigmoid: there only NaN has to stay.
+    # An infinite h is a finite value of a sigmoid, and on the right side none of a hinge: there only NaN has to stay.
     for (activation, loss), index in itertools.product(PAIRS, (0, 5, 66)):  # rows taken four at a time, and left over
         data = problem(67, 3, k, dtype, activation=activation, loss=loss)
         data[0][index, 1] = value
         for gemm in products(k, dtype):
             totals, G, _, alone = one_pass(build, data, activation, loss, gemm)
-            if np.isnan(value) or activation == "identity":
+            if np.isnan(value) or (activation == "identity" and "hinge" not in loss):
                 assert not np.isfinite(totals.sum())
                 assert not np.isfinite(alone.sum())
                 assert not np.isfinite(G[1]).any()

@@ -14,7 +14,8 @@ from fastgd.objectives import LOSS_KERNELS
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]
 PAIRS = [(activation, loss) for loss, (_, activations) in LOSS_KERNELS.items() for activation in activations]
-BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp"]
+KINKED = ("hinge", "epsilon_insensitive")
+BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp" and loss not in KINKED]
 ALONE = [(activation, loss) for activation, loss in BOUNDED if activation != "softmax"]
 
 
@@ -43,6 +44,8 @@ def bend(activation, loss, h, y):
     f, first, second = derivatives(activation, h)
     if loss == "log":
         return first  # ∂l/∂h = σ − y
+    if loss == "squared_hinge":
+        return 2.0 * (y * h < 1)
     if loss == "huber":
         inside = np.abs(f - y) <= DELTA
         return np.abs(inside * first**2 + np.clip(f - y, -DELTA, DELTA) * second)
@@ -51,6 +54,8 @@ def bend(activation, loss, h, y):
 
 def targets_of(loss, low, high):
     """Targets between two: the ends, between them, and what the log loss takes of them."""
+    if loss == "squared_hinge":
+        return np.array([-1.0, 1.0])
     y = np.linspace(low, high, 17)
     return np.clip(y, 0, 1) if loss == "log" else y
 
@@ -192,6 +197,8 @@ def test_no_weights_bend_an_objective_more(activation, loss, fit_intercept):
     y = rng.choice([-2.0, 3.0], size=(12, 3) if activation == "softmax" else 12)
     if loss == "log":
         y = np.eye(3)[rng.integers(0, 3, 12)] if activation == "softmax" else (y > 0) * 1.0
+    if loss == "squared_hinge":
+        y = np.sign(y)
     s = rng.uniform(0.2, 3, 12)
     objective = LinearObjective(
         X, y, activation=activation, loss=loss, fit_intercept=fit_intercept, l2=0.1, sample_weight=s
@@ -214,6 +221,15 @@ def test_nothing_bounds_an_exponential(activation, loss):
 
 
 @pytest.mark.one_build
-def test_every_pair_is_bounded_or_an_exponential():
+@pytest.mark.parametrize(("activation", "loss"), [pair for pair in PAIRS if pair[1] in KINKED])
+def test_nothing_bounds_a_slope_that_jumps(activation, loss):
+    assert loss_bound(activation, loss, -1.0, 1.0) == math.inf
+    y = [[1.0, -1.0], [-1.0, 1.0]]
+    assert LinearObjective([[1.0], [2.0]], y, activation=activation, loss=loss).lipschitz() == math.inf
+
+
+@pytest.mark.one_build
+def test_every_pair_is_bounded_or_an_exponential_or_kinked():
     assert {pair for pair in PAIRS if math.isfinite(loss_bound(*pair, 0.0, 1.0))} == set(BOUNDED)
-    assert len(PAIRS) == 7 * 3 + 2 + 1  # sse, mse and huber go with all, log with two, poisson with one
+    # sse, mse, huber and epsilon_insensitive go with all, log with two, poisson and the hinges with one
+    assert len(PAIRS) == 7 * 4 + 2 + 1 + 2

@@ -12,6 +12,9 @@ from numpy.polynomial import Polynomial
 
 from fastgd.kernels.reference import HUBER_DELTA
 
+# Losses whose slope jumps.
+KINKED = ("hinge", "epsilon_insensitive")
+
 # Up to this many columns the Gram matrix is formed and its eigenvalues are exact; above, Lanczos.
 EXACT_COLUMNS = 512
 
@@ -49,7 +52,9 @@ def loss_bound(activation, loss, y_min, y_max):
     """
     if loss == "log":  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
         return 0.25 if activation == "sigmoid" else 0.5
-    if loss == "poisson" or activation == "exp":
+    if loss == "squared_hinge":  # with y = −1 or 1
+        return 2.0
+    if loss in ("poisson", *KINKED) or activation == "exp":
         return math.inf
     if activation == "softmax":
         # uᵀJᵀJu ≤ ¼ for the Jacobian J = diag(p) − ppᵀ, and Σ_c r_c uᵀ∇²p_c u = E_p[(r − r̄)(u − ū)²] is at most the

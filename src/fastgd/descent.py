@@ -68,7 +68,9 @@ def gradient_descent(
         gives the rate of step 0, 1, …. "auto", for an objective: 1/L in variables in which every column is centred
         and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns of
         like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the user's
-        units, but for `history.lr`.
+        units, but for `history.lr`. It takes no loss with a kink ("hinge", "epsilon_insensitive"): there no fixed rate
+        is small enough in the end, and backtracking stalls at kinks that are no minimum. Give one that shrinks, as
+        `lambda step: 0.1 / (1 + step) ** 0.5`.
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional
@@ -88,7 +90,8 @@ def gradient_descent(
         ε being the rounding of the dtype; the gap is bounded by ‖∇F‖²/2μ, μ being the smallest positive curvature,
         where that is known (squared loss and identity activation, up to 512 columns), and otherwise estimated: by
         ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
-        the way. A gradient that is rounding error only counts as reached.
+        the way. A gradient that is rounding error only counts as reached. With a kinked loss nothing of that holds, and
+        tol is refused.
     callback : callable, optional
         callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit. Raising
         StopIteration ends the run.
@@ -139,6 +142,8 @@ def gradient_descent(
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
+    if isinstance(f, LinearObjective):
+        refuse_kinks(f, rate, tol)
     path = _path(f, init_x, grad, rate, step_num, batch_size, precondition)
     run = Run(path, rate, step_num, tol, callback, verbose, history)
 
@@ -165,6 +170,17 @@ def _rate(lr):
     if callable(lr):
         return lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
     return Constant(validation.scalar(lr, "lr", minimum=0))
+
+
+def refuse_kinks(objective, rate, tol):
+    """Refuse what takes a gradient to vanish towards the minimum, where the minimum may be at a kink."""
+    if not objective.kinked or (rate is not None and tol is None):
+        return
+    what = 'lr="auto" and precondition have no rate' if rate is None else "tol has no bound of the gap"
+    raise ValueError(
+        f"{what} for loss={objective.loss!r}, whose slope jumps: give a rate that shrinks, such as "
+        "lr=lambda step: 0.1 / (1 + step) ** 0.5, and a number of steps"
+    )
 
 
 class Constant(float):

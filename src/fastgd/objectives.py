@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from fastgd import curvature, kernels, numdiff, rows, validation
+from fastgd import curvature, kernels, perturbed, rows, validation
 from fastgd.curvature import Curvature
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 
@@ -19,8 +19,10 @@ LOSS_KERNELS = {
     "log": ("log", ("sigmoid", "softmax")),
     "huber": ("huber", tuple(ACTIVATIONS)),
     "poisson": ("poisson", ("exp",)),
+    "hinge": ("hinge", ("identity",)),
+    "squared_hinge": ("squared_hinge", ("identity",)),
+    "epsilon_insensitive": ("epsilon_insensitive", tuple(ACTIVATIONS)),
 }
-
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
 MOMENT_COLUMNS = 2048
@@ -38,16 +40,19 @@ class LinearObjective:
         integers become float64. scipy.sparse matrices and arrays are used as CSR.
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
-        classes, 0 to k − 1.
+        classes, 0 to k − 1. For the hinges −1 or 1.
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
         f. The softmax is over the k outputs of a sample.
-    loss : {"sse", "mse", "log", "huber", "poisson"}
+    loss : {"sse", "mse", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"}
         "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over
         samples (not over outputs), with l =
         "mse": (y − f)², without the half;
         "log": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the softmax;
         "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
-        "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!.
+        "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
+        "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
+        "epsilon_insensitive": max(0, |f − y| − 0.1).
+        At a kink the gradient takes the subgradient 0.
     fit_intercept : bool
         Whether there is a b. It is then the last row of w.
     l2 : float
@@ -106,6 +111,8 @@ class LinearObjective:
             validation.between(y, "y", 0, 1, "for the log loss")
         if loss == "poisson":
             validation.between(y, "y", 0, math.inf, "for the Poisson loss")
+        if loss in ("hinge", "squared_hinge"):
+            validation.signs(y, "for the hinge losses")
         self.X, self.y, self.dtype = X, y, X.dtype
         n, d = X.shape
         self.shape = (d + self.fit_intercept, *y.shape[1:])
@@ -147,18 +154,43 @@ class LinearObjective:
         return self.value_and_gradient_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
     def numerical_gradient(self, w, h=None):
-        """The gradient by central differences of `value`: slow, and independent of the analytic one.
+        """The gradient by central differences of the loss: independent of the analytic one, to hold that against it.
+
+        Only values of the loss are used. One pass over X moves every weight, so it costs 2 to 4 times `gradient` for a
+        squared loss with the identity, and some 10 times where exponentials are needed, however many columns there are.
+        All is computed in float64, from float32 data too, and the differences are formed row by row: what is left of
+        rounding is about ε·|loss of a row|/h, and of truncation (h·x)²/6 times its third derivative.
 
         Parameters
         ----------
         w : array_like of `shape`
+            Taken in float64. Never written to.
         h : float or array_like, optional
-            As for `fastgd.numerical_gradient`.
+            The step, or one for each weight, positive; ε^(1/3)·max(1, |w|) without it, ε being 2.2e-16. The divisor is
+            the distance between w + h and w − h as they are in floating point.
+
+        Returns
+        -------
+        ndarray of `shape` and `dtype`
+
+        Raises
+        ------
+        TypeError, ValueError
+            w or h is not of that kind, a step vanishes beside its weight or leaves the floats, or the loss is not
+            finite where it is looked at.
+
+        Notes
+        -----
+        Within a step of a kink (relu, "hinge", "epsilon_insensitive", or the corner of "huber") a row's difference is
+        between its slopes on both sides, where `gradient` has one of them.
+
+        Examples
+        --------
+        >>> objective = LinearObjective([[0.1, 0.3]], [0.2], activation="sigmoid")
+        >>> objective.numerical_gradient([-0.8, 0.5])
+        array([0.00792761, 0.02378282])
         """
-        w = validation.weights(w, "w", self.shape, np.float64)
-        if self.dtype != np.float64:  # differences of float32 weights would be lost in their rounding
-            return self._in_double().numerical_gradient(w, h).astype(self.dtype)
-        return numdiff.numerical_gradient(self.value_at, w, h)
+        return perturbed.numerical_gradient(self, w, h)
 
     def predict(self, w, X=None):
         """ŷ = f(Xw + b) for the rows of X, or of the objective's own X.
@@ -189,7 +221,8 @@ class LinearObjective:
         Returns
         -------
         float
-            `inf` where there is no bound: with activation exp.
+            `inf` where there is no bound: with activation exp, and for the losses "hinge" and "epsilon_insensitive",
+            whose slope jumps.
         """
         return self.curvature.largest
 
@@ -202,7 +235,7 @@ class LinearObjective:
     def value_and_gradient_at(self, w):
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
-        if self._threads == 1 and isinstance(self.rows, rows.Dense):  # then one kernel does all of it
+        if self.jobs(rows.THREAD_VALUES) == 1 and isinstance(self.rows, rows.Dense):  # then one kernel does all of it
             value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self._edges, out)
         else:
             value = self._value(self._block_sums(*self.split(w), None, True), w, out)
@@ -226,14 +259,9 @@ class LinearObjective:
         total, k = rows.sum_of_rows(self._block_sums(W, b, shift, gradient)), self.rows.k
         return (total[:k], total[k:-k].reshape(W.shape), total[-k:]) if gradient else (total,)
 
-    @property
-    def _threads(self):
-        """How many threads a pass is worth."""
-        return self._jobs if self.rows.values * self.rows.k >= rows.THREAD_VALUES else 1
-
     def _block_sums(self, W, b, shift, gradient):
         """A row of sums for each block; see `rows.Dense.block_sums`."""
-        model, jobs, m = (W, b, shift, *self.codes, gradient), self._threads, len(self._edges) - 1
+        model, jobs, m = (W, b, shift, *self.codes, gradient), self.jobs(rows.THREAD_VALUES), len(self._edges) - 1
         if jobs == 1:
             return self.rows.block_sums(self._edges, *model)
         # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
@@ -241,22 +269,12 @@ class LinearObjective:
         shares = [self._edges[first : first + length + 1] for first in range(0, m, length)]
         return np.concatenate(rows.over_blocks(lambda share: self.rows.block_sums(share, *model), shares, jobs))
 
+    def jobs(self, least):
+        """Threads for a pass, which is worth more than one from so many values on."""
+        return self._jobs if self.rows.values * self.rows.k >= least else 1
+
     def penalty(self, W):
         return 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0
-
-    def _in_double(self):
-        """The same objective with float64 data."""
-        source = self.rows.astype(np.float64)
-        return LinearObjective(
-            source.X,
-            source.Y.reshape(source.n, *self.shape[1:]),
-            activation=self.activation,
-            loss=self.loss,
-            fit_intercept=self.fit_intercept,
-            l2=self.l2,
-            sample_weight=source.weights if source.weights.size else None,
-            n_jobs=self.n_jobs,
-        )
 
     # ----------------------------------------------------------------------------------------------------- curvature
 
@@ -274,6 +292,11 @@ class LinearObjective:
     def quadratic(self):
         """Whether the objective is a quadratic function of w: then the bound of its Hessian is the Hessian."""
         return self.activation == "identity" and self.loss in ("sse", "mse")
+
+    @property
+    def kinked(self):
+        """Whether the slope of the loss jumps, so that it need not be small near a minimum."""
+        return self.loss in curvature.KINKED
 
     def design(self, shift, scale, intercept_scale):
         """√s·[(X − shift)/scale, 1/intercept_scale] in float64, √s, and the rows' slice, a few rows at a time."""

@@ -5,6 +5,7 @@ A source of rows has `n`, `d`, `k`, `dtype`, `Y` (n, k), `weights` (n,) or (0,),
     blocks()                     numbers of the first and last row of each block: a function of the shape alone
     sums(block, …)               loss and gradient of one block, by a kernel
     block_sums(blocks, …)        the same of several, as rows of an array
+    differences(block, …)        how its loss changes with each weight, from values alone, by a kernel
     pieces(shift, scale)         the rows in float64, shifted, scaled and weighted, a few at a time
     stochastic(w, order, …)      steps of stochastic descent, by a kernel
 
@@ -89,6 +90,13 @@ class Dense:
             self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
         )  # fmt: skip
 
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        """Differences of the loss of a block between W ± steps and between b ± step_b, for each weight alone."""
+        X, Y, weights = self.arrays(block)
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.perturbed_pass(X, Y, W, b, steps, step_b, weights, activation, loss, by_W, by_b)
+        return by_W, by_b
+
     def pieces(self, shift=0.0, scale=1.0):
         """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
         return transformed(self.X.__getitem__, self, shift, scale)
@@ -136,9 +144,6 @@ class Dense:
     def with_targets(self, Y):
         return Dense(self.X, Y, self.weights)
 
-    def astype(self, dtype):
-        return Dense(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
-
 
 class Sparse:
     """Rows of a scipy.sparse matrix or array in CSR form."""
@@ -176,6 +181,15 @@ class Sparse:
         blocks = itertools.pairwise(edges.tolist())
         return np.array([np.concatenate([part.reshape(-1) for part in self.sums(block, *model)]) for block in blocks])
 
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        first, last = block
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.sparse_perturbed_pass(
+            self._data, self._indices, self._indptr[first : last + 1], self.Y[first:last], W, b, steps, step_b,
+            self.weights[first:last] if self.weights.size else self.weights, activation, loss, by_W, by_b,
+        )  # fmt: skip
+        return by_W, by_b
+
     def pieces(self, shift=0.0, scale=1.0):
         return transformed(lambda part: self.X[part].toarray(), self, shift, scale)
 
@@ -207,9 +221,6 @@ class Sparse:
 
     def with_targets(self, Y):
         return Sparse(self.X, Y, self.weights)
-
-    def astype(self, dtype):
-        return Sparse(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
 
 
 def even_blocks(n, values, d):

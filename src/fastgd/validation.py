@@ -276,6 +276,14 @@ def between(array, name, low, high, why):
         raise ValueError(f"{name} must be {limits} {why}; {entry(name, index)} is {array[index]}")
 
 
+def signs(y, why):
+    """Refuse targets that are not −1 or 1, naming the first."""
+    bad = np.argwhere((y != 1) & (y != -1))
+    if len(bad):
+        index = tuple(bad[0].tolist())
+        raise ValueError(f"y must hold −1 and 1 {why}; {entry('y', index)} is {y[index]}")
+
+
 def weights(w, name, shape, dtype, finite=True, copy=True):
     """A contiguous private copy of w, which must have exactly that shape; with copy=False w itself, if it will do."""
     if type(w) is np.ndarray and w.dtype is dtype and w.shape == shape and w.size <= FEW_VALUES and not copy:

@@ -126,6 +126,34 @@ def sparse_pass(
     grad_W: Doubles,
     grad_b: Doubles,
 ) -> None: ...
+def perturbed_pass(
+    X: Real,
+    Y: Real,
+    W: Doubles,
+    b: Doubles,
+    steps: Doubles,
+    step_b: Doubles,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    out_W: Doubles,
+    out_b: Doubles,
+) -> None: ...
+def sparse_perturbed_pass(
+    data: Real,
+    indices: Index,
+    indptr: Index,
+    Y: Real,
+    W: Doubles,
+    b: Doubles,
+    steps: Doubles,
+    step_b: Doubles,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    out_W: Doubles,
+    out_b: Doubles,
+) -> None: ...
 def sparse_stochastic(
     data: Real,
     indices: Index,

@@ -26,10 +26,17 @@ cdef enum Loss:
     LOG = 1
     HUBER = 2
     POISSON = 3
+    HINGE = 4
+    SQUARED_HINGE = 5
+    EPSILON_INSENSITIVE = 6
 
 # Where the Huber loss turns from square to straight (Huber 1981: 95 % efficiency on normal errors of unit variance).
 cdef inline double huber_delta() noexcept nogil:
     return 1.35
+
+# Errors up to this are none to the epsilon-insensitive loss (the default of LIBSVM and of scikit-learn's SGD).
+cdef inline double tube() noexcept nogil:
+    return 0.1
 
 
 # ------------------------------------------------------------------------------------- activations, e = exp(−|h|)
@@ -80,6 +87,37 @@ cdef inline double huber(double f, double y) noexcept nogil:
     """½r² for |r| ≤ δ, δ(|r| − ½δ) beyond, r = f − y; both are slope·(r − ½slope)."""
     cdef double slope = huber_slope(f, y)
     return slope * ((f - y) - 0.5 * slope)
+
+
+cdef inline double hinge(double h, double y) noexcept nogil:
+    """max(0, 1 − y·h), y = −1 or 1. This and all below are written so that NaN stays."""
+    cdef double short_of = 1.0 - y * h
+    return 0.0 if short_of <= 0.0 else short_of
+
+
+cdef inline double hinge_slope(double h, double y) noexcept nogil:
+    """−y where y·h < 1; 0 beyond, and at the kink, where every number between is a subgradient."""
+    cdef double loss = hinge(h, y)
+    return -y if loss > 0.0 else loss
+
+
+cdef inline double squared_hinge_slope(double h, double y) noexcept nogil:
+    """−2y·max(0, 1 − y·h), the slope of hinge²."""
+    return -2.0 * y * hinge(h, y)
+
+
+cdef inline double epsilon_insensitive(double f, double y) noexcept nogil:
+    """max(0, |f − y| − ε)."""
+    cdef double outside = fabs(f - y) - tube()
+    return 0.0 if outside <= 0.0 else outside
+
+
+cdef inline double epsilon_insensitive_slope(double f, double y) noexcept nogil:
+    """The sign of f − y outside of the tube; 0 inside, and at the two kinks."""
+    cdef double loss = epsilon_insensitive(f, y)
+    if loss > 0.0:
+        return 1.0 if f > y else -1.0
+    return loss
 
 
 cdef inline double sigmoid_log(double h, double y, double log1p_e) noexcept nogil:

@@ -206,7 +206,13 @@ cdef inline double point_slope(double h, double y, int activation, int loss) noe
             f, slope = tanh_of(h, e), tanh_prime_of(e)
         else:
             f, slope = softplus_of(h, log1p_of_unit(e)), sigmoid_of(h, e)
-    return slope * (huber_slope(f, y) if loss == HUBER else f - y)
+    if loss == SQUARED:
+        return slope * (f - y)
+    if loss == HUBER:
+        return slope * huber_slope(f, y)
+    if loss == EPSILON_INSENSITIVE:
+        return slope * epsilon_insensitive_slope(f, y)
+    return slope * (hinge_slope(f, y) if loss == HINGE else squared_hinge_slope(f, y))
 
 
 cdef void steps_on_single_rows(Rows* r, floating* w, bint intercept, int activation, int loss, double factor, double l2,

@@ -528,3 +528,4 @@ cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, 
     return 0
 include "loops.pxi"
 include "sparse.pxi"
+include "perturbed.pxi"

@@ -13,10 +13,20 @@ import numpy as np
 
 # The number of a name is what the compiled kernels switch on (`formulas.pxd`).
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4, "exp": 5, "softmax": 6}
-LOSSES = {"squared": 0, "log": 1, "huber": 2, "poisson": 3}
+LOSSES = {
+    "squared": 0,
+    "log": 1,
+    "huber": 2,
+    "poisson": 3,
+    "hinge": 4,
+    "squared_hinge": 5,
+    "epsilon_insensitive": 6,
+}
 
 # Where the Huber loss turns from square to straight.
 HUBER_DELTA = 1.35
+# Errors up to this are none to the epsilon-insensitive loss.
+TUBE = 0.1
 
 
 # ---------------------------------------------------------------------------------------------------------- formulas
@@ -73,6 +83,34 @@ def huber_loss(f, y):
     return slope * ((f - y) - 0.5 * slope), slope
 
 
+def hinge_loss(f, y):
+    """max(0, 1 − y·f), y = −1 or 1, and a subgradient: −y where y·f < 1, else 0, also at the kink."""
+    value = np.maximum(1 - y * f, 0)
+    return value, -y * np.sign(value)
+
+
+def squared_hinge_loss(f, y):
+    """max(0, 1 − y·f)², and its slope by f."""
+    value = np.maximum(1 - y * f, 0)
+    return value**2, -2 * y * value
+
+
+def epsilon_insensitive_loss(f, y):
+    """max(0, |f − y| − ε), and a subgradient: the sign of f − y where |f − y| > ε, else 0, also at the kinks."""
+    value = np.maximum(np.abs(f - y) - TUBE, 0)
+    return value, np.sign(f - y) * np.sign(value)
+
+
+# Those that are functions of f = f(h). A new loss is a row here and in formulas.pxd.
+LOSS_FORMULAS = {
+    LOSSES["squared"]: squared_loss,
+    LOSSES["huber"]: huber_loss,
+    LOSSES["hinge"]: hinge_loss,
+    LOSSES["squared_hinge"]: squared_hinge_loss,
+    LOSSES["epsilon_insensitive"]: epsilon_insensitive_loss,
+}
+
+
 def points(h, Y, activation, loss):
     """Loss l(f(h), y) of each point and its slope ∂l/∂h, both (n, k) float64, unweighted.
 
@@ -90,10 +128,10 @@ def points(h, Y, activation, loss):
             largest = h.max(axis=1, keepdims=True)
             log_f = (h - largest) - np.log(np.exp(h - largest).sum(axis=1, keepdims=True))
             return np.where(Y == 0, 0, -Y * log_f), f * Y.sum(axis=1, keepdims=True) - Y
-        value, slope = {LOSSES["squared"]: squared_loss, LOSSES["huber"]: huber_loss}[loss](f, Y)
+        value, slope = LOSS_FORMULAS[loss](f, Y)
         return value, f * (slope - (slope * f).sum(axis=1, keepdims=True))
     f, f_prime = FORMULAS[activation]
-    value, slope = {LOSSES["squared"]: squared_loss, LOSSES["huber"]: huber_loss}[loss](f(h), Y)
+    value, slope = LOSS_FORMULAS[loss](f(h), Y)
     return value, slope * f_prime(h)
 
 

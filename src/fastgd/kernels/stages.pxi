@@ -3,8 +3,10 @@
 from libc.math cimport INFINITY, exp, fabs, log
 
 from fastgd.kernels.formulas cimport (
-    EXP, HUBER, IDENTITY, LOG, POISSON, RELU, SIGMOID, SOFTMAX, SOFTPLUS, SQUARED, TANH,
-    huber, huber_slope, poisson, sigmoid_log, sigmoid_of, sigmoid_prime_of, softplus_of, squared, tanh_prime_of,
+    EPSILON_INSENSITIVE, EXP, HINGE, HUBER, IDENTITY, LOG, POISSON, RELU, SIGMOID, SOFTMAX, SOFTPLUS, SQUARED,
+    SQUARED_HINGE, TANH,
+    epsilon_insensitive, epsilon_insensitive_slope, hinge, hinge_slope, huber, huber_slope, poisson, sigmoid_log,
+    sigmoid_of, sigmoid_prime_of, softplus_of, squared, squared_hinge_slope, tanh_prime_of,
 )
 
 # dgemm and sgemm of BLAS: every argument by its address, columns first.
@@ -175,6 +177,18 @@ cdef inline void point_losses(double* h, const floating* y, Py_ssize_t m, Py_ssi
         for i in range(size):
             q.loss[i] = huber(q.value[i], y[i])
             q.slope[i] *= huber_slope(q.value[i], y[i])
+    elif loss == EPSILON_INSENSITIVE:
+        for i in range(size):
+            q.loss[i] = epsilon_insensitive(q.value[i], y[i])
+            q.slope[i] *= epsilon_insensitive_slope(q.value[i], y[i])
+    elif loss == HINGE:
+        for i in range(size):
+            q.loss[i] = hinge(q.value[i], y[i])
+            q.slope[i] *= hinge_slope(q.value[i], y[i])
+    elif loss == SQUARED_HINGE:
+        for i in range(size):
+            q.loss[i] = hinge(q.value[i], y[i]) * hinge(q.value[i], y[i])
+            q.slope[i] *= squared_hinge_slope(q.value[i], y[i])
     else:
         for i in range(size):
             q.loss[i] = squared(q.value[i], y[i])
