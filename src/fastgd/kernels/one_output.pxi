@@ -247,8 +247,8 @@ cdef inline void backward_columns(const floating* x, Py_ssize_t column, const fl
 # ----------------------------------------------------------------------------------------------- all stages at once
 
 cdef inline void squares_one(const floating* x, Py_ssize_t row, const floating* w, floating b, const floating* y,
-                                   const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total,
-                                   double* slopes, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
+                             const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total,
+                             double* slopes, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
     """All three stages of the squared loss with identity activation and one output, for rows of a register or more.
 
     The error term of this model is so short that its way through memory would cost as much again: here four rows are
