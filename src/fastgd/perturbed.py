@@ -7,6 +7,8 @@ from fastgd.kernels.reference import RELATIVE_STEP
 
 # A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
 PASSES = 4
+# The kernel fills blocks up to a multiple of 16 rows, which should be little beside what is there.
+LEAST_ROWS = 64
 
 
 def numerical_gradient(objective, w, h=None):
@@ -29,7 +31,7 @@ def numerical_gradient(objective, w, h=None):
         by_W, by_b = rows.tree_sum(
             rows.over_blocks(
                 lambda block: o.rows.differences(block, W, b, steps, step_b, *o.codes),
-                o.rows.blocks(),
+                rows.even_blocks(o.rows.n, o.rows.values, o.rows.d, LEAST_ROWS),
                 o.jobs(rows.THREAD_VALUES // PASSES),
             )
         )

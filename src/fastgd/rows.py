@@ -223,12 +223,12 @@ class Sparse:
         return Sparse(self.X, Y, self.weights)
 
 
-def even_blocks(n, values, d):
+def even_blocks(n, values, d, least=1):
     """First and last rows of blocks of equal numbers of rows.
 
-    At most MOST_BLOCKS; and a block's gradient, of length d, must be small beside its values.
+    At most MOST_BLOCKS, of `least` rows or more; and a block's gradient, of length d, must be small beside its values.
     """
-    count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n)))
+    count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n // least)))
     edges = [n * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
 

@@ -18,7 +18,7 @@ from libc.stdlib cimport calloc
 cdef enum:
     PAD = 16                    # two of the widest registers
     TURNED_ROWS = 240           # in a block, at most
-    TURNED_BYTES = 262144       # of X in a block, if that leaves PAD rows: half of a second-level cache
+    TURNED_BYTES = 4194304      # of X in a block, if that leaves PAD rows; what is done with a column takes its time
 
 
 cdef struct Turned:
@@ -72,8 +72,9 @@ cdef Turned* new_turned(Py_ssize_t room, Py_ssize_t columns, Py_ssize_t d, Py_ss
 
 cdef Py_ssize_t turned_rows(Py_ssize_t n, Py_ssize_t d) noexcept nogil:
     """Rows in a block: an odd multiple of PAD, for columns a power of two apart would fight for places in a cache."""
-    cdef Py_ssize_t room = min(min(<Py_ssize_t> TURNED_ROWS, TURNED_BYTES // (8 * d)), n + PAD - 1) // PAD
-    return max(room - 1 + room % 2, <Py_ssize_t> 1) * PAD
+    cdef Py_ssize_t room = min(<Py_ssize_t> TURNED_ROWS, TURNED_BYTES // (8 * d)) // PAD
+    room = max(min(room, (n + PAD - 1) // PAD), <Py_ssize_t> 1)
+    return (room + 1 - room % 2) * PAD
 
 
 cdef void free_turned(Turned* t) noexcept nogil:
