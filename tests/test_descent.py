@@ -253,7 +253,7 @@ def test_passes_over_the_data_are_counted_as_they_happen(build, lr, history, mon
     o = problem(fit_intercept=True)
     o.lipschitz()
     calls = []
-    for name in ("total_loss", "total_loss_and_gradient"):
+    for name in ("block_sums", "value_and_gradient"):
         kernel = getattr(build, name)
         monkeypatch.setattr(build, name, lambda *a, kernel=kernel: calls.append(1) or kernel(*a))
     result = gradient_descent(o, lr=lr, step_num=9, history=history)
@@ -802,6 +802,32 @@ def test_bad_input_with_an_objective():
         gradient_descent(o, np.ones((3, 1)))
     with pytest.raises(ValueError, match=r"init_x must be finite; init_x\[1\] is inf"):
         gradient_descent(o, [1.0, np.inf, 1.0], lr="auto")
+
+
+@pytest.mark.parametrize("loss", ["hinge", "epsilon_insensitive"])
+def test_losses_with_a_kink_take_a_rate_that_shrinks_and_a_number_of_steps(loss):
+    """With X the identity matrix each weight goes its own way: to a margin of 1, or into the tube around its target."""
+    o = LinearObjective(np.eye(3), [1.0, -1.0, 1.0], loss=loss)
+    result = gradient_descent(o, lr=lambda step: 1 / (1 + step), step_num=200)
+    distance = np.maximum(1 - o.y * result.x, 0) if loss == "hinge" else np.abs(result.x - o.y) - 0.1
+    assert np.all(distance <= 1 / 3)  # no more than the last step that was taken over the kink
+    assert result.fun == o.value(result.x) < 0.05
+    for arguments in ({"lr": "auto"}, {"lr": "auto", "precondition": "gram"}, {"tol": 1e-3}, {"tol": 1, "lr": "auto"}):
+        with pytest.raises(ValueError, match=f"for loss='{loss}', whose slope jumps: give a rate that shrinks"):
+            gradient_descent(o, **arguments)
+
+
+def test_the_squared_hinge_descends_by_itself():
+    X = np.random.default_rng(3).normal(size=(60, 3)) * [1, 100, 0.01]
+    y = np.where(X @ [1, -0.01, 50] + 0.3 > 0, 1.0, -1.0)
+    o = LinearObjective(X, y, loss="squared_hinge", fit_intercept=True, l2=1e-3)
+    for precondition in (None, "gram", "diagonal"):
+        result = gradient_descent(o, lr="auto", precondition=precondition, tol=1e-12, step_num=50_000)
+        assert result.success
+        # The least value of a strictly convex function: no point around it, far or near, is lower.
+        for scale in (1e-3, 1e-1, 1.0):
+            around = result.x * (1 + scale * np.random.default_rng(0).normal(size=(50, 4)))
+            assert min(o.value(w) for w in around) >= result.fun * (1 - 1e-9)
 
 
 @pytest.mark.one_build

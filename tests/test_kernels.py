@@ -3,6 +3,7 @@
 import functools
 import inspect
 import itertools
+import math
 
 import mpmath
 import numpy as np
@@ -186,20 +187,20 @@ def assert_close(ours, true, size, tolerance):
 
 @pytest.mark.one_build
 def test_every_build_offers_the_kernels_of_the_specification_with_its_signatures():
-    names = {*kernels.ONE_LAYER, *kernels.DIFFERENCES}
+    names, twins = {*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.DIFFERENCES}, kernels.load("reference")
     for name in kernels.available():
         build = kernels.load(name)
         assert {n for n in vars(build) if n != "name"} == names
         for kernel in names:
             ours = list(inspect.signature(getattr(build, kernel)).parameters)
-            assert ours == list(inspect.signature(getattr(reference, kernel)).parameters), (name, kernel)
+            assert ours == list(inspect.signature(getattr(twins, kernel)).parameters), (name, kernel)
 
 
 @pytest.mark.one_build
 def test_the_compiled_modules_hold_no_kernel_without_a_twin():
     for name in kernels.available()[1:]:
         public = {n for n in vars(kernels._compiled(name)) if not n.startswith("_")}
-        assert public == set(kernels.ONE_LAYER), name
+        assert public == {*kernels.ONE_LAYER, *kernels.PERTURBED}, name
     public = {n for n in vars(kernels._compiled("differences")) if not n.startswith("_")}
     assert public - {"np", "Evaluator"} == set(kernels.DIFFERENCES)
 
@@ -239,6 +240,102 @@ def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, n, d, 
                 assert_close(value, true, terms, 2 * TOLERANCE[dtype])
         for array, copy in zip(data, before, strict=True):
             np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "n, d, k, edges", [(40, 3, 1, [0, 40]), (133, 9, 1, [0, 1, 50, 51, 133]), (37, 5, 2, [3, 20, 30])]
+)
+@pytest.mark.parametrize("weighted, shifted", [(False, False), (True, True)])
+def test_sums_of_blocks_are_those_of_their_rows(build, n, d, k, edges, weighted, shifted, layout, dtype):
+    X, Y, W, b, shift, s = problem(n, d, k, dtype, weighted, shifted, "sigmoid", "squared")
+    X, edges = laid_out(X, layout), np.array(edges, np.int64)
+    code = ACTIVATIONS["sigmoid"], LOSSES["squared"]
+    for gemm in products(k, dtype):
+        sums, totals = np.full((len(edges) - 1, 2 * k + d * k), np.nan), np.full((len(edges) - 1, k), np.nan)
+        build.block_sums(X, Y, W, b, shift, s, *code, gemm, edges, sums)
+        build.block_sums(X, Y, W, b, shift, s, *code, gemm, edges, totals)
+        for row, alone, first, last in zip(sums, totals, edges[:-1], edges[1:], strict=True):
+            data = X[first:last], Y[first:last], W, b, shift, s[first:last]
+            theirs = one_pass(reference, data, "sigmoid", "squared")
+            ours = row[:k], row[k:-k].reshape(d, k), row[-k:], alone
+            size = sizes(*data, "sigmoid", "squared")
+            for value, true, terms in zip(ours, theirs, (*size, size[0]), strict=True):
+                assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_value_from_sums_adds_them_up_in_one_tree(build, blocks, intercept, dtype):
+    rng, d, k = np.random.default_rng(blocks), 3, 2
+    sums, w = rng.standard_normal((blocks, 2 * k + d * k)), rng.standard_normal((d + intercept, k)).astype(dtype)
+    factor, l2 = 0.3, 0.7
+    exact_sum = np.array([math.fsum(column) for column in sums.T])
+    theirs, ours, gradients = sums.copy(), sums.copy(), np.full((2, *w.shape), np.nan, dtype)
+    value = build.value_from_sums(ours, w, intercept, factor, l2, gradients[0])
+    assert value == pytest.approx(reference.value_from_sums(theirs, w, intercept, factor, l2, gradients[1]), rel=1e-14)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
+    totals = np.ascontiguousarray(sums[:, :k])
+    assert build.value_from_sums(totals, w, intercept, factor, l2, np.empty((0, k), dtype)) == value
+    W = w[:d].astype(np.float64)
+    assert value == pytest.approx(factor * exact_sum[:k].sum() + 0.5 * l2 * np.sum(W**2), rel=1e-12)
+    expected = factor * exact_sum[k:].reshape(-1, k)
+    expected[:d] += l2 * W
+    np.testing.assert_allclose(gradients[0], expected[: len(w)], rtol=1e-12 if dtype == np.float64 else 1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(
+    "n, d, k, edges", [(50, 3, 1, [0, 50]), (133, 17, 1, [0, 60, 133]), (37, 5, 3, [0, 9, 20, 37])]
+)
+def test_value_and_gradient_is_a_pass_and_its_sum(build, n, d, k, edges, intercept, dtype):
+    X, Y, W, b, _, s = problem(n, d, k, dtype, True, False, "tanh", "huber")
+    w = np.concatenate([W, b[None]]) if intercept else W
+    before = [array.copy() for array in (X, Y, w, s)]
+    edges = np.array(edges, np.int64)
+    numbers = ACTIVATIONS["tanh"], LOSSES["huber"]
+    found = []
+    for twin in (build, reference):
+        gradient = np.full(w.shape, np.nan, dtype)
+        value = twin.value_and_gradient(X, Y, w, s, *numbers, None, 0.5, 0.1, edges, gradient)
+        found.append((value, gradient))
+    size = sizes(X, Y, W, b if intercept else np.zeros_like(b), np.empty(0), s, "tanh", "huber")
+    assert_close(found[0][0], found[1][0], size[0].sum(), 2 * TOLERANCE[dtype])
+    terms = np.concatenate([size[1], size[2][None]])[: len(w)] + abs(w)
+    assert_close(found[0][1], found[1][1], terms, 2 * TOLERANCE[dtype])
+    for array, copy in zip((X, Y, w, s), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("edges", [[0], [0, 0], [0, 3, 2], [-1, 3], [0, 6]], ids=str)
+def test_edges_that_are_no_blocks_are_refused(build, edges):
+    if build.name == "reference":
+        pytest.skip("it raises what NumPy raises, or sums nothing; in the compiled builds bounds checks are off")
+    X, Y, w, none = np.zeros((5, 3)), np.zeros((5, 1)), np.zeros((3, 1)), np.empty(0)
+    edges = np.array(edges, np.int64)
+    with pytest.raises(ValueError, match="edges"):
+        build.value_and_gradient(X, Y, w, none, 0, 0, None, 1.0, 0.0, edges, w.copy())
+    with pytest.raises(ValueError, match="edges"):
+        build.block_sums(X, Y, w, np.zeros(1), none, none, 0, 0, None, edges, np.empty((max(len(edges) - 1, 1), 1)))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("d", [*range(1, 36), 63, 64, 65])
+def test_every_width_of_a_row(build, d, weighted, dtype):
+    # Registers, what is left behind the last one, and rows narrower than one; and 0 to 3 rows behind the last four.
+    for n in (1, 2, 3, 4, 7, 262):
+        for loss, shifted in (("squared", False), ("huber", True)):
+            data = problem(n, d, 1, dtype, weighted, shifted, "identity", loss, seed=n)
+            theirs, size = one_pass(reference, data, "identity", loss), sizes(*data, "identity", loss)
+            for value, true, terms in zip(
+                one_pass(build, data, "identity", loss), theirs, (*size, size[0]), strict=True
+            ):
+                assert_close(value, true, terms, 2 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -386,7 +483,7 @@ def test_update_is_one_step_in_place(build, size, dtype):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("k", [1, 3])
 def test_what_is_not_finite_is_never_hidden(build, value, k, dtype):
-    # An infinite h is a finite value of a sigmoid, and on the right side no loss to a hinge: there only NaN has to stay.
+    # An infinite h is a finite value of a sigmoid, and on the right side none of a hinge: there only NaN has to stay.
     for (activation, loss), index in itertools.product(PAIRS, (0, 5, 66)):  # rows taken four at a time, and left over
         data = problem(67, 3, k, dtype, activation=activation, loss=loss)
         data[0][index, 1] = value

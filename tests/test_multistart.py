@@ -348,3 +348,5 @@ def test_what_cannot_be_swept():
         sweep(lambda x: x @ x, lr=[0.1])
     with pytest.raises(ValueError, match='route="gram" is for squared losses'):
         sweep(problem(**MODELS["log"]), lr=[0.1], route="gram")
+    with pytest.raises(ValueError, match="tol has no bound of the gap for loss='epsilon_insensitive'"):
+        sweep(problem(loss="epsilon_insensitive"), lr=[0.1], tol=1e-3)

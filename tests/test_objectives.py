@@ -582,8 +582,9 @@ def test_a_column_that_cannot_move_keeps_its_weight():
 def test_passes_are_counted(build, monkeypatch):
     X, y, _ = problem()
     calls = []
-    kernel = build.total_loss_and_gradient
-    monkeypatch.setattr(build, "total_loss_and_gradient", lambda *a: calls.append(1) or kernel(*a))
+    for name in ("value_and_gradient", "block_sums"):
+        kernel = getattr(build, name)
+        monkeypatch.setattr(build, name, lambda *a, kernel=kernel: calls.append(1) or kernel(*a))
     for path in (paths.Columns, paths.Rescaled):
         path = path(LinearObjective(X, y), None)
         calls.clear()
@@ -622,6 +623,9 @@ BAD = [
     ({"activation": "relu6"}, ValueError, "activation must be one of 'identity', 'sigmoid', 'tanh'"),
     ({"activation": []}, ValueError, "activation must be one of"),
     ({"loss": "mae"}, ValueError, "loss must be one of 'sse', 'mse'"),
+    ({"loss": "hinge", "y": [1.0, 0.0]}, ValueError, r"y must hold −1 and 1 for the hinge losses; y\[1\] is 0.0"),
+    ({"loss": "squared_hinge", "y": [[1.0, -1.0], [1.0, 2.0]]}, ValueError, r"y\[1, 1\] is 2.0"),
+    ({"loss": "hinge", "y": [1, -1], "activation": "sigmoid"}, ValueError, "'hinge' goes with activation 'identity'$"),
     ({"fit_intercept": 1}, TypeError, "fit_intercept must be True or False"),
     ({"l2": -1.0}, ValueError, "l2 must be finite and at least 0"),
     ({"l2": np.nan}, ValueError, "l2 must be finite"),

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from fastgd import kernels
-from fastgd.kernels import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
-INCLUDED = ("one_layer", "lanes", "transcendental", "stages", "updates", "loops", "sparse")
+INCLUDED = ("one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "loops", "sparse", "perturbed")
 pytestmark = pytest.mark.one_build
 
 
@@ -117,16 +116,16 @@ def test_a_change_of_any_included_source_builds_the_kernels_anew():
 @pytest.mark.parametrize(
     "stub, names",
     [
-        ("baseline", kernels.ONE_LAYER),
+        ("baseline", (*kernels.ONE_LAYER, *kernels.PERTURBED)),
         ("differences", kernels.DIFFERENCES),
     ],
 )
 def test_the_stubs_declare_the_kernels_with_their_parameters(stub, names):
-    body = ast.parse((KERNELS / f"{stub}.pyi").read_text()).body
+    body, twins = ast.parse((KERNELS / f"{stub}.pyi").read_text()).body, kernels.load("reference")
     declared = {
         node.name: [argument.arg for argument in node.args.args] for node in body if isinstance(node, ast.FunctionDef)
     }
-    assert declared == {name: list(inspect.signature(getattr(reference, name)).parameters) for name in names}
+    assert declared == {name: list(inspect.signature(getattr(twins, name)).parameters) for name in names}
 
 
 def test_the_check_for_python_inside_nogil_can_fail(tmp_path):

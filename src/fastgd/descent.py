@@ -72,7 +72,9 @@ def gradient_descent(
         For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
         and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
         Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
-        They end where no step lowers the value.
+        They end where no step lowers the value. It takes no loss with a kink ("hinge", "epsilon_insensitive"): there no fixed rate
+        is small enough in the end, and backtracking stalls at kinks that are no minimum. Give one that shrinks, as
+        `lambda step: 0.1 / (1 + step) ** 0.5`.
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional
@@ -107,7 +109,8 @@ def gradient_descent(
         where that is known (squared loss and identity activation, up to 512 columns), and otherwise estimated: by
         ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
         the way. A gradient that is rounding error only counts as reached. With l1 or bounds the gradient is in all
-        this the shortest subgradient within the bounds, what is zero at the minimum; so is `history.grad_norm`.
+        this the shortest subgradient within the bounds, what is zero at the minimum; so is `history.grad_norm`. With a
+        kinked loss nothing of that holds, and tol is refused.
     f_tol, x_tol : float, optional
         Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
         x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that
@@ -185,6 +188,8 @@ def gradient_descent(
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
+    if isinstance(f, LinearObjective):
+        refuse_kinks(f, rate, tol)
     optimizer = optimizers.get(optimizer)
     if method is not None:
         for name, value in (("batch_size", batch_size), ("precondition", precondition)):
@@ -308,6 +313,17 @@ def _rate(lr):
     if callable(lr):
         return lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
     return Constant(validation.scalar(lr, "lr", minimum=0))
+
+
+def refuse_kinks(objective, rate, tol):
+    """Refuse what takes a gradient to vanish towards the minimum, where the minimum may be at a kink."""
+    if not objective.kinked or (rate is not None and tol is None):
+        return
+    what = 'lr="auto" and precondition have no rate' if rate is None else "tol has no bound of the gap"
+    raise ValueError(
+        f"{what} for loss={objective.loss!r}, whose slope jumps: give a rate that shrinks, such as "
+        "lr=lambda step: 0.1 / (1 + step) ** 0.5, and a number of steps"
+    )
 
 
 def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns):

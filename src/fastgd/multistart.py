@@ -17,6 +17,7 @@ import numbers
 import numpy as np
 
 from fastgd import curvature, rows, validation
+from fastgd.descent import refuse_kinks
 from fastgd.errors import DivergenceError
 from fastgd.objectives import LinearObjective
 from fastgd.paths import GRAM_COLUMNS, WELL_CONDITIONED, Columns
@@ -89,6 +90,7 @@ def sweep(
     step_num = validation.count(step_num, "step_num")
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
+        refuse_kinks(objective, lr, tol)
     history = validation.boolean(history, "history")
     validation.choice(route, "route", ("auto", "direct", "gram"))
     if route == "gram" and not objective.quadratic:

@@ -4,10 +4,13 @@ A source of rows has `n`, `d`, `k`, `dtype`, `Y` (n, k), `weights` (n,) or (0,),
 
     blocks()                     numbers of the first and last row of each block: a function of the shape alone
     sums(block, …)               loss and gradient of one block, by a kernel
+    block_sums(blocks, …)        the same of several, as rows of an array
+    differences(block, …)        how its loss changes with each weight, from values alone, by a kernel
     pieces(shift, scale)         the rows in float64, shifted, scaled and weighted, a few at a time
     stochastic(w, order, …)      steps of stochastic descent, by a kernel: plain ones, or by the rule of an optimizer
 
-Whoever adds up blocks does so in `tree_sum`, so that a total does not depend on who computed which block.
+Whoever adds up blocks does so in a tree (`tree_sum`, `sum_of_rows`), so that a total does not depend on who computed
+which block.
 """
 
 import concurrent.futures
@@ -73,6 +76,28 @@ class Dense:
         kernels.active.total_loss_and_gradient(*data, grad_W, grad_b)
         return totals, grad_W, grad_b
 
+    def block_sums(self, edges, W, b, shift, activation, loss, gradient):
+        """A row of totals, gradient by W and gradient by b for each block, (m, k + dk + k); or of totals, (m, k)."""
+        out = np.empty((len(edges) - 1, 2 * self.k + W.size if gradient else self.k))
+        kernels.active.block_sums(
+            self.X, self.Y, W, b, self._none if shift is None else shift, self.weights, activation, loss, self.gemm,
+            edges, out,
+        )  # fmt: skip
+        return out
+
+    def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
+        """The value at w, (d, k) or (d + 1, k), in one call of a kernel; the gradient is written to `gradient`."""
+        return kernels.active.value_and_gradient(
+            self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
+        )  # fmt: skip
+
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        """Differences of the loss of a block between W ± steps and between b ± step_b, for each weight alone."""
+        X, Y, weights = self.arrays(block)
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.perturbed_pass(X, Y, W, b, steps, step_b, weights, activation, loss, by_W, by_b)
+        return by_W, by_b
+
     def pieces(self, shift=0.0, scale=1.0):
         """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
         return transformed(self.X.__getitem__, self, shift, scale)
@@ -121,9 +146,6 @@ class Dense:
     def with_targets(self, Y):
         return Dense(self.X, Y, self.weights)
 
-    def astype(self, dtype):
-        return Dense(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
-
 
 class Sparse:
     """Rows of a scipy.sparse matrix or array in CSR form."""
@@ -156,6 +178,19 @@ class Sparse:
         if shift is not None:
             grad_W -= shift.astype(np.float64)[:, None] * grad_b
         return totals, grad_W, grad_b
+
+    def block_sums(self, edges, *model):
+        blocks = itertools.pairwise(edges.tolist())
+        return np.array([np.concatenate([part.reshape(-1) for part in self.sums(block, *model)]) for block in blocks])
+
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        first, last = block
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.sparse_perturbed_pass(
+            self._data, self._indices, self._indptr[first : last + 1], self.Y[first:last], W, b, steps, step_b,
+            self.weights[first:last] if self.weights.size else self.weights, activation, loss, by_W, by_b,
+        )  # fmt: skip
+        return by_W, by_b
 
     def pieces(self, shift=0.0, scale=1.0):
         return transformed(lambda part: self.X[part].toarray(), self, shift, scale)
@@ -190,16 +225,13 @@ class Sparse:
     def with_targets(self, Y):
         return Sparse(self.X, Y, self.weights)
 
-    def astype(self, dtype):
-        return Sparse(self.X.astype(dtype), self.Y.astype(dtype), self.weights.astype(dtype))
 
-
-def even_blocks(n, values, d):
+def even_blocks(n, values, d, least=1):
     """First and last rows of blocks of equal numbers of rows.
 
-    At most MOST_BLOCKS; and a block's gradient, of length d, must be small beside its values.
+    At most MOST_BLOCKS, of `least` rows or more; and a block's gradient, of length d, must be small beside its values.
     """
-    count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n)))
+    count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n // least)))
     edges = [n * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
 
@@ -260,6 +292,14 @@ def tree_sum(parts):
         ]
         parts = pairs + parts[len(parts) - len(parts) % 2 :]
     return parts[0]
+
+
+def sum_of_rows(array):
+    """The sum of the rows of an array, in the tree of `tree_sum`."""
+    while len(array) > 1:
+        pairs = array[:-1:2] + array[1::2]
+        array = np.concatenate([pairs, array[-1:]]) if len(array) % 2 else pairs
+    return array[0]
 
 
 def job_count(n_jobs):

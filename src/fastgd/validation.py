@@ -284,12 +284,16 @@ def signs(y, why):
         raise ValueError(f"y must hold −1 and 1 {why}; {entry('y', index)} is {y[index]}")
 
 
-def weights(w, name, shape, dtype, finite=True):
-    """A private copy of w, which must have exactly that shape."""
+def weights(w, name, shape, dtype, finite=True, copy=True):
+    """A contiguous private copy of w, which must have exactly that shape; with copy=False w itself, if it will do."""
+    if type(w) is np.ndarray and w.dtype is dtype and w.shape == shape and w.size <= FEW_VALUES and not copy:
+        flags = w.flags
+        if flags.c_contiguous and flags.aligned and math.isfinite(sum(w.reshape(-1).tolist())):
+            return w  # as most are, in the time that a call of NumPy takes
     w = real_array(w, name, dtype=dtype, finite=finite)
     if w.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {w.shape}")
-    return np.array(w, order="C")
+    return np.array(w, order="C") if copy else np.ascontiguousarray(w)
 
 
 def intercepts(b, name, k, dtype):

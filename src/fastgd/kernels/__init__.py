@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 
-from fastgd.kernels import reference
+from fastgd.kernels import reference, reference_perturbed
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
 REQUIRES = {
@@ -29,6 +29,9 @@ BUILD_COMMAND = "pip install ."
 ONE_LAYER = (
     "total_loss",
     "total_loss_and_gradient",
+    "block_sums",
+    "value_from_sums",
+    "value_and_gradient",
     "predict",
     "update",
     "apply_activation",
@@ -40,6 +43,7 @@ ONE_LAYER = (
     "sparse_pass",
     "sparse_stochastic",
 )
+PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 DIFFERENCES = ("evaluate", "central_differences", "forward_differences")
 
 
@@ -94,7 +98,7 @@ def load(name):
     if name not in NAMES:
         raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
     if name == "reference":
-        sources = {**dict.fromkeys(ONE_LAYER, reference), **dict.fromkeys(DIFFERENCES, reference)}
+        sources = dict.fromkeys((*ONE_LAYER, *DIFFERENCES), reference) | dict.fromkeys(PERTURBED, reference_perturbed)
     else:
         missing = REQUIRES[name] - cpu_features()
         if missing:
@@ -102,7 +106,8 @@ def load(name):
                 f"FASTGD_KERNELS={name} needs the CPU features {', '.join(sorted(missing))}, which this machine lacks; "
                 f"it can run {', '.join(available())}"
             )
-        sources = {**dict.fromkeys(ONE_LAYER, _compiled(name)), **dict.fromkeys(DIFFERENCES, _compiled("differences"))}
+        sources = dict.fromkeys((*ONE_LAYER, *PERTURBED), _compiled(name))
+        sources |= dict.fromkeys(DIFFERENCES, _compiled("differences"))
     return types.SimpleNamespace(name=name, **{kernel: getattr(module, kernel) for kernel, module in sources.items()})
 
 

@@ -36,6 +36,40 @@ def total_loss_and_gradient(
     grad_W: Doubles,
     grad_b: Doubles,
 ) -> None: ...
+def block_sums(
+    X: Real,
+    Y: Real,
+    W: Real,
+    b: Real,
+    shift: Real,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    gemm: Any,
+    edges: Rows,
+    sums: Doubles,
+) -> None: ...
+def value_from_sums(
+    sums: Doubles,
+    w: Real,
+    fit_intercept: bool,
+    factor: float,
+    l2: float,
+    gradient: Real,
+) -> float: ...
+def value_and_gradient(
+    X: Real,
+    Y: Real,
+    w: Real,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    gemm: Any,
+    factor: float,
+    l2: float,
+    edges: Rows,
+    gradient: Real,
+) -> float: ...
 def predict(X: Real, W: Real, b: Real, activation: int, gemm: Any, out: Real) -> None: ...
 def update(w: Real, g: Real, lr: float) -> None: ...
 def apply_activation(h: Real, activation: int, out: Real) -> None: ...
@@ -117,6 +151,34 @@ def sparse_pass(
     totals: Doubles,
     grad_W: Doubles,
     grad_b: Doubles,
+) -> None: ...
+def perturbed_pass(
+    X: Real,
+    Y: Real,
+    W: Doubles,
+    b: Doubles,
+    steps: Doubles,
+    step_b: Doubles,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    out_W: Doubles,
+    out_b: Doubles,
+) -> None: ...
+def sparse_perturbed_pass(
+    data: Real,
+    indices: Index,
+    indptr: Index,
+    Y: Real,
+    W: Doubles,
+    b: Doubles,
+    steps: Doubles,
+    step_b: Doubles,
+    sample_weight: Real,
+    activation: int,
+    loss: int,
+    out_W: Doubles,
+    out_b: Doubles,
 ) -> None: ...
 def sparse_stochastic(
     data: Real,

@@ -25,7 +25,7 @@ cdef extern from *:
       typedef double fastgd_doubles FASTGD_VECTOR(double, FASTGD_REGISTER);
       /* Sixteen lanes would leave tables of ten columns to the scalar loop behind the registers. */
       typedef float fastgd_floats FASTGD_VECTOR(float, FASTGD_REGISTER > 32 ? 32 : FASTGD_REGISTER);
-      #define FASTGD_FILL(V, x) ((V){0} + (x))
+      #define FASTGD_FILL(V, x) ((x) - (V){0})  /* x + 0 is not x where x is -0 */
     #else
       typedef double fastgd_doubles;
       typedef float fastgd_floats;
@@ -44,6 +44,70 @@ cdef extern from *:
       }
     FASTGD_SUM(double, fastgd_doubles, fastgd_sum_doubles)
     FASTGD_SUM(float, fastgd_floats, fastgd_sum_floats)
+    /* Four numbers of four rows. The sums of four registers are had at once: halves of them share the instructions
+       that move lanes about. */
+    #if defined(__GNUC__) || defined(__clang__)
+      typedef double fastgd_four_doubles FASTGD_VECTOR(double, 32);
+      typedef float fastgd_four_floats FASTGD_VECTOR(float, 16);
+    #else
+      typedef double fastgd_four_doubles;  /* not used: there are no registers of several lanes */
+      typedef float fastgd_four_floats;
+    #endif
+    #if defined(__has_builtin)
+      #if __has_builtin(__builtin_shufflevector)
+        #define FASTGD_SHUFFLE __builtin_shufflevector
+      #endif
+    #endif
+    #ifdef FASTGD_SHUFFLE
+      #define FASTGD_PAIRS_8(a, b) \
+          (FASTGD_SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14) + FASTGD_SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15))
+      #define FASTGD_PAIRS_4(a, b) (FASTGD_SHUFFLE(a, b, 0, 4, 2, 6) + FASTGD_SHUFFLE(a, b, 1, 5, 3, 7))
+      #define FASTGD_PAIRS_2(a, b) (FASTGD_SHUFFLE(a, b, 0, 2) + FASTGD_SHUFFLE(a, b, 1, 3))
+      #define FASTGD_HALVES(v) (FASTGD_SHUFFLE(v, v, 0, 1, 2, 3) + FASTGD_SHUFFLE(v, v, 4, 5, 6, 7))
+      #define FASTGD_PAIRS_OF_PAIRS(u, v) (FASTGD_SHUFFLE(u, v, 0, 1, 4, 5) + FASTGD_SHUFFLE(u, v, 2, 3, 6, 7))
+      #define FASTGD_SUMS(V4, V, NAME)                                                          \
+        static inline V4 NAME(V a, V b, V c, V d) { return FASTGD_PAIRS_OF_PAIRS(FASTGD_ONE(a, b), FASTGD_ONE(c, d)); }
+      #if FASTGD_REGISTER == 64
+        #define FASTGD_ONE(a, b) FASTGD_HALVES(FASTGD_PAIRS_8(a, b))
+        FASTGD_SUMS(fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles)
+      #elif FASTGD_REGISTER == 32
+        #define FASTGD_ONE(a, b) FASTGD_PAIRS_4(a, b)
+        FASTGD_SUMS(fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles)
+      #else
+        #define FASTGD_ONE(a, b) FASTGD_PAIRS_2(a, b)
+        static inline fastgd_four_doubles fastgd_sums_doubles(fastgd_doubles a, fastgd_doubles b, fastgd_doubles c,
+                                                              fastgd_doubles d) {
+            return FASTGD_SHUFFLE(FASTGD_ONE(a, b), FASTGD_ONE(c, d), 0, 1, 2, 3);
+        }
+      #endif
+      #undef FASTGD_ONE
+      #if FASTGD_REGISTER >= 32
+        #define FASTGD_ONE(a, b) FASTGD_HALVES(FASTGD_PAIRS_8(a, b))
+      #else
+        #define FASTGD_ONE(a, b) FASTGD_PAIRS_4(a, b)
+      #endif
+      FASTGD_SUMS(fastgd_four_floats, fastgd_floats, fastgd_sums_floats)
+    #else
+      #define FASTGD_SUMS(T, V4, V, NAME, SUM)                                                  \
+        static inline V4 NAME(V a, V b, V c, V d) {                                             \
+            T s[4] = {SUM(a), SUM(b), SUM(c), SUM(d)};                                          \
+            V4 v;                                                                               \
+            memcpy(&v, s, sizeof(v));                                                           \
+            return v;                                                                           \
+        }
+      FASTGD_SUMS(double, fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles, fastgd_sum_doubles)
+      FASTGD_SUMS(float, fastgd_four_floats, fastgd_floats, fastgd_sums_floats, fastgd_sum_floats)
+    #endif
+    static inline fastgd_four_doubles fastgd_widened(fastgd_four_floats v) {
+        float f[4] = {0};
+        double d[4];
+        fastgd_four_doubles wide;
+        int i;
+        memcpy(f, &v, sizeof(v));
+        for (i = 0; i < 4; i++) d[i] = f[i];
+        memcpy(&wide, d, sizeof(wide));
+        return wide;
+    }
     static inline fastgd_doubles fastgd_fill_doubles(double x) { return FASTGD_FILL(fastgd_doubles, x); }
     static inline fastgd_floats fastgd_fill_floats(float x) { return FASTGD_FILL(fastgd_floats, x); }
     """
@@ -51,6 +115,11 @@ cdef extern from *:
     ctypedef float floats "fastgd_floats"
     double sum_doubles "fastgd_sum_doubles"(doubles v) noexcept nogil
     float sum_floats "fastgd_sum_floats"(floats v) noexcept nogil
+    ctypedef double four_doubles "fastgd_four_doubles"
+    ctypedef float four_floats "fastgd_four_floats"
+    four_doubles sums_doubles "fastgd_sums_doubles"(doubles a, doubles b, doubles c, doubles d) noexcept nogil
+    four_floats sums_floats "fastgd_sums_floats"(floats a, floats b, floats c, floats d) noexcept nogil
+    four_doubles widened_floats "fastgd_widened"(four_floats v) noexcept nogil
     doubles fill_doubles "fastgd_fill_doubles"(double x) noexcept nogil
     floats fill_floats "fastgd_fill_floats"(float x) noexcept nogil
 
@@ -58,6 +127,15 @@ cdef extern from *:
 ctypedef fused register_:
     doubles
     floats
+
+ctypedef fused four_:
+    four_doubles
+    four_floats
+
+
+cdef inline Py_ssize_t lanes_of(const floating* like) noexcept nogil:
+    """How many numbers a register holds."""
+    return sizeof(doubles) // sizeof(double) if floating is double else sizeof(floats) // sizeof(float)
 
 
 cdef inline floating sum_of(register_ v, floating zero) noexcept nogil:
@@ -68,9 +146,37 @@ cdef inline floating sum_of(register_ v, floating zero) noexcept nogil:
         return <floating> sum_floats(v)
 
 
+cdef inline four_ four_sums(register_ a, register_ b, register_ c, register_ d, four_* like) noexcept nogil:
+    """The sums of the lanes of four registers."""
+    if register_ is doubles and four_ is four_doubles:
+        return sums_doubles(a, b, c, d)
+    elif register_ is floats and four_ is four_floats:
+        return sums_floats(a, b, c, d)
+    else:
+        return like[0]  # a pair that nobody calls
+
+
+cdef inline four_doubles widened(four_ v) noexcept nogil:
+    if four_ is four_doubles:
+        return v
+    else:
+        return widened_floats(v)
+
+
 cdef inline register_ filled(floating x, register_* like) noexcept nogil:
     """x in every lane."""
     if register_ is doubles:
         return fill_doubles(x)
     else:
         return fill_floats(x)
+
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+      #define FASTGD_PREFETCH(p) __builtin_prefetch(p)
+    #else
+      #define FASTGD_PREFETCH(p) ((void) (p))
+    #endif
+    """
+    void prefetch "FASTGD_PREFETCH"(const void* address) noexcept nogil

@@ -1,14 +1,6 @@
 # Runs of many steps that stay in C: full-batch descent, and stochastic descent over rows in a given order.
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__) || defined(__clang__)
-      #define FASTGD_PREFETCH(p) __builtin_prefetch(p)
-    #else
-      #define FASTGD_PREFETCH(p) ((void) (p))
-    #endif
-    """
-    void prefetch "FASTGD_PREFETCH"(const void* address) noexcept nogil
+from libc.math cimport isfinite, sqrt
 
 cdef enum:
     MAX_TURNED_COLUMNS = 16

@@ -10,8 +10,8 @@
 # Descent adds a fourth, `update`: w ← w − η·g.
 #
 # Why it is written like this:
-# - Four rows at a time where there is one output: w and G are then loaded once for four rows, and four independent
-#   sums hide the latency of an addition. With several outputs a block goes through BLAS, where one is given.
+# - One output goes through loops of our own, four rows at a time (`one_output.pxi`); with several outputs a block goes
+#   through BLAS, where one is given.
 # - The switch over activation and loss stands outside the loop over the points (`stages.pxi`): inside, the compiler
 #   sees one straight formula to put into vector registers.
 # - A block is copied into a buffer only where that is needed (rows that are not contiguous, or columns that are
@@ -28,13 +28,16 @@ from libc.string cimport memcpy, memset
 
 include "lanes.pxi"
 include "transcendental.pxi"
+include "one_output.pxi"
 include "stages.pxi"
 
 cdef enum:
-    BLOCK_BYTES = 24576         # of X in a block: half of a first-level cache, the rest is for w, G and h
+    BLOCK_BYTES = 16384         # of X in a block: with the block to come, two thirds of a first-level cache
     MAX_BLOCK_ROWS = 256
     GEMM_BLOCK_BYTES = 262144   # with several outputs: a second-level cache, because a product of matrices reuses it
     MAX_GEMM_ROWS = 512
+    CACHED_BYTES = 1048576      # of an X that stays in a second-level cache from pass to pass
+    AHEAD = 1                   # blocks from the one in use to the one that the memory is asked for
     FLUSH_ROWS = 256            # rows whose gradient is summed in the dtype of X before it goes to float64
 
 
@@ -43,6 +46,7 @@ cdef enum:
 cdef struct Rows:
     # The data of a pass, of any strides (in bytes), float32 or float64.
     Py_ssize_t n, d, k, size            # rows, columns, outputs, bytes of a number
+    Py_ssize_t behind                   # rows that follow these and will be wanted next
     const char* X
     Py_ssize_t X_row, X_column
     const char* Y
@@ -51,6 +55,7 @@ cdef struct Rows:
     Py_ssize_t s_row
     bint shifted
     Py_ssize_t block                    # rows in a block
+    Py_ssize_t ahead                    # rows from those in use to those that the memory is asked for
     bint X_direct, Y_direct, s_direct   # used where it is, without packing
     bint by_columns                     # columns are contiguous, and gone along
 
@@ -71,7 +76,7 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
                   void* gemm) noexcept:
     cdef Rows r
     r.size = sizeof(floating)
-    r.n, r.d, r.k = X.shape[0], X.shape[1], Y.shape[1]
+    r.n, r.d, r.k, r.behind = X.shape[0], X.shape[1], Y.shape[1], 0
     cdef bint empty = r.n == 0 or r.d == 0
     r.X = NULL if empty else <const char*> &X[0, 0]
     r.X_row, r.X_column = X.strides[0], X.strides[1]
@@ -94,6 +99,8 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
         r.block = max(min(<Py_ssize_t> MAX_BLOCK_ROWS, GEMM_BLOCK_BYTES // row_bytes), <Py_ssize_t> 64)
     else:
         r.block = max((min(<Py_ssize_t> MAX_BLOCK_ROWS, BLOCK_BYTES // row_bytes) // 4) * 4, <Py_ssize_t> 4)
+    # A table that stays in a second-level cache needs no asking.
+    r.ahead = AHEAD * r.block if r.n * row_bytes > CACHED_BYTES else <Py_ssize_t> 1 << 40
     r.block = min(r.block, max(r.n, <Py_ssize_t> 1))
     return r
 
@@ -128,10 +135,16 @@ cdef inline void pack(const char* source, Py_ssize_t row_stride, Py_ssize_t colu
                       Py_ssize_t m, Py_ssize_t d, floating* out) noexcept nogil:
     """Copy m rows of any strides into contiguous rows, less the shift of each column where there is one."""
     cdef Py_ssize_t i, j
+    cdef floating value
     if row_stride < column_stride:  # columns lie together: read along them
         for j in range(d):
             for i in range(m):
                 out[i * d + j] = (<const floating*> (source + i * row_stride + j * column_stride))[0]
+    elif column_stride == 0:  # one column, repeated
+        for i in range(m):
+            value = (<const floating*> (source + i * row_stride))[0]
+            for j in range(d):
+                out[i * d + j] = value
     elif column_stride == sizeof(floating):
         for i in range(m):
             for j in range(d):
@@ -165,6 +178,10 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
     cdef const floating* x
     cdef const floating* y
     cdef const floating* s
+    cdef const char* ahead
+    cdef double slopes
+    cdef bint at_once = (k == 1 and activation == IDENTITY and loss == SQUARED
+                         and not r.by_columns and d >= lanes_of(h) and lanes_of(h) > 1)
     memset(totals, 0, k * sizeof(double))
     if grad_W != NULL:
         memset(g, 0, d * k * sizeof(floating))
@@ -187,24 +204,37 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             pack(<const char*> s, r.s_row, r.s_row, <const floating*> NULL, m, 1, <floating*> work.s)
             s = <const floating*> work.s
 
-        if r.by_columns:
-            forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), W, b[0], m, d, h)
-        elif k == 1:
-            forward_one(x, row, W, b[0], m, d, h)
-        else:
-            forward_many(x, row, W, b, m, d, k, h, gemm)
+        # Where the memory may look ahead, while this block is gone over for the last time.
+        ahead = r.X + (start + r.ahead) * r.X_row if start + r.ahead < r.n + r.behind else NULL
+
         memset(work.totals, 0, k * sizeof(double))
-        error_term(h, y, s, m, k, activation, loss, work.scratch, work.totals)
+        if at_once:
+            slopes = 0
+            squares_one(x, row, W, b[0], y, s, m, d, g if grad_W != NULL else <floating*> NULL, work.totals, &slopes,
+                        ahead, r.X_row)
+            if grad_W != NULL:
+                grad_b[0] += slopes
+        else:
+            if r.by_columns:
+                forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), W, b[0], m, d, h)
+            elif k == 1:
+                forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
+            else:
+                forward_many(x, row, W, b, m, d, k, h, gemm)
+            error_term(h, y, s, m, k, activation, loss, work.scratch, work.totals)
         for c in range(k):  # block by block, so that the error of a long sum stays that of its blocks
             totals[c] += work.totals[c]
         if grad_W != NULL:
-            if r.by_columns:
+            if at_once:
+                pass
+            elif r.by_columns:
                 backward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), h, m, d, g)
             elif k == 1:
-                backward_one(x, row, h, m, d, g)
+                backward_one(x, row, h, m, d, g, ahead, r.X_row)
             else:
                 backward_many(x, row, h, m, d, k, g, gemm)
-            sum_rows(h, m, k, grad_b)
+            if not at_once:
+                sum_rows(h, m, k, grad_b)
             unflushed += m
             if unflushed >= FLUSH_ROWS:
                 flush(g, grad_W, d * k)
@@ -284,6 +314,126 @@ def total_loss_and_gradient(const floating[:, :] X not None, const floating[:, :
         free_work(work)
 
 
+cdef int check_edges(const long long[::1] edges, Py_ssize_t n) except -1:
+    cdef Py_ssize_t block
+    if edges.shape[0] < 2 or edges[0] < 0 or edges[edges.shape[0] - 1] > n:
+        raise ValueError(f"edges must be two numbers or more from 0 to {n}")
+    for block in range(edges.shape[0] - 1):
+        if edges[block] >= edges[block + 1]:
+            raise ValueError("edges must rise")
+    return 0
+
+
+cdef void walk_blocks(Rows* rows, const floating* W, const floating* b, const floating* shift, int activation, int loss,
+                      void* gemm, Work* work, const long long* edges, Py_ssize_t blocks, bint gradient,
+                      double* sums) noexcept nogil:
+    """A row of `sums` for each block: totals, grad_W and grad_b, or the totals alone."""
+    cdef Rows part = rows[0]
+    cdef Py_ssize_t k = rows.k, size = rows.d * rows.k, block
+    for block in range(blocks):
+        part.n, part.behind = edges[block + 1] - edges[block], rows.n - edges[block + 1]
+        part.X = rows.X + edges[block] * rows.X_row
+        part.Y = rows.Y + edges[block] * rows.Y_row
+        if rows.s != NULL:
+            part.s = rows.s + edges[block] * rows.s_row
+        walk(&part, W, b, shift, activation, loss, gemm, work, sums, sums + k if gradient else NULL,
+             sums + k + size if gradient else NULL)
+        sums += 2 * k + size if gradient else k
+
+
+cdef double finish(double* sums, Py_ssize_t blocks, Py_ssize_t width, const floating* w, Py_ssize_t size,
+                   Py_ssize_t with_intercepts, Py_ssize_t k, double factor, double l2,
+                   floating* gradient) noexcept nogil:
+    """See `reference.value_from_sums`; `size` is the number of weights without the intercepts."""
+    cdef Py_ssize_t i, j
+    cdef double value = 0, penalty = 0
+    while blocks > 1:
+        for i in range(blocks // 2):
+            for j in range(width):
+                sums[i * width + j] = sums[2 * i * width + j] + sums[(2 * i + 1) * width + j]
+        if blocks % 2:
+            memcpy(sums + (blocks // 2) * width, sums + (blocks - 1) * width, width * sizeof(double))
+        blocks = (blocks + 1) // 2
+    for i in range(k):
+        value += sums[i]
+    value *= factor
+    if l2 != 0:
+        for i in range(size):
+            penalty += <double> w[i] * <double> w[i]
+        value += 0.5 * l2 * penalty
+    if gradient != NULL:
+        for i in range(size):
+            gradient[i] = <floating> (factor * sums[k + i] + l2 * w[i])
+        for i in range(size, with_intercepts):
+            gradient[i] = <floating> (factor * sums[k + i])
+    return value
+
+
+def block_sums(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[:, ::1] W not None,
+               const floating[::1] b not None, const floating[::1] shift not None,
+               const floating[:] sample_weight not None, int activation, int loss, gemm,
+               const long long[::1] edges not None, double[:, ::1] sums not None):
+    """Totals and gradients of blocks of rows, a row of `sums` for each. See `reference.block_sums`."""
+    cdef Py_ssize_t k = W.shape[1], width = 2 * k + W.shape[0] * k
+    check_shapes(X, Y, W, b, shift, sample_weight, k)
+    check_edges(edges, X.shape[0])
+    if sums.shape[0] != edges.shape[0] - 1 or (sums.shape[1] != width and sums.shape[1] != k):
+        raise ValueError(f"{edges.shape[0]} edges need {edges.shape[0] - 1} rows of {k} or {width} sums")
+    cdef void* blas = pointer_in(gemm) if k > 1 else NULL
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
+    cdef Work* work = new_work(&rows)
+    cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
+    with nogil:
+        walk_blocks(&rows, &W[0, 0], &b[0], shift_, activation, loss, blas, work, &edges[0], sums.shape[0],
+                    sums.shape[1] == width, &sums[0, 0])
+        free_work(work)
+
+
+def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not None, bint fit_intercept, double factor,
+                    double l2, floating[:, ::1] gradient not None):
+    """The value and the gradient that the sums of blocks add up to. See `reference.value_from_sums`."""
+    cdef Py_ssize_t k = w.shape[1], size = (w.shape[0] - fit_intercept) * k, width = sums.shape[1]
+    cdef bint wanted = gradient.shape[0] != 0
+    if wanted and (gradient.shape[0] != w.shape[0] or gradient.shape[1] != k):
+        raise ValueError("gradient must have the shape of w, or no rows")
+    if sums.shape[0] == 0 or size <= 0 or width != (2 * k + size if wanted else k):
+        raise ValueError(f"w of shape ({w.shape[0]}, {k}) needs rows of {2 * k + size} sums, or {k}; got {width}")
+    return finish(&sums[0, 0], sums.shape[0], width, &w[0, 0], size, w.shape[0] * k, k, factor, l2,
+                  &gradient[0, 0] if wanted else <floating*> NULL)
+
+
+def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
+                       const floating[:, ::1] w not None, const floating[:] sample_weight not None, int activation,
+                       int loss, gemm, double factor, double l2, const long long[::1] edges not None,
+                       floating[:, ::1] gradient not None):
+    """Value of an objective, and its gradient in `gradient`. See `reference.value_and_gradient`."""
+    cdef Py_ssize_t d = X.shape[1], k = w.shape[1], width = 2 * k + d * k, blocks = edges.shape[0] - 1
+    cdef bint intercept = w.shape[0] == d + 1
+    cdef const floating[::1] one_row = w[0]
+    if gradient.shape[0] != w.shape[0] or gradient.shape[1] != k:
+        raise ValueError("gradient must have the shape of w")
+    check_shapes(X, Y, w[:w.shape[0] - intercept], one_row, one_row[:0], sample_weight, k)
+    check_edges(edges, X.shape[0])
+    cdef void* blas = pointer_in(gemm) if k > 1 else NULL
+    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas)
+    cdef Work* work = new_work(&rows)
+    cdef double* sums = <double*> malloc(blocks * width * sizeof(double) + k * sizeof(floating))
+    if sums == NULL:
+        free_work(work)
+        raise MemoryError("no memory for gradients of blocks")
+    cdef floating* none = <floating*> (sums + blocks * width)
+    cdef const floating* w_ = &w[0, 0]
+    cdef double value
+    with nogil:
+        memset(none, 0, k * sizeof(floating))
+        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, activation, loss, blas, work,
+                    &edges[0], blocks, True, sums)
+        value = finish(sums, blocks, width, w_, d * k, w.shape[0] * k, k, factor, l2, &gradient[0, 0])
+        free(sums)
+        free_work(work)
+    return value
+
+
 def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, const floating[::1] b not None,
             int activation, gemm, floating[:, ::1] out not None):
     """out = f(XW + b). See `reference.predict`."""
@@ -311,7 +461,7 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
             if r.by_columns:
                 forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), &W[0, 0], b[0], m, r.d, &out[start, 0])
             elif r.k == 1:
-                forward_one(x, row, &W[0, 0], b[0], m, r.d, &out[start, 0])
+                forward_one(x, row, &W[0, 0], b[0], m, r.d, &out[start, 0], <const char*> NULL, 0)
             else:
                 forward_many(x, row, &W[0, 0], &b[0], m, r.d, r.k, &out[start, 0], blas)
             activate_rows(&out[start, 0], m, r.k, activation, work.scratch)
@@ -379,3 +529,4 @@ cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, 
 include "updates.pxi"
 include "loops.pxi"
 include "sparse.pxi"
+include "perturbed.pxi"

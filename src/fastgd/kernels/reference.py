@@ -181,6 +181,72 @@ def total_loss_and_gradient(X, Y, W, b, shift, sample_weight, activation, loss, 
         grad_b[:] = delta.sum(axis=0)
 
 
+def block_sums(X, Y, W, b, shift, sample_weight, activation, loss, gemm, edges, sums):
+    """`total_loss_and_gradient`, or `total_loss`, of each of several blocks of rows.
+
+    Parameters
+    ----------
+    edges : (m + 1,) int64
+        Block j holds the rows from edges[j] to edges[j + 1], the last one excepted; no block is empty.
+    sums : (m, k + d·k + k) or (m, k) float64, written to
+        A row for each block: totals, grad_W and grad_b one behind the other, or the totals alone.
+    """
+    k, shape = W.shape[1], W.shape
+    for out, first, last in zip(sums, edges[:-1], edges[1:], strict=True):
+        part = slice(first, last)
+        data = X[part], Y[part], W, b, shift, sample_weight[part], activation, loss, gemm, out[:k]
+        if len(out) == k:
+            total_loss(*data)
+        else:
+            total_loss_and_gradient(*data, out[k:-k].reshape(shape), out[-k:])
+
+
+def value_from_sums(sums, w, fit_intercept, factor, l2, gradient):
+    """The value and the gradient of an objective, from the sums of its blocks.
+
+    Parameters
+    ----------
+    sums : (m, k + d·k + k) or (m, k) float64, written to
+        As `block_sums` leaves them, with gradients or without. They are added up in place: row i becomes the sum of
+        rows 2i and 2i + 1 (of the last one alone where there is no other), until one is left. The sum depends on m
+        alone, not on who computed what.
+    w : (d, k), or (d + 1, k) with fit_intercept
+    factor, l2 : float
+    gradient : shape and dtype of w, written to
+        factor·Σ grad + l2·W, without the penalty for the intercept. With no rows there is none.
+
+    Returns
+    -------
+    float
+        factor·Σ loss + ½·l2·‖W‖².
+    """
+    k, d, m = w.shape[1], len(w) - fit_intercept, len(sums)
+    with np.errstate(all="ignore"):
+        while m > 1:
+            for i in range(m // 2):
+                sums[i] = sums[2 * i] + sums[2 * i + 1]
+            if m % 2:
+                sums[m // 2] = sums[m - 1]
+            m = (m + 1) // 2
+        total, W = sums[0], w[:d].astype(np.float64)
+        if len(gradient):
+            gradient[:d] = factor * total[k : k + d * k].reshape(d, k) + l2 * W
+            gradient[d:] = factor * total[-k:]
+        return float(factor * total[:k].sum() + (0.5 * l2 * np.sum(W**2) if l2 else 0.0))
+
+
+def value_and_gradient(X, Y, w, sample_weight, activation, loss, gemm, factor, l2, edges, gradient):
+    """Value of an objective, factor·Σ loss + ½·l2·‖W‖², returned, and its gradient by w, written to `gradient`.
+
+    w is W (d, k), or W with b below it (d + 1, k). It is `block_sums` (without a shift), then `value_from_sums`.
+    """
+    d, k = X.shape[1], w.shape[1]
+    b = w[d] if len(w) > d else np.zeros(k, w.dtype)
+    sums = np.empty((len(edges) - 1, 2 * k + d * k))
+    block_sums(X, Y, w[:d], b, w[0, :0], sample_weight, activation, loss, gemm, edges, sums)
+    return value_from_sums(sums, w, len(w) > d, factor, l2, gradient)
+
+
 def predict(X, W, b, activation, gemm, out):
     """Write f(XW + b) to out (n, k)."""
     with np.errstate(all="ignore"):

@@ -39,135 +39,6 @@ cdef inline Scratch scratch_at(double* memory, Py_ssize_t k) noexcept nogil:
 
 # ----------------------------------------------------------------------------------------------------------- forward
 
-cdef inline void forward_one(const floating* x, Py_ssize_t row, const floating* w, floating b,
-                             Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
-    """h = Xw + b for one output."""
-    if floating is double:
-        forward_rows(x, row, w, b, m, d, h, <doubles*> NULL)
-    else:
-        forward_rows(x, row, w, b, m, d, h, <floats*> NULL)
-
-
-cdef inline void forward_rows(const floating* x, Py_ssize_t row, const floating* w, floating b, Py_ssize_t m,
-                              Py_ssize_t d, floating* h, register_* like) noexcept nogil:
-    """Four rows at a time: w is loaded once for four, and four sums hide the latency of an addition."""
-    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
-    cdef Py_ssize_t whole = d - d % lanes, i = 0, j
-    cdef register_ s0, s1, s2, s3, v
-    cdef floating t0, t1, t2, t3
-    cdef const floating* x1
-    cdef const floating* x2
-    cdef const floating* x3
-    while i + 4 <= m:
-        x1 = x + row
-        x2 = x1 + row
-        x3 = x2 + row
-        t0 = t1 = t2 = t3 = b
-        if whole:
-            v = (<const register_*> w)[0]
-            s0 = (<const register_*> x)[0] * v
-            s1 = (<const register_*> x1)[0] * v
-            s2 = (<const register_*> x2)[0] * v
-            s3 = (<const register_*> x3)[0] * v
-            j = lanes
-            while j < whole:
-                v = (<const register_*> (w + j))[0]
-                s0 += (<const register_*> (x + j))[0] * v
-                s1 += (<const register_*> (x1 + j))[0] * v
-                s2 += (<const register_*> (x2 + j))[0] * v
-                s3 += (<const register_*> (x3 + j))[0] * v
-                j += lanes
-            t0 += sum_of(s0, b)
-            t1 += sum_of(s1, b)
-            t2 += sum_of(s2, b)
-            t3 += sum_of(s3, b)
-        for j in range(whole, d):
-            t0 += x[j] * w[j]
-            t1 += x1[j] * w[j]
-            t2 += x2[j] * w[j]
-            t3 += x3[j] * w[j]
-        h[i], h[i + 1], h[i + 2], h[i + 3] = t0, t1, t2, t3
-        x += 4 * row
-        i += 4
-    while i < m:
-        h[i] = dot(x, w, d) + b
-        x += row
-        i += 1
-
-
-cdef inline floating dot(const floating* x, const floating* w, Py_ssize_t d) noexcept nogil:
-    if floating is double:
-        return dot_lanes(x, w, d, <doubles*> NULL)
-    else:
-        return dot_lanes(x, w, d, <floats*> NULL)
-
-
-cdef inline floating dot_lanes(const floating* x, const floating* w, Py_ssize_t d, register_* like) noexcept nogil:
-    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
-    cdef Py_ssize_t whole = d - d % lanes, j
-    cdef register_ s
-    cdef floating total = 0
-    if whole:
-        s = (<const register_*> x)[0] * (<const register_*> w)[0]
-        j = lanes
-        while j < whole:
-            s += (<const register_*> (x + j))[0] * (<const register_*> (w + j))[0]
-            j += lanes
-        total = sum_of(s, total)
-    for j in range(whole, d):
-        total += x[j] * w[j]
-    return total
-
-
-cdef inline double total_of(const floating* x, Py_ssize_t m) noexcept nogil:
-    """Σ x in double. One running sum would wait four cycles for each addition; these are eight."""
-    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0
-    cdef Py_ssize_t i = 0
-    while i + 8 <= m:
-        s0 += x[i]
-        s1 += x[i + 1]
-        s2 += x[i + 2]
-        s3 += x[i + 3]
-        s4 += x[i + 4]
-        s5 += x[i + 5]
-        s6 += x[i + 6]
-        s7 += x[i + 7]
-        i += 8
-    while i < m:
-        s0 += x[i]
-        i += 1
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
-
-
-cdef inline double product_of(const floating* x, const floating* y, Py_ssize_t m) noexcept nogil:
-    """Σ xy in double, in the same way."""
-    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0
-    cdef Py_ssize_t i = 0
-    if floating is double:
-        return dot(x, y, m)
-    while i + 8 <= m:
-        s0 += <double> x[i] * y[i]
-        s1 += <double> x[i + 1] * y[i + 1]
-        s2 += <double> x[i + 2] * y[i + 2]
-        s3 += <double> x[i + 3] * y[i + 3]
-        s4 += <double> x[i + 4] * y[i + 4]
-        s5 += <double> x[i + 5] * y[i + 5]
-        s6 += <double> x[i + 6] * y[i + 6]
-        s7 += <double> x[i + 7] * y[i + 7]
-        i += 8
-    while i < m:
-        s0 += <double> x[i] * y[i]
-        i += 1
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
-
-
-cdef inline void add_multiple(floating* g, floating factor, const floating* x, Py_ssize_t d) noexcept nogil:
-    """g += factor·x."""
-    cdef Py_ssize_t j
-    for j in range(d):
-        g[j] += factor * x[j]
-
-
 cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating* W, const floating* b, Py_ssize_t m,
                               Py_ssize_t d, Py_ssize_t k, floating* h, void* gemm) noexcept nogil:
     """h = XW + b for k outputs; h is (m, k)."""
@@ -183,75 +54,7 @@ cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating*
             add_multiple(h + i * k, x[i * row + j], W + j * k, k)
 
 
-cdef inline void forward_columns(const floating* x, Py_ssize_t column, const floating* w, floating b,
-                                 Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
-    """h = Xw + b where the columns of X are contiguous: no sums across a register, so no register is too wide."""
-    cdef Py_ssize_t i, j = 0
-    cdef const floating* x1
-    for i in range(m):
-        h[i] = b
-    while j + 2 <= d:
-        x1 = x + column
-        for i in range(m):
-            h[i] += x[i] * w[j] + x1[i] * w[j + 1]
-        x += 2 * column
-        j += 2
-    if j < d:
-        add_multiple(h, w[j], x, m)
-
-
 # ---------------------------------------------------------------------------------------------------------- backward
-
-cdef inline void backward_one(const floating* x, Py_ssize_t row, const floating* delta,
-                              Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
-    """g += Xᵀδ for one output."""
-    if floating is double:
-        backward_rows(x, row, delta, m, d, g, <doubles*> NULL)
-    else:
-        backward_rows(x, row, delta, m, d, g, <floats*> NULL)
-
-
-cdef inline void backward_rows(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
-                               floating* g, register_* like) noexcept nogil:
-    """Four rows at a time: g is loaded and stored once for four."""
-    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
-    cdef Py_ssize_t whole = d - d % lanes, i = 0, j
-    cdef register_ e0, e1, e2, e3
-    cdef const floating* x1
-    cdef const floating* x2
-    cdef const floating* x3
-    while i + 4 <= m:
-        x1 = x + row
-        x2 = x1 + row
-        x3 = x2 + row
-        e0 = filled(delta[i], like)
-        e1 = filled(delta[i + 1], like)
-        e2 = filled(delta[i + 2], like)
-        e3 = filled(delta[i + 3], like)
-        j = 0
-        while j < whole:
-            (<register_*> (g + j))[0] += (
-                ((<const register_*> (x + j))[0] * e0 + (<const register_*> (x1 + j))[0] * e1)
-                + ((<const register_*> (x2 + j))[0] * e2 + (<const register_*> (x3 + j))[0] * e3)
-            )
-            j += lanes
-        for j in range(whole, d):
-            g[j] += (x[j] * delta[i] + x1[j] * delta[i + 1]) + (x2[j] * delta[i + 2] + x3[j] * delta[i + 3])
-        x += 4 * row
-        i += 4
-    while i < m:
-        add_multiple(g, delta[i], x, d)
-        x += row
-        i += 1
-
-
-cdef inline void backward_columns(const floating* x, Py_ssize_t column, const floating* delta,
-                                  Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
-    """g += Xᵀδ where the columns of X are contiguous: a dot product for each."""
-    cdef Py_ssize_t j
-    for j in range(d):
-        g[j] += dot(x + j * column, delta, m)
-
 
 cdef inline void backward_many(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
                                Py_ssize_t k, floating* g, void* gemm) noexcept nogil:
@@ -419,8 +222,14 @@ cdef inline void squared_identity(floating* h, const floating* y, const floating
         return
     for i in range(m):
         for c in range(k):
-            r = h[i * k + c] - y[i * k + c]
-            h[i * k + c] = r if s == NULL else s[i] * r
+            h[i * k + c] -= y[i * k + c]
+        if s == NULL:
+            for c in range(k):
+                totals[c] += 0.5 * <double> h[i * k + c] * <double> h[i * k + c]
+            continue
+        for c in range(k):
+            r = h[i * k + c]
+            h[i * k + c] = s[i] * r
             totals[c] += 0.5 * <double> h[i * k + c] * <double> r
 
 

@@ -1,0 +1,364 @@
+# Forward and backward of models with one output, in vector registers: Xw + b, and g += Xᵀδ.
+#
+# - Four rows at a time: w and g are then loaded once for four, and four sums hide the latency of an addition.
+# - What is left of a row behind its last whole register is taken by a register that reaches back over numbers that have
+#   been counted, with weights of 0 for those: a scalar loop there would take as long as the rest.
+# - Both stages go over rows that are in the nearest cache, all but the first time. So that the memory behind it has
+#   something to do meanwhile, each asks for half of the block that comes next.
+
+# ------------------------------------------------------------------------------------------------------------- sums
+
+cdef inline floating dot(const floating* x, const floating* w, Py_ssize_t d) noexcept nogil:
+    if floating is double:
+        return dot_lanes(x, w, d, <doubles*> NULL)
+    else:
+        return dot_lanes(x, w, d, <floats*> NULL)
+
+
+cdef inline floating dot_lanes(const floating* x, const floating* w, Py_ssize_t d, register_* like) noexcept nogil:
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, j
+    cdef register_ s
+    cdef floating total = 0
+    if whole:
+        s = (<const register_*> x)[0] * (<const register_*> w)[0]
+        j = lanes
+        while j < whole:
+            s += (<const register_*> (x + j))[0] * (<const register_*> (w + j))[0]
+            j += lanes
+        total = sum_of(s, total)
+    for j in range(whole, d):
+        total += x[j] * w[j]
+    return total
+
+
+cdef inline double total_of(const floating* x, Py_ssize_t m) noexcept nogil:
+    """Σ x in double. One running sum would wait four cycles for each addition; these are eight."""
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0
+    cdef Py_ssize_t i = 0
+    while i + 8 <= m:
+        s0 += x[i]
+        s1 += x[i + 1]
+        s2 += x[i + 2]
+        s3 += x[i + 3]
+        s4 += x[i + 4]
+        s5 += x[i + 5]
+        s6 += x[i + 6]
+        s7 += x[i + 7]
+        i += 8
+    while i < m:
+        s0 += x[i]
+        i += 1
+    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
+
+
+cdef inline double product_of(const floating* x, const floating* y, Py_ssize_t m) noexcept nogil:
+    """Σ xy in double, in the same way."""
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0
+    cdef Py_ssize_t i = 0
+    if floating is double:
+        return dot(x, y, m)
+    while i + 8 <= m:
+        s0 += <double> x[i] * y[i]
+        s1 += <double> x[i + 1] * y[i + 1]
+        s2 += <double> x[i + 2] * y[i + 2]
+        s3 += <double> x[i + 3] * y[i + 3]
+        s4 += <double> x[i + 4] * y[i + 4]
+        s5 += <double> x[i + 5] * y[i + 5]
+        s6 += <double> x[i + 6] * y[i + 6]
+        s7 += <double> x[i + 7] * y[i + 7]
+        i += 8
+    while i < m:
+        s0 += <double> x[i] * y[i]
+        i += 1
+    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
+
+
+cdef inline void add_multiple(floating* g, floating factor, const floating* x, Py_ssize_t d) noexcept nogil:
+    """g += factor·x."""
+    cdef Py_ssize_t j
+    for j in range(d):
+        g[j] += factor * x[j]
+
+
+# ----------------------------------------------------------------------------------------------------------- forward
+
+cdef inline void forward_one(const floating* x, Py_ssize_t row, const floating* w, floating b, Py_ssize_t m,
+                             Py_ssize_t d, floating* h, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
+    """h = Xw + b for one output. `ahead` is where the rows of the next block are, `ahead_row` bytes apart."""
+    if floating is double:
+        forward_rows(x, row, w, b, m, d, h, ahead, ahead_row, <doubles*> NULL, <four_doubles*> NULL)
+    else:
+        forward_rows(x, row, w, b, m, d, h, ahead, ahead_row, <floats*> NULL, <four_floats*> NULL)
+
+
+cdef inline void forward_rows(const floating* x, Py_ssize_t row, const floating* w, floating b, Py_ssize_t m,
+                              Py_ssize_t d, floating* h, const char* ahead, Py_ssize_t ahead_row, register_* like,
+                              four_* like_four) noexcept nogil:
+    """Four rows at a time: w is loaded once for four, and four sums hide the latency of an addition."""
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, i = 0, j
+    cdef Py_ssize_t bytes = d * <Py_ssize_t> sizeof(floating)
+    cdef register_ s0, s1, s2, s3, v, zeros = filled(<floating> 0, like), w_last = zeros
+    cdef floating t0, t1, t2, t3
+    cdef const floating* x1
+    cdef const floating* x2
+    cdef const floating* x3
+    if last < 0:  # narrower than a register
+        while i + 4 <= m:
+            x1 = x + row
+            x2 = x1 + row
+            x3 = x2 + row
+            t0 = t1 = t2 = t3 = b
+            for j in range(d):
+                t0 += x[j] * w[j]
+                t1 += x1[j] * w[j]
+                t2 += x2[j] * w[j]
+                t3 += x3[j] * w[j]
+            h[i], h[i + 1], h[i + 2], h[i + 3] = t0, t1, t2, t3
+            x += 4 * row
+            i += 4
+    else:
+        # What the whole registers leave is in the last `lanes` numbers of a row, of which some have been seen: they
+        # count with a weight of 0.
+        for j in range(whole, d):
+            (<floating*> &w_last)[j - last] = w[j]
+        while i + 4 <= m:
+            if ahead != NULL:
+                prefetch_bytes(ahead, 2 * bytes if ahead_row == bytes else 0)
+                ahead += 4 * ahead_row
+            x1 = x + row
+            x2 = x1 + row
+            x3 = x2 + row
+            s0 = s1 = s2 = s3 = zeros
+            if whole < d:
+                s0 = (<const register_*> (x + last))[0] * w_last
+                s1 = (<const register_*> (x1 + last))[0] * w_last
+                s2 = (<const register_*> (x2 + last))[0] * w_last
+                s3 = (<const register_*> (x3 + last))[0] * w_last
+            j = 0
+            while j < whole:
+                v = (<const register_*> (w + j))[0]
+                s0 += (<const register_*> (x + j))[0] * v
+                s1 += (<const register_*> (x1 + j))[0] * v
+                s2 += (<const register_*> (x2 + j))[0] * v
+                s3 += (<const register_*> (x3 + j))[0] * v
+                j += lanes
+            (<four_*> (h + i))[0] = four_sums(s0, s1, s2, s3, like_four)
+            x += 4 * row
+            i += 4
+        for j in range(i):
+            h[j] += b
+    while i < m:
+        h[i] = dot(x, w, d) + b
+        x += row
+        i += 1
+
+
+cdef inline void forward_columns(const floating* x, Py_ssize_t column, const floating* w, floating b,
+                                 Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
+    """h = Xw + b where the columns of X are contiguous: no sums across a register, so no register is too wide."""
+    cdef Py_ssize_t i, j = 0
+    cdef const floating* x1
+    for i in range(m):
+        h[i] = b
+    while j + 2 <= d:
+        x1 = x + column
+        for i in range(m):
+            h[i] += x[i] * w[j] + x1[i] * w[j + 1]
+        x += 2 * column
+        j += 2
+    if j < d:
+        add_multiple(h, w[j], x, m)
+
+
+# ---------------------------------------------------------------------------------------------------------- backward
+
+cdef inline void backward_one(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
+                              floating* g, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
+    """g += Xᵀδ for one output. `ahead` is where the rows of the next block are, `ahead_row` bytes apart."""
+    if floating is double:
+        backward_rows(x, row, delta, m, d, g, ahead, ahead_row, <doubles*> NULL)
+    else:
+        backward_rows(x, row, delta, m, d, g, ahead, ahead_row, <floats*> NULL)
+
+
+cdef inline void backward_rows(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
+                               floating* g, const char* ahead, Py_ssize_t ahead_row, register_* like) noexcept nogil:
+    """Four rows at a time: g is loaded and stored once for four.
+
+    This stage finds its rows in the nearest cache; so that the memory behind it has something to do meanwhile, the next
+    block is asked for.
+    """
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, i = 0, j
+    cdef Py_ssize_t bytes = d * <Py_ssize_t> sizeof(floating)
+    cdef register_ e0, e1, e2, e3, g_last = filled(<floating> 0, like)
+    cdef const floating* x1
+    cdef const floating* x2
+    cdef const floating* x3
+    if last < 0:
+        whole = 0
+    while i + 4 <= m:
+        if ahead != NULL:
+            prefetch_bytes(ahead + 2 * bytes, 2 * bytes if ahead_row == bytes else 0)
+            ahead += 4 * ahead_row
+        x1 = x + row
+        x2 = x1 + row
+        x3 = x2 + row
+        e0 = filled(delta[i], like)
+        e1 = filled(delta[i + 1], like)
+        e2 = filled(delta[i + 2], like)
+        e3 = filled(delta[i + 3], like)
+        j = 0
+        while j < whole:
+            (<register_*> (g + j))[0] += (
+                ((<const register_*> (x + j))[0] * e0 + (<const register_*> (x1 + j))[0] * e1)
+                + ((<const register_*> (x2 + j))[0] * e2 + (<const register_*> (x3 + j))[0] * e3)
+            )
+            j += lanes
+        if last < 0:
+            for j in range(d):
+                g[j] += (x[j] * delta[i] + x1[j] * delta[i + 1]) + (x2[j] * delta[i + 2] + x3[j] * delta[i + 3])
+        elif whole < d:
+            g_last += (
+                ((<const register_*> (x + last))[0] * e0 + (<const register_*> (x1 + last))[0] * e1)
+                + ((<const register_*> (x2 + last))[0] * e2 + (<const register_*> (x3 + last))[0] * e3)
+            )
+        x += 4 * row
+        i += 4
+    if last >= 0:
+        for j in range(whole, d):
+            g[j] += (<floating*> &g_last)[j - last]
+    while i < m:
+        add_multiple(g, delta[i], x, d)
+        x += row
+        i += 1
+
+
+cdef inline void backward_columns(const floating* x, Py_ssize_t column, const floating* delta,
+                                  Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
+    """g += Xᵀδ where the columns of X are contiguous: a dot product for each."""
+    cdef Py_ssize_t j
+    for j in range(d):
+        g[j] += dot(x + j * column, delta, m)
+
+
+# ----------------------------------------------------------------------------------------------- all stages at once
+
+cdef inline void squares_one(const floating* x, Py_ssize_t row, const floating* w, floating b, const floating* y,
+                             const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total,
+                             double* slopes, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
+    """All three stages of the squared loss with identity activation and one output, for rows of a register or more.
+
+    The error term of this model is so short that its way through memory would cost as much again: here four rows are
+    loaded, multiplied, compared with their targets and added to g (unless that is NULL) while they are in registers.
+    """
+    if floating is double:
+        squares_rows(x, row, w, b, y, s, m, d, g, total, slopes, ahead, ahead_row, <doubles*> NULL,
+                     <four_doubles*> NULL)
+    else:
+        squares_rows(x, row, w, b, y, s, m, d, g, total, slopes, ahead, ahead_row, <floats*> NULL,
+                     <four_floats*> NULL)
+
+
+cdef inline void squares_rows(const floating* x, Py_ssize_t row, const floating* w, floating b, const floating* y,
+                              const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total,
+                              double* slopes, const char* ahead, Py_ssize_t ahead_row,
+                              register_* like, four_* like_four) noexcept nogil:
+    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
+    cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, i = 0, j
+    cdef Py_ssize_t bytes = d * <Py_ssize_t> sizeof(floating)
+    cdef register_ s0, s1, s2, s3, e0, e1, e2, e3, v
+    cdef register_ zeros = filled(<floating> 0, like), w_last = zeros, g_last = zeros
+    cdef register_ w_first = (<const register_*> w)[0], g_first = zeros
+    cdef four_doubles squares, slopes_, wide
+    cdef four_ e
+    cdef floating r, delta
+    cdef const floating* x1
+    cdef const floating* x2
+    cdef const floating* x3
+    memset(&squares, 0, sizeof(squares))
+    slopes_ = squares
+    for j in range(whole, d):  # see `forward_rows`
+        (<floating*> &w_last)[j - last] = w[j]
+    while i + 4 <= m:
+        if ahead != NULL:
+            prefetch_bytes(ahead, 4 * bytes if ahead_row == bytes else 0)
+            ahead += 4 * ahead_row
+        x1 = x + row
+        x2 = x1 + row
+        x3 = x2 + row
+        s0 = s1 = s2 = s3 = zeros
+        if whole < d:
+            s0 = (<const register_*> (x + last))[0] * w_last
+            s1 = (<const register_*> (x1 + last))[0] * w_last
+            s2 = (<const register_*> (x2 + last))[0] * w_last
+            s3 = (<const register_*> (x3 + last))[0] * w_last
+        s0 += (<const register_*> x)[0] * w_first
+        s1 += (<const register_*> x1)[0] * w_first
+        s2 += (<const register_*> x2)[0] * w_first
+        s3 += (<const register_*> x3)[0] * w_first
+        j = lanes
+        while j < whole:
+            v = (<const register_*> (w + j))[0]
+            s0 += (<const register_*> (x + j))[0] * v
+            s1 += (<const register_*> (x1 + j))[0] * v
+            s2 += (<const register_*> (x2 + j))[0] * v
+            s3 += (<const register_*> (x3 + j))[0] * v
+            j += lanes
+        e = four_sums(s0, s1, s2, s3, like_four) + b - (<const four_*> (y + i))[0]
+        wide = widened(e)
+        if s != NULL:
+            e *= (<const four_*> (s + i))[0]
+            squares += wide * widened(e)
+            slopes_ += widened(e)
+        else:
+            squares += wide * wide
+            slopes_ += wide
+        if g != NULL:
+            e0 = filled((<floating*> &e)[0], like)
+            e1 = filled((<floating*> &e)[1], like)
+            e2 = filled((<floating*> &e)[2], like)
+            e3 = filled((<floating*> &e)[3], like)
+            g_first += (
+                ((<const register_*> x)[0] * e0 + (<const register_*> x1)[0] * e1)
+                + ((<const register_*> x2)[0] * e2 + (<const register_*> x3)[0] * e3)
+            )
+            j = lanes
+            while j < whole:
+                (<register_*> (g + j))[0] += (
+                    ((<const register_*> (x + j))[0] * e0 + (<const register_*> (x1 + j))[0] * e1)
+                    + ((<const register_*> (x2 + j))[0] * e2 + (<const register_*> (x3 + j))[0] * e3)
+                )
+                j += lanes
+            if whole < d:
+                g_last += (
+                    ((<const register_*> (x + last))[0] * e0 + (<const register_*> (x1 + last))[0] * e1)
+                    + ((<const register_*> (x2 + last))[0] * e2 + (<const register_*> (x3 + last))[0] * e3)
+                )
+        x += 4 * row
+        i += 4
+    if g != NULL:
+        (<register_*> g)[0] += g_first
+        for j in range(whole, d):
+            g[j] += (<floating*> &g_last)[j - last]
+    while i < m:
+        r = dot(x, w, d) + b - y[i]
+        delta = r if s == NULL else s[i] * r
+        (<double*> &squares)[0] += <double> delta * <double> r
+        (<double*> &slopes_)[0] += delta
+        if g != NULL:
+            add_multiple(g, delta, x, d)
+        x += row
+        i += 1
+    for j in range(4):
+        total[0] += 0.5 * (<double*> &squares)[j]
+        slopes[0] += (<double*> &slopes_)[j]
+
+
+cdef inline void prefetch_bytes(const char* start, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t j = 0
+    while j < size:
+        prefetch(start + j)
+        j += 64
