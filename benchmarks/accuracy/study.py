@@ -94,16 +94,7 @@ WAYS = {
     "textbook, h=1e-4": textbook,
 }
 YARDSTICK = "SciPy 3-point"
-VERSIONS = (
-    "fastgd",
-    "numpy",
-    "scipy",
-    "numdifftools",
-    "optimagic",
-    "statsmodels",
-    "sif2jax",
-    "argmin-testfunctions-py",
-)
+PACKAGES = "fastgd numpy scipy numdifftools optimagic statsmodels sif2jax argmin-testfunctions-py"
 
 # ------------------------------------------------------------------------------------------------------- one problem
 
