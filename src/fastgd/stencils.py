@@ -58,12 +58,17 @@ def steps(x, scheme, h=None, typical_x=None):
     typical_x : float or array_like, optional
         The size of each coordinate that counts as 1: the step is ε^(1/(p+1))·max(typical_xᵢ, |xᵢ|).
     """
+    return sized(x, SCHEMES[scheme].relative_step, h, typical_x)
+
+
+def sized(x, relative_step, h=None, typical_x=None):
+    """`steps` for a relative step of one's own."""
     if h is not None and typical_x is not None:
         raise ValueError("h and typical_x both set the step: give one of them")
     if h is not None:
         return per_coordinate(h, "h", x)
     least = 1.0 if typical_x is None else per_coordinate(typical_x, "typical_x", x)
-    return SCHEMES[scheme].relative_step * np.maximum(least, np.abs(x.reshape(-1)))
+    return relative_step * np.maximum(least, np.abs(x.reshape(-1)))
 
 
 def per_coordinate(value, name, x):
@@ -191,16 +196,41 @@ class Stencil:
         -------
         (d, …) float64
         """
-        rest = (1,) * (values.ndim - 2)
+        quotients = self.quotients(values, here)
+        if self.share is None:
+            return quotients[:, 0]
+        share = self.share.reshape(self.share.shape + (1,) * (values.ndim - 2))
+        with np.errstate(all="ignore"):
+            # A share of 0 belongs to no quotient of the formula: what stands there is not to be seen.
+            return np.where(share == 0, 0, share * quotients).sum(axis=1)
+
+    def quotients(self, values, here=None):
+        """The difference quotients (d, q, …) that `slopes` are made of, the one of the smallest step first."""
         here = np.zeros(values.shape[2:]) if here is None else here
         columns = np.concatenate([values, np.broadcast_to(here, (len(values), 1, *values.shape[2:]))], axis=1)
         with np.errstate(all="ignore"):
-            quotients = self._difference(columns) / self.distance.reshape(self.distance.shape + rest)
-            if self.share is None:
-                return quotients[:, 0]
-            # A share of 0 belongs to no quotient of the formula: what stands there is not to be seen.
-            share = self.share.reshape(self.share.shape + rest)
-            return np.where(share == 0, 0, share * quotients).sum(axis=1)
+            return self._difference(columns) / self.distance.reshape(self.distance.shape + (1,) * (values.ndim - 2))
+
+    def ends(self, values, here=None):
+        """The central differences among the slopes as (above, below, distance, middle).
+
+        Each slope is about (above − below) / distance, with `middle` the value of f between the two. That is f(x), or
+        None if it is not known; to one side of x the points x, x + h and x + 2h are in place of x − h, x and x + h.
+
+        Parameters
+        ----------
+        values : (d, 2) float64
+        here : float or (d,) float64, optional
+        """
+        above, below = values[:, 0].copy(), values[:, 1].copy()
+        distance = self.points[:, 0] - self.points[:, 1]
+        if here is None:
+            return above, below, distance, None
+        middle = np.broadcast_to(np.asarray(here, dtype=float), above.shape).copy()
+        near = (self.points[:, 0] > self.x) == (self.points[:, 1] > self.x)
+        above[near], below[near], middle[near] = values[near, 1], middle[near], values[near, 0]
+        distance[near] = (self.points[:, 1] - self.x)[near]
+        return above, below, distance, middle
 
 
 def _wide(pairs, q):

@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 
-from fastgd.kernels import reference
+from fastgd.kernels import reference, reference_differences
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
 REQUIRES = {
@@ -39,7 +39,7 @@ ONE_LAYER = (
     "sparse_pass",
     "sparse_stochastic",
 )
-DIFFERENCES = ("evaluate", "central_differences", "forward_differences")
+DIFFERENCES = ("evaluate", "sample", "central_differences")
 
 
 def _compiled(name):
@@ -93,7 +93,7 @@ def load(name):
     if name not in NAMES:
         raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
     if name == "reference":
-        sources = {**dict.fromkeys(ONE_LAYER, reference), **dict.fromkeys(DIFFERENCES, reference)}
+        sources = {**dict.fromkeys(ONE_LAYER, reference), **dict.fromkeys(DIFFERENCES, reference_differences)}
     else:
         missing = REQUIRES[name] - cpu_features()
         if missing:

@@ -1,0 +1,285 @@
+"""Differences that look for their step: which slopes to doubt, and Richardson extrapolation over a ladder of steps.
+
+The ladder of a coordinate is the steps base·4^s. Each rung gives a difference quotient D(h) = f' + c₁h² + c₂h⁴ + …
+(in h, not h², to one side of x), and Neville's scheme extrapolates neighbouring rungs to h = 0. The neighbours of an
+entry of that table say how far it can be trusted (Ridders 1982, Adv. Eng. Softw. 4, 75), and which way to go on: down
+where truncation is the larger error, up where rounding is. So a coordinate costs as many evaluations as it is difficult.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgd import validation
+from fastgd.kernels.reference_differences import DOUBT, EPSILON, refuse_step
+
+RATIO = 4.0
+DEPTH = 4  # columns of Neville's scheme beyond the first
+# The search for a better slope ends where its error is this much of max(1, |slope|).
+GOAL = 1e-9
+MOST_RUNGS = 12
+# Rungs of the ladder around the default step of a central difference, and around that of Richardson's scheme.
+HIGHEST, LOWEST = 8, -11
+RICHARDSON_STEP = RATIO**-5
+RICHARDSON_FIRST = (1, 0, -1)
+RICHARDSON_GOAL = 1e-11
+FIXED_RUNGS = 4
+RICHARDSON_HIGHEST, RICHARDSON_LOWEST = 4, -15
+
+
+class Slopes(NamedTuple):
+    """Slopes with an estimate of their error and the step that gave them, one for each coordinate."""
+
+    value: np.ndarray
+    error: np.ndarray
+    step: np.ndarray
+
+
+def central_errors(above, below, distance, middle):
+    """Estimated rounding and truncation error of (above − below) / distance.
+
+    Rounding is ε·max|f| over half the distance. Truncation is h²f'''/6, taken for f''²h²/(6·max(1, |f'|)) as if the
+    slope changed on a length of |f'/f''|; f''h comes from `middle`, which is f between the two points. Where that is
+    None, all differences are around one x, and the median of their means stands for f(x).
+    """
+    with np.errstate(all="ignore"):
+        if middle is None:
+            mean = above / 2 + below / 2
+            middle = np.partition(mean, (len(mean) - 1) // 2)[(len(mean) - 1) // 2] if len(mean) else 0.0
+        half = distance / 2
+        scale = np.maximum(1.0, np.abs((above - below) / distance))
+        rounding = EPSILON * np.maximum(np.abs(above), np.abs(below)) / np.abs(half)
+        bend = ((above - middle) + (below - middle)) / half
+        return rounding, bend**2 / (6 * scale)
+
+
+def mend(sampler, slopes, above, below, distance, middle, base, bounds):
+    """Look again at slopes by central differences at the steps `base`, and search a better step for the doubtful.
+
+    Parameters
+    ----------
+    above, below, middle : (d,) float64
+        f at the ends of each difference and between them; `middle` is None where f(x) stands there and is unknown.
+    slopes, distance, base : (d,) float64
+    bounds : pair of (d,) arrays or None
+
+    Returns
+    -------
+    Slopes
+    """
+    doubt, rounding, truncation = _doubt(slopes, above, below, distance, middle)
+    with np.errstate(all="ignore"):
+        # The scale of a small coordinate may be its own size; f(x) will tell.
+        hidden = np.abs(slopes) * (base / sampler.x) ** 2 > 3 * DOUBT * np.maximum(1.0, np.abs(slopes))
+    if middle is None and np.any(doubt | ((sampler.x != 0) & hidden)):
+        doubt, rounding, truncation = _doubt(slopes, above, below, distance, sampler.here())
+    found = Slopes(slopes.copy(), rounding + truncation, np.abs(distance) / 2)
+    rows = np.flatnonzero(doubt)
+    if not len(rows):
+        return found
+    ladder = Ladder(sampler, rows, base[rows], HIGHEST, LOWEST, bounds)
+    known = np.flatnonzero(ladder.two_sided)
+    ladder.keep(known, 0, above[rows[known]], below[rows[known]])
+    up = rounding[rows] > truncation[rows]
+    for s in (0, 1, 2):
+        ladder.climb(np.arange(len(rows)), ladder.rung(np.where(up, s, -s)))
+    better = ladder.search(())
+    with np.errstate(all="ignore"):
+        taken = ~np.isfinite(slopes[rows]) | (better.error < found.error[rows])
+    for kept, new in zip(found, better, strict=True):
+        kept[rows[taken]] = new[taken]
+    return found
+
+
+def _doubt(slopes, above, below, distance, middle):
+    rounding, truncation = central_errors(above, below, distance, middle)
+    with np.errstate(all="ignore"):
+        limit = DOUBT * np.maximum(1.0, np.abs(slopes))
+        return ~((rounding <= limit) & (truncation <= limit)), rounding, truncation
+
+
+def richardson(sampler, base, bounds, fixed, refuse):
+    """Slopes by Richardson's extrapolation of differences at steps around `base`.
+
+    Parameters
+    ----------
+    sampler : sampling.Sampler
+    base : (d,) float64
+    bounds : pair of (d,) arrays or None
+    fixed : bool
+        Take exactly the steps base, base/4, base/16 and base/64.
+    refuse : bool
+        Raise where f was not finite at any step.
+
+    Returns
+    -------
+    Slopes
+    """
+    everything = np.arange(len(base))
+    if fixed:
+        ladder = Ladder(sampler, everything, base, 0, 1 - FIXED_RUNGS, bounds)
+        ladder.refuse_useless()
+        found = ladder.search(range(0, -FIXED_RUNGS, -1), most=FIXED_RUNGS)
+    else:
+        ladder = Ladder(sampler, everything, base, RICHARDSON_HIGHEST, RICHARDSON_LOWEST, bounds)
+        found = ladder.search(RICHARDSON_FIRST, RICHARDSON_GOAL)
+    if refuse:
+        ladder.refuse_not_finite(found.value)
+    return found
+
+
+class Ladder:
+    """Difference quotients of some coordinates at the steps base·4^s, s from `top` down to `bottom`.
+
+    Parameters
+    ----------
+    sampler : sampling.Sampler
+    coordinates : (n,) intp
+    base : (n,) float64
+    top, bottom : int
+    bounds : pair of (d,) arrays, optional
+        A coordinate with no room for `base` on both sides has its quotients to the roomier side.
+    """
+
+    def __init__(self, sampler, coordinates, base, top, bottom, bounds=None):
+        self.sampler, self.coordinates, self.top, self.base = sampler, coordinates, top, base
+        self.x = sampler.x[coordinates]
+        n, rungs = len(coordinates), top - bottom + 1
+        self.two_sided, self.sign, room = np.ones(n, bool), np.ones(n), np.full(n, np.inf)
+        if bounds is not None:
+            below, above = self.x - bounds[0][coordinates], bounds[1][coordinates] - self.x
+            room = np.minimum(below, above)
+            self.two_sided = room >= base
+            self.sign = np.where(above >= below, 1.0, -1.0)
+            room = np.where(self.two_sided, room, np.maximum(below, above))
+            base = np.minimum(base, room)
+        with np.errstate(all="ignore"):
+            h = base[:, None] * RATIO ** np.arange(top, bottom - 1, -1.0)
+            self.above = self.x[:, None] + self.sign[:, None] * h
+            self.below = np.where(self.two_sided[:, None], self.x[:, None] - h, self.x[:, None])
+            self.distance = self.above - self.below
+            self.usable = (h <= room[:, None]) & (self.distance != 0) & np.isfinite(self.distance)
+            if bounds is not None:
+                for points in (self.above, self.below):
+                    np.clip(points, bounds[0][coordinates, None], bounds[1][coordinates, None], out=points)
+                self.distance = self.above - self.below
+            self.node = (self.distance / 2) ** 2
+            self.node[~self.two_sided] = self.distance[~self.two_sided]
+        self.f_above = np.full((n, rungs), np.nan)
+        self.f_below = np.full((n, rungs), np.nan)
+        self.seen = np.zeros((n, rungs), bool)
+
+    def rung(self, s):
+        """The column of the step base·4^s."""
+        return self.top - s
+
+    def keep(self, rows, s, above, below):
+        """Take the values at one rung from elsewhere."""
+        self.f_above[rows, self.rung(s)], self.f_below[rows, self.rung(s)] = above, below
+        self.seen[rows, self.rung(s)] = True
+
+    def climb(self, rows, columns):
+        """Evaluate f at those rungs."""
+        usable = self.usable[rows, columns] & ~self.seen[rows, columns]
+        rows, columns = rows[usable], columns[usable]
+        both = self.two_sided[rows]
+        points = np.concatenate([self.above[rows, columns], self.below[rows[both], columns[both]]])
+        values = self.sampler.at(self.coordinates[np.concatenate([rows, rows[both]])], points)
+        self.f_above[rows, columns] = values[: len(rows)]
+        self.f_below[rows[both], columns[both]] = values[len(rows) :]
+        if not both.all():
+            here = np.broadcast_to(self.sampler.here(), self.sampler.x.shape)  # entries of a Jacobian have one each
+            self.f_below[rows[~both], columns[~both]] = here[self.coordinates[rows[~both]]]
+        self.seen[rows, columns] = True
+
+    def refuse_useless(self):
+        """Raise if the steps vanish beside x or lead beyond the floats."""
+        wrong = (self.distance == 0) | ~np.isfinite(self.distance)
+        if wrong.any():
+            i, k = np.argwhere(wrong)[0].tolist()
+            h = float(self.above[i, k] - self.x[i]) or float(self.base[i]) * RATIO ** (self.top - k)
+            refuse_step(float(self.distance[i, k]), int(self.coordinates[i]), float(self.x[i]), h)
+
+    def refuse_not_finite(self, slopes):
+        """Raise, naming the first point, if f was no number wherever a slope was looked for."""
+        for row in np.flatnonzero(~np.isfinite(slopes)).tolist():
+            for points, values in ((self.above, self.f_above), (self.below, self.f_below)):
+                for k in np.flatnonzero(self.seen[row] & ~np.isfinite(values[row])).tolist():
+                    i = int(self.coordinates[row])
+                    validation.finite_number(float(values[row, k]), self.sampler.point(i, points[row, k]), i)
+
+    def best(self):
+        """The most trustworthy entry of Neville's scheme in each row.
+
+        Returns
+        -------
+        slope, error : (n,) float64
+            NaN and inf where no two rungs gave finite values.
+        smallest, largest : (n,) intp
+            The columns of the smallest and the largest step in it.
+        rounded : (n,) bool
+            Whether rounding is what limits it.
+        """
+        with np.errstate(all="ignore"):
+            entry = (self.f_above - self.f_below) / self.distance
+            size = np.fmax(np.abs(self.f_above), np.abs(self.f_below))
+            rounding = EPSILON * np.where(self.two_sided[:, None], 2, 4) * size / self.distance
+            slope, error = np.full(len(entry), np.nan), np.full(len(entry), np.inf)
+            smallest, largest = np.zeros(len(entry), np.intp), np.zeros(len(entry), np.intp)
+            rounded = np.zeros(len(entry), bool)
+            rows = np.arange(len(entry))
+            rounding = np.abs(rounding)
+            for depth in range(DEPTH + 1):
+                previous = entry
+                if depth:
+                    gain = self.node[:, :-depth] / self.node[:, depth:] - 1
+                    entry = np.full_like(previous, np.nan)
+                    entry[:, depth:] = previous[:, depth:] + (previous[:, depth:] - previous[:, depth - 1 : -1]) / gain
+                    # The change from both entries that this one is made of.
+                    change = np.maximum(np.abs(entry - previous), np.abs(entry - _shifted(previous)))
+                else:
+                    change = np.abs(entry - _shifted(entry))
+                estimate = np.where(np.isnan(change), np.inf, change + rounding)
+                column = np.argmin(estimate, axis=1)
+                better = estimate[rows, column] < error
+                slope = np.where(better, entry[rows, column], slope)
+                error = np.where(better, estimate[rows, column], error)
+                smallest = np.where(better, column, smallest)
+                largest = np.where(better, column - max(depth, 1), largest)
+                rounded = np.where(better, rounding[rows, column] > change[rows, column], rounded)
+        return slope, error, smallest, largest, rounded
+
+    def search(self, first, goal=GOAL, most=MOST_RUNGS):
+        """Climb up and down from the rungs `first` until the slopes are good, or no rung makes them better.
+
+        Returns
+        -------
+        Slopes
+            With a NaN and an infinite error where f was not finite at all that was tried.
+        """
+        n = len(self.coordinates)
+        everything = np.arange(n)
+        for s in first:
+            self.climb(everything, np.full(n, self.rung(s)))
+        last = self.seen.shape[1] - 1
+        while True:
+            slope, error, smallest, largest, rounded = self.best()
+            open_rows = (error > goal * np.fmax(1.0, np.abs(slope))) & (self.seen.sum(axis=1) < most)
+            lowest = last - np.argmax(self.seen[:, ::-1], axis=1)
+            highest = np.argmax(self.seen, axis=1)
+            down = ~np.isfinite(error) | ((smallest == lowest) & ~rounded)
+            up = ~down & ((largest == highest) | rounded)
+            column = np.where(down, lowest + 1, highest - 1)
+            open_rows &= (down | up) & (column >= 0) & (column <= last)
+            rows = np.flatnonzero(open_rows)
+            rows = rows[self.usable[rows, column[rows]]]
+            if not len(rows):
+                return Slopes(slope, error, self.distance[everything, smallest] / (1 + self.two_sided))
+            self.climb(rows, column[rows])
+
+
+def _shifted(table):
+    """The table moved on by one column: entry k is what stood at k − 1."""
+    moved = np.full_like(table, np.nan)
+    moved[:, 1:] = table[:, :-1]
+    return moved
