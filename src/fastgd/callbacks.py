@@ -1,6 +1,7 @@
 """C functions as users hold them: recognised, their signature read, and made into what the kernels call."""
 
 import ctypes
+import functools
 import re
 import sys
 
@@ -20,10 +21,10 @@ INTEGERS = {
 }
 MOST_IN_AN_INT = 2 ** (8 * ctypes.sizeof(ctypes.c_int) - 1) - 1
 
-_capsule = ctypes.pythonapi
-_get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", _capsule))
-_get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", _capsule))
-_get_context = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyCapsule_GetContext", _capsule))
+_api = ctypes.pythonapi
+_get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", _api))
+_get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", _api))
+_get_context = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyCapsule_GetContext", _api))
 
 
 def is_c(f):
@@ -46,30 +47,26 @@ def c_function(f, d, name="f"):
         Its signature is not `double (n, double *x, void *user_data)`.
     """
     if _is(f, "numba.core.ccallback", "CFunc"):
-        kind = f.ctypes
-        words = [_type_name(kind.restype), *map(_type_name, kind.argtypes)]
-        signature, address, data, owner = f"{words[0]} ({', '.join(words[1:])})", f.address, None, f
+        pointer = f.ctypes
+        signature = _signature(pointer.restype, tuple(pointer.argtypes))
+        address, data = f.address, None
     else:
         capsule = tuple.__getitem__(f, 0)
         name_of_it = _get_name(capsule)
         signature = (name_of_it or b"").decode()
-        address, data, owner = _get_pointer(capsule, name_of_it), _get_context(capsule), f
+        address, data = _get_pointer(capsule, name_of_it), _get_context(capsule)
     size, takes_data = read(signature, name)
     if d > MOST_IN_AN_INT and size < 8:
         raise ValueError(f"{name} takes the length of x as a number of {8 * size} bits, which cannot hold {d}")
-    return CFunction(address, size == 8, takes_data, data or 0, owner)
+    return CFunction(address, size == 8, takes_data, data or 0, f)
 
 
+@functools.lru_cache(maxsize=64)
 def read(signature, name):
     """(bytes of n, whether user_data is taken) of a C signature, if it is one that is accepted."""
     found = re.fullmatch(r"\s*double\s*\((.*)\)\s*", signature)
     kinds = [_kind(word) for word in found.group(1).split(",")] if found else []
-    if (
-        len(kinds) not in (2, 3)
-        or kinds[0] not in INTEGERS
-        or kinds[1] != "double*"
-        or kinds[2:] not in ([], ["void*"])
-    ):
+    if not kinds or kinds[0] not in INTEGERS or kinds[1:] not in (["double*"], ["double*", "void*"]):
         raise TypeError(f"{name} must have the C signature {ACCEPTED}; got {signature!r}")
     return INTEGERS[kinds[0]], len(kinds) == 3
 
@@ -83,6 +80,12 @@ def _kind(parameter):
         return words[0] + pointer
     known = " ".join(words)
     return known if known in INTEGERS else " ".join(words[:-1])
+
+
+@functools.lru_cache(maxsize=64)
+def _signature(restype, argtypes):
+    """The C signature of a ctypes function."""
+    return f"{_type_name(restype)} ({', '.join(map(_type_name, argtypes))})"
 
 
 def _type_name(kind):

@@ -250,8 +250,8 @@ def gradient_and_count(f, x):
 def _differences(sampler, steps, scheme, limits):
     """Slopes by one formula at given steps, with the error that its values show."""
     stencil = Stencil(sampler.x, steps, scheme, limits)
-    values = sampler.around(stencil.points)
     here = sampler.here() if stencil.needs_here else None
+    values = sampler.around(stencil.points)
     slopes = stencil.slopes(values, here)
     if scheme == "central":
         rounding, truncation = refine.central_errors(*stencil.ends(values, here))
@@ -266,9 +266,9 @@ def _differences(sampler, steps, scheme, limits):
 def _mended(sampler, steps, limits, nan_policy, values=None):
     """Central differences at these steps, the doubtful of them looked at again; `values` if there are any already."""
     stencil = Stencil(sampler.x, steps, "central", limits)
+    here = sampler.here() if stencil.needs_here else None
     if values is None:
         values = sampler.around(stencil.points)
-    here = sampler.here() if stencil.needs_here else None
     above, below, distance, middle = stencil.ends(values, here)
     slopes = stencil.slopes(values, here)
     found = refine.mend(sampler, slopes, above, below, distance, middle, stencil.steps, limits)

@@ -3,7 +3,7 @@
 The ladder of a coordinate is the steps base·4^s. Each rung gives a difference quotient D(h) = f' + c₁h² + c₂h⁴ + …
 (in h, not h², to one side of x), and Neville's scheme extrapolates neighbouring rungs to h = 0. The neighbours of an
 entry of that table say how far it can be trusted (Ridders 1982, Adv. Eng. Softw. 4, 75), and which way to go on: down
-where truncation is the larger error, up where rounding is. So a coordinate costs as many evaluations as it is difficult.
+where truncation is the larger error, up where rounding is. So a coordinate costs what it is difficult.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,16 @@ GOAL = 1e-9
 MOST_RUNGS = 12
 # Rungs of the ladder around the default step of a central difference, and around that of Richardson's scheme.
 HIGHEST, LOWEST = 8, -11
-RICHARDSON_STEP = RATIO**-5
+RICHARDSON_STEP = EPSILON ** (1 / 3)
 RICHARDSON_FIRST = (1, 0, -1)
-RICHARDSON_GOAL = 1e-11
+RICHARDSON_GOAL = 1e-10
+RICHARDSON_HIGHEST, RICHARDSON_LOWEST = HIGHEST, LOWEST
 FIXED_RUNGS = 4
-RICHARDSON_HIGHEST, RICHARDSON_LOWEST = 4, -15
+# Two rungs agree on a slope where they differ by so much of it.
+AGREEMENT = 1e-3
+# So many times the rounding error to expect is explained by it.
+NOISE = 30
+KEPT_FOR_UP = 4
 
 
 class Slopes(NamedTuple):
@@ -77,8 +82,9 @@ def mend(sampler, slopes, above, below, distance, middle, base, bounds):
     rows = np.flatnonzero(doubt)
     if not len(rows):
         return found
-    ladder = Ladder(sampler, rows, base[rows], HIGHEST, LOWEST, bounds)
-    known = np.flatnonzero(ladder.two_sided)
+    finite = np.isfinite(slopes[rows])
+    ladder = Ladder(sampler, rows, within_sight(sampler.x[rows], base[rows], finite), HIGHEST, LOWEST, bounds)
+    known = np.flatnonzero(ladder.two_sided & finite)
     ladder.keep(known, 0, above[rows[known]], below[rows[known]])
     up = rounding[rows] > truncation[rows]
     for s in (0, 1, 2):
@@ -89,6 +95,12 @@ def mend(sampler, slopes, above, below, distance, middle, base, bounds):
     for kept, new in zip(found, better, strict=True):
         kept[rows[taken]] = new[taken]
     return found
+
+
+def within_sight(x, base, finite):
+    """`base`, but |x|/8 for a small x around which f is not finite at that step: there may be a border at 0."""
+    near = np.abs(x) / 8
+    return np.where(~finite & (near > 0) & (near < base), near, base)
 
 
 def _doubt(slopes, above, below, distance, middle):
@@ -122,6 +134,13 @@ def richardson(sampler, base, bounds, fixed, refuse):
         found = ladder.search(range(0, -FIXED_RUNGS, -1), most=FIXED_RUNGS)
     else:
         ladder = Ladder(sampler, everything, base, RICHARDSON_HIGHEST, RICHARDSON_LOWEST, bounds)
+        ladder.climb(everything, np.full(len(base), ladder.rung(0)))
+        above, below = ladder.f_above[:, ladder.rung(0)], ladder.f_below[:, ladder.rung(0)]
+        finite = np.isfinite(above) & np.isfinite(below)
+        if not finite.all():
+            base = within_sight(sampler.x, base, finite)
+            ladder = Ladder(sampler, everything, base, RICHARDSON_HIGHEST, RICHARDSON_LOWEST, bounds)
+            ladder.keep(np.flatnonzero(finite), 0, above[finite], below[finite])
         found = ladder.search(RICHARDSON_FIRST, RICHARDSON_GOAL)
     if refuse:
         ladder.refuse_not_finite(found.value)
@@ -208,6 +227,13 @@ class Ladder:
                     i = int(self.coordinates[row])
                     validation.finite_number(float(values[row, k]), self.sampler.point(i, points[row, k]), i)
 
+    def quotients(self):
+        """The difference quotient of each rung, and the rounding error to expect of it."""
+        with np.errstate(all="ignore"):
+            size = np.fmax(np.abs(self.f_above), np.abs(self.f_below))
+            rounding = EPSILON * np.where(self.two_sided[:, None], 2, 4) * size / np.abs(self.distance)
+            return (self.f_above - self.f_below) / self.distance, rounding
+
     def best(self):
         """The most trustworthy entry of Neville's scheme in each row.
 
@@ -220,26 +246,31 @@ class Ladder:
         rounded : (n,) bool
             Whether rounding is what limits it.
         """
+        entry, rounding = self.quotients()
+        n, rungs = entry.shape
+        rows, columns = np.arange(n), np.arange(rungs)
+        slope, error = np.full(n, np.nan), np.full(n, np.inf)
+        smallest, largest = np.zeros(n, np.intp), np.zeros(n, np.intp)
+        rounded = np.zeros(n, bool)
         with np.errstate(all="ignore"):
-            entry = (self.f_above - self.f_below) / self.distance
-            size = np.fmax(np.abs(self.f_above), np.abs(self.f_below))
-            rounding = EPSILON * np.where(self.two_sided[:, None], 2, 4) * size / self.distance
-            slope, error = np.full(len(entry), np.nan), np.full(len(entry), np.inf)
-            smallest, largest = np.zeros(len(entry), np.intp), np.zeros(len(entry), np.intp)
-            rounded = np.zeros(len(entry), bool)
-            rows = np.arange(len(entry))
-            rounding = np.abs(rounding)
+            # Of the slopes of a function that wiggles on a small scale, that at the smaller steps is meant. Where
+            # neighbouring rungs agree on one, larger steps must come to the same or be wrong by what they miss it by.
+            change = np.abs(entry - _shifted(entry))
+            agrees = change <= AGREEMENT * np.abs(entry)
+            witness = rungs - 1 - np.argmax(agrees[:, ::-1], axis=1)
+            witnessed = np.where(agrees.any(axis=1), entry[rows, witness], np.nan)[:, None]
+            leeway = (4 * change[rows, witness] + NOISE * rounding[rows, witness])[:, None]
             for depth in range(DEPTH + 1):
-                previous = entry
                 if depth:
+                    previous = entry
                     gain = self.node[:, :-depth] / self.node[:, depth:] - 1
                     entry = np.full_like(previous, np.nan)
                     entry[:, depth:] = previous[:, depth:] + (previous[:, depth:] - previous[:, depth - 1 : -1]) / gain
                     # The change from both entries that this one is made of.
                     change = np.maximum(np.abs(entry - previous), np.abs(entry - _shifted(previous)))
-                else:
-                    change = np.abs(entry - _shifted(entry))
-                estimate = np.where(np.isnan(change), np.inf, change + rounding)
+                missed = np.where(columns < witness[:, None], np.abs(entry - witnessed) - leeway, 0.0)
+                estimate = change + rounding + np.fmax(missed, 0.0)
+                estimate[np.isnan(estimate)] = np.inf
                 column = np.argmin(estimate, axis=1)
                 better = estimate[rows, column] < error
                 slope = np.where(better, entry[rows, column], slope)
@@ -248,6 +279,14 @@ class Ladder:
                 largest = np.where(better, column - max(depth, 1), largest)
                 rounded = np.where(better, rounding[rows, column] > change[rows, column], rounded)
         return slope, error, smallest, largest, rounded
+
+    def unresolved(self, lowest):
+        """Whether the two smallest steps still differ by more than rounding explains: what is between may go on."""
+        quotient, rounding = self.quotients()
+        rows = np.arange(len(lowest))
+        with np.errstate(all="ignore"):
+            change = np.abs(quotient[rows, lowest] - quotient[rows, lowest - 1])
+            return ~(change <= NOISE * rounding[rows, lowest])
 
     def search(self, first, goal=GOAL, most=MOST_RUNGS):
         """Climb up and down from the rungs `first` until the slopes are good, or no rung makes them better.
@@ -264,17 +303,19 @@ class Ladder:
         last = self.seen.shape[1] - 1
         while True:
             slope, error, smallest, largest, rounded = self.best()
-            open_rows = (error > goal * np.fmax(1.0, np.abs(slope))) & (self.seen.sum(axis=1) < most)
+            tried = self.seen.sum(axis=1)
+            open_rows = (error > goal * np.fmax(1.0, np.abs(slope))) & (tried < most)
             lowest = last - np.argmax(self.seen[:, ::-1], axis=1)
             highest = np.argmax(self.seen, axis=1)
             down = ~np.isfinite(error) | ((smallest == lowest) & ~rounded)
+            down |= self.unresolved(lowest) & (tried < most - KEPT_FOR_UP)
             up = ~down & ((largest == highest) | rounded)
             column = np.where(down, lowest + 1, highest - 1)
             open_rows &= (down | up) & (column >= 0) & (column <= last)
             rows = np.flatnonzero(open_rows)
             rows = rows[self.usable[rows, column[rows]]]
             if not len(rows):
-                return Slopes(slope, error, self.distance[everything, smallest] / (1 + self.two_sided))
+                return Slopes(slope, error, np.abs(self.distance[everything, smallest]) / (1 + self.two_sided))
             self.climb(rows, column[rows])
 
 

@@ -4,7 +4,6 @@ f is a Python callable, or a `CFunction`, which the compiled twins call without 
 """
 
 import ctypes
-import math
 
 import numpy as np
 
@@ -143,8 +142,8 @@ def doubtful(x, h, values, distance, slopes):
 
     - They are not finite; then only those.
     - Rounding: ε·max|f| over half the distance.
-    - Truncation: h²f'''/6, taken for f''²h²/(6·max(1, |f'|)) as if the slope changed on a length of |f'/f''|. f''h comes
-      from the mean of each pair less the (lower) median of the means, which stands for f(x).
+    - Truncation: h²f'''/6, taken for f''²h²/(6·max(1, |f'|)) as if the slope changed on a length of |f'/f''|. f''h
+      comes from the mean of each pair less the (lower) median of the means, which stands for f(x).
     - Truncation, if the scale of the coordinate is |xᵢ| ≪ 1: h²|f'|/3xᵢ².
     """
     fine = np.isfinite(slopes)
