@@ -147,7 +147,7 @@ def argmin(labels=POINTS):
 
 
 def sum_of(function):
-    return lambda x: float(np.sum(function(x)))
+    return lambda x: np.sum(function(x)).item()
 
 
 # Name: f as a sum over the coordinates, its derivative, and where.

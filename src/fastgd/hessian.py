@@ -16,7 +16,7 @@ import numpy as np
 
 from fastgd import stencils, validation
 from fastgd.stencils import EPSILON
-from fastgd.vectorial import ScalarSampler, checked_workers
+from fastgd.vectorial import ScalarSampler
 
 SCHEMES = ("central", "richardson")
 NAN_POLICIES = ("raise", "propagate")
@@ -106,19 +106,12 @@ def numerical_hessian(
     array([[4., 2.],
            [2., 0.]])
     """
-    validation.callable_(f, "f")
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    vectorized = validation.boolean(vectorized, "vectorized")
-    workers = checked_workers(workers)
     x = validation.real_array(x, "x", dtype=np.float64)
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
     limits = stencils.limits(bounds, x)
-    steps = stencils.steps(x, "central", h, typical_x)
-    if h is None:
-        steps *= RELATIVE_STEP / stencils.SCHEMES["central"].relative_step
+    steps = stencils.sized(x, RELATIVE_STEP, h, typical_x)
     grid = Grid(ScalarSampler(f, np.ascontiguousarray(x), args, vectorized, workers), steps, limits)
     if h is None:
         grid.fit_steps()
@@ -350,9 +343,9 @@ def hessian_vector_product(grad, x, v, h=None, *, args=()):
     return (above - below) / (2 * t)
 
 
-def gradient_at(grad, x, args):
+def gradient_at(grad, x, args, finite=True):
     """What a gradient returned at x, checked, as a new array of float64."""
-    value = validation.real_array(grad(x.copy(), *args), "what grad returned", dtype=np.float64)
+    value = validation.real_array(grad(x.copy(), *args), "what grad returned", dtype=np.float64, finite=finite)
     if value.shape != x.shape:
         raise ValueError(f"grad must return an array of the shape of x, {x.shape}; it returned shape {value.shape}")
     return np.array(value)

@@ -10,19 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastgd import refine, stencils, validation
+from fastgd import complexstep, refine, stencils, validation
 from fastgd import sparsity as patterns
 from fastgd.stencils import EPSILON, Stencil
-from fastgd.vectorial import VectorSampler, checked_workers
+from fastgd.vectorial import VectorSampler
 
 SCHEMES = (*stencils.SCHEMES, "richardson", "complex")
 NAN_POLICIES = ("raise", "propagate")
 
-# Steps of the complex scheme as a share of those of the central one: nothing is subtracted, so they may be tiny.
-COMPLEX_SHRINK = 1e-15
 # How far from real differences, as a share of max(1, |entry|), a complex step may be off.
 NOT_COMPLEX_SAFE = 1e-5
-CENTRAL = stencils.SCHEMES["central"].relative_step
 
 # Entries that are looked at again at a time: their values on all steps are held in memory.
 MOST_ENTRIES = 1 << 16
@@ -114,11 +111,7 @@ def numerical_jacobian(
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    vectorized = validation.boolean(vectorized, "vectorized")
-    workers = checked_workers(workers)
     x = validation.real_array(x, "x", dtype=np.float64)
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
     limits = stencils.limits(bounds, x)
     sampler = VectorSampler(f, np.ascontiguousarray(x), args, vectorized, workers)
     positions = None if sparsity is None else patterns.pattern(sparsity, x.size)
@@ -145,10 +138,8 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
     if scheme == "richardson":
         sampler.here()  # tells m
         entries = Entries(sampler, group, positions)
-        base = stencils.steps(x, "central", h, typical_x)
-        if h is None:
-            base *= refine.RICHARDSON_STEP / CENTRAL
-        return entries.extrapolated(base, limits), entries
+        base = stencils.sized(x, refine.RICHARDSON_STEP, h, typical_x)
+        return entries.extrapolated(base, limits, h is not None), entries
     steps = stencils.steps(x, scheme, h, typical_x)
     stencil = Stencil(sampler.x, steps, scheme, limits)
     groups, points = members(group), stencil.points.shape[1]
@@ -164,7 +155,7 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
     """Im f(x + ihⱼeⱼ)/hⱼ, and the first group held against a real difference, for f may take |x| or max(x) inside."""
     x = sampler.x.reshape(sampler.shape)
-    steps = stencils.steps(x, "central", h, typical_x) * (COMPLEX_SHRINK if h is None else 1.0)
+    steps = stencils.sized(x, complexstep.STEP, h, typical_x)
     imaginary = VectorSampler(sampler.f, x.astype(complex), sampler.args, sampler.vectorized, sampler.workers)
     groups = members(group)
     values = imaginary.at([(columns, imaginary.x[columns] + 1j * steps[columns]) for columns in groups])
@@ -172,7 +163,7 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
     entries = Entries(sampler, group, positions)
     value = values.imag[entries.group[entries.columns], entries.rows] / steps[entries.columns]
     first = entries.part(np.flatnonzero(entries.group[entries.columns] == 0))
-    real, error, _ = first.extrapolated(refine.RICHARDSON_STEP * stencils.steps(x, "central", None) / CENTRAL, limits)
+    real, error, _ = first.extrapolated(stencils.sized(x, refine.RICHARDSON_STEP), limits, False)
     shown = value[entries.group[entries.columns] == 0]
     off = ~(np.abs(real - shown) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
     if off.any():
@@ -221,12 +212,18 @@ class Entries:
             self.indices, self.indptr = by_row.indices, by_row.indptr
             self.rows, self.columns = np.repeat(np.arange(m), np.diff(by_row.indptr)), by_row.indices.astype(np.intp)
         self.x = sampler.x[self.columns]
-        self.known = {}  # (column, its value): what f gave there
+        self._forget()
+
+    def _forget(self):
+        # What f gave is in the rows of `seen`; for the column and value of keys[k] it is in row places[k].
+        self.keys, self.places = np.empty(0, complex), np.empty(0, np.intp)
+        self.seen = np.empty((0, self.shape[0]))
 
     def part(self, chosen):
         """Some of the entries, by number."""
         some = copy.copy(self)
-        some.rows, some.columns, some.x, some.known = self.rows[chosen], self.columns[chosen], self.x[chosen], {}
+        some.rows, some.columns, some.x = self.rows[chosen], self.columns[chosen], self.x[chosen]
+        some._forget()
         return some
 
     def here(self):
@@ -235,18 +232,30 @@ class Entries:
 
     def at(self, entries, points):
         """f[rows] with x[columns] = points, for these entries."""
-        wanted = list(zip(self.columns[entries].tolist(), points.tolist(), strict=True))
-        rounds = {}  # the moves to make: in each round a group moves at most one value of each column
-        turns = {}
-        for column, value in dict.fromkeys(wanted):
-            if (column, value) not in self.known:
-                turn = turns[column] = turns.get(column, -1) + 1
-                rounds.setdefault((self.group[column], turn), []).append((column, value))
-        moves = [tuple(map(np.array, zip(*together, strict=True))) for together in rounds.values()]
-        for together, values in zip(rounds.values(), self.sampler.at(moves) if moves else (), strict=True):
-            self.known.update(dict.fromkeys(together, values))
-        found = zip(wanted, self.rows[entries].tolist(), strict=True)
-        return np.array([self.known[key][row] for key, row in found])
+        keys = np.empty(len(points), complex)  # (column, value): complex numbers are sorted by both parts
+        keys.real, keys.imag = self.columns[entries], points
+        wanted, number = np.unique(keys, return_inverse=True)
+        self._evaluate(np.setdiff1d(wanted, self.keys, assume_unique=True))
+        place = self.places[np.searchsorted(self.keys, wanted)]
+        return self.seen[place[number], self.rows[entries]]
+
+    def _evaluate(self, keys):
+        """See to it that f is known where these columns have these values: sorted, and not yet known."""
+        if not len(keys):
+            return
+        columns = keys.real.astype(np.intp)
+        group = self.group[columns]
+        turn = np.arange(len(keys)) - np.searchsorted(columns, columns)  # a column has one value at a time
+        order = np.lexsort((turn, group))
+        starts = (np.diff(group[order], prepend=-1) != 0) | (np.diff(turn[order], prepend=-1) != 0)
+        together = np.split(order, np.flatnonzero(starts)[1:])
+        seen = self.sampler.at([(columns[some], keys[some].imag) for some in together])
+        places = np.empty(len(keys), np.intp)
+        places[order] = len(self.seen) + np.cumsum(starts) - 1
+        self.seen = np.concatenate([self.seen, seen])
+        keys, places = np.concatenate([self.keys, keys]), np.concatenate([self.places, places])
+        order = np.argsort(keys)
+        self.keys, self.places = keys[order], places[order]
 
     def limits(self, limits):
         return None if limits is None else tuple(bound[self.columns] for bound in limits)
@@ -268,12 +277,7 @@ class Entries:
         """Central differences with the doubtful ones looked at again."""
         values = values[self.group[self.columns], :, self.rows]
         stencil = Stencil(self.x, steps[self.columns], "central", self.limits(limits))
-        above, below = values.T
-        # At a bound x, x + h and x + 2h, say, are in place of x − h, x and x + h.
-        near = (stencil.points[:, 0] > self.x) == (stencil.points[:, 1] > self.x)
-        middle, last = self.here(), self.here()
-        middle[near], above[near], below[near] = above[near], below[near], last[near]
-        distance = np.where(near, 2 * (stencil.points[:, 0] - self.x), stencil.points[:, 0] - stencil.points[:, 1])
+        above, below, distance, middle = stencil.ends(values, self.here())
         return self.pieces(
             lambda some, e, bounds: refine.mend(
                 some, found.value[e], above[e], below[e], distance[e], middle[e], steps[some.columns], bounds
@@ -281,16 +285,11 @@ class Entries:
             limits,
         )
 
-    def extrapolated(self, base, limits):
-        """Richardson's scheme for each entry."""
-
-        def search(some, e, bounds):
-            steps = base[some.columns]
-            highest, lowest = refine.RICHARDSON_HIGHEST, refine.RICHARDSON_LOWEST
-            ladder = refine.Ladder(some, np.arange(len(e)), steps, highest, lowest, bounds)
-            return ladder.search(refine.RICHARDSON_FIRST)
-
-        return self.pieces(search, limits)
+    def extrapolated(self, base, limits, fixed):
+        """Richardson's scheme for each entry; see `refine.richardson`."""
+        return self.pieces(
+            lambda some, e, bounds: refine.richardson(some, base[some.columns], bounds, fixed, False), limits
+        )
 
     def pieces(self, look, limits):
         """`refine.Slopes` from look(some entries, their numbers, their bounds), a few groups at a time."""

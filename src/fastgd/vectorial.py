@@ -1,14 +1,9 @@
 """How a vector-valued f is evaluated around a point: call by call, in batches, or by a map."""
 
-import concurrent.futures
-import contextlib
-
 import numpy as np
 
-from fastgd import validation
-
-# Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
-BATCH_NUMBERS = 1 << 15
+from fastgd import callbacks, validation
+from fastgd.sampling import BATCH_NUMBERS, checked_workers, mapping
 
 
 class VectorSampler:
@@ -24,7 +19,7 @@ class VectorSampler:
     args : tuple
     vectorized : bool
     workers : int or callable, optional
-        So many threads, or a map: what is called as map(function, iterable) and yields results in order.
+        As for `sampling.sampler`.
 
     Attributes
     ----------
@@ -35,8 +30,12 @@ class VectorSampler:
     """
 
     def __init__(self, f, x, args=(), vectorized=False, workers=None):
-        self.f, self.shape, self.args, self.vectorized = f, x.shape, args, vectorized
-        self.workers = workers
+        if not isinstance(args, tuple):
+            raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+        self.vectorized, self.workers = validation.boolean(vectorized, "vectorized"), checked_workers(workers)
+        if vectorized and workers is not None:
+            raise ValueError("vectorized=True gives f all points of a batch at once: it goes without workers")
+        self.f, self.shape, self.args = f, x.shape, args
         self.x = x.reshape(-1)
         self.m = None
         self.nfev = 0
@@ -135,7 +134,14 @@ class VectorSampler:
 
 
 class ScalarSampler(VectorSampler):
-    """The same for an f that returns one number: m = 1."""
+    """The same for an f that returns one number: m = 1. It may be a C function."""
+
+    def __init__(self, f, x, args=(), vectorized=False, workers=None):
+        if callbacks.is_c(f):
+            if vectorized or args:
+                raise ValueError("a C function takes one point a call and its user_data: no vectorized, no args")
+            f = callbacks.c_function(f, x.size)
+        super().__init__(validation.callable_(f, "f"), x, args, vectorized, workers)
 
     def _array(self, returned):
         if self.vectorized:
@@ -147,26 +153,3 @@ class ScalarSampler(VectorSampler):
         if self.m != 1:
             raise ValueError(f"f must return one real number; it returned {self.m} for each point")
         return values
-
-
-@contextlib.contextmanager
-def mapping(workers):
-    """The map that `workers` stands for."""
-    if callable(workers):
-        yield workers
-    else:
-        with concurrent.futures.ThreadPoolExecutor(workers) as threads:
-            yield threads.map
-
-
-def checked_workers(workers):
-    """None, a count of threads or a map."""
-    if workers is None or callable(workers):
-        return workers
-    try:
-        return validation.count(workers, "workers", minimum=1)
-    except TypeError:
-        raise TypeError(
-            f"workers must be an integer or a map like concurrent.futures.Executor.map; got "
-            f"{validation.describe(workers)}"
-        ) from None
