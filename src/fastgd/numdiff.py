@@ -198,12 +198,11 @@ def numerical_gradient(
                 steps, as_number = np.full(x.size, h), NAN_POLICIES[nan_policy]
             kernel = kernels.active.central_differences
             doubtful = kernel(f, x, steps, x.shape, args, as_number, values, gradient)
-            if doubtful == 0:
+            if doubtful == 0 or (doubtful > 0 and h is not None):
                 return gradient
             if doubtful > 0:
-                sampler = sampling.sampler(f, x, args)
-                sampler.nfev = 2 * x.size
-                return _mended(sampler, stencils.steps(x, "central"), None, nan_policy, values).value
+                stencil = Stencil(x, stencils.steps(x, "central"), "central")
+                return _mended(sampling.sampler(f, x, args), stencil, values, gradient, nan_policy).value
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
@@ -220,10 +219,10 @@ def numerical_gradient(
     elif scheme == "richardson":
         steps = stencils.sized(x, refine.RICHARDSON_STEP, h, typical_x)
         found = refine.richardson(sampler, steps, limits, h is not None, nan_policy == "raise")
-    elif searches:
-        found = _mended(sampler, stencils.steps(x, scheme, h, typical_x), limits, nan_policy)
+    elif scheme == "central" and limits is None:
+        found = _central(sampler, x, h, typical_x, nan_policy, full_output)
     else:
-        found = _differences(sampler, stencils.steps(x, scheme, h, typical_x), scheme, limits)
+        found = _differences(sampler, stencils.steps(x, scheme, h, typical_x), scheme, limits, searches, nan_policy)
     if full_output:
         return Derivative(*(part.reshape(x.shape) if x.ndim else float(part[0]) for part in found), sampler.nfev)
     return found.value.reshape(x.shape) if x.ndim else float(found.value[0])
@@ -242,38 +241,58 @@ def gradient_and_count(f, x):
     if doubtful < 0:
         return np.full(x.shape, np.nan), 0
     sampler = sampling.sampler(f, x)
-    sampler.nfev = 2 * x.size
-    found = _mended(sampler, stencils.steps(x, "central"), None, "propagate", values)
-    return found.value.reshape(x.shape), sampler.nfev
+    stencil = Stencil(sampler.x, stencils.steps(x, "central"), "central")
+    found = _mended(sampler, stencil, values, gradient, "propagate")
+    return found.value.reshape(x.shape), 2 * x.size + sampler.nfev
 
 
-def _differences(sampler, steps, scheme, limits):
-    """Slopes by one formula at given steps, with the error that its values show."""
+def _central(sampler, x, h, typical_x, nan_policy, want_error):
+    """Central differences around x, without bounds: `refine.Slopes`, its error and steps only if they are wanted."""
+    steps = OWN_STEPS if h is typical_x is None else stencils.steps(x, "central", h, typical_x)
+    values, slopes = np.empty((x.size, 2)), np.empty(x.size)
+    if sampler.is_plain:
+        arguments = sampler.x, steps, x.shape, sampler.args, sampler.as_number, values, slopes
+        doubtful = kernels.active.central_differences(sampler.f, *arguments)
+        sampler.nfev += 2 * x.size
+    else:
+        h_of_each = steps if len(steps) else stencils.steps(x, "central")
+        with np.errstate(all="ignore"):
+            points = np.column_stack([sampler.x + h_of_each, sampler.x - h_of_each])
+            stencils.refuse_useless(sampler.x, h_of_each, points[:, 0] - points[:, 1])
+        values[:] = sampler.around(points)
+        doubtful = kernels.active.central_slopes(sampler.x, steps, values, slopes)
+    if not want_error and (doubtful == 0 or h is not None):
+        return Slopes(slopes, None, None)
+    steps = steps if len(steps) else stencils.steps(x, "central")
+    if h is None:
+        return _mended(sampler, Stencil(sampler.x, steps, "central"), values, slopes, nan_policy)
+    errors = refine.central_errors(*Stencil(sampler.x, steps, "central").ends(values))
+    return Slopes(slopes, sum(errors), steps)
+
+
+def _differences(sampler, steps, scheme, limits, searches, nan_policy):
+    """Slopes by one formula, with the error that its values show."""
     stencil = Stencil(sampler.x, steps, scheme, limits)
     here = sampler.here() if stencil.needs_here else None
     values = sampler.around(stencil.points)
     slopes = stencil.slopes(values, here)
+    if searches:
+        return _mended(sampler, stencil, values, slopes, nan_policy, here, limits)
+    error = np.full_like(slopes, np.nan)
     if scheme == "central":
-        rounding, truncation = refine.central_errors(*stencil.ends(values, here))
-        return Slopes(slopes, rounding + truncation, stencil.steps)
+        error = sum(refine.central_errors(*stencil.ends(values, here)))
     if scheme == "five-point":
         # What the second pair of points changed: more than what it left, for a step that is not too large.
         error = np.abs(slopes - stencil.quotients(values, here)[:, 0])
-        return Slopes(slopes, error + EPSILON * np.max(np.abs(values), axis=1) / stencil.steps, stencil.steps)
-    return Slopes(slopes, np.full_like(slopes, np.nan), stencil.steps)
+        error += EPSILON * np.max(np.abs(values), axis=1, initial=0.0) / stencil.steps
+    return Slopes(slopes, error, stencil.steps)
 
 
-def _mended(sampler, steps, limits, nan_policy, values=None):
-    """Central differences at these steps, the doubtful of them looked at again; `values` if there are any already."""
-    stencil = Stencil(sampler.x, steps, "central", limits)
-    here = sampler.here() if stencil.needs_here else None
-    if values is None:
-        values = sampler.around(stencil.points)
-    above, below, distance, middle = stencil.ends(values, here)
-    slopes = stencil.slopes(values, here)
-    found = refine.mend(sampler, slopes, above, below, distance, middle, stencil.steps, limits)
+def _mended(sampler, stencil, values, slopes, nan_policy, here=None, limits=None):
+    """Central differences with the doubtful of them looked at again."""
+    found = refine.mend(sampler, slopes, *stencil.ends(values, here), stencil.steps, limits)
     bad = np.argwhere(~np.isfinite(values) & ~np.isfinite(found.value)[:, None])
     if len(bad) and nan_policy == "raise":
         i, k = bad[0].tolist()
-        validation.finite_number(values[i, k], sampler.point(i, stencil.points[i, k]), i)
+        validation.finite_number(float(values[i, k]), sampler.point(i, stencil.points[i, k]), i)
     return found

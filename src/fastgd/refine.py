@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.reference_differences import DOUBT, EPSILON, refuse_step
+from fastgd.kernels.reference_differences import DOUBT, EPSILON, STEEP, refuse_step
 
 RATIO = 4.0
 DEPTH = 4  # columns of Neville's scheme beyond the first
@@ -43,19 +43,20 @@ class Slopes(NamedTuple):
 def central_errors(above, below, distance, middle):
     """Estimated rounding and truncation error of (above − below) / distance.
 
-    Rounding is ε·max|f| over half the distance. Truncation is h²f'''/6, taken for f''²h²/(6·max(1, |f'|)) as if the
-    slope changed on a length of |f'/f''|; f''h comes from `middle`, which is f between the two points. Where that is
-    None, all differences are around one x, and the median of their means stands for f(x).
+    Rounding is ε·max|f| over half the distance. Truncation is h²f'''/6, taken for f''²h²/6|f'| as if the slope changed
+    on a length of |f'/f''|; where |f'| < STEEP it is that share of max(1, |f'|). f''h comes from `middle`, which is f
+    between the two points. Where that is None, all differences are around one x, and the median of their means stands
+    for f(x).
     """
     with np.errstate(all="ignore"):
         if middle is None:
             mean = above / 2 + below / 2
             middle = np.partition(mean, (len(mean) - 1) // 2)[(len(mean) - 1) // 2] if len(mean) else 0.0
         half = distance / 2
-        scale = np.maximum(1.0, np.abs((above - below) / distance))
+        size = np.abs((above - below) / distance)
         rounding = EPSILON * np.maximum(np.abs(above), np.abs(below)) / np.abs(half)
         bend = ((above - middle) + (below - middle)) / half
-        return rounding, bend**2 / (6 * scale)
+        return rounding, (bend / np.maximum(STEEP, size)) ** 2 / 6 * np.maximum(1.0, size)
 
 
 def mend(sampler, slopes, above, below, distance, middle, base, bounds):
@@ -87,11 +88,18 @@ def mend(sampler, slopes, above, below, distance, middle, base, bounds):
     known = np.flatnonzero(ladder.two_sided & finite)
     ladder.keep(known, 0, above[rows[known]], below[rows[known]])
     up = rounding[rows] > truncation[rows]
-    for s in (0, 1, 2):
+    for s in (0, 1):
         ladder.climb(np.arange(len(rows)), ladder.rung(np.where(up, s, -s)))
+    # The estimate of truncation is a guess: where the next smaller step comes to the same, the slope was right.
+    quotient, noise = ladder.quotients()
+    with np.errstate(all="ignore"):
+        change = np.abs(quotient[:, ladder.rung(0)] - quotient[:, ladder.rung(-1)]) + noise[:, ladder.rung(-1)]
+        confirmed = ~up & finite & (change <= DOUBT / 2 * np.maximum(1.0, np.abs(slopes[rows])))
+    found.error[rows[confirmed]] = change[confirmed]
+    ladder.done = confirmed
     better = ladder.search(())
     with np.errstate(all="ignore"):
-        taken = ~np.isfinite(slopes[rows]) | (better.error < found.error[rows])
+        taken = ~confirmed & (~np.isfinite(slopes[rows]) | (better.error < found.error[rows]))
     for kept, new in zip(found, better, strict=True):
         kept[rows[taken]] = new[taken]
     return found
@@ -187,6 +195,7 @@ class Ladder:
         self.f_above = np.full((n, rungs), np.nan)
         self.f_below = np.full((n, rungs), np.nan)
         self.seen = np.zeros((n, rungs), bool)
+        self.done = np.zeros(n, bool)  # rows that are not to be searched
 
     def rung(self, s):
         """The column of the step base·4^s."""
@@ -304,7 +313,7 @@ class Ladder:
         while True:
             slope, error, smallest, largest, rounded = self.best()
             tried = self.seen.sum(axis=1)
-            open_rows = (error > goal * np.fmax(1.0, np.abs(slope))) & (tried < most)
+            open_rows = ~self.done & (error > goal * np.fmax(1.0, np.abs(slope))) & (tried < most)
             lowest = last - np.argmax(self.seen[:, ::-1], axis=1)
             highest = np.argmax(self.seen, axis=1)
             down = ~np.isfinite(error) | ((smallest == lowest) & ~rounded)

@@ -15,7 +15,7 @@ import numpy as np
 from fastgd import callbacks, kernels, validation
 
 # Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
-BATCH_NUMBERS = 1 << 14
+BATCH_NUMBERS = 1 << 15
 # A C function goes to threads where all its evaluations take longer than this, in seconds.
 WORTH_THREADS = 2e-3
 TRIAL = 4  # evaluations by which that is judged
@@ -72,7 +72,11 @@ class Sampler:
     x : (d,) float64 or complex128
     nfev : int
         Evaluations so far.
+    is_plain : bool
+        Whether the points are for one kernel call, which takes f as it is.
     """
+
+    is_plain = True
 
     def __init__(self, f, x, args, as_number):
         self.f, self.shape, self.args, self.as_number = f, x.shape, args, as_number
@@ -136,6 +140,7 @@ class Compiled(Sampler):
     def __init__(self, f, x, as_number, threads):
         super().__init__(f, x, (), as_number)
         self.threads = threads
+        self.is_plain = threads == 1
 
     def _evaluate(self, coordinates, values, out):
         done = 0
@@ -162,6 +167,8 @@ class Compiled(Sampler):
 
 class Batches(Sampler):
     """A vectorized f around x, in batches of points that stay in the cache."""
+
+    is_plain = False
 
     def _evaluate(self, coordinates, values, out):
         size = max(1, BATCH_NUMBERS // max(1, self.x.size))
@@ -191,6 +198,8 @@ class Batches(Sampler):
 
 class Mapped(Sampler):
     """f around x by a map: threads, or what the caller brings."""
+
+    is_plain = False
 
     def __init__(self, f, x, args, as_number, workers):
         super().__init__(f, x, args, as_number)

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-
-EPSILON = float(np.finfo(np.float64).eps)
+from fastgd.kernels.reference_differences import EPSILON, refuse_step
 
 
 class Scheme(NamedTuple):
@@ -155,19 +154,13 @@ class Stencil:
         pairs = np.where(beside[:, None, None], pairs, _wide(two_sided, p)) if self.needs_here else two_sided[None]
         self.top, self.bottom = np.broadcast_to(pairs, (len(x), *pairs.shape[1:])).transpose(1, 0, 2)
         self.distance = self._difference(np.column_stack([self.points, x]))
-        self._refuse_useless(steps)
+        refuse_useless(x, steps, self.distance)
         self.share = self._extrapolation(beside, two_sided.shape[1])
 
     def _difference(self, columns):
         index = (np.arange(len(columns))[:, None],)
         with np.errstate(all="ignore"):
             return columns[(*index, self.top)] - columns[(*index, self.bottom)]
-
-    def _refuse_useless(self, steps):
-        wrong = (self.distance == 0) | ~np.isfinite(self.distance)
-        if wrong.any():
-            i, k = np.argwhere(wrong)[0].tolist()
-            refuse_step(float(self.distance[i, k]), i, float(self.x[i]), float(steps[i]))
 
     def _extrapolation(self, beside, pairs):
         """How much of each quotient goes into the slope: Lagrange's polynomials at a step of 0, in h² or in h."""
@@ -255,8 +248,9 @@ def within(x, steps, scheme, offsets, beside, lower, upper):
     return np.where(fits[:, None], offsets, side), steps, beside | ~fits
 
 
-def refuse_step(distance, i, x, h):
-    """The error for two points that are no difference apart."""
-    if distance == 0:
-        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
-    raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")
+def refuse_useless(x, steps, distance):
+    """Raise if two points of a difference are not apart: (d,) or (d, q) distances, for x and steps (d,)."""
+    wrong = (distance == 0) | ~np.isfinite(distance)
+    if wrong.any():
+        at = np.argwhere(wrong)[0].tolist()
+        refuse_step(float(distance[tuple(at)]), at[0], float(x[at[0]]), float(steps[at[0]]))

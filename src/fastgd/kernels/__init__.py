@@ -39,7 +39,7 @@ ONE_LAYER = (
     "sparse_pass",
     "sparse_stochastic",
 )
-DIFFERENCES = ("evaluate", "sample", "central_differences")
+DIFFERENCES = ("evaluate", "sample", "central_differences", "central_slopes")
 
 
 def _compiled(name):

@@ -59,6 +59,7 @@ cdef object _CFunction = _reference.CFunction
 cdef double RELATIVE_STEP = _reference.RELATIVE_STEP
 cdef double EPSILON = _reference.EPSILON
 cdef double DOUBT = _reference.DOUBT
+cdef double STEEP = _reference.STEEP
 cdef int X_NOT_FINITE = _reference.X_NOT_FINITE
 # Between looks for Ctrl-C a C function runs for about so long.
 cdef double PATIENCE = 0.02
@@ -246,11 +247,7 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
     cdef Py_ssize_t d = x.shape[0], i
     cdef double h, distance, total = 0
     cdef Evaluator value
-    if steps.shape[0] not in (0, d) or out.shape[0] != d or values.shape[0] != d or values.shape[1] != 2:
-        raise ValueError(
-            f"x has {d} entries, steps {steps.shape[0]}, values ({values.shape[0]}, {values.shape[1]}) and out "
-            f"{out.shape[0]}"
-        )
+    check_lengths(x, steps, values, out)
     if d == 0:
         return 0
     for i in range(d):
@@ -270,10 +267,25 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
             h = step_of(steps, i, x[i])
             values[i, 0] = value.at(i, x[i] + h)
             values[i, 1] = value.at(i, x[i] - h)
-    for i in range(d):
-        h = step_of(steps, i, x[i])
-        out[i] = (values[i, 0] - values[i, 1]) / ((x[i] + h) - (x[i] - h))
-    return 0 if steps.shape[0] else doubtful(x, values, out)
+    return doubtful(x, steps, values, out)
+
+
+def central_slopes(const double[::1] x not None, const double[::1] steps not None, const double[:, ::1] values not None,
+                   double[::1] out not None):
+    """The half of `central_differences` that needs no f. See `reference_differences.central_slopes`."""
+    check_lengths(x, steps, values, out)
+    return doubtful(x, steps, values, out) if x.shape[0] else 0
+
+
+cdef int check_lengths(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
+                       const double[::1] out) except -1:
+    cdef Py_ssize_t d = x.shape[0]
+    if steps.shape[0] not in (0, d) or out.shape[0] != d or values.shape[0] != d or values.shape[1] != 2:
+        raise ValueError(
+            f"x has {d} entries, steps {steps.shape[0]}, values ({values.shape[0]}, {values.shape[1]}) and out "
+            f"{out.shape[0]}"
+        )
+    return 0
 
 
 cdef int c_pairs(f, const double[::1] x, const double[::1] steps, tuple shape, as_number, double* out) except -1:
@@ -295,31 +307,34 @@ cdef int c_pairs(f, const double[::1] x, const double[::1] steps, tuple shape, a
         PyMem_Free(coordinates)
 
 
-cdef Py_ssize_t doubtful(const double[::1] x, const double[:, ::1] values, const double[::1] slopes) except -1:
-    """How many slopes are doubtful, for the default steps. See `reference_differences.doubtful`."""
+cdef Py_ssize_t doubtful(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
+                         double[::1] slopes) except -1:
+    """Write the slopes and count the doubtful. See `reference_differences.central_slopes`."""
     cdef Py_ssize_t d = x.shape[0], i, count = 0
     cdef double h, half, scale, size, bend, middle
     cdef double* mean = <double*> PyMem_Malloc(d * sizeof(double))
     if mean is NULL:
         raise MemoryError
     for i in range(d):
+        h = step_of(steps, i, x[i])
+        slopes[i] = (values[i, 0] - values[i, 1]) / ((x[i] + h) - (x[i] - h))
         mean[i] = values[i, 0] / 2 + values[i, 1] / 2
         if not isfinite(slopes[i]):
             count += 1
-    # A median among numbers that are none would mean nothing; the slopes that are none are doubtful in any case.
+    # A median among numbers that are none would mean nothing.
     middle = 0 if count else lower_median(mean, d)
     PyMem_Free(mean)
     if count:
         return count
     for i in range(d):
-        h = RELATIVE_STEP * max(1.0, fabs(x[i]))
+        h = step_of(steps, i, x[i])
         half = ((x[i] + h) - (x[i] - h)) / 2
         scale = max(1.0, fabs(slopes[i]))
         size = max(fabs(values[i, 0]), fabs(values[i, 1]))
         bend = 2 * ((values[i, 0] / 2 + values[i, 1] / 2) - middle) / half
         if (
             EPSILON * size / half > DOUBT * scale
-            or bend * bend > 6 * DOUBT * scale * scale
+            or bend * bend > 6 * DOUBT * max(STEEP, scale) * max(STEEP, scale)
             or (x[i] != 0 and fabs(slopes[i]) * (h / x[i]) * (h / x[i]) > 3 * DOUBT * scale)
         ):
             count += 1

@@ -13,6 +13,8 @@ EPSILON = float(np.finfo(np.float64).eps)
 RELATIVE_STEP = EPSILON ** (1 / 3)
 # A slope is doubtful where its error may exceed this much of max(1, |slope|).
 DOUBT = 1e-6
+# Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.
+STEEP = 10.0
 X_NOT_FINITE = -1
 
 
@@ -111,8 +113,8 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
     Returns
     -------
     int
-        How many slopes are doubtful (`doubtful`), 0 for steps that are given. X_NOT_FINITE, and nothing is evaluated
-        or written, where x is not finite.
+        How many slopes are doubtful, see `central_slopes`. X_NOT_FINITE, and nothing is evaluated or written, where x
+        is not finite.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
     if not np.all(np.isfinite(x)):
         return X_NOT_FINITE
     with np.errstate(all="ignore"):
-        h = steps if len(steps) else RELATIVE_STEP * np.maximum(1.0, np.abs(x))
+        h = _steps(x, steps)
         points = np.column_stack([x + h, x - h])
         distance = points[:, 0] - points[:, 1]
     for i in np.flatnonzero((distance == 0) | ~np.isfinite(distance))[:1].tolist():
@@ -132,32 +134,44 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
     for i, pair in enumerate(points.tolist()):
         for side, value in enumerate(pair):
             values[i, side] = _at(f, x, shape, args, as_number, i, value)
-    with np.errstate(all="ignore"):
-        out[:] = (values[:, 0] - values[:, 1]) / distance
-    return 0 if len(steps) else int(np.sum(doubtful(x, h, values, distance, out)))
+    return central_slopes(x, steps, values, out)
 
 
-def doubtful(x, h, values, distance, slopes):
-    """Which central differences may err by more than DOUBT·max(1, |slope|), as far as 2d values can tell.
+def central_slopes(x, steps, values, out):
+    """Write the central differences of `values` to out (d,) and count the doubtful; the half of `central_differences`
+    that needs no f.
 
-    - They are not finite; then only those.
+    A slope is doubtful where it may err by more than DOUBT·max(1, |slope|), as far as 2d values can tell:
+
+    - It is not finite; where any is not, only those are counted.
     - Rounding: ε·max|f| over half the distance.
-    - Truncation: h²f'''/6, taken for f''²h²/(6·max(1, |f'|)) as if the slope changed on a length of |f'/f''|. f''h
-      comes from the mean of each pair less the (lower) median of the means, which stands for f(x).
+    - Truncation: h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; an |f'| below STEEP
+      counts as STEEP. f''h comes from the mean of each pair less their lower median, which stands for f(x).
     - Truncation, if the scale of the coordinate is |xᵢ| ≪ 1: h²|f'|/3xᵢ².
+
+    Parameters and what is returned are those of `central_differences`.
     """
-    fine = np.isfinite(slopes)
-    if not fine.all() or not len(x):
-        return ~fine
+    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
+        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
     with np.errstate(all="ignore"):
-        half, scale = distance / 2, np.maximum(1.0, np.abs(slopes))
+        h = _steps(x, steps)
+        distance = (x + h) - (x - h)
+        out[:] = (values[:, 0] - values[:, 1]) / distance
+        fine = np.isfinite(out)
+        if not fine.all() or not len(x):
+            return int(np.sum(~fine))
+        half, scale = distance / 2, np.maximum(1.0, np.abs(out))
         mean = values[:, 0] / 2 + values[:, 1] / 2
         middle = (len(x) - 1) // 2
         bend = 2 * (mean - np.partition(mean, middle)[middle]) / half
         fine &= EPSILON * np.max(np.abs(values), axis=1) / half <= DOUBT * scale
-        fine &= bend * bend <= 6 * DOUBT * scale * scale
-        fine &= (x == 0) | (np.abs(slopes) * (h / x) ** 2 <= 3 * DOUBT * scale)
-    return ~fine
+        fine &= bend * bend <= 6 * DOUBT * np.maximum(STEEP, scale) ** 2
+        fine &= (x == 0) | (np.abs(out) * (h / x) ** 2 <= 3 * DOUBT * scale)
+    return int(np.sum(~fine))
+
+
+def _steps(x, steps):
+    return steps if len(steps) else RELATIVE_STEP * np.maximum(1.0, np.abs(x))
 
 
 def refuse_step(distance, i, x, h):
