@@ -18,7 +18,7 @@ MOST_SHOWN = 5
 # A doubtful slope is looked for at these shares of a step: no powers of the ratios that gave it.
 SHARES = np.array([1.0, 0.7, 0.45])
 # Two numbers are the same factor if they differ by this share.
-SAME_FACTOR = 1e-3
+SAME_FACTOR = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -101,7 +101,7 @@ class GradientCheck:
         if wrong:
             parts.append(f"{wrong} of {count} components wrong, and f is smooth there, so the gradient is at fault")
         if unclear:
-            parts.append(f"{unclear} of {count} cannot be told, because f is at fault")
+            parts.append(f"{unclear} of {count} components cannot be told, and that is the fault of f")
         return "; ".join(parts)
 
 
@@ -157,6 +157,8 @@ def check_gradient(f, grad, x, *, args=(), bounds=None, typical_x=None, vectoriz
     elif grad is None:
         raise TypeError("grad must be callable or an array; only an objective brings its own (grad=None)")
     x = validation.real_array(x, "x")
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
     gradient, precision = _given(grad, x, args)
     if objective is not None:
         (numerical, error), nfev = _objective_differences(objective, x), None
@@ -321,7 +323,9 @@ def _mistake(gradient, numerical, tolerance, wrong, unclear):
 def _roughness(numerical, unclear):
     if not np.isfinite(numerical[unclear]).all():
         return "f is NaN or infinite beside x"
-    return "differences over different steps disagree: f is noisy, jumps or has a kink near x"
+    return (
+        "differences over different steps disagree: f is noisy, jumps or has a kink near x, or is too large to show it"
+    )
 
 
 def _index(k, shape):

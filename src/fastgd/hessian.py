@@ -150,7 +150,7 @@ class Grid:
     """
 
     def __init__(self, sampler, steps, limits):
-        self.sampler, self.x = sampler, sampler.x
+        self.sampler, self.x, self.limits = sampler, sampler.x, limits
         d = len(self.x)
         self.here = float(self.at([(slice(0, 0), 0.0)])[0])
         self.largest = abs(self.here)
@@ -166,7 +166,8 @@ class Grid:
         with np.errstate(all="ignore"):
             exact = np.abs((x + steps) - x)
             exact = np.where(exact > self.room[coordinates], steps, exact)
-        for k in np.flatnonzero((exact == 0) | ~np.isfinite(x + steps)).tolist():
+            useless = (exact == 0) | ~np.isfinite(exact)
+        for k in np.flatnonzero(useless).tolist():
             stencils.refuse_step(float(exact[k]), int(coordinates[k]), float(x[k]), float(steps[k]))
         return exact
 
@@ -176,12 +177,18 @@ class Grid:
 
     def along(self, coordinates, steps):
         """f with each of these coordinates moved by its step."""
-        return self.at(list(zip(coordinates.tolist(), (self.x[coordinates] + steps).tolist(), strict=True)))
+        return self.at(list(zip(coordinates.tolist(), self._moved(coordinates, steps).tolist(), strict=True)))
 
-    def in_planes(self, first, second, steps):
-        """f with two coordinates of each pair moved by steps[0] and steps[1] times their own."""
-        points = (self.x[i] + k * self.steps[i] for i, k in zip((first, second), steps, strict=True))
-        return self.at(list(zip(np.stack([first, second], 1), np.stack(list(points), 1), strict=True)))
+    def in_planes(self, first, second, times):
+        """f with two coordinates of each pair moved by times[0] and times[1] their steps."""
+        points = [self._moved(i, k * self.steps[i]) for i, k in zip((first, second), times, strict=True)]
+        return self.at(list(zip(np.stack([first, second], axis=1), np.stack(points, axis=1), strict=True)))
+
+    def _moved(self, coordinates, steps):
+        points = self.x[coordinates] + steps
+        if self.limits is None:
+            return points
+        return np.clip(points, self.limits[0][coordinates], self.limits[1][coordinates])  # by rounding, if at all
 
     def fit_steps(self):
         """Take other steps for coordinates along whose axis second differences at h and 2h differ, or are rounding."""

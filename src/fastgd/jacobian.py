@@ -119,12 +119,13 @@ def numerical_jacobian(
     found, entries = slopes(sampler, group, positions, scheme, h, typical_x, limits)
     if nan_policy == "raise":
         entries.refuse_nonfinite(found.value)
-    if positions is not None:
-        entries.check_pattern(found.value, stencils.steps(x, "central", None), limits)
-    if not full_output:
-        return entries.arranged(found.value)
     steps = np.full(x.size, np.inf)
     np.minimum.at(steps, entries.columns, found.step)
+    steps[np.isinf(steps)] = np.nan  # a column without entries
+    if positions is not None:
+        entries.check_pattern(found.value, steps, limits)
+    if not full_output:
+        return entries.arranged(found.value)
     return JacobianEstimate(
         entries.arranged(found.value), entries.arranged(found.error), steps.reshape(x.shape), sampler.nfev
     )
@@ -146,9 +147,10 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
     moves = [(columns, stencil.points[columns, k]) for columns in groups for k in range(points)]
     values = sampler.at(moves) if moves else np.empty((0, sampler.here().size))
     entries = Entries(sampler, group, positions)
-    found = entries.differences(values.reshape(len(groups), points, -1), scheme, steps, limits)
+    values = values.reshape(len(groups), points, sampler.m)
+    found = entries.differences(values, scheme, steps, limits)
     if scheme == "central" and h is None:
-        found = entries.mended(found, values.reshape(len(groups), points, -1), steps, limits)
+        found = entries.mended(found, values, steps, limits)
     return found, entries
 
 
@@ -311,12 +313,14 @@ class Entries:
             i, j = int(self.rows[bad[0]]), int(self.columns[bad[0]])
             where = validation.at_point(self.sampler.point((slice(0, 0), 0.0)), j)
             raise ValueError(
-                f"f returned NaN or an infinity as entry {i} {where}; a derivative needs finite values there"
+                f"f returned NaN or an infinity as entry {i}, {where}; a derivative needs finite values there"
             )
 
     def check_pattern(self, slopes, steps, limits):
         """Raise if f changes otherwise than the entries say when all coordinates move at once."""
         x = self.sampler.x
+        # Steps of the complex scheme move no real number.
+        steps = np.where(x + steps == x, stencils.steps(x, "central"), np.nan_to_num(steps))
         if limits is not None:
             steps = np.minimum(steps, np.minimum(x - limits[0], limits[1] - x))
         share = np.random.default_rng(0).uniform(0.5, 1, x.size) * np.resize([1.0, -1.0, -1.0, 1.0, 1.0], x.size)

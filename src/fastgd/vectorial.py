@@ -143,10 +143,12 @@ class ScalarSampler(VectorSampler):
             f = callbacks.c_function(f, x.size)
         super().__init__(validation.callable_(f, "f"), x, args, vectorized, workers)
 
-    def _array(self, returned):
-        if self.vectorized:
-            return super()._array(returned)
-        return np.array([validation.function_value(returned)])
+    def _value(self, move):
+        point = self.point(move)
+        returned = self.f(point, *self.args)
+        if type(returned) is not float:  # f may have written to its argument, so the message needs another
+            returned = validation.any_number(returned, self.point(move), -1)
+        return np.array([returned])
 
     def _collect(self, moves, values):
         values = super()._collect(moves, values)
