@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.reference_differences import DOUBT, EPSILON, STEEP, refuse_step
+from fastgd.kernels.reference_differences import DOUBT, EPSILON, SMALL, STEEP, refuse_step
 
 RATIO = 4.0
 DEPTH = 4  # columns of Neville's scheme beyond the first
@@ -76,8 +76,9 @@ def mend(sampler, slopes, above, below, distance, middle, base, bounds):
     doubt, rounding, truncation = _doubt(slopes, above, below, distance, middle)
     with np.errstate(all="ignore"):
         # The scale of a small coordinate may be its own size; f(x) will tell.
-        hidden = np.abs(slopes) * (base / sampler.x) ** 2 > 3 * DOUBT * np.maximum(1.0, np.abs(slopes))
-    if middle is None and np.any(doubt | ((sampler.x != 0) & hidden)):
+        reach = np.minimum(base, np.abs(sampler.x))
+        hidden = np.abs(slopes) * reach**2 > SMALL * np.maximum(1.0, np.abs(slopes)) * sampler.x**2
+    if middle is None and np.any(doubt | hidden):
         doubt, rounding, truncation = _doubt(slopes, above, below, distance, sampler.here())
     found = Slopes(slopes.copy(), rounding + truncation, np.abs(distance) / 2)
     rows = np.flatnonzero(doubt)

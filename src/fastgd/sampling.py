@@ -15,7 +15,7 @@ import numpy as np
 from fastgd import callbacks, kernels, validation
 
 # Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
-BATCH_NUMBERS = 1 << 15
+BATCH_NUMBERS = 1 << 14
 # A C function goes to threads where all its evaluations take longer than this, in seconds.
 WORTH_THREADS = 2e-3
 TRIAL = 4  # evaluations by which that is judged

@@ -60,6 +60,7 @@ cdef double RELATIVE_STEP = _reference.RELATIVE_STEP
 cdef double EPSILON = _reference.EPSILON
 cdef double DOUBT = _reference.DOUBT
 cdef double STEEP = _reference.STEEP
+cdef double SMALL = _reference.SMALL
 cdef int X_NOT_FINITE = _reference.X_NOT_FINITE
 # Between looks for Ctrl-C a C function runs for about so long.
 cdef double PATIENCE = 0.02
@@ -335,7 +336,7 @@ cdef Py_ssize_t doubtful(const double[::1] x, const double[::1] steps, const dou
         if (
             EPSILON * size / half > DOUBT * scale
             or bend * bend > 6 * DOUBT * max(STEEP, scale) * max(STEEP, scale)
-            or (x[i] != 0 and fabs(slopes[i]) * (h / x[i]) * (h / x[i]) > 3 * DOUBT * scale)
+            or fabs(slopes[i]) * min(h, fabs(x[i])) * min(h, fabs(x[i])) > SMALL * scale * x[i] * x[i]
         ):
             count += 1
     return count

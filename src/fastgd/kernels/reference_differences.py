@@ -15,6 +15,8 @@ RELATIVE_STEP = EPSILON ** (1 / 3)
 DOUBT = 1e-6
 # Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.
 STEEP = 10.0
+# Above the doubt that a parabola around 0 would give reason to.
+SMALL = 2e-5
 X_NOT_FINITE = -1
 
 
@@ -147,7 +149,7 @@ def central_slopes(x, steps, values, out):
     - Rounding: ε·max|f| over half the distance.
     - Truncation: h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; an |f'| below STEEP
       counts as STEEP. f''h comes from the mean of each pair less their lower median, which stands for f(x).
-    - Truncation, if the scale of the coordinate is |xᵢ| ≪ 1: h²|f'|/3xᵢ².
+    - Truncation, if the scale of the coordinate is |xᵢ| ≪ 1: |f'|·min(h, |xᵢ|)²/xᵢ² above SMALL·max(1, |f'|).
 
     Parameters and what is returned are those of `central_differences`.
     """
@@ -166,7 +168,7 @@ def central_slopes(x, steps, values, out):
         bend = 2 * (mean - np.partition(mean, middle)[middle]) / half
         fine &= EPSILON * np.max(np.abs(values), axis=1) / half <= DOUBT * scale
         fine &= bend * bend <= 6 * DOUBT * np.maximum(STEEP, scale) ** 2
-        fine &= (x == 0) | (np.abs(out) * (h / x) ** 2 <= 3 * DOUBT * scale)
+        fine &= np.abs(out) * np.minimum(h, np.abs(x)) ** 2 <= SMALL * scale * x * x
     return int(np.sum(~fine))
 
 
