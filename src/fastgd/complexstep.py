@@ -48,7 +48,7 @@ def slopes(real, steps, limits, options):
     finally:
         real.nfev += complex_.nfev
     slope = values.imag / steps
-    if len(steps):
+    if len(steps) and np.all(np.isfinite(slope)):  # what is not finite is for `nan_policy`
         check(real, slope, limits, options)
     return Slopes(slope, EPSILON * np.abs(slope), steps)
 
@@ -57,24 +57,32 @@ def check(real, slope, limits, options):
     """Hold the slopes against a difference along a line on which all coordinates move."""
     d = len(slope)
     weights = 0.5 + 0.5 * np.modf(0.618034 * np.arange(1, d + 1))[0]
-    direction = np.where(np.arange(d) % 2, -weights, weights) * np.maximum(1.0, np.abs(real.x))
-    bounds = None
-    if limits is not None:
-        below, above = real.x - limits[0], limits[1] - real.x
-        direction = np.where(above >= below, 1.0, -1.0) * np.abs(direction)
-        ahead, behind = np.maximum(above, below), np.minimum(above, below)
-        bounds = tuple(np.array([t]) for t in (-np.min(behind / np.abs(direction)), np.min(ahead / np.abs(direction))))
-    line = Line(real, direction, limits, options)
-    ladder = refine.Ladder(line, np.zeros(1, np.intp), np.array([EPSILON ** (1 / 3)]), 4, -8, bounds)
-    difference, error, _ = (value.item() for value in ladder.search((0, 1, 2)))
-    if not np.all(np.isfinite(slope)):
-        return  # f was not finite, which `nan_policy` is for
+    weights[1::2] *= -1
+    direction = weights * np.maximum(1.0, np.abs(real.x))
+    difference, error = difference_along(real, direction, limits, options)
+    if not np.isfinite(difference):  # there may be a border at 0 that a small coordinate must not cross
+        direction = weights * np.where(real.x == 0, 1.0, np.abs(real.x))
+        difference, error = difference_along(real, direction, limits, options)
     along, size = float(slope @ direction), float(np.abs(slope) @ np.abs(direction))
     if not abs(difference - along) <= 10 * error + DISAGREEMENT * max(1.0, size):
         raise ValueError(
             f"scheme='complex' does not suit f: along a line it gives a slope of {along:.6g}, a difference of real "
             f"values {difference:.6g}. f must be analytic: no abs, max, comparison, conj or real part of x"
         )
+
+
+def difference_along(real, direction, limits, options):
+    """The slope of f at x along a line, by differences, and its estimated error; `direction` may be turned around."""
+    bounds = None
+    if limits is not None:
+        below, above = real.x - limits[0], limits[1] - real.x
+        direction[:] = np.where(above >= below, 1.0, -1.0) * np.abs(direction)
+        ahead, behind = np.maximum(above, below), np.minimum(above, below)
+        bounds = tuple(np.array([t]) for t in (-np.min(behind / np.abs(direction)), np.min(ahead / np.abs(direction))))
+    line = Line(real, direction, limits, options)
+    ladder = refine.Ladder(line, np.zeros(1, np.intp), np.array([EPSILON ** (1 / 3)]), 4, -8, bounds)
+    difference, error, _ = ladder.search((0, 1, 2))
+    return float(difference[0]), float(error[0])
 
 
 class Line:
@@ -91,7 +99,7 @@ class Line:
             if self.limits is not None:
                 np.clip(x, *self.limits, out=x)
             one = sampling.sampler(
-                self.real.f, x.reshape(self.real.shape), self.real.args, self.real.as_number, **self.options
+                self.real.f, x.reshape(self.real.shape), self.real.args, validation.any_number, **self.options
             )
             found[k] = one.here()
             self.real.nfev += one.nfev
@@ -120,6 +128,7 @@ class ComplexNumber:
         for part in (value.real, value.imag):
             if not np.isfinite(part):
                 self.as_number(float(part), point, coordinate)
+                return complex(np.nan, np.nan)
         return complex(value)
 
 

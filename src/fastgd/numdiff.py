@@ -130,13 +130,13 @@ def numerical_gradient(
         "backward"    (f(x) − f(x − h)) / h                         O(h)     d + 1
         "central"     (f(x + h) − f(x − h)) / 2h                    O(h²)    2d, see below
         "five-point"  (8(f(x+h) − f(x−h)) − f(x+2h) + f(x−2h))/12h  O(h⁴)    4d
-        "richardson"  central differences extrapolated to h = 0     –        6d to 24d; 8d for a given h
-        "complex"     Im f(x + ih) / h                              O(h²)    d, and 6 to 24 for a check
+        "richardson"  central differences extrapolated to h = 0     –        6d to 26d; 8d for a given h
+        "complex"     Im f(x + ih) / h                              O(h²)    d, and 6 to 48 for a check
         ============  ============================================  =======  ==========================
 
         All divide by the distance between the points as they are in floating point. Without h, "central" estimates the
         error of each slope, by rounding and by truncation, from the 2d values. Where one may exceed 1e-6·max(1, |gᵢ|),
-        or f was not finite, it evaluates f(x), and for the coordinates that are still in doubt 4 to 22 points more, at
+        or f was not finite, it evaluates f(x), and for the coordinates that are still in doubt 2 to 24 points more, at
         other steps. "complex" is for an analytic f that takes a complex x, and refuses
         another: it compares with a difference along a line on which all coordinates move.
     bounds : pair (lower, upper) of float or array_like, optional

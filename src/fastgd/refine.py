@@ -27,6 +27,7 @@ RICHARDSON_HIGHEST, RICHARDSON_LOWEST = HIGHEST, LOWEST
 FIXED_RUNGS = 4
 # Two rungs agree on a slope where they differ by so much of it.
 AGREEMENT = 1e-3
+SINGLE_EPSILON = float(np.finfo(np.float32).eps)
 # So many times the rounding error to expect is explained by it.
 NOISE = 30
 KEPT_FOR_UP = 4
@@ -86,7 +87,7 @@ def mend(sampler, slopes, above, below, distance, middle, base, bounds):
         return found
     finite = np.isfinite(slopes[rows])
     ladder = Ladder(sampler, rows, within_sight(sampler.x[rows], base[rows], finite), HIGHEST, LOWEST, bounds)
-    known = np.flatnonzero(ladder.two_sided & finite)
+    known = np.flatnonzero(ladder.two_sided & (ladder.base == base[rows]))
     ladder.keep(known, 0, above[rows[known]], below[rows[known]])
     up = rounding[rows] > truncation[rows]
     for s in (0, 1):
@@ -178,7 +179,7 @@ class Ladder:
             below, above = self.x - bounds[0][coordinates], bounds[1][coordinates] - self.x
             room = np.minimum(below, above)
             self.two_sided = room >= base
-            self.sign = np.where(above >= below, 1.0, -1.0)
+            self.sign = np.where(self.two_sided | (above >= below), 1.0, -1.0)
             room = np.where(self.two_sided, room, np.maximum(below, above))
             base = np.minimum(base, room)
         with np.errstate(all="ignore"):
@@ -241,8 +242,16 @@ class Ladder:
         """The difference quotient of each rung, and the rounding error to expect of it."""
         with np.errstate(all="ignore"):
             size = np.fmax(np.abs(self.f_above), np.abs(self.f_below))
-            rounding = EPSILON * np.where(self.two_sided[:, None], 2, 4) * size / np.abs(self.distance)
-            return (self.f_above - self.f_below) / self.distance, rounding
+            quotient = (self.f_above - self.f_below) / self.distance
+            epsilon = np.where(self._is_single(quotient), SINGLE_EPSILON, EPSILON)[:, None]
+            return quotient, epsilon * np.where(self.two_sided[:, None], 2, 4) * size / np.abs(self.distance)
+
+    def _is_single(self, quotient):
+        """Rows in which f has the digits of float32 alone, by its values; a constant may have as few."""
+        single = np.any(quotient != 0, axis=1, where=np.isfinite(quotient))
+        for values in (self.f_above, self.f_below):
+            single &= np.all((values == values.astype(np.float32)) | np.isnan(values), axis=1)
+        return single
 
     def best(self):
         """The most trustworthy entry of Neville's scheme in each row.
@@ -266,7 +275,7 @@ class Ladder:
             # Of the slopes of a function that wiggles on a small scale, that at the smaller steps is meant. Where
             # neighbouring rungs agree on one, larger steps must come to the same or be wrong by what they miss it by.
             change = np.abs(entry - _shifted(entry))
-            agrees = change <= AGREEMENT * np.abs(entry)
+            agrees = (change <= AGREEMENT * np.abs(entry)) & (change + rounding <= np.abs(entry))
             witness = rungs - 1 - np.argmax(agrees[:, ::-1], axis=1)
             witnessed = np.where(agrees.any(axis=1), entry[rows, witness], np.nan)[:, None]
             leeway = (4 * change[rows, witness] + NOISE * rounding[rows, witness])[:, None]

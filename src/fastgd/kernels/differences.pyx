@@ -203,7 +203,7 @@ cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const d
     return 0
 
 
-# ----------------------------------------------------------------------------------------------------------- the kernels
+# ---------------------------------------------------------------------------------------------------------- the kernels
 
 
 def evaluate(f, const double[::1] x not None, tuple shape, tuple args, as_number):
@@ -271,8 +271,8 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
     return doubtful(x, steps, values, out)
 
 
-def central_slopes(const double[::1] x not None, const double[::1] steps not None, const double[:, ::1] values not None,
-                   double[::1] out not None):
+def central_slopes(const double[::1] x not None, const double[::1] steps not None,
+                   const double[:, ::1] values not None, double[::1] out not None):
     """The half of `central_differences` that needs no f. See `reference_differences.central_slopes`."""
     check_lengths(x, steps, values, out)
     return doubtful(x, steps, values, out) if x.shape[0] else 0
