@@ -148,10 +148,7 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
     values = sampler.at(moves) if moves else np.empty((0, sampler.here().size))
     entries = Entries(sampler, group, positions)
     values = values.reshape(len(groups), points, sampler.m)
-    found = entries.differences(values, scheme, steps, limits)
-    if scheme == "central" and h is None:
-        found = entries.mended(found, values, steps, limits)
-    return found, entries
+    return entries.differences(values, scheme, steps, limits, scheme == "central" and h is None), entries
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
@@ -262,27 +259,32 @@ class Entries:
     def limits(self, limits):
         return None if limits is None else tuple(bound[self.columns] for bound in limits)
 
-    def differences(self, values, scheme, steps, limits):
-        """`refine.Slopes` by one of the formulas of `stencils`, without estimates of the error.
+    def differences(self, values, scheme, steps, limits, mending):
+        """`refine.Slopes` by one of the formulas of `stencils`.
 
         Parameters
         ----------
         values : (groups, points, m) float64
             What f gave at each point of a stencil, the columns of a group moved together.
+        mending : bool
+            Estimate the errors of central differences, and look again at the doubtful ones.
         """
-        values = values[self.group[self.columns], :, self.rows]
+        group = self.group[self.columns]
+        values = np.stack([of_point[group, self.rows] for of_point in values.swapaxes(0, 1)], axis=1)
         stencil = Stencil(self.x, steps[self.columns], scheme, self.limits(limits))
-        here = self.here()[:, None] if stencil.needs_here else None
-        return refine.Slopes(stencil.slopes(values, here), np.full(len(self.x), np.nan), stencil.steps)
-
-    def mended(self, found, values, steps, limits):
-        """Central differences with the doubtful ones looked at again."""
-        values = values[self.group[self.columns], :, self.rows]
-        stencil = Stencil(self.x, steps[self.columns], "central", self.limits(limits))
-        above, below, distance, middle = stencil.ends(values, self.here())
+        here = self.here() if stencil.needs_here or mending else None
+        slopes = stencil.slopes(values, here[:, None] if stencil.needs_here else None)
+        if not mending:
+            return refine.Slopes(slopes, np.full(len(slopes), np.nan), stencil.steps)
+        above, below, distance, middle = stencil.ends(values, here)
+        rounding, truncation = refine.central_errors(above, below, distance, middle)
+        with np.errstate(all="ignore"):
+            limit = refine.DOUBT * np.maximum(1.0, np.abs(slopes))
+            if np.all((rounding <= limit) & (truncation <= limit)):
+                return refine.Slopes(slopes, rounding + truncation, np.abs(distance) / 2)
         return self.pieces(
             lambda some, e, bounds: refine.mend(
-                some, found.value[e], above[e], below[e], distance[e], middle[e], steps[some.columns], bounds
+                some, slopes[e], above[e], below[e], distance[e], middle[e], steps[some.columns], bounds
             ),
             limits,
         )

@@ -39,12 +39,15 @@ def pattern(sparsity, d):
 def group_columns(positions):
     """The group of each column of a CSC array, (d,) intp: columns of one group share no row.
 
-    Colours go to the columns in their own order, and to those with most entries first; the order that needs fewer
-    groups is taken.
+    Colours go to the columns in their own order. If that takes more groups than the fullest row has entries, they also
+    go to those with most entries first, and the order that needs fewer is taken.
     """
-    counts = np.diff(positions.indptr)
-    orders = np.arange(len(counts)), np.argsort(-counts, kind="stable")
-    return min((_greedy(positions, order) for order in orders), key=lambda groups: groups.max(initial=-1))
+    groups = _greedy(positions, np.arange(positions.shape[1]))
+    fewest = np.bincount(positions.indices, minlength=1).max()
+    if groups.max(initial=0) < fewest:
+        return groups
+    fullest_first = np.argsort(-np.diff(positions.indptr), kind="stable")
+    return min(groups, _greedy(positions, fullest_first), key=lambda groups: groups.max(initial=-1))
 
 
 def _greedy(positions, order):
