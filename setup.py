@@ -78,7 +78,7 @@ class BuildInParallel(build_ext):
 
 extensions = [
     extension("cpu"),
-    extension("differences"),
+    extension("differences", "callbacks.pxd"),
     *(
         extension(
             level,

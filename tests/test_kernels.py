@@ -1,4 +1,4 @@
-"""The passes over the data, compiled and in NumPy, against exact values and against each other; finite differences."""
+"""The passes over the data, compiled and in NumPy, against exact values and against each other."""
 
 import functools
 import inspect
@@ -187,13 +187,14 @@ def assert_close(ours, true, size, tolerance):
 
 @pytest.mark.one_build
 def test_every_build_offers_the_kernels_of_the_specification_with_its_signatures():
-    names, twins = {*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.DIFFERENCES}, kernels.load("reference")
+    names = {*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.DIFFERENCES}
+    specification = kernels.load("reference")
     for name in kernels.available():
         build = kernels.load(name)
         assert {n for n in vars(build) if n != "name"} == names
         for kernel in names:
             ours = list(inspect.signature(getattr(build, kernel)).parameters)
-            assert ours == list(inspect.signature(getattr(twins, kernel)).parameters), (name, kernel)
+            assert ours == list(inspect.signature(getattr(specification, kernel)).parameters), (name, kernel)
 
 
 @pytest.mark.one_build
@@ -546,75 +547,3 @@ def test_flat_arrays_of_different_lengths_are_refused(build, kernel):
         pytest.skip("it raises what NumPy raises; in the compiled builds bounds checks are off")
     with pytest.raises(ValueError, match="entries"):
         getattr(build, kernel)(np.zeros(3), *((np.zeros(4), 0.1) if kernel == "update" else (0, np.zeros(4))))
-
-
-# ------------------------------------------------------------------------------------------------ finite differences
-
-
-def as_number(returned, point, i):
-    return float(returned)
-
-
-@pytest.mark.parametrize("kernel", ["central_differences", "forward_differences"])
-@pytest.mark.parametrize("d", [0, 1, 2, 7])
-def test_differences_evaluate_the_same_points_as_the_reference(build, kernel, d):
-    x = np.linspace(-1, 2, d)
-    steps = np.full(d, 1e-4)
-    seen, outs = [], []
-    for twin in (build, reference):
-        points = []
-
-        def f(point, scale, points=points):
-            points.append(point.copy())
-            return scale * float(np.sin(point).sum())
-
-        out = np.full(d, np.nan)
-        getattr(twin, kernel)(f, x, steps, (d,), (2.0,), as_number, out)
-        seen.append(points)
-        outs.append(out)
-    np.testing.assert_array_equal(seen[0], seen[1])
-    np.testing.assert_array_equal(outs[0], outs[1])
-    np.testing.assert_array_equal(x, np.linspace(-1, 2, d))
-
-
-def test_evaluate_gives_f_a_private_copy_in_its_shape(build):
-    x = np.arange(6.0)
-
-    def f(point):
-        assert point.shape == (2, 3)
-        value = point.sum()
-        point[:] = 0
-        return value
-
-    assert build.evaluate(f, x, (2, 3), (), as_number) == 15.0
-    np.testing.assert_array_equal(x, np.arange(6.0))
-
-
-@pytest.mark.parametrize("keep", [lambda p: p, lambda p: p[1:], lambda p: p.reshape(-1, 1), memoryview])
-def test_f_may_keep_what_it_is_given(build, keep):
-    kept = []
-
-    def f(point):
-        kept.append(keep(point))
-        return float(point @ point)
-
-    out = np.empty(3)
-    build.central_differences(f, np.array([1.0, 2.0, 3.0]), np.full(3, 0.5), (3,), (), as_number, out)
-    values = [np.asarray(array).ravel()[-1] for array in kept]
-    assert values == [3.0, 3.0, 3.0, 3.0, 3.5, 2.5]
-    np.testing.assert_allclose(out, [2, 4, 6])
-
-
-def test_f_cannot_resize_the_memory_it_is_lent(build):
-    def f(point):
-        with pytest.raises(ValueError):
-            point.resize(10, refcheck=False)
-        return 0.0
-
-    build.evaluate(f, np.ones(3), (3,), (), as_number)
-
-
-def test_a_step_that_vanishes_is_named(build):
-    for kernel in (build.central_differences, build.forward_differences):
-        with pytest.raises(ValueError, match="too small to move coordinate 1"):
-            kernel(sum, np.array([0.0, 1e20]), np.ones(2), (2,), (), as_number, np.empty(2))

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from scipy.optimize import check_grad
 from scipy.optimize._numdiff import approx_derivative
 
-from fastgd import kernels, numdiff, numerical_diff, numerical_gradient
+from fastgd import kernels, numerical_diff, numerical_gradient
 
 SCHEMES = ("central", "forward")
+EVALUATIONS = {"central": lambda d: 2 * d, "forward": lambda d: d + 1}
 PROPERTY = settings(
     max_examples=25,
     derandomize=True,
@@ -190,7 +191,7 @@ def test_f_may_change_more_of_its_argument_than_the_numbers(name, changed, schem
         return value
 
     np.testing.assert_allclose(numerical_gradient(f, x, scheme=scheme), 2 * x, atol=1e-6)
-    assert len(calls) == numdiff.evaluations(6, scheme)
+    assert len(calls) == EVALUATIONS[scheme](6)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -352,7 +353,7 @@ def test_the_points_and_their_number(scheme, calls):
 
     x = np.array([1.0, 2.0, 3.0, 4.0])
     numerical_gradient(f, x, 0.25, scheme=scheme)
-    assert len(kept) == calls == numdiff.evaluations(4, scheme)
+    assert len(kept) == calls == EVALUATIONS[scheme](4)
     expected = []
     if scheme == "forward":
         expected.append(x)

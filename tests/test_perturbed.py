@@ -375,8 +375,7 @@ def test_softmax_of_rows_that_would_overflow():
 def test_threads_are_worth_more_here(monkeypatch):
     seen = []
     monkeypatch.setattr(rows, "over_blocks", lambda function, blocks, jobs: seen.append(jobs) or [function(blocks[0])])
-    n = rows.THREAD_VALUES // 2 // 8
-    o = objective(n=n, d=8, n_jobs=2)
-    o.gradient(np.zeros(8))
+    o = objective(n=rows.THREAD_VALUES // 2 // 8, d=8, n_jobs=2)
+    assert o.jobs(rows.THREAD_VALUES) == 1
     o.numerical_gradient(np.zeros(8))
-    assert seen == [1, 2] and perturbed.PASSES == 4
+    assert seen == [2] and perturbed.PASSES == 4

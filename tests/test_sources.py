@@ -93,11 +93,12 @@ def test_no_python_inside_nogil_of_the_one_layer_kernels(tmp_path):
         assert len(owned[owner]) > len(code) / 2, owner
 
 
-def test_no_python_inside_nogil_of_the_formulas(tmp_path):
+@pytest.mark.parametrize("declarations, least", [("formulas", 10), ("callbacks", 8)])
+def test_no_python_inside_nogil_of_what_others_may_cimport(declarations, least, tmp_path):
     source = tmp_path / "points.pyx"  # a module with a .pxd of its name would take that in as well
-    source.write_text((KERNELS / "formulas.pxd").read_text())
+    source.write_text((KERNELS / f"{declarations}.pxd").read_text())
     lines = list(inside_nogil(annotated(source, tmp_path)))
-    assert len(lines) > 10
+    assert len(lines) > least
     assert [code for score, code in lines if score > 0] == []
 
 
@@ -110,7 +111,8 @@ def test_no_python_inside_nogil(module, tmp_path):
 
 def test_a_change_of_any_included_source_builds_the_kernels_anew():
     extensions = re.search(r"^extensions = .*?^\]", (ROOT / "setup.py").read_text(), re.S | re.M).group()
-    assert {f"{name}.pxi" for name in INCLUDED} | {"formulas.pxd"} <= set(re.findall(r'"([\w.]+)"', extensions))
+    included = {f"{name}.pxi" for name in INCLUDED} | {"formulas.pxd", "callbacks.pxd"}
+    assert included <= set(re.findall(r'"([\w.]+)"', extensions))
 
 
 @pytest.mark.parametrize(
@@ -121,11 +123,12 @@ def test_a_change_of_any_included_source_builds_the_kernels_anew():
     ],
 )
 def test_the_stubs_declare_the_kernels_with_their_parameters(stub, names):
-    body, twins = ast.parse((KERNELS / f"{stub}.pyi").read_text()).body, kernels.load("reference")
+    body = ast.parse((KERNELS / f"{stub}.pyi").read_text()).body
     declared = {
         node.name: [argument.arg for argument in node.args.args] for node in body if isinstance(node, ast.FunctionDef)
     }
-    assert declared == {name: list(inspect.signature(getattr(twins, name)).parameters) for name in names}
+    specification = kernels.load("reference")
+    assert declared == {name: list(inspect.signature(getattr(specification, name)).parameters) for name in names}
 
 
 def test_the_check_for_python_inside_nogil_can_fail(tmp_path):
@@ -164,7 +167,8 @@ def test_the_installed_package_has_types_and_cython_declarations_and_no_sources(
     names = {str(path) for path in distribution.files}
     if not any(name.startswith("fastgd/") for name in names):
         pytest.skip("an editable installation has no files of its own")
-    wanted = ["py.typed", "kernels/formulas.pxd", "kernels/baseline.pyi", "kernels/differences.pyi"]
+    wanted = ["py.typed", "kernels/formulas.pxd", "kernels/callbacks.pxd"]
+    wanted += ["kernels/baseline.pyi", "kernels/differences.pyi"]
     assert {f"fastgd/{name}" for name in [*wanted, "datasets/women.csv", "datasets/SOURCES.md"]} <= names
     assert not [name for name in names if name.endswith((".c", ".pyx", ".pxi"))]
 
@@ -174,4 +178,4 @@ def test_the_runtime_needs_are_numpy_and_scipy_alone():
     core = {re.match(r"[\w.-]+", line).group() for line in requires if "extra ==" not in line}
     assert core == {"numpy", "scipy"}
     extras = set(importlib.metadata.metadata("fastgd").get_all("Provides-Extra"))
-    assert extras == {"cli", "plot", "sklearn", "dask", "test", "bench", "docs", "all"}
+    assert extras == {"cli", "plot", "sklearn", "dask", "test", "bench", "accuracy", "docs", "all"}

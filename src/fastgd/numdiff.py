@@ -1,15 +1,42 @@
 """Derivatives of any function, from its values alone."""
 
+import math
+import types
+from typing import NamedTuple
+
 import numpy as np
 
-from fastgd import kernels, validation
+from fastgd import callbacks, complexstep, kernels, refine, sampling, stencils, validation
+from fastgd.callbacks import CFunction
+from fastgd.refine import Slopes
+from fastgd.stencils import EPSILON, Stencil
 
-KERNELS = {"central": "central_differences", "forward": "forward_differences"}
-SCHEMES = tuple(KERNELS)
+SCHEMES = ("central", "forward", "backward", "five-point", "richardson", "complex")
 NAN_POLICIES = {"raise": validation.finite_number, "propagate": validation.any_number}
 
-# What the kernels take for "the library's own steps" (`reference.RELATIVE_STEP`).
+# What the kernels take for "the library's own steps".
 OWN_STEPS = np.empty(0)
+
+
+class Derivative(NamedTuple):
+    """A gradient with what is known of it.
+
+    Attributes
+    ----------
+    gradient : ndarray or float
+    error : ndarray or float
+        Estimated absolute error of each component; NaN for the schemes "forward" and "backward", whose values cannot
+        tell it.
+    steps : ndarray or float
+        The step of each component: that of the difference, or the smallest of those it was extrapolated from.
+    nfev : int
+        How often f was called.
+    """
+
+    gradient: np.ndarray
+    error: np.ndarray
+    steps: np.ndarray
+    nfev: int
 
 
 def numerical_diff(f, x, h=1e-4):
@@ -66,79 +93,206 @@ def numerical_diff(f, x, h=1e-4):
         return (values[0] - values[1]) / distance
 
 
-def numerical_gradient(f, x, h=None, *, scheme="central", args=(), nan_policy="raise"):
-    """Gradient of a scalar function of an array, by finite differences.
+def numerical_gradient(
+    f,
+    x,
+    h=None,
+    *,
+    scheme="central",
+    bounds=None,
+    typical_x=None,
+    vectorized=False,
+    workers=None,
+    args=(),
+    nan_policy="raise",
+    full_output=False,
+):
+    """Gradient of a scalar function of an array, by finite differences or complex steps.
 
     Parameters
     ----------
-    f : callable
+    f : callable, scipy.LowLevelCallable or numba cfunc
         f(x, *args) returns one real number: a Python or NumPy scalar, or an array of one element. Each call gets a
         private float64 copy of x in its shape, so f may write to it or keep it. An exception that f raises reaches
-        the caller as it is.
+        the caller as it is. A C function is `double (n, double *x, void *user_data)`, n an intptr_t, long or int; x
+        may be const, user_data left out; it is called without Python in between.
     x : array_like of float
         Any shape; integers and float32 are promoted to float64. Never written to.
     h : float or array_like, optional
-        The step, or one for each coordinate. Without it hᵢ = ε^(1/3)·max(1, |xᵢ|) for the central scheme and
-        ε^(1/2)·max(1, |xᵢ|) for the forward one, ε being 2.2e-16.
-    scheme : {"central", "forward"}
-        Central: (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, 2d evaluations, error O(h²).
-        Forward: (f(x + hᵢeᵢ) − f(x)) / hᵢ, d + 1 evaluations, error O(h).
-        Both divide by the distance between the two points as they are in floating point.
+        The step, or one for each coordinate; for "richardson" the largest of four steps h, h/4, h/16, h/64. Without
+        it the step is ε^(1/(p+1))·max(1, |xᵢ|) for a scheme of order p, ε being 2.2e-16, and "central" and
+        "richardson" look for a better one where that is not good enough.
+    scheme : {"central", "forward", "backward", "five-point", "richardson", "complex"}
+        ============  ============================================  =======  ==========================
+        scheme        formula                                       error    evaluations for d variables
+        ============  ============================================  =======  ==========================
+        "forward"     (f(x + h) − f(x)) / h                         O(h)     d + 1
+        "backward"    (f(x) − f(x − h)) / h                         O(h)     d + 1
+        "central"     (f(x + h) − f(x − h)) / 2h                    O(h²)    2d, see below
+        "five-point"  (8(f(x+h) − f(x−h)) − f(x+2h) + f(x−2h))/12h  O(h⁴)    4d
+        "richardson"  central differences extrapolated to h = 0     –        6d to 26d; 8d for a given h
+        "complex"     Im f(x + ih) / h                              O(h²)    d, and 6 to 48 for a check
+        ============  ============================================  =======  ==========================
+
+        All divide by the distance between the points as they are in floating point. Without h, "central" estimates the
+        error of each slope, by rounding and by truncation, from the 2d values. Where one may exceed 1e-6·max(1, |gᵢ|),
+        or f was not finite, it evaluates f(x), and for the coordinates that are still in doubt 2 to 24 points more, at
+        other steps. "complex" is for an analytic f that takes a complex x, and refuses
+        another: it compares with a difference along a line on which all coordinates move.
+    bounds : pair (lower, upper) of float or array_like, optional
+        f is evaluated at no point outside. Where they leave no room for h on both sides, the difference is one of the
+        same order to the roomier side, of a smaller step if need be; it needs f(x) as well, once for all coordinates.
+    typical_x : float or array_like, optional
+        The size of each coordinate that counts as 1 for the default steps: it replaces 1 in max(1, |xᵢ|).
+    vectorized : bool, default False
+        f takes points of shape (m, *shape of x) and returns their m values. They come in batches that fit the cache.
+    workers : int or callable, optional
+        For a dear f. A number of threads, −1 for one a CPU: they help an f that waits or releases the GIL, as most
+        compiled code does. Or a map such as the `map` of an executor or of a multiprocessing.Pool, for pure Python;
+        it must yield its results in order. An exception then carries a note of the point. A C function, which must be
+        safe to call so, uses the threads only where the work is worth them. The result does not depend on workers.
     args : tuple
         Further arguments of f.
     nan_policy : {"raise", "propagate"}
-        What to do where f returns NaN or an infinity.
+        What to do where f returns NaN or an infinity, and no other step avoids it.
+    full_output : bool, default False
+        Return a `Derivative`: gradient, error, steps, nfev.
 
     Returns
     -------
-    ndarray of float64, of the shape of x; a float where x is a number.
+    ndarray of float64, of the shape of x; a float where x is a number. Or a Derivative of such.
 
     Raises
     ------
     TypeError
-        f is not callable, x is not real, or f returned something else than a real number.
+        f is not callable or a C function of another signature, x is not real, or f returned something else than a
+        real number.
     ValueError
-        x or h is not finite, h is not positive, vanishes beside x or leads beyond the largest float, or f returned
-        NaN, an infinity, or several numbers; the message gives the point and the coordinate.
+        x or h is not finite, h is not positive, vanishes beside x or leads beyond the largest float, x is not within
+        its bounds, or f returned NaN, an infinity, or several numbers; the message gives the point and the coordinate.
 
     Examples
     --------
     >>> numerical_gradient(lambda x: x[0] ** 2 + x[1] ** 2, [3.0, 4.0]).round(6)
     array([6., 8.])
     """
-    validation.callable_(f, "f")
+    if type(f) is not types.FunctionType and callbacks.is_c(f):
+        f = callbacks.c_function(f, np.size(x))
+    if (
+        scheme == "central"
+        and bounds is typical_x is workers is None
+        and vectorized is full_output is False
+        and type(x) is np.ndarray
+        and x.dtype is validation.FLOAT64
+        and x.ndim == 1
+        and (h is None or (type(h) is float and 0 < h < math.inf))
+        and (args == () or (type(args) is tuple and type(f) is not CFunction))
+        and nan_policy in NAN_POLICIES
+        and callable(f)
+    ):  # as most are: all that is below comes to the same
+        flags = x.flags
+        if flags.c_contiguous and flags.aligned:
+            values, gradient = np.empty((x.size, 2)), np.empty(x.size)
+            steps, as_number = OWN_STEPS, validation.any_number  # where a step is searched for, NaN is no end
+            if h is not None:
+                steps, as_number = np.full(x.size, h), NAN_POLICIES[nan_policy]
+            kernel = kernels.active.central_differences
+            doubtful = kernel(f, x, steps, x.shape, args, as_number, values, gradient)
+            if doubtful == 0 or (doubtful > 0 and h is not None):
+                return gradient
+            if doubtful > 0:
+                stencil = Stencil(x, stencils.steps(x, "central"), "central")
+                return _mended(sampling.sampler(f, x, args), stencil, values, gradient, nan_policy).value
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
-    x = validation.real_array(x, "x", dtype=np.float64)
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
-    gradient = differences(f, x, steps(x, h, scheme), scheme, args, NAN_POLICIES[nan_policy])
-    return gradient if x.ndim else float(gradient)
-
-
-def steps(x, h, scheme):
-    """The step of each coordinate of x, flat, as the kernel of the scheme takes them: the user's h, checked."""
-    if h is None:
-        return OWN_STEPS
-    h = validation.real_array(h, "h", dtype=np.float64)
-    if h.ndim and h.shape != x.shape:
-        raise ValueError(f"h must be a number or an array of the shape of x, {x.shape}; got shape {h.shape}")
-    if not np.all(h > 0):
-        raise ValueError(f"h must be positive; got {validation.show_point(h)}")
-    return np.broadcast_to(h, x.shape).flatten()
-
-
-def differences(f, x, flat_steps, scheme, args, as_number):
-    """The kernel call: the gradient in the shape of x, all arguments being checked already."""
-    gradient = np.empty(x.shape)
-    kernel = getattr(kernels.active, KERNELS[scheme])
-    if x.ndim == 1 and x.flags.c_contiguous:  # as most are, with nothing to convert
-        kernel(f, x, flat_steps, x.shape, args, as_number, gradient)
+    full_output = validation.boolean(full_output, "full_output")
+    x = np.asarray(validation.real_array(x, "x", dtype=np.float64), order="C")
+    searches = h is None and scheme in ("central", "richardson")
+    as_number = validation.any_number if searches else NAN_POLICIES[nan_policy]
+    sampler = sampling.sampler(f, x, args, as_number, vectorized, workers)
+    limits = stencils.limits(bounds, x)
+    if scheme == "complex":
+        if isinstance(f, CFunction):
+            raise ValueError("scheme='complex' needs an f of complex numbers, which a C function of double is not")
+        steps = stencils.sized(x, complexstep.STEP, h, typical_x)
+        found = complexstep.slopes(sampler, steps, limits, {"vectorized": vectorized, "workers": workers})
+    elif scheme == "richardson":
+        steps = stencils.sized(x, refine.RICHARDSON_STEP, h, typical_x)
+        found = refine.richardson(sampler, steps, limits, h is not None, nan_policy == "raise")
+    elif scheme == "central" and limits is None:
+        found = _central(sampler, x, h, typical_x, nan_policy, full_output)
     else:
-        kernel(f, np.ascontiguousarray(x).reshape(-1), flat_steps, x.shape, args, as_number, gradient.reshape(-1))
-    return gradient
+        found = _differences(sampler, stencils.steps(x, scheme, h, typical_x), scheme, limits, searches, nan_policy)
+    if full_output:
+        return Derivative(*(part.reshape(x.shape) if x.ndim else float(part[0]) for part in found), sampler.nfev)
+    return found.value.reshape(x.shape) if x.ndim else float(found.value[0])
 
 
-def evaluations(d, scheme):
-    """How often f is called for one gradient in d variables."""
-    return {"central": 2 * d, "forward": d + 1}[scheme]
+def gradient_and_count(f, x):
+    """The gradient of f at a C-contiguous array of float64 by the library's own rule, and the evaluations it took.
+
+    As `numerical_gradient`, for those who have checked f and x and want NaN where f is not finite.
+    """
+    values, gradient = np.empty((x.size, 2)), np.empty(x.size)
+    kernel = kernels.active.central_differences
+    doubtful = kernel(f, x.reshape(-1), OWN_STEPS, x.shape, (), validation.any_number, values, gradient)
+    if doubtful == 0:
+        return gradient.reshape(x.shape), 2 * x.size
+    if doubtful < 0:
+        return np.full(x.shape, np.nan), 0
+    sampler = sampling.sampler(f, x)
+    stencil = Stencil(sampler.x, stencils.steps(x, "central"), "central")
+    found = _mended(sampler, stencil, values, gradient, "propagate")
+    return found.value.reshape(x.shape), 2 * x.size + sampler.nfev
+
+
+def _central(sampler, x, h, typical_x, nan_policy, want_error):
+    """Central differences around x, without bounds: `refine.Slopes`, its error and steps only if they are wanted."""
+    steps = OWN_STEPS if h is typical_x is None else stencils.steps(x, "central", h, typical_x)
+    values, slopes = np.empty((x.size, 2)), np.empty(x.size)
+    if sampler.is_plain:
+        arguments = sampler.x, steps, x.shape, sampler.args, sampler.as_number, values, slopes
+        doubtful = kernels.active.central_differences(sampler.f, *arguments)
+        sampler.nfev += 2 * x.size
+    else:
+        h_of_each = steps if len(steps) else stencils.steps(x, "central")
+        with np.errstate(all="ignore"):
+            points = np.column_stack([sampler.x + h_of_each, sampler.x - h_of_each])
+            stencils.refuse_useless(sampler.x, h_of_each, points[:, 0] - points[:, 1])
+        values[:] = sampler.around(points)
+        doubtful = kernels.active.central_slopes(sampler.x, steps, values, slopes)
+    if not want_error and (doubtful == 0 or h is not None):
+        return Slopes(slopes, None, None)
+    steps = steps if len(steps) else stencils.steps(x, "central")
+    if h is None:
+        return _mended(sampler, Stencil(sampler.x, steps, "central"), values, slopes, nan_policy)
+    errors = refine.central_errors(*Stencil(sampler.x, steps, "central").ends(values))
+    return Slopes(slopes, sum(errors), steps)
+
+
+def _differences(sampler, steps, scheme, limits, searches, nan_policy):
+    """Slopes by one formula, with the error that its values show."""
+    stencil = Stencil(sampler.x, steps, scheme, limits)
+    here = sampler.here() if stencil.needs_here else None
+    values = sampler.around(stencil.points)
+    slopes = stencil.slopes(values, here)
+    if searches:
+        return _mended(sampler, stencil, values, slopes, nan_policy, here, limits)
+    error = np.full_like(slopes, np.nan)
+    if scheme == "central":
+        error = sum(refine.central_errors(*stencil.ends(values, here)))
+    if scheme == "five-point":
+        # What the second pair of points changed: more than what it left, for a step that is not too large.
+        error = np.abs(slopes - stencil.quotients(values, here)[:, 0])
+        error += EPSILON * np.max(np.abs(values), axis=1, initial=0.0) / stencil.steps
+    return Slopes(slopes, error, stencil.steps)
+
+
+def _mended(sampler, stencil, values, slopes, nan_policy, here=None, limits=None):
+    """Central differences with the doubtful of them looked at again."""
+    found = refine.mend(sampler, slopes, *stencil.ends(values, here), stencil.steps, limits)
+    bad = np.argwhere(~np.isfinite(values) & ~np.isfinite(found.value)[:, None])
+    if len(bad) and nan_policy == "raise":
+        i, k = bad[0].tolist()
+        validation.finite_number(float(values[i, k]), sampler.point(i, stencil.points[i, k]), i)
+    return found

@@ -67,9 +67,9 @@ class FunctionPath:
     def _gradient(self, x):
         self.njev += 1
         if self.grad is None:
-            self.nfev += numdiff.evaluations(x.size, "central")
-            steps = numdiff.steps(x, None, "central")
-            return numdiff.differences(self.f, x, steps, "central", (), validation.any_number)
+            gradient, nfev = numdiff.gradient_and_count(self.f, x)
+            self.nfev += nfev
+            return gradient
         gradient = validation.real_array(self.grad(x.copy()), "what grad returned", dtype=np.float64, finite=False)
         if gradient.shape != x.shape:
             raise ValueError(f"grad must return an array of the shape of x, {x.shape}; it returned {gradient.shape}")

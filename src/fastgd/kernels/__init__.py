@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 
-from fastgd.kernels import reference, reference_perturbed
+from fastgd.kernels import reference, reference_differences, reference_perturbed
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
 REQUIRES = {
@@ -44,7 +44,7 @@ ONE_LAYER = (
     "sparse_stochastic",
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
-DIFFERENCES = ("evaluate", "central_differences", "forward_differences")
+DIFFERENCES = ("evaluate", "sample", "central_differences", "central_slopes")
 
 
 def _compiled(name):
@@ -98,7 +98,11 @@ def load(name):
     if name not in NAMES:
         raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
     if name == "reference":
-        sources = dict.fromkeys((*ONE_LAYER, *DIFFERENCES), reference) | dict.fromkeys(PERTURBED, reference_perturbed)
+        sources = (
+            dict.fromkeys(ONE_LAYER, reference)
+            | dict.fromkeys(PERTURBED, reference_perturbed)
+            | dict.fromkeys(DIFFERENCES, reference_differences)
+        )
     else:
         missing = REQUIRES[name] - cpu_features()
         if missing:

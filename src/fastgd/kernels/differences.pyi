@@ -1,4 +1,4 @@
-"""Types of the difference kernels; what they do is specified in `reference.py`."""
+"""Types of the difference kernels; what they do is specified in `reference_differences.py`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,27 +6,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgd.kernels.reference_differences import CFunction
+
+Function = Callable[..., Any] | CFunction
 Point = NDArray[np.float64]
 AsNumber = Callable[[Any, Point, int], float]
 
-def evaluate(
-    f: Callable[..., Any], x: Point, shape: tuple[int, ...], args: tuple[Any, ...], as_number: AsNumber
-) -> float: ...
+def evaluate(f: Function, x: Point, shape: tuple[int, ...], args: tuple[Any, ...], as_number: AsNumber) -> float: ...
+def sample(
+    f: Function,
+    x: Point,
+    coordinates: NDArray[np.intp],
+    values: Point,
+    shape: tuple[int, ...],
+    args: tuple[Any, ...],
+    as_number: AsNumber,
+    out: Point,
+) -> None: ...
 def central_differences(
-    f: Callable[..., Any],
+    f: Function,
     x: Point,
     steps: Point,
     shape: tuple[int, ...],
     args: tuple[Any, ...],
     as_number: AsNumber,
+    values: Point,
     out: Point,
-) -> None: ...
-def forward_differences(
-    f: Callable[..., Any],
-    x: Point,
-    steps: Point,
-    shape: tuple[int, ...],
-    args: tuple[Any, ...],
-    as_number: AsNumber,
-    out: Point,
-) -> None: ...
+) -> int: ...
+def central_slopes(x: Point, steps: Point, values: Point, out: Point) -> int: ...

@@ -1,4 +1,4 @@
-"""Finite differences of a Python callable, one coordinate at a time.
+"""Finite differences of a Python callable or a C function, one coordinate at a time.
 
 The work is in calling f; everything around the call is kept to a copy of the point and a few comparisons.
 
@@ -7,18 +7,23 @@ is what it was: after each call the reference counts tell whether f kept the arr
 whether f made it read-only or gave it another shape or dtype; then the next call gets a new one. So an f that writes to
 its argument, or collects its arguments in a list, is as safe as with a copy for each call.
 
-`reference.py` is the specification of every function here.
+`reference_differences.py` is the specification of every function here.
 """
 
 import numpy as np
 
-from fastgd.kernels import reference as _reference
+from fastgd.kernels import reference_differences as _reference
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_REFCNT
 from libc.math cimport fabs, isfinite
 from libc.string cimport memcpy
+from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
+
+from fastgd.kernels.callbacks cimport CCallback, c_callback, c_value
 
 
 cdef extern from *:
@@ -50,8 +55,15 @@ cdef enum:
 cdef int PLAIN = 0x0001 | 0x0100 | 0x0400  # NPY_ARRAY_C_CONTIGUOUS, _ALIGNED, _WRITEABLE
 cdef object _empty = np.empty
 cdef object _float64 = np.dtype(np.float64)
-cdef double CENTRAL = _reference.RELATIVE_STEP["central"]
-cdef double FORWARD = _reference.RELATIVE_STEP["forward"]
+cdef object _CFunction = _reference.CFunction
+cdef double RELATIVE_STEP = _reference.RELATIVE_STEP
+cdef double EPSILON = _reference.EPSILON
+cdef double DOUBT = _reference.DOUBT
+cdef double STEEP = _reference.STEEP
+cdef double SMALL = _reference.SMALL
+cdef int X_NOT_FINITE = _reference.X_NOT_FINITE
+# Between looks for Ctrl-C a C function runs for about so long.
+cdef double PATIENCE = 0.02
 
 
 cdef inline ArrayFields* fields(array) noexcept:
@@ -152,55 +164,203 @@ cdef Evaluator evaluator(f, const double[::1] x, tuple shape, tuple args, as_num
     return value
 
 
-cdef int check_lengths(const double[::1] x, const double[::1] steps, double[::1] out) except -1:
-    if steps.shape[0] not in (0, x.shape[0]) or out.shape[0] != x.shape[0]:
-        raise ValueError(f"x has {x.shape[0]} entries, steps {steps.shape[0]} and out {out.shape[0]}")
+# --------------------------------------------------------------------------------------------------------- C functions
+
+
+cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const double* values, Py_ssize_t m,
+                  tuple shape, as_number, double* out) except -1:
+    """`sample` for a CFunction: no Python but for Ctrl-C now and then, and for values that are not finite."""
+    cdef CCallback callback
+    cdef Py_ssize_t d = x.shape[0], k, start = 0, stop, block = 64
+    cdef clock_t began
+    cdef double seconds
+    cdef double* point = <double*> PyMem_Malloc((d + 1) * sizeof(double))
+    if point is NULL:
+        raise MemoryError
+    try:
+        c_callback(f, &callback)
+        while start < m:
+            stop = min(m, start + block)
+            began = clock()
+            with nogil:
+                for k in range(start, stop):
+                    memcpy(point, &x[0], d * sizeof(double))
+                    if coordinates[k] >= 0:
+                        point[coordinates[k]] = values[k]
+                    out[k] = c_value(&callback, d, point)
+            seconds = <double> (clock() - began) / CLOCKS_PER_SEC
+            block = 2 * block if seconds < PATIENCE else max(1, block // 2)
+            start = stop
+            PyErr_CheckSignals()
+    finally:
+        PyMem_Free(point)
+    for k in range(m):
+        if not isfinite(out[k]):
+            moved = np.array(x)
+            if coordinates[k] >= 0:
+                moved[coordinates[k]] = values[k]
+            out[k] = as_number(out[k], moved.reshape(shape), coordinates[k])
     return 0
 
 
-cdef inline double step_of(const double[::1] steps, Py_ssize_t i, double x, double relative) noexcept:
-    return steps[i] if steps.shape[0] else relative * max(1.0, fabs(x))
-
-
-cdef double distance(double above, double below, Py_ssize_t i, double x, double h) except? -1:
-    """How far apart the points really are, in floating point: a number to divide by."""
-    cdef double difference = above - below
-    if difference == 0:
-        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
-    if not isfinite(difference):
-        raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")
-    return difference
+# ---------------------------------------------------------------------------------------------------------- the kernels
 
 
 def evaluate(f, const double[::1] x not None, tuple shape, tuple args, as_number):
-    """f(x) on a private copy. See `reference.evaluate`."""
+    """f(x) on a private copy. See `reference_differences.evaluate`."""
+    cdef Py_ssize_t nothing = -1
+    cdef double value = 0
+    if type(f) is _CFunction and x.shape[0]:
+        c_sample(f, x, &nothing, &value, 1, shape, as_number, &value)
+        return value
     return evaluator(f, x, shape, args, as_number).at(-1, 0.0)
 
 
+def sample(f, const double[::1] x not None, const Py_ssize_t[::1] coordinates not None,
+           const double[::1] values not None, tuple shape, tuple args, as_number, double[::1] out not None):
+    """out[k] = f(x with x[coordinates[k]] = values[k]). See `reference_differences.sample`."""
+    cdef Py_ssize_t k, i, m = coordinates.shape[0]
+    cdef Evaluator value
+    if values.shape[0] != m or out.shape[0] != m:
+        raise ValueError(f"there are {m} coordinates, {values.shape[0]} values and {out.shape[0]} places")
+    for k in range(m):
+        if not -1 <= coordinates[k] < x.shape[0]:
+            raise ValueError(f"a coordinate is beyond the {x.shape[0]} of x")
+    if type(f) is _CFunction and m and x.shape[0]:
+        c_sample(f, x, &coordinates[0], &values[0], m, shape, as_number, &out[0])
+        return
+    value = evaluator(f, x, shape, args, as_number)
+    for k in range(m):
+        i = coordinates[k]
+        out[k] = value.at(i, values[k] if i >= 0 else 0.0)
+
+
+cdef inline double step_of(const double[::1] steps, Py_ssize_t i, double x) noexcept:
+    return steps[i] if steps.shape[0] else RELATIVE_STEP * max(1.0, fabs(x))
+
+
 def central_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
-                        as_number, double[::1] out not None):
-    """out[i] = (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, in 2d evaluations. See `reference.central_differences`."""
-    check_lengths(x, steps, out)
-    cdef Evaluator value = evaluator(f, x, shape, args, as_number)
-    cdef Py_ssize_t i
-    cdef double h, above, below, dx
-    for i in range(x.shape[0]):
-        h = step_of(steps, i, x[i], CENTRAL)
-        above = x[i] + h
-        below = x[i] - h
-        dx = distance(above, below, i, x[i], h)
-        out[i] = (value.at(i, above) - value.at(i, below)) / dx
+                        as_number, double[:, ::1] values not None, double[::1] out not None):
+    """out[i] = (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, in 2d evaluations; returns how many of them to doubt.
+
+    See `reference_differences.central_differences`.
+    """
+    cdef Py_ssize_t d = x.shape[0], i
+    cdef double h, distance, total = 0
+    cdef Evaluator value
+    check_lengths(x, steps, values, out)
+    if d == 0:
+        return 0
+    for i in range(d):
+        total += 0 * x[i]
+    if total != 0:  # NaN, that is
+        return X_NOT_FINITE
+    for i in range(d):
+        h = step_of(steps, i, x[i])
+        distance = (x[i] + h) - (x[i] - h)
+        if distance == 0 or not isfinite(distance):
+            _reference.refuse_step(distance, i, x[i], h)
+    if type(f) is _CFunction:
+        c_pairs(f, x, steps, shape, as_number, &values[0, 0])
+    else:
+        value = evaluator(f, x, shape, args, as_number)
+        for i in range(d):
+            h = step_of(steps, i, x[i])
+            values[i, 0] = value.at(i, x[i] + h)
+            values[i, 1] = value.at(i, x[i] - h)
+    return doubtful(x, steps, values, out)
 
 
-def forward_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
-                        as_number, double[::1] out not None):
-    """out[i] = (f(x + hᵢeᵢ) − f(x)) / hᵢ, in d + 1 evaluations. See `reference.forward_differences`."""
-    check_lengths(x, steps, out)
-    cdef Evaluator value = evaluator(f, x, shape, args, as_number)
-    cdef Py_ssize_t i
-    cdef double h, above, dx, here = value.at(-1, 0.0)
-    for i in range(x.shape[0]):
-        h = step_of(steps, i, x[i], FORWARD)
-        above = x[i] + h
-        dx = distance(above, x[i], i, x[i], h)
-        out[i] = (value.at(i, above) - here) / dx
+def central_slopes(const double[::1] x not None, const double[::1] steps not None,
+                   const double[:, ::1] values not None, double[::1] out not None):
+    """The half of `central_differences` that needs no f. See `reference_differences.central_slopes`."""
+    check_lengths(x, steps, values, out)
+    return doubtful(x, steps, values, out) if x.shape[0] else 0
+
+
+cdef int check_lengths(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
+                       const double[::1] out) except -1:
+    cdef Py_ssize_t d = x.shape[0]
+    if steps.shape[0] not in (0, d) or out.shape[0] != d or values.shape[0] != d or values.shape[1] != 2:
+        raise ValueError(
+            f"x has {d} entries, steps {steps.shape[0]}, values ({values.shape[0]}, {values.shape[1]}) and out "
+            f"{out.shape[0]}"
+        )
+    return 0
+
+
+cdef int c_pairs(f, const double[::1] x, const double[::1] steps, tuple shape, as_number, double* out) except -1:
+    """Both values of each coordinate from a CFunction."""
+    cdef Py_ssize_t d = x.shape[0], i
+    cdef double h
+    cdef double* points = <double*> PyMem_Malloc(2 * d * sizeof(double))
+    cdef Py_ssize_t* coordinates = <Py_ssize_t*> PyMem_Malloc(2 * d * sizeof(Py_ssize_t))
+    try:
+        if points is NULL or coordinates is NULL:
+            raise MemoryError
+        for i in range(d):
+            h = step_of(steps, i, x[i])
+            points[2 * i], points[2 * i + 1] = x[i] + h, x[i] - h
+            coordinates[2 * i] = coordinates[2 * i + 1] = i
+        return c_sample(f, x, coordinates, points, 2 * d, shape, as_number, out)
+    finally:
+        PyMem_Free(points)
+        PyMem_Free(coordinates)
+
+
+cdef Py_ssize_t doubtful(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
+                         double[::1] slopes) except -1:
+    """Write the slopes and count the doubtful. See `reference_differences.central_slopes`."""
+    cdef Py_ssize_t d = x.shape[0], i, count = 0
+    cdef double h, half, scale, size, bend, middle
+    cdef double* mean = <double*> PyMem_Malloc(d * sizeof(double))
+    if mean is NULL:
+        raise MemoryError
+    for i in range(d):
+        h = step_of(steps, i, x[i])
+        slopes[i] = (values[i, 0] - values[i, 1]) / ((x[i] + h) - (x[i] - h))
+        mean[i] = values[i, 0] / 2 + values[i, 1] / 2
+        if not isfinite(slopes[i]):
+            count += 1
+    # A median among numbers that are none would mean nothing.
+    middle = 0 if count else lower_median(mean, d)
+    PyMem_Free(mean)
+    if count:
+        return count
+    for i in range(d):
+        h = step_of(steps, i, x[i])
+        half = ((x[i] + h) - (x[i] - h)) / 2
+        scale = max(1.0, fabs(slopes[i]))
+        size = max(fabs(values[i, 0]), fabs(values[i, 1]))
+        bend = 2 * ((values[i, 0] / 2 + values[i, 1] / 2) - middle) / half
+        if (
+            EPSILON * size / half > DOUBT * scale
+            or bend * bend > 6 * DOUBT * max(STEEP, scale) * max(STEEP, scale)
+            or fabs(slopes[i]) * min(h, fabs(x[i])) * min(h, fabs(x[i])) > SMALL * scale * x[i] * x[i]
+        ):
+            count += 1
+    return count
+
+
+cdef double lower_median(double* v, Py_ssize_t n) noexcept nogil:
+    """The ⌊(n−1)/2⌋-th smallest of v, which is left in another order (Hoare's selection)."""
+    cdef Py_ssize_t wanted = (n - 1) // 2, low = 0, high = n - 1, i, j
+    cdef double pivot, kept
+    while low < high:
+        pivot, i, j = v[wanted], low, high
+        while i <= j:
+            while v[i] < pivot:
+                i += 1
+            while pivot < v[j]:
+                j -= 1
+            if i <= j:
+                kept = v[i]
+                v[i] = v[j]
+                v[j] = kept
+                i += 1
+                j -= 1
+        if j < wanted:
+            low = i
+        if wanted < i:
+            high = j
+    return v[wanted]

@@ -7,8 +7,6 @@ kernel is wrong.
 An array argument that is "absent" has length 0 (`shift`, `sample_weight`, `steps`): a memoryview cannot be None.
 """
 
-import math
-
 import numpy as np
 
 from fastgd.kernels import reference_updates
@@ -270,88 +268,6 @@ def apply_derivative(h, activation, out):
     """Write f'(h) to out; both flat, of one dtype."""
     with np.errstate(all="ignore"):
         out[:] = FORMULAS[activation][1](h)
-
-
-# ------------------------------------------------------------------------------------------------ finite differences
-
-# Steps that balance truncation against rounding for a function of ordinary scale: ε^(1/3) where the error of the
-# scheme is O(h²), ε^(1/2) where it is O(h). (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.5 and 5.7.8.)
-EPSILON = float(np.finfo(np.float64).eps)
-RELATIVE_STEP = {"central": EPSILON ** (1 / 3), "forward": EPSILON ** (1 / 2)}
-
-
-def _at(f, x, shape, args, as_number, i=-1, value=0.0):
-    """f at a private copy of x, with coordinate i replaced where i is not −1."""
-    point = x.copy()
-    if i >= 0:
-        point[i] = value
-    given = point.copy()  # f may write to what it is given
-    return as_number(f(given.reshape(shape), *args), point.reshape(shape), i)
-
-
-def _positions(x, steps, scheme):
-    """Each coordinate and its step as Python floats, whose arithmetic never warns of what f may yet bring about."""
-    for i, at in enumerate(x.tolist()):
-        yield i, at, float(steps[i]) if steps.size else RELATIVE_STEP[scheme] * max(1.0, abs(at))
-
-
-def _distance(above, below, i, x, h):
-    difference = above - below
-    if difference == 0:
-        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
-    if not math.isfinite(difference):
-        raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")
-    return difference
-
-
-def evaluate(f, x, shape, args, as_number):
-    """f(x, *args) as a float, f being given a private copy of x in its shape.
-
-    Parameters
-    ----------
-    f : callable
-        Takes an array of `shape`.
-    x : (d,) float64
-    shape : tuple
-        What f sees; its product is d.
-    args : tuple
-        Further arguments of f.
-    as_number : callable
-        as_number(returned, point, i) → float: turns what f returned into a float or raises, with the point and the
-        coordinate that was moved (−1: none) for its message. A kernel need not call it for a finite Python float.
-    """
-    return _at(f, x, shape, args, as_number)
-
-
-def central_differences(f, x, steps, shape, args, as_number, out):
-    """Write (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / ((xᵢ + hᵢ) − (xᵢ − hᵢ)) to out (d,); 2d evaluations.
-
-    The divisor is the distance between the two points as they are in floating point, not 2h. A `steps` of length 0
-    stands for hᵢ = ε^(1/3)·max(1, |xᵢ|).
-
-    Raises
-    ------
-    ValueError
-        A step vanishes beside its coordinate, or leads beyond the largest float.
-    """
-    for i, at, h in _positions(x, steps, "central"):
-        above, below = at + h, at - h
-        dx = _distance(above, below, i, at, h)
-        f_above = _at(f, x, shape, args, as_number, i, above)
-        f_below = _at(f, x, shape, args, as_number, i, below)
-        out[i] = (f_above - f_below) / dx
-
-
-def forward_differences(f, x, steps, shape, args, as_number, out):
-    """Write (f(x + hᵢeᵢ) − f(x)) / ((xᵢ + hᵢ) − xᵢ) to out (d,); d + 1 evaluations.
-
-    As `central_differences`, with hᵢ = ε^(1/2)·max(1, |xᵢ|) for an absent `steps`.
-    """
-    here = _at(f, x, shape, args, as_number)
-    for i, at, h in _positions(x, steps, "forward"):
-        above = at + h
-        dx = _distance(above, at, i, at, h)
-        out[i] = (_at(f, x, shape, args, as_number, i, above) - here) / dx
 
 
 # ----------------------------------------------------------------------------------------------------- runs of steps

@@ -1,0 +1,97 @@
+"""C functions as users hold them: recognised, their signature read, and made into what the kernels call."""
+
+import ctypes
+import functools
+import re
+import sys
+
+from fastgd.kernels.reference_differences import CFunction
+
+ACCEPTED = "double (n, double *x, void *user_data), n an intptr_t, long or int; x may be const, user_data left out"
+
+# Names of the types that n may have, with their sizes in bytes here.
+INTEGERS = {
+    "int": ctypes.sizeof(ctypes.c_int),
+    "long": ctypes.sizeof(ctypes.c_long),
+    "long int": ctypes.sizeof(ctypes.c_long),
+    "long long": ctypes.sizeof(ctypes.c_longlong),
+    **dict.fromkeys(("intptr_t", "ssize_t", "Py_ssize_t", "ptrdiff_t", "npy_intp"), ctypes.sizeof(ctypes.c_ssize_t)),
+    "int32_t": 4,
+    "int64_t": 8,
+}
+MOST_IN_AN_INT = 2 ** (8 * ctypes.sizeof(ctypes.c_int) - 1) - 1
+
+_api = ctypes.pythonapi
+_get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", _api))
+_get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", _api))
+_get_context = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyCapsule_GetContext", _api))
+
+
+def is_c(f):
+    """Whether f is a scipy.LowLevelCallable or a numba cfunc, found out without importing either."""
+    return _is(f, "scipy._lib._ccallback", "LowLevelCallable") or _is(f, "numba.core.ccallback", "CFunc")
+
+
+def _is(f, module, name):
+    # An object of the class cannot be there before its module is.
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(f, kind)
+
+
+def c_function(f, d, name="f"):
+    """`f` as the kernels take it, for points of d numbers.
+
+    Raises
+    ------
+    TypeError
+        Its signature is not `double (n, double *x, void *user_data)`.
+    """
+    if _is(f, "numba.core.ccallback", "CFunc"):
+        pointer = f.ctypes
+        signature = _signature(pointer.restype, tuple(pointer.argtypes))
+        address, data = f.address, None
+    else:
+        capsule = tuple.__getitem__(f, 0)
+        name_of_it = _get_name(capsule)
+        signature = (name_of_it or b"").decode()
+        address, data = _get_pointer(capsule, name_of_it), _get_context(capsule)
+    size, takes_data = read(signature, name)
+    if d > MOST_IN_AN_INT and size < 8:
+        raise ValueError(f"{name} takes the length of x as a number of {8 * size} bits, which cannot hold {d}")
+    return CFunction(address, size == 8, takes_data, data or 0, f)
+
+
+@functools.lru_cache(maxsize=64)
+def read(signature, name):
+    """(bytes of n, whether user_data is taken) of a C signature, if it is one that is accepted."""
+    found = re.fullmatch(r"\s*double\s*\((.*)\)\s*", signature)
+    kinds = [_kind(word) for word in found.group(1).split(",")] if found else []
+    if not kinds or kinds[0] not in INTEGERS or kinds[1:] not in (["double*"], ["double*", "void*"]):
+        raise TypeError(f"{name} must have the C signature {ACCEPTED}; got {signature!r}")
+    return INTEGERS[kinds[0]], len(kinds) == 3
+
+
+def _kind(parameter):
+    """The type of a parameter, without const, spaces and its name."""
+    words = re.sub(r"\bconst\b", " ", parameter)
+    pointer = "*" * words.count("*")
+    words = words.replace("*", " * ").split()
+    if pointer:
+        return words[0] + pointer
+    known = " ".join(words)
+    return known if known in INTEGERS else " ".join(words[:-1])
+
+
+@functools.lru_cache(maxsize=64)
+def _signature(restype, argtypes):
+    """The C signature of a ctypes function."""
+    return f"{_type_name(restype)} ({', '.join(map(_type_name, argtypes))})"
+
+
+def _type_name(kind):
+    """The C name of a ctypes type, as far as the signatures here need it."""
+    if kind is None:
+        return "void"
+    names = {ctypes.c_double: "double", ctypes.c_void_p: "void *", ctypes.POINTER(ctypes.c_double): "double *"}
+    names |= {ctypes.c_int: "int", ctypes.c_long: "long", ctypes.c_longlong: "long long"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)))

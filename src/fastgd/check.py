@@ -1,0 +1,396 @@
+"""Is this gradient the gradient of that function? And if not, where not, and which of the two is to blame?"""
+
+import dataclasses
+
+import numpy as np
+
+from fastgd import numdiff, sampling, stencils, validation
+from fastgd.hessian import gradient_at
+from fastgd.objectives import LinearObjective
+from fastgd.stencils import EPSILON
+
+# A component is wrong where it differs from the difference quotient by more than this many of its estimated errors.
+ERRORS = 10
+# No verdict where they allow for more than this much of max(1, |slope|): f is too rough there.
+UNCLEAR = 1e-2
+# Components to show of those that are wrong or unclear.
+MOST_SHOWN = 5
+# A doubtful slope is looked for at these shares of a step: no powers of the ratios that gave it.
+SHARES = np.array([1.0, 0.7, 0.45])
+# Two numbers are the same factor if they differ by this share.
+SAME_FACTOR = 1e-4
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class GradientCheck:
+    """What `check_gradient` found. True in a condition if all is well.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether every component agrees with f.
+    max_error : float
+        |gradient − numerical| / max(1, |numerical|) at `worst_index`.
+    worst_index : int or tuple of int
+        Where that is largest: among the wrong components if there are any, else among the unclear, else among all.
+        An int where x is a vector.
+    gradient, numerical : ndarray
+        What was checked, and extrapolated differences of f.
+    tolerance : ndarray
+        By how much they may differ: ten estimated errors of the differences, and the rounding of the gradient.
+    wrong : ndarray of bool
+        Where they differ by more, and f is smooth.
+    unclear : ndarray of bool
+        Where f has no derivative that differences could find: it jumps, has a kink or is noisy, or is not finite.
+    fault : {None, "gradient", "f", "gradient and f"}
+    hint : str
+        The mistake that it looks like; empty if none is known.
+    nfev : int or None
+        How often f was called; None for an objective.
+    """
+
+    ok: bool
+    max_error: float
+    worst_index: int | tuple
+    gradient: np.ndarray
+    numerical: np.ndarray
+    tolerance: np.ndarray
+    wrong: np.ndarray
+    unclear: np.ndarray
+    fault: str | None
+    hint: str
+    nfev: int | None
+
+    def __bool__(self):
+        return self.ok
+
+    def __repr__(self):
+        lines = [f"GradientCheck(ok={self.ok}): {self._summary()}"]
+        error = np.abs(self.gradient - self.numerical)
+        shown = np.flatnonzero(self.wrong | self.unclear)
+        scaled = error.reshape(-1)[shown] / np.maximum(1.0, np.abs(self.numerical.reshape(-1)[shown]))
+        order = np.lexsort((-scaled, self.unclear.reshape(-1)[shown]))
+        for k in shown[order][:MOST_SHOWN].tolist():
+            i = np.unravel_index(k, self.gradient.shape)
+            what = "unclear" if self.unclear[i] else "wrong"
+            lines.append(
+                f"  {self._name(k)}: gradient {self.gradient[i]:.9g}, differences {self.numerical[i]:.9g}: "
+                f"off by {error[i]:.2g}, {self.tolerance[i]:.2g} allowed ({what})"
+            )
+        if len(shown) > MOST_SHOWN:
+            lines.append(f"  and {len(shown) - MOST_SHOWN} more")
+        if self.hint:
+            lines.append(f"  {self.hint}")
+        return "\n".join(lines)
+
+    def _name(self, k):
+        return f"coordinate {_index(k, self.gradient.shape)}"
+
+    def _summary(self):
+        count, wrong, unclear = self.gradient.size, int(self.wrong.sum()), int(self.unclear.sum())
+        if self.ok:
+            if not count:
+                return "there is nothing to check"
+            at = self.worst_index
+            allowed = self.tolerance[at] / max(1.0, abs(self.numerical[at]))
+            return (
+                f"all {count} components agree; coordinate {at} is off most, by {self.max_error:.2g} "
+                f"({allowed:.2g} allowed)"
+            )
+        parts = []
+        if wrong:
+            parts.append(f"{wrong} of {count} components wrong, and f is smooth there, so the gradient is at fault")
+        if unclear:
+            parts.append(f"{unclear} of {count} components cannot be told, and that is the fault of f")
+        return "; ".join(parts)
+
+
+def check_gradient(f, grad, x, *, args=(), bounds=None, typical_x=None, vectorized=False, workers=None):
+    """Hold a gradient against differences of its function.
+
+    The differences are Richardson's, and the tolerance of each component follows from their error estimate.
+
+    Parameters
+    ----------
+    f : callable or LinearObjective
+        As for `numerical_gradient`.
+    grad : callable, array_like or None
+        grad(x, *args), or the gradient at x itself. None for that of an objective:
+        ``check_gradient(objective, None, w)``.
+    x : array_like of float
+        Where. A point with nothing special about it shows most: at 0, at whole numbers and at a minimum many a wrong
+        gradient is right.
+    args, bounds, typical_x, vectorized, workers
+        As for `numerical_gradient`.
+
+    Returns
+    -------
+    GradientCheck
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not of its kind, or f or grad did not return real numbers in the right shape. A NaN in the
+        gradient is wrong and no error.
+
+    Notes
+    -----
+    f is called 12 times for each coordinate or more often, and most where something is wrong. For a LinearObjective
+    the differences are those of its `numerical_gradient`, with its data in float64: a float32 gradient is held to
+    float32.
+
+    Examples
+    --------
+    >>> def f(x):
+    ...     return x[0] ** 2 * x[1]
+    >>> check_gradient(f, lambda x: [2 * x[0] * x[1], x[0] ** 2], [1.5, -2.5]).ok
+    True
+    >>> check = check_gradient(f, lambda x: [2 * x[0] * x[1], 2 * x[0]], [1.5, -2.5])
+    >>> check.ok, check.fault, check.worst_index
+    (False, 'gradient', 1)
+    """
+    objective = _objective_of(f)
+    if objective is not None:
+        x = validation.weights(x, "x", objective.shape, objective.dtype)
+        if args:
+            raise ValueError(f"an objective takes no args; got {validation.describe(args)}")
+        grad = objective.gradient if grad is None else grad
+    elif grad is None:
+        raise TypeError("grad must be callable or an array; only an objective brings its own (grad=None)")
+    x = validation.real_array(x, "x")
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    gradient, precision = _given(grad, x, args)
+    if objective is not None:
+        (numerical, error), nfev = _objective_differences(objective, x), None
+    else:
+        options = {"bounds": bounds, "typical_x": typical_x, "vectorized": vectorized, "workers": workers, "args": args}
+        options |= {"scheme": "richardson", "nan_policy": "propagate", "full_output": True}
+        numerical, error, steps, nfev = numdiff.numerical_gradient(f, x, **options)
+        numerical, error = np.asarray(numerical), np.asarray(error)
+    hints = []
+    tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
+    if objective is None:
+        point = np.array(x, dtype=np.float64, order="C")
+        sampler = sampling.sampler(f, point, args, vectorized=vectorized, workers=workers)
+        limits, steps = stencils.limits(bounds, point), np.ravel(steps)
+        kinked = Sides(sampler, np.arange(point.size), steps, limits).kinked(0.0).reshape(point.shape)
+        suspects = np.flatnonzero(wrong | unclear | kinked)
+        if len(suspects):
+            look = Look(sampler, suspects, steps[suspects], limits)
+            numerical, error = numerical.copy(), error.copy()
+            numerical.reshape(-1)[suspects], error.reshape(-1)[suspects] = look.reconsider(
+                numerical.reshape(-1)[suspects], error.reshape(-1)[suspects]
+            )
+            tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
+            for k, (below, above) in look.kinks.items():
+                i = np.unravel_index(k, x.shape)
+                wrong[i], unclear[i] = False, True
+                hints.append(
+                    f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {below:.4g} on one side and "
+                    f"{above:.4g} on the other"
+                )
+            hints[MOST_SHOWN:] = []
+        nfev += sampler.nfev
+    if wrong.any():
+        hints.append(_mistake(gradient, numerical, tolerance, wrong, unclear))
+    if unclear.any() and not hints:
+        hints.append(_roughness(numerical, unclear))
+    return _verdict(gradient, numerical, tolerance, wrong, unclear, "; ".join(filter(None, hints)), nfev)
+
+
+def _objective_of(f):
+    """The LinearObjective that f is, or of which it is the value."""
+    if isinstance(f, LinearObjective):
+        return f
+    owner = getattr(f, "__self__", None)
+    return owner if isinstance(owner, LinearObjective) and f == owner.value else None
+
+
+def _given(grad, x, args):
+    """The gradient to check as float64, and the unit roundoff of what it was given in."""
+    kept = []
+
+    def returned(point, *more):
+        kept.append(grad(point, *more) if callable(grad) else grad)
+        return kept[-1]
+
+    value = gradient_at(returned, np.array(x, dtype=np.float64), args, finite=False)
+    dtype = getattr(kept[-1], "dtype", None)
+    single = dtype is not None and np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize <= 4
+    return value, float(np.finfo(np.float32).eps) if single else EPSILON
+
+
+def _objective_differences(objective, w):
+    """Neville's scheme over central differences at three steps, with its error."""
+    objective = objective if objective.dtype == np.float64 else objective._in_double()
+    w = np.array(w, dtype=np.float64)
+    h = EPSILON ** (1 / 3) * np.maximum(1.0, np.abs(w))
+    near, middle, far = (objective.numerical_gradient(w, times * h) for times in (1, 4, 16))
+    first, second = near + (near - middle) / 15, middle + (middle - far) / 15
+    return first, np.abs(first - second) + EPSILON * abs(objective.value(w)) / h
+
+
+def _judged(gradient, numerical, error, precision):
+    """The tolerance, and where the gradient is wrong or f too rough to tell."""
+    with np.errstate(all="ignore"):
+        size = np.fmax(np.abs(gradient), np.abs(numerical))
+        largest = np.max(np.abs(numerical), initial=0.0, where=np.isfinite(numerical))
+        tolerance = ERRORS * error + np.sqrt(precision) * size + 16 * precision * largest
+        unclear = ~(ERRORS * error <= UNCLEAR * np.maximum(1.0, np.abs(numerical)))
+        return tolerance, ~(np.abs(gradient - numerical) <= tolerance) & ~unclear, unclear
+
+
+class Sides:
+    """The slopes to both sides of x over three steps.
+
+    Attributes
+    ----------
+    below, above : (n,) float64
+        Over the shortest step.
+    """
+
+    def __init__(self, sampler, coordinates, steps, limits):
+        x, here = sampler.x[coordinates], sampler.here()
+        steps = _within(x, steps / 2, coordinates, limits)
+        self.jumps = []
+        with np.errstate(all="ignore"):
+            for times in (2, 1, 1 / 8):
+                below, above = x - times * steps, x + times * steps
+                self.below, self.above = ((sampler.at(coordinates, at) - here) / (at - x) for at in (below, above))
+                self.jumps.append(np.abs(self.above - self.below))
+            self.rounding = 8 * EPSILON * np.abs(here) / (steps / 8)
+
+    def kinked(self, doubt):
+        """Whether the slopes differ by as much however close one comes, and by more than they are in doubt.
+
+        In a smooth f the jump is f''·h, and shrinks with the step; noise makes it grow.
+        """
+        with np.errstate(all="ignore"):
+            far, near, nearest = self.jumps
+            scale = np.maximum(np.abs(self.above), np.abs(self.below))
+            constant = (np.abs(near - far) < near / 4) & (np.abs(nearest - near) < near / 4)
+            return constant & (nearest > 10 * (self.rounding + doubt) + 1e-5 * scale)
+
+
+def _within(x, steps, coordinates, limits):
+    """Steps of which two fit between the bounds on both sides."""
+    if limits is None:
+        return steps
+    return np.minimum(steps, np.minimum(x - limits[0][coordinates], limits[1][coordinates] - x) / 2)
+
+
+class Look:
+    """Five-point differences of some coordinates at several steps, and the slopes on both sides of kinks.
+
+    Attributes
+    ----------
+    slopes : (n, len(SHARES)) float64
+    rounding : (n,) float64
+        What the rounding of f may add to them.
+    single : bool
+        Whether all values of f were numbers of float32.
+    kinks : dict
+        The slopes on either side, by number of the coordinate, where they differ however close one comes.
+    """
+
+    def __init__(self, sampler, coordinates, steps, limits, epsilon=EPSILON):
+        self.sampler, self.coordinates, self.limits = sampler, coordinates, limits
+        x = sampler.x[coordinates]
+        h = _within(x, steps, coordinates, limits)[:, None] * SHARES
+        values, moved = {}, {}
+        with np.errstate(all="ignore"):
+            for k in (1, -1, 2, -2):
+                points = x[:, None] + k * h
+                moved[k] = points - x[:, None]
+                values[k] = sampler.at(np.repeat(coordinates, len(SHARES)), points.reshape(-1)).reshape(points.shape)
+            near, far = ((values[k] - values[-k]) / (moved[k] - moved[-k]) for k in (1, 2))
+            self.slopes = near + (near - far) / 3
+            every = np.array(list(values.values()))
+            self.single = bool(np.all(np.float32(every) == every))
+            self.rounding = 2 * epsilon * np.max(np.abs(every), axis=(0, 2)) / h[:, -1]
+        sides = Sides(sampler, coordinates, steps, limits)
+        self.kinks = {
+            int(coordinates[n]): (float(sides.below[n]), float(sides.above[n]))
+            for n in np.flatnonzero(sides.kinked(self.rounding + np.ptp(self.slopes, axis=1)))
+        }
+
+    def reconsider(self, slopes, errors):
+        """Slopes and errors in the light of these, and of wider steps where those are better.
+
+        Differences of a noisy f may agree by chance at the steps that Richardson's scheme preferred; at others they do
+        not. If f rounds to float32 only wide steps tell anything.
+        """
+        epsilon = float(np.finfo(np.float32).eps) if self.single else EPSILON
+        wide = epsilon ** (1 / 5) * np.maximum(1.0, np.abs(self.sampler.x[self.coordinates]))
+        further = Look(self.sampler, self.coordinates, wide, self.limits, epsilon)
+        with np.errstate(all="ignore"):
+            here = np.fmax(errors, np.max(np.abs(self.slopes - slopes[:, None]), axis=1))
+            there = np.ptp(further.slopes, axis=1) + further.rounding
+            better = (there < here) | self.single
+            return np.where(better, further.slopes[:, 0], slopes), np.where(better, there, here)
+
+
+def _mistake(gradient, numerical, tolerance, wrong, unclear):
+    """What a wrong gradient looks like."""
+    clear = ~unclear
+    with np.errstate(all="ignore"):
+        telling = clear & (np.abs(numerical) > 100 * tolerance) & np.isfinite(gradient)
+        ratios = gradient[telling] / numerical[telling]
+        rest_agrees = np.all((np.abs(gradient - numerical) <= tolerance)[clear & ~telling])
+    if np.isnan(gradient[wrong]).any():
+        return "the gradient holds NaN"
+    if np.all(gradient[wrong] == 0) and not np.all(gradient[clear] == 0):
+        return "the gradient is 0 in the wrong components: have they been left out?"
+    if len(ratios) and rest_agrees:
+        factor = float(np.median(ratios))
+        same = np.all(np.abs(ratios - factor) <= SAME_FACTOR * abs(factor))
+        simple = min(abs(factor), 1 / abs(factor) if factor else np.inf) * np.array([1, 2, 3, 4])
+        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= SAME_FACTOR)):
+            if abs(factor + 1) <= SAME_FACTOR:
+                return "the sign is flipped"
+            if abs(factor) > SAME_FACTOR and abs(factor - 1) > 10 * SAME_FACTOR:
+                return f"the gradient is {factor:.4g} times what it should be"
+    if gradient.ndim == 2 and gradient.shape[0] == gradient.shape[1] > 1:
+        with np.errstate(all="ignore"):
+            if np.all(np.abs(gradient.T - numerical)[clear] <= np.maximum(tolerance, tolerance.T)[clear]):
+                return "the gradient is transposed"
+    return ""
+
+
+def _roughness(numerical, unclear):
+    if not np.isfinite(numerical[unclear]).all():
+        return "f is NaN or infinite beside x"
+    return (
+        "differences over different steps disagree: f is noisy, jumps or has a kink near x, or is too large to show it"
+    )
+
+
+def _index(k, shape):
+    index = tuple(int(i) for i in np.unravel_index(k, shape))
+    return index[0] if len(shape) == 1 else index
+
+
+def _verdict(gradient, numerical, tolerance, wrong, unclear, hint, nfev):
+    with np.errstate(all="ignore"):
+        scaled = np.abs(gradient - numerical) / np.maximum(1.0, np.abs(numerical))
+    scaled = np.where(np.isnan(scaled), np.inf, scaled)
+    among = wrong if wrong.any() else unclear if unclear.any() else np.ones(gradient.shape, bool)
+    worst, max_error = _index(0, (1,) * max(1, gradient.ndim)), 0.0
+    if gradient.size:
+        k = int(np.argmax(np.where(among, scaled, -1.0)))
+        worst, max_error = _index(k, gradient.shape), float(scaled.reshape(-1)[k])
+    blamed = [name for name, at in (("gradient", wrong), ("f", unclear)) if at.any()]
+    return GradientCheck(
+        ok=not blamed,
+        max_error=max_error,
+        worst_index=worst,
+        gradient=gradient,
+        numerical=numerical,
+        tolerance=tolerance,
+        wrong=wrong,
+        unclear=unclear,
+        fault=" and ".join(blamed) or None,
+        hint=hint,
+        nfev=nfev,
+    )

@@ -1,0 +1,183 @@
+"""The kernels of finite differences in plain NumPy: the specification of `differences.pyx`.
+
+f is a Python callable, or a `CFunction`, which the compiled twins call without Python in between.
+"""
+
+import ctypes
+
+import numpy as np
+
+EPSILON = float(np.finfo(np.float64).eps)
+# The step that balances truncation against rounding for a function of ordinary scale, where the error of the scheme
+# is O(h²) (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.8).
+RELATIVE_STEP = EPSILON ** (1 / 3)
+# A slope is doubtful where its error may exceed this much of max(1, |slope|).
+DOUBT = 1e-6
+# Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.
+STEEP = 10.0
+# Above the doubt that a parabola around 0 would give reason to.
+SMALL = 2e-5
+X_NOT_FINITE = -1
+
+
+class CFunction:
+    """A C function `double (n, double *x, void *user_data)`, as an address and what must be known to call it.
+
+    Attributes
+    ----------
+    address : int
+    wide : bool
+        Whether n has 64 bits (intptr_t) or those of a C int.
+    takes_data : bool
+        Whether there is a third parameter.
+    data : int
+        What is passed for it.
+    owner : object
+        Whatever keeps function and data alive.
+    """
+
+    __slots__ = ("address", "call", "data", "owner", "takes_data", "wide")
+
+    def __init__(self, address, wide, takes_data, data, owner):
+        self.address, self.wide, self.takes_data, self.data, self.owner = address, wide, takes_data, data, owner
+        self.call = None
+
+    def __call__(self, point):
+        """f at a C-contiguous array of float64."""
+        if self.call is None:
+            kinds = [ctypes.c_ssize_t if self.wide else ctypes.c_int, ctypes.c_void_p]
+            kinds += [ctypes.c_void_p] if self.takes_data else []
+            self.call = ctypes.CFUNCTYPE(ctypes.c_double, *kinds)(self.address)
+        return self.call(point.size, point.ctypes.data, *((self.data,) if self.takes_data else ()))
+
+
+def _at(f, x, shape, args, as_number, i=-1, value=0.0):
+    """f at a private copy of x, with coordinate i replaced where i is not −1."""
+    point = x.copy()
+    if i >= 0:
+        point[i] = value
+    given = point.copy()  # f may write to what it is given
+    return as_number(f(given.reshape(shape), *args), point.reshape(shape), i)
+
+
+def evaluate(f, x, shape, args, as_number):
+    """f(x, *args) as a float, f being given a private copy of x in its shape.
+
+    Parameters
+    ----------
+    f : callable
+        Takes an array of `shape`.
+    x : (d,) float64
+    shape : tuple
+        The shape f expects x in.
+    args : tuple
+        Further arguments of f.
+    as_number : callable
+        as_number(returned, point, i) makes a float of what f returned, or raises. The point is in its shape, i is the
+        coordinate that was moved, −1 for none. It is not called for a finite Python float.
+    """
+    return _at(f, x, shape, args, as_number)
+
+
+def sample(f, x, coordinates, values, shape, args, as_number, out):
+    """Write f at x with x[coordinates[k]] = values[k] to out[k], for each k in order.
+
+    Parameters
+    ----------
+    coordinates : (m,) intp
+        From −1, which stands for x as it is, to d − 1.
+    values, out : (m,) float64
+    f, x, shape, args, as_number
+        As in `evaluate`; f gets a private copy each time.
+    """
+    if not len(coordinates) == len(values) == len(out):
+        raise ValueError(f"there are {len(coordinates)} coordinates, {len(values)} values and {len(out)} places")
+    if len(coordinates) and not -1 <= coordinates.min() <= coordinates.max() < len(x):
+        raise ValueError(f"a coordinate is beyond the {len(x)} of x")
+    for k, (i, value) in enumerate(zip(coordinates.tolist(), values.tolist(), strict=True)):
+        out[k] = _at(f, x, shape, args, as_number, i, value)
+
+
+def central_differences(f, x, steps, shape, args, as_number, values, out):
+    """Write (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / ((xᵢ + hᵢ) − (xᵢ − hᵢ)) to out (d,), in 2d evaluations.
+
+    The divisor is the distance between the two points as they are in floating point, not 2h.
+
+    Parameters
+    ----------
+    steps : (d,) or (0,) float64
+        Length 0 stands for hᵢ = ε^(1/3)·max(1, |xᵢ|).
+    values : (d, 2) float64, written to
+        f(x + hᵢeᵢ) and f(x − hᵢeᵢ).
+    f, x, shape, args, as_number
+        As in `evaluate`.
+
+    Returns
+    -------
+    int
+        How many slopes are doubtful, see `central_slopes`. X_NOT_FINITE, and nothing is evaluated or written, where x
+        is not finite.
+
+    Raises
+    ------
+    ValueError
+        A step vanishes beside its coordinate, or leads beyond the largest float; f has not been called then.
+    """
+    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
+        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    if not np.all(np.isfinite(x)):
+        return X_NOT_FINITE
+    with np.errstate(all="ignore"):
+        h = _steps(x, steps)
+        points = np.column_stack([x + h, x - h])
+        distance = points[:, 0] - points[:, 1]
+    for i in np.flatnonzero((distance == 0) | ~np.isfinite(distance))[:1].tolist():
+        refuse_step(float(distance[i]), i, float(x[i]), float(h[i]))
+    for i, pair in enumerate(points.tolist()):
+        for side, value in enumerate(pair):
+            values[i, side] = _at(f, x, shape, args, as_number, i, value)
+    return central_slopes(x, steps, values, out)
+
+
+def central_slopes(x, steps, values, out):
+    """Write the central differences of `values` to out (d,) and count the doubtful; the half of `central_differences`
+    that needs no f.
+
+    A slope is doubtful where it may err by more than DOUBT·max(1, |slope|), as far as 2d values can tell:
+
+    - It is not finite; where any is not, only those are counted.
+    - Rounding: ε·max|f| over half the distance.
+    - Truncation: h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; an |f'| below STEEP
+      counts as STEEP. f''h comes from the mean of each pair less their lower median, which stands for f(x).
+    - Truncation, if the scale of the coordinate is |xᵢ| ≪ 1: |f'|·min(h, |xᵢ|)²/xᵢ² above SMALL·max(1, |f'|).
+
+    Parameters and what is returned are those of `central_differences`.
+    """
+    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
+        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    with np.errstate(all="ignore"):
+        h = _steps(x, steps)
+        distance = (x + h) - (x - h)
+        out[:] = (values[:, 0] - values[:, 1]) / distance
+        fine = np.isfinite(out)
+        if not fine.all() or not len(x):
+            return int(np.sum(~fine))
+        half, scale = distance / 2, np.maximum(1.0, np.abs(out))
+        mean = values[:, 0] / 2 + values[:, 1] / 2
+        middle = (len(x) - 1) // 2
+        bend = 2 * (mean - np.partition(mean, middle)[middle]) / half
+        fine &= EPSILON * np.max(np.abs(values), axis=1) / half <= DOUBT * scale
+        fine &= bend * bend <= 6 * DOUBT * np.maximum(STEEP, scale) ** 2
+        fine &= np.abs(out) * np.minimum(h, np.abs(x)) ** 2 <= SMALL * scale * x * x
+    return int(np.sum(~fine))
+
+
+def _steps(x, steps):
+    return steps if len(steps) else RELATIVE_STEP * np.maximum(1.0, np.abs(x))
+
+
+def refuse_step(distance, i, x, h):
+    """Raise the error for two points that are no difference apart."""
+    if distance == 0:
+        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
+    raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")

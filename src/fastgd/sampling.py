@@ -1,0 +1,261 @@
+"""How f is evaluated around a point: call by call, in batches, by a map, or as a C function.
+
+A `Sampler` gives f at x with one coordinate replaced, for many such points at once, and counts the evaluations. What
+differs between kinds of f is here and nowhere else.
+"""
+
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import time
+
+import numpy as np
+
+from fastgd import callbacks, kernels, validation
+
+# Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
+BATCH_NUMBERS = 1 << 14
+# A C function goes to threads where all its evaluations take longer than this, in seconds.
+WORTH_THREADS = 2e-3
+TRIAL = 4  # evaluations by which that is judged
+
+
+def sampler(f, x, args=(), as_number=validation.any_number, vectorized=False, workers=None):
+    """The Sampler for this kind of f.
+
+    Parameters
+    ----------
+    f : callable, scipy.LowLevelCallable or numba cfunc
+    x : ndarray of float64 (or complex128), C-contiguous
+        f is called with points of its shape.
+    args : tuple
+    as_number : callable
+        Makes a float of what f returned, or raises (`validation.any_number` and its like).
+    vectorized : bool
+        Whether f takes (m, *shape of x) points and returns (m,) values.
+    workers : int or callable, optional
+        So many threads (−1: one for each CPU), or a map that yields results in order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        f is of none of these kinds, or the arguments exclude each other.
+    """
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    vectorized, workers = validation.boolean(vectorized, "vectorized"), checked_workers(workers)
+    if vectorized and workers is not None:
+        raise ValueError("vectorized=True gives f all points of a batch at once: it goes without workers")
+    if isinstance(f, callbacks.CFunction) or callbacks.is_c(f):
+        if vectorized or args or callable(workers):
+            raise ValueError(
+                "a C function takes one point a call and its user_data, and its workers are threads: "
+                "vectorized, args and a map as workers are for Python functions"
+            )
+        if not isinstance(f, callbacks.CFunction):
+            f = callbacks.c_function(f, x.size)
+        return Compiled(f, x, as_number, 1 if workers is None else workers)
+    validation.callable_(f, "f")
+    if vectorized:
+        return Batches(f, x, args, as_number)
+    if workers is not None:
+        return Mapped(f, x, args, as_number, workers)
+    return Sampler(f, x, args, as_number)
+
+
+class Sampler:
+    """f around x, one call after the other.
+
+    Attributes
+    ----------
+    x : (d,) float64 or complex128
+    nfev : int
+        Evaluations so far.
+    is_plain : bool
+        Whether the points are for one kernel call, which takes f as it is.
+    """
+
+    is_plain = True
+
+    def __init__(self, f, x, args, as_number):
+        self.f, self.shape, self.args, self.as_number = f, x.shape, args, as_number
+        self.x = x.reshape(-1)
+        self.nfev = 0
+        self._here = None
+
+    def at(self, coordinates, values):
+        """f at x with x[coordinates[k]] = values[k] (x itself for a coordinate of −1), for each k.
+
+        Parameters
+        ----------
+        coordinates : (m,) intp
+        values : (m,), dtype of x
+
+        Returns
+        -------
+        (m,), dtype of x
+        """
+        coordinates = np.ascontiguousarray(coordinates, dtype=np.intp)
+        out = np.empty(len(values), self.x.dtype)
+        if len(out):
+            self._evaluate(coordinates, np.ascontiguousarray(values), out)
+        self.nfev += len(out)
+        return out
+
+    def around(self, points):
+        """f at x with x[i] = points[i, j], for each i and j: (d, p) values for (d, p) points."""
+        coordinates = np.repeat(np.arange(len(points)), points.shape[1])
+        return self.at(coordinates, points.reshape(-1)).reshape(points.shape)
+
+    def here(self):
+        """f(x), evaluated when first asked for."""
+        if self._here is None:
+            self._here = self.at([-1], np.zeros(1, self.x.dtype)).item()
+        return self._here
+
+    def point(self, coordinate, value):
+        """The point that f is given there, in its shape; a new array."""
+        return displaced(self.x, self.shape, coordinate, value)
+
+    def _evaluate(self, coordinates, values, out):
+        if out.dtype == np.float64:
+            kernels.active.sample(self.f, self.x, coordinates, values, self.shape, self.args, self.as_number, out)
+            return
+        for k, move in enumerate(zip(coordinates.tolist(), values.tolist(), strict=True)):
+            out[k] = self.as_number(self.f(self.point(*move), *self.args), self.point(*move), move[0])
+
+
+def displaced(x, shape, coordinate, value):
+    """x with one coordinate replaced, where it is not −1, in `shape`; a new array."""
+    point = x.copy()
+    if coordinate >= 0:
+        point[coordinate] = value
+    return point.reshape(shape)
+
+
+class Compiled(Sampler):
+    """A C function around x, in threads where the work is large enough to be worth them."""
+
+    def __init__(self, f, x, as_number, threads):
+        super().__init__(f, x, (), as_number)
+        self.threads = threads
+        self.is_plain = threads == 1
+
+    def _evaluate(self, coordinates, values, out):
+        done = 0
+        if self.threads > 1 and len(out) > 2 * TRIAL:
+            began = time.perf_counter()
+            self._part(coordinates, values, out, 0, TRIAL)
+            done = TRIAL
+            if (time.perf_counter() - began) / TRIAL * len(out) > WORTH_THREADS:
+                # Where the parts are cut changes no result: each evaluation has a point of its own.
+                cuts = np.linspace(done, len(out), self.threads + 1).astype(int).tolist()
+                with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
+                    parts = [
+                        pool.submit(self._part, coordinates, values, out, *cut) for cut in itertools.pairwise(cuts)
+                    ]
+                for part in parts:
+                    part.result()
+                return
+        self._part(coordinates, values, out, done, len(out))
+
+    def _part(self, coordinates, values, out, start, stop):
+        part = slice(start, stop)
+        super()._evaluate(coordinates[part], values[part], out[part])
+
+
+class Batches(Sampler):
+    """A vectorized f around x, in batches of points that stay in the cache."""
+
+    is_plain = False
+
+    def _evaluate(self, coordinates, values, out):
+        size = max(1, BATCH_NUMBERS // max(1, self.x.size))
+        for start in range(0, len(out), size):
+            batch = slice(start, start + size)
+            out[batch] = self._values(coordinates[batch], values[batch])
+
+    def _values(self, coordinates, values):
+        m = len(values)
+        points = np.empty((m, self.x.size), self.x.dtype)
+        points[:] = self.x
+        moved = np.flatnonzero(coordinates >= 0)
+        points[moved, coordinates[moved]] = values[moved]
+        returned = self.f(points.reshape(m, *self.shape), *self.args)
+        what = f"f must return one real number for each of the {m} points it got (vectorized=True)"
+        if type(returned) is not np.ndarray or returned.shape != (m,) or returned.dtype.kind not in "fiuc":
+            raise (ValueError if hasattr(returned, "__len__") else TypeError)(
+                f"{what}, an array of shape ({m},); it returned {validation.describe(returned)}"
+            )
+        if self.x.dtype == np.float64 and returned.dtype.kind == "c":
+            raise TypeError(f"{what}; it returned {validation.describe(returned)}")
+        values_of_f = returned.astype(self.x.dtype, copy=False)
+        for k in np.flatnonzero(~np.isfinite(values_of_f))[:1].tolist():
+            self.as_number(values_of_f[k].item(), self.point(coordinates[k], values[k]), int(coordinates[k]))
+        return values_of_f
+
+
+class Mapped(Sampler):
+    """f around x by a map: threads, or what the caller brings."""
+
+    is_plain = False
+
+    def __init__(self, f, x, args, as_number, workers):
+        super().__init__(f, x, args, as_number)
+        self.workers = workers
+
+    def _evaluate(self, coordinates, values, out):
+        moves = list(enumerate(zip(coordinates.tolist(), values.tolist(), strict=True)))
+        given = 0
+        with mapping(self.workers) as map_of:
+            for k, returned in map_of(Displaced(self.f, self.x, self.shape, self.args), moves):
+                if k != given:
+                    raise ValueError(f"workers must yield results in order; it gave number {k} in place of {given}")
+                coordinate, value = moves[k][1]
+                out[k] = self.as_number(returned, self.point(coordinate, value), coordinate)
+                given += 1
+        if given != len(moves):
+            raise ValueError(f"workers must yield a result for each point; it gave {given} of {len(moves)}")
+
+
+class Displaced:
+    """f at displaced points, as what a map is given: it can be pickled if f can."""
+
+    def __init__(self, f, x, shape, args):
+        self.f, self.x, self.shape, self.args = f, x, shape, args
+
+    def __call__(self, numbered):
+        number, move = numbered
+        try:
+            return number, self.f(displaced(self.x, self.shape, *move), *self.args)
+        except Exception as error:
+            point = displaced(self.x, self.shape, *move)
+            error.add_note(f"raised by f {validation.at_point(point, move[0])}")
+            raise
+
+
+@contextlib.contextmanager
+def mapping(workers):
+    """The map that `workers` stands for."""
+    if callable(workers):
+        yield workers
+    else:
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            yield pool.map
+
+
+def checked_workers(workers):
+    """None, a count of threads or a map."""
+    if workers is None or callable(workers):
+        return workers
+    try:
+        workers = validation.count(workers, "workers", minimum=-1)
+    except TypeError:
+        raise TypeError(
+            f"workers must be an integer or a map like concurrent.futures.Executor.map; got "
+            f"{validation.describe(workers)}"
+        ) from None
+    if workers == 0:
+        raise ValueError("workers must be at least 1, or -1 for one for each CPU; got 0")
+    return (os.cpu_count() or 1) if workers < 0 else workers
