@@ -72,9 +72,9 @@ def gradient_descent(
         For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
         and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
         Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
-        They end where no step lowers the value. It takes no loss with a kink ("hinge", "epsilon_insensitive"): there no fixed rate
-        is small enough in the end, and backtracking stalls at kinks that are no minimum. Give one that shrinks, as
-        `lambda step: 0.1 / (1 + step) ** 0.5`.
+        They end where no step lowers the value. It takes no loss with a kink ("hinge", "epsilon_insensitive"): there
+        no fixed rate is small enough in the end, and backtracking stalls at kinks that are no minimum. Give one that
+        shrinks, as `lambda step: 0.1 / (1 + step) ** 0.5`.
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable, optional

@@ -3,7 +3,7 @@
 regressor.py, classifier.py    what y is, and what scikit-learn wants to see
 base.py                        parameters, fit, what a fit leaves behind
 route.py                       which solver
-solvers.py …                   normal_equations, solvers, smoothed, stream: weights from a Problem, epochs shown to a Watch
+solvers.py …                   with normal_equations, smoothed, stream: weights from a Problem, epochs shown to a Watch
 problem.py, losses.py          what is minimised, and in which variables
 """
 

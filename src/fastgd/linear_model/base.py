@@ -131,7 +131,9 @@ class LinearModel(Saved, Summarised, BaseEstimator):
     def _statistics_of(self, X, y, sample_weight):
         """For `summary`, of data that are given to it."""
         checked = self._check_parameters()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, y_numeric=self._numeric_targets, reset=False)
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=DTYPES, y_numeric=self._numeric_targets, reset=False
+        )
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         y, name = self._targets(y, X.dtype)

@@ -1,8 +1,8 @@
 """Estimators in files: JSON or npz, without pickle.
 
-A file holds a format name and number, the class, the parameters and the fitted attributes; numbers keep all their digits.
-Parameters that are no plain values (functions, optimizers with constants of their own, generators of random numbers) are
-left out and named in `left_out`: a loaded estimator has their defaults, and predicts the same.
+A file holds a format name and number, the class, the parameters and the fitted attributes; numbers keep all their
+digits. Parameters that are no plain values (functions, optimizers with constants of their own, generators of random
+numbers) are left out and named in `left_out`: a loaded estimator has their defaults, and predicts the same.
 """
 
 import io
@@ -80,7 +80,9 @@ class Saved:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is not a fastgd estimator, or is damaged ({error})") from error
         if version > FORMAT_VERSION:
-            raise ValueError(f"{path} has format {version}; this fastgd reads up to {FORMAT_VERSION}: install a newer one")
+            raise ValueError(
+                f"{path} has format {version}; this fastgd reads up to {FORMAT_VERSION}: install a newer one"
+            )
         if name != cls.__name__:
             raise ValueError(f"{path} holds a {name}, not a {cls.__name__}")
         try:

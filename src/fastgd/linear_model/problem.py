@@ -121,8 +121,8 @@ class Problem:
         """F(W, b) − D(u) ≥ F(W, b) − min F for a dual point u made of the slopes at (W, b); inf where that fails.
 
         With Ω the penalty, D(u) = −(1/Σs) Σ s·φ*(u) − Ω*(−v) with v = Xᵀ(su)/Σs, for any u with Σ s·u = 0 where there
-        is an intercept. The slopes ∂φ/∂h are such a u but for their sum, which is made 0 along the curvature, and, where
-        there is no l2, but for ‖v‖∞ ≤ l1, for which they are shrunk. As F − D the two would cancel; as
+        is an intercept. The slopes ∂φ/∂h are such a u but for their sum, which is made 0 along the curvature, and,
+        where there is no l2, but for ‖v‖∞ ≤ l1, for which they are shrunk. As F − D the two would cancel; as
         (1/Σs) Σ s·(φ(h) + φ*(u) − h·u) + Ω(W) + Ω*(−v) + W·v none of the terms is larger than it must be.
         """
         self.passes += 2

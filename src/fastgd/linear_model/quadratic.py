@@ -6,7 +6,8 @@ import scipy.linalg
 from fastgd.kernels.reference import softmax
 
 # Eigenvalues below this share of the largest are rounding: directions in which the columns are collinear, where nothing
-# moves. Where other rows than those of the sample may tell more of them, they get this share as their curvature instead.
+# moves. Where other rows than those of the sample may tell more of them, they get this share as their curvature
+# instead.
 ROUNDING, UNSEEN = 1e-13, 1e-6
 # Of the search for the signs of weights with an l1 penalty.
 PROXIMAL_STEPS, SEARCH_STEPS = 300, 1000
@@ -136,9 +137,9 @@ def inverse(G, sampled):
 def minimise_with_l1(H, c, thresholds, start):
     """argmin ½vᵀHv + cᵀv + Σ tⱼ|vⱼ|, exactly.
 
-    Accelerated proximal steps find nearly all of the signs, and feature-sign search (Lee, Battle, Raina & Ng, NIPS 2006)
-    the rest: it solves for the weights that are not 0 given their signs, walks there as far as the function falls, drops
-    those that became 0 and adds the one that most wants to move.
+    Accelerated proximal steps find nearly all of the signs, and feature-sign search (Lee, Battle, Raina & Ng, NIPS
+    2006) the rest: it solves for the weights that are not 0 given their signs, walks there as far as the function
+    falls, drops those that became 0 and adds the one that most wants to move.
 
     Parameters
     ----------

@@ -10,7 +10,6 @@
 """
 
 import functools
-import math
 
 from fastgd import validation
 from fastgd.linear_model.normal_equations import gram
@@ -30,9 +29,7 @@ def rate(learning_rate):
     """A float, a function of the step, or None for "auto"."""
     if isinstance(learning_rate, str):
         if learning_rate != "auto":
-            raise ValueError(
-                f'learning_rate must be "auto", a number or a function of the step; got {learning_rate!r}'
-            )
+            raise ValueError(f'learning_rate must be "auto", a number or a function of the step; got {learning_rate!r}')
         return None
     if callable(learning_rate):
         return Schedule(learning_rate)

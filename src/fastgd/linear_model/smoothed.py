@@ -104,7 +104,9 @@ class Smooth:
             if want_gradient:
                 grad_W, grad_b = grad_W + factor * u * found[1], grad_b + factor * u * found[2]
         if self.name == "hinge":
-            mean_xy = self._mean_xy if shift is None else self._mean_xy - shift.astype(np.float64)[:, None] * self._mean_y
+            mean_xy = (
+                self._mean_xy if shift is None else self._mean_xy - shift.astype(np.float64)[:, None] * self._mean_y
+            )
             value += 0.5 * (self.k - float(np.vdot(W, mean_xy)) - float(b @ self._mean_y))
             if want_gradient:
                 grad_W, grad_b = grad_W - 0.5 * mean_xy, grad_b - 0.5 * self._mean_y

@@ -1,4 +1,4 @@
-"""How a Problem is minimised with full passes over the data. Each solver shows its epochs to a Watch and returns weights.
+"""How a Problem is minimised with full passes over the data. A solver shows its epochs to a Watch and returns weights.
 
     gram             squared loss, in normal_equations.py: XᵀX once, then refinement by the true residual
     preconditioned   steps in the metric of the curvature of some rows, with the memory of the last ones (L-BFGS)
@@ -40,8 +40,8 @@ def preconditioned(problem, watch, W, b):
     diagonal = price > FREE_RENEWAL and not problem.l1
     metric = Metric(space, V, diagonal)
     memory = Memory(metric)
-    # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost next to
-    # nothing, take more of them as long as each gains.
+    # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost
+    # next to nothing, take more of them as long as each gains.
     polish = price == 0 and not problem.has_dual and problem.loss.smooth and watch.tol is not None
     least = 1.0  # the smallest curvature met, in units of the metric
     while True:
@@ -228,5 +228,3 @@ def _largest_curvature(space):
     p = space.problem
     found = p.objective.curvature_in(space.shift, space.scale, 1.0).largest
     return found + float(space.ridge().max(initial=0.0))
-
-

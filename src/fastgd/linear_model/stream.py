@@ -1,7 +1,8 @@
 """Stochastic steps: epochs over shuffled rows (`stochastic`), and rows as they come (`Online`, behind partial_fit).
 
-With a rate of the user's the steps are taken in the columns as they are: W ← (1 − rate·l2)·W − rate·(1/m)·Σ s·∂φ/∂W over
-the m rows of a batch. With "auto" they are taken in centred and scaled columns, where a rate follows from the loss.
+With a rate of the user's the steps are taken in the columns as they are: W ← (1 − rate·l2)·W − rate·(1/m)·Σ s·∂φ/∂W
+over the m rows of a batch. With "auto" they are taken in centred and scaled columns, where a rate follows from the
+loss.
 """
 
 import math
@@ -21,8 +22,8 @@ from fastgd.optimizers import GD, Momentum
 from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
 from fastgd.updates import Update
 
-# In scaled columns the penalties, which differ from column to column there, act after so many steps at a time (truncated
-# gradient: Langford, Li & Zhang, JMLR 10 (2009)).
+# In scaled columns the penalties, which differ from column to column there, act after so many steps at a time
+# (truncated gradient: Langford, Li & Zhang, JMLR 10 (2009)).
 PENALTY_STEPS = 32
 # The automatic rate of rules whose steps do not follow the length of the gradient, in scaled columns.
 ADAPTIVE_RATE = 0.05
@@ -139,7 +140,9 @@ def _stands_still(watch, problem):
     if problem.loss.smooth or watch.tol is None or watch.score is not None:
         return False
     losses = watch.rows["loss"]
-    if len(losses) <= watch.patience or min(losses[-watch.patience :]) < (1 - watch.tol) * min(losses[: -watch.patience]):
+    if len(losses) <= watch.patience or min(losses[-watch.patience :]) < (1 - watch.tol) * min(
+        losses[: -watch.patience]
+    ):
         return False
     return watch.end("converged", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
 
@@ -213,8 +216,8 @@ class _InScaledColumns:
         )  # fmt: skip
         if (p.l1 or p.l2) and not follows_gradient(rule):
             raise ValueError(
-                f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or take "
-                'optimizer="gd", "momentum" or "nesterov"'
+                f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
+                'take optimizer="gd", "momentum" or "nesterov"'
             )
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
@@ -357,7 +360,9 @@ class Online:
         rate = float(self._rates[0])
         Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
         v = self.v
-        kernels.active.stochastic(Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule)
+        kernels.active.stochastic(
+            Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
+        )
         if self.l2:
             # What the penalty takes is small: it is taken once it is worth an operation on the weights.
             self._owed += rate * count * self.l2 * self._largest

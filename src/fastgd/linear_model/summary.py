@@ -134,7 +134,9 @@ class Summary:
                 self.adjusted_r2 = float(1 - unexplained * (q.n - q.fit_intercept) / self.df_resid)
                 if freedom:
                     self.f_statistic = float(
-                        (q.total_squares - q.residual_squares) / freedom / (np.float64(q.residual_squares) / self.df_resid)
+                        (q.total_squares - q.residual_squares)
+                        / freedom
+                        / (np.float64(q.residual_squares) / self.df_resid)
                     )
                     self.f_p_value = float(stats.f.sf(self.f_statistic, freedom, self.df_resid))
             else:
@@ -153,7 +155,15 @@ class Summary:
             f"log-likelihood {self.log_likelihood:.6g}, AIC {self.aic:.6g}, BIC {self.bic:.6g}",
             "",
         ]
-        head = ("", "coef", "std err", self.kind, f"P>|{self.kind}|", f"[{0.5 - self.level / 2:.3g}", f"{0.5 + self.level / 2:.3g}]")
+        head = (
+            "",
+            "coef",
+            "std err",
+            self.kind,
+            f"P>|{self.kind}|",
+            f"[{0.5 - self.level / 2:.3g}",
+            f"{0.5 + self.level / 2:.3g}]",
+        )
         rows = [
             (name, f"{c:.6g}", f"{e:.4g}", f"{t:.4g}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}")
             for name, c, e, t, p, (low, high) in zip(
@@ -162,7 +172,10 @@ class Summary:
         ]
         widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
         for row in (head, *rows):
-            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cells = [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
@@ -211,8 +224,8 @@ class Summarised:
         found = self._statistics_of(X, y, sample_weight) if X is not None else self.__dict__.get("_statistics")
         if found is None:
             raise ValueError(
-                "the fit has kept no statistics: pass its data, summary(X, y); there must be more samples than weights, "
-                "and no collinear columns"
+                "the fit has kept no statistics: pass its data, summary(X, y); there must be more samples than "
+                "weights, and no collinear columns"
             )
         names = getattr(self, "feature_names_in_", None)
         names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(map(str, names))

@@ -130,7 +130,9 @@ class Watch:
                 return False
             self.gap, self.certified = max(gap, 0.0), True
         how = "by a duality gap" if self.certified else "by an estimate"
-        return self.end("converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}")
+        return self.end(
+            "converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}"
+        )
 
     def _wanted(self, value, gap):
         """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
