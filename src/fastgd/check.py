@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from fastgd import numdiff, sampling, stencils, validation
+from fastgd import numdiff, perturbed, sampling, stencils, validation
 from fastgd.hessian import gradient_at
 from fastgd.objectives import LinearObjective
 from fastgd.stencils import EPSILON
@@ -223,10 +223,9 @@ def _given(grad, x, args):
 
 def _objective_differences(objective, w):
     """Neville's scheme over central differences at three steps, with its error."""
-    objective = objective if objective.dtype == np.float64 else objective._in_double()
     w = np.array(w, dtype=np.float64)
     h = EPSILON ** (1 / 3) * np.maximum(1.0, np.abs(w))
-    near, middle, far = (objective.numerical_gradient(w, times * h) for times in (1, 4, 16))
+    near, middle, far = (perturbed.in_double(objective, w, times * h) for times in (1, 4, 16))
     first, second = near + (near - middle) / 15, middle + (middle - far) / 15
     return first, np.abs(first - second) + EPSILON * abs(objective.value(w)) / h
 

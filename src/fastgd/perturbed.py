@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgd import rows, validation
-from fastgd.kernels.reference import RELATIVE_STEP
+from fastgd.kernels.reference_differences import RELATIVE_STEP
 
 # A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
 PASSES = 4
@@ -13,6 +13,11 @@ LEAST_ROWS = 64
 
 def numerical_gradient(objective, w, h=None):
     """See `LinearObjective.numerical_gradient`."""
+    return in_double(objective, w, h).astype(objective.dtype, copy=False)
+
+
+def in_double(objective, w, h=None):
+    """The same in float64, in which it is computed whatever the dtype of the data."""
     o = objective
     w = validation.weights(w, "w", o.shape, np.float64)
     h = _steps(w, h)
@@ -45,12 +50,12 @@ def numerical_gradient(objective, w, h=None):
         if np.isfinite(o.value(w)):
             moved = f", {validation.entry('w', bad)} having been moved by {h[bad]:g}"
         raise ValueError(f"the loss is not finite at w = {validation.show_point(w)}{moved}")
-    return gradient.astype(o.dtype, copy=False)
+    return gradient
 
 
 def _steps(w, h):
     if h is None:
-        return RELATIVE_STEP["central"] * np.maximum(1.0, np.abs(w))
+        return RELATIVE_STEP * np.maximum(1.0, np.abs(w))
     h = validation.real_array(h, "h", dtype=np.float64)
     if h.ndim and h.shape != w.shape:
         raise ValueError(f"h must be a number or an array of the shape of w, {w.shape}; got shape {h.shape}")
