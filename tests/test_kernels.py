@@ -12,6 +12,7 @@ import pytest
 from fastgd import kernels
 from fastgd.kernels import reference
 from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, LOSSES, TUBE
+from fastgd.kernels.reference_updates import PLAIN
 from fastgd.objectives import LOSS_KERNELS
 
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
@@ -383,7 +384,7 @@ KINKS = [
 @pytest.mark.parametrize("loss, y, f, losses, slopes", KINKS)
 def test_losses_on_both_sides_of_their_kinks(build, loss, y, f, losses, slopes, dtype):
     none = np.empty(0, dtype)
-    column = np.array(f, dtype)
+    column, plain = np.array(f, dtype), PLAIN[np.dtype(dtype)]
     for at, value, slope in zip(column, losses, slopes, strict=True):
         # By the intercept, so that what is not finite meets no 0·inf; and the same in one step of each other kernel.
         data = np.zeros((1, 1), dtype), np.full((1, 1), y, dtype), np.zeros((1, 1), dtype), at[None], none, none
@@ -391,11 +392,11 @@ def test_losses_on_both_sides_of_their_kinks(build, loss, y, f, losses, slopes, 
         np.testing.assert_allclose([totals[0], alone[0], g[0]], [value, value, slope], rtol=1e-15)
         w = np.array([[0], [at]], dtype)
         order, rates = np.array([0]), np.array([1.0])
-        build.stochastic(*data[:2], w, none, 0, LOSSES[loss], 1.0, 0.0, order, 1, True, rates)
+        build.stochastic(*data[:2], w, none, 0, LOSSES[loss], 1.0, 0.0, order, 1, True, rates, *plain)
         np.testing.assert_allclose(w[1], dtype(at) - dtype(slope))
         w[1] = at
         csr = np.zeros(0, dtype), np.zeros(0, np.int32), np.zeros(2, np.int32)
-        build.sparse_stochastic(*csr, data[1], w, 1, none, 0, LOSSES[loss], 1.0, 0.0, order, 1, True, rates)
+        build.sparse_stochastic(*csr, data[1], w, 1, none, 0, LOSSES[loss], 1.0, 0.0, order, 1, True, rates, *plain)
         np.testing.assert_allclose(w[1], dtype(at) - dtype(slope))
 
 

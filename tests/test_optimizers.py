@@ -642,4 +642,5 @@ def test_no_evaluation_is_spent_that_was_not_asked_for():
     for name in NAMES:
         calls.clear()
         r = gradient_descent(f, [1.0, -2.0], 0.01, 20, grad=bowl_slope, optimizer=name)
-        assert len(calls) == r.nfev == 1, name
+        # An average of points may lie anywhere: its value is compared with that of the start.
+        assert len(calls) == r.nfev == (2 if name == "asgd" else 1), name

@@ -3,14 +3,13 @@
 import numpy as np
 
 from fastgd import optimizers, validation
-from fastgd.kernels.reference import RELATIVE_STEP
+from fastgd.kernels.reference_differences import RELATIVE_STEP
 from fastgd.result import Result, Status
 from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, RISE_GROWTH, RISE_LIMIT, RISING_STEPS
 from fastgd.updates import box
 
 # f is given at most so many numbers at once; only runs and variables beyond that make a step take several calls.
 CALL_VALUES = 1 << 22
-STEP = RELATIVE_STEP["central"]
 
 
 class Batch:
@@ -49,7 +48,7 @@ class Batch:
 
     def _differences(self, points):
         n, d = points.shape
-        width = STEP * np.maximum(1.0, np.abs(points))
+        width = RELATIVE_STEP * np.maximum(1.0, np.abs(points))
         above, below = points + width, points - width
         moved = np.repeat(points[:, None, None, :], 2 * d, axis=1).reshape(n, 2, d, d)
         each = np.arange(d)
