@@ -86,6 +86,7 @@ extensions = [
             "sparse.pxi",
             "loops.pxi",
             "updates.pxi",
+            "small_table.pxi",
             "perturbed.pxi",
             "lanes.pxi",
             "one_output.pxi",

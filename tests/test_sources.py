@@ -16,7 +16,18 @@ from fastgd import kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
-INCLUDED = ("one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "loops", "sparse", "perturbed")
+INCLUDED = (
+    "one_layer",
+    "lanes",
+    "transcendental",
+    "one_output",
+    "stages",
+    "updates",
+    "small_table",
+    "loops",
+    "sparse",
+    "perturbed",
+)
 pytestmark = pytest.mark.one_build
 
 

@@ -14,6 +14,7 @@ from fastgd.kernels.reference import (
     FIRST_FUN,
     FUN,
     GROWTH,
+    NORM,
     NOT_FINITE,
     OVERSHOOTING,
     OVERSHOOTS,
@@ -25,6 +26,9 @@ from fastgd.run import Constant, Point
 
 # A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
 BURST_SECONDS = 0.05
+# The first time it takes so many steps that they go over so many numbers: no more than a few milliseconds.
+FIRST_VALUES = 300_000
+MOST_STEPS = 1 << 20
 
 
 def plain(run):
@@ -64,29 +68,35 @@ def _bursts(run, z, last, step, state):
 
     Returns the steps, the last Point before z, or the Result, if it ended, and the state of the kernel.
     """
-    path, limit, length = run.path, run.limit, 64
-    state = np.array([0, 0, 1, 0, 0, 0, 0, 0], np.float64) if state is None else state
-    gradient, previous = (np.zeros_like(z), np.zeros_like(z)) if last is None else (last.gradient, last.z)
+    path, limit, length = run.path, run.limit, max(64, FIRST_VALUES // run.path.burst_values)
+    if state is None:
+        state = np.zeros(8)
+        state[GROWTH] = 1
+    gradient = np.zeros(z.shape, z.dtype) if last is None else last.gradient
+    previous = np.zeros(z.shape, z.dtype) if last is None else last.z
     limit_of_steps, limit_of_growth, what = run.patience
     stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
     while step < limit:
-        run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
+        if run.keeps(step):
+            run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
         length = min(length, limit - step)
         rates = run.rates(step, length)
-        funs, norms = np.empty(length), np.empty(length)
+        funs, norms = np.empty((2, length))
         points = np.empty((length if run.recorder.wants_x else 0, z.size), z.dtype)
         started = time.perf_counter()
         rule = run.update.kernel_arguments
         taken, reason = path.burst(z, rule, rates, *stop, state, gradient, previous, funs, norms, points)
         run.update.took(taken)
         elapsed = time.perf_counter() - started
-        run.first_fun, run.last_rate = state[FIRST_FUN], state[RATE]
-        run.met_curvature, run.overshoots, run.growth = state[CURVATURE], int(state[OVERSHOOTS]), state[GROWTH]
+        now = state.tolist()
+        run.first_fun, run.last_rate = now[FIRST_FUN], now[RATE]
+        run.met_curvature, run.overshoots, run.growth = now[CURVATURE], int(now[OVERSHOOTS]), now[GROWTH]
         evaluated = taken + (reason in (REACHED, OVERSHOOTING))
-        run.recorder.burst(
-            step, points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken],
-            path.to_user,
-        )  # fmt: skip
+        if run.recorder.on:
+            run.recorder.burst(
+                step, points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken],
+                path.to_user,
+            )  # fmt: skip
         step += taken
         if run.bar is not None and evaluated:
             run.bar.update(taken)
@@ -101,16 +111,19 @@ def _bursts(run, z, last, step, state):
             sentence = run.reached(point) or "the gradient is zero"
             point.fun = None  # the kernel may have added up in another order than `value` does
             return step, run.result(point, Status.CONVERGED, sentence), state
-        if run.stopping.out_of_time():
+        if step == limit or run.stopping.out_of_time():
             break
         # As many steps next time as take about BURST_SECONDS, without leaping.
-        length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
-    return step, _before(step, state, previous, gradient.copy()), state
+        wanted = length * BURST_SECONDS / max(elapsed, 1e-6)
+        length = max(1, int(min(wanted, 16 * length, MOST_STEPS)))
+    return step, _before(step, state, previous, gradient), state
 
 
 def _before(step, state, previous, gradient):
     """The Point before the last step that a kernel took."""
-    return Point(step - 1, previous, state[FUN], gradient, lr=state[RATE]) if step else None
+    if not step:
+        return None
+    return Point(step - 1, previous, float(state[FUN]), gradient, lr=float(state[RATE]), norm=float(state[NORM]))
 
 
 def accelerated(run):

@@ -121,7 +121,7 @@ class LinearObjective:
             s = validation.sample_weights(sample_weight, n, X.dtype)
         source = rows.Sparse if validation.is_sparse(X) else rows.Dense
         self.rows = source(X, y.reshape(n, -1), s)
-        self._edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
+        self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
         self.total_weight = float(np.sum(s, dtype=np.float64)) if s.size else float(n)
         # The kernels sum l, or ½(f − y)² for the squared losses.
         self.factor = {"sse": 1.0, "mse": 2.0 / self.total_weight}.get(loss, 1.0 / self.total_weight)
@@ -236,7 +236,7 @@ class LinearObjective:
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
         if self.jobs(rows.THREAD_VALUES) == 1 and isinstance(self.rows, rows.Dense):  # then one kernel does all of it
-            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self._edges, out)
+            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
         else:
             value = self._value(self._block_sums(*self.split(w), None, True), w, out)
         return value, gradient
@@ -261,12 +261,12 @@ class LinearObjective:
 
     def _block_sums(self, W, b, shift, gradient):
         """A row of sums for each block; see `rows.Dense.block_sums`."""
-        model, jobs, m = (W, b, shift, *self.codes, gradient), self.jobs(rows.THREAD_VALUES), len(self._edges) - 1
+        model, jobs, m = (W, b, shift, *self.codes, gradient), self.jobs(rows.THREAD_VALUES), len(self.edges) - 1
         if jobs == 1:
-            return self.rows.block_sums(self._edges, *model)
+            return self.rows.block_sums(self.edges, *model)
         # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
         length = -(-m // (SHARES * jobs))
-        shares = [self._edges[first : first + length + 1] for first in range(0, m, length)]
+        shares = [self.edges[first : first + length + 1] for first in range(0, m, length)]
         return np.concatenate(rows.over_blocks(lambda share: self.rows.block_sums(share, *model), shares, jobs))
 
     def jobs(self, least):

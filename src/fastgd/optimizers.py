@@ -86,7 +86,11 @@ class Optimizer:
             Weights of any shape; float32 makes a state of float32, all else float64.
         """
         w = validation.real_array(w, "w", finite=False)
-        return State(np.zeros((MOMENTS[self.name], w.size), w.dtype))
+        return self.fresh_state(w.size, w.dtype)
+
+    def fresh_state(self, size, dtype):
+        """The state before the first step, for so many weights."""
+        return State(np.zeros((MOMENTS[self.name], size), dtype))
 
     def step(self, w, g, state, lr):
         """One step, in place.

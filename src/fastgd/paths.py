@@ -130,7 +130,12 @@ class Columns:
     @property
     def has_bursts(self):
         """Only where a pass is short: a long one is better shared out to threads."""
-        return isinstance(self.objective.rows, rows.Dense) and len(self.objective.rows.blocks()) == 1
+        return isinstance(self.objective.rows, rows.Dense) and len(self.objective.edges) == 2
+
+    @property
+    def burst_values(self):
+        """How many numbers a step of a burst goes over."""
+        return self.objective.rows.values * self.objective.rows.k
 
     def burst(self, w, rule, *arguments, offset=0.0):
         """See `kernels.reference.descend` for what is behind the rule: rates and all that follows."""
@@ -352,6 +357,10 @@ class Compressed:
     def value(self, z):
         self.nfev += 1
         return self._table.objective.value_at(z) + self._offset
+
+    @property
+    def burst_values(self):
+        return self._table.burst_values
 
     def burst(self, z, rule, *arguments):
         found = self._table.burst(z, rule, *arguments, offset=self._offset)

@@ -57,8 +57,6 @@ class Recorder:
 
     def burst(self, step, points, funs, norms, rates, to_user):
         """Rows for the points from `step` on, given as arrays, of which the last may not have been stepped from."""
-        if not self.on:
-            return
         first = -step % self.every
         self.rows["step"].extend(range(step + first, step + len(funs), self.every))
         for name, values in (("fun", funs), ("lr", rates), ("grad_norm", norms)):

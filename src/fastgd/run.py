@@ -1,5 +1,7 @@
 """One run of descent: what the loops share. It observes, stops, and tells convergence from divergence."""
 
+import math
+
 import numpy as np
 
 from fastgd import optimizers, validation
@@ -45,14 +47,14 @@ class Point:
 
     __slots__ = ("fun", "gradient", "least", "lr", "norm", "step", "z")
 
-    def __init__(self, step, z, fun, gradient, lr=None, least=None):
+    def __init__(self, step, z, fun, gradient, lr=None, least=None, norm=None):
         self.step, self.z, self.fun, self.gradient, self.lr = step, z, fun, gradient, lr
-        self.norm = euclidean_norm(gradient)
+        self.norm = euclidean_norm(gradient) if norm is None else norm
         self.least = self.norm if least is None else least
 
     @property
     def finite(self):
-        return np.isfinite(self.norm) and (self.fun is None or np.isfinite(self.fun))
+        return math.isfinite(self.norm) and (self.fun is None or math.isfinite(self.fun))
 
     @property
     def state(self):
@@ -107,7 +109,9 @@ class Run:
     def rates(self, step, count):
         """The rates of so many steps from `step` on."""
         if isinstance(self.rate, Constant):
-            return np.full(count, float(self.rate))
+            rates = np.empty(count)
+            rates.fill(self.rate)
+            return rates
         return np.array([self.rate(step + i) for i in range(count)])
 
     @property
@@ -164,7 +168,7 @@ class Run:
             self.first_fun = self.path.value(self.path.start)
         if point.fun is None:
             point.fun = self.path.value(point.z)
-        return not point.fun <= self.first_fun + 8 * self._eps * abs(self.first_fun)
+        return not (point.fun <= self.first_fun or point.fun <= self.first_fun + 8 * self._eps * abs(self.first_fun))
 
     def meet(self, point, last):
         """Remember the smallest curvature between points of a run, for the estimate of the gap."""
@@ -232,7 +236,8 @@ class Run:
         may_have_risen = point.step and leaps and not self.noisy and (self.rose or self.path.fun_is_free)
         if may_have_risen and self._is_higher(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
-        if not np.all(np.isfinite(self.update.state.moments)):  # then the rates are zero, and no step moves
+        moments = self.update.state.moments
+        if moments.size and not np.all(np.isfinite(moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
         asked_for = self.asked_for
         message = f"took all {point.step} steps"
@@ -282,9 +287,13 @@ class Run:
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
+    def keeps(self, step):
+        """Whether `keep` has something to do."""
+        return self.checkpoint is not None and (self.checkpoint.due or step == self.limit)
+
     def keep(self, step, **loop):
         """Offer the checkpoint what a loop needs to go on from here: arrays, numbers, lists, dicts and Points."""
-        if self.checkpoint is None or not (self.checkpoint.due or step == self.limit):
+        if not self.keeps(step):
             return
         loop = {name: value.state if isinstance(value, Point) else value for name, value in loop.items()}
         state = {name: getattr(self, name) for name in JUDGEMENT}

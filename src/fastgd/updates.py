@@ -36,20 +36,19 @@ class Update:
     def __init__(self, optimizer, start, penalised=None, *, l1=0.0, bounds=None, clip_value=None, clip_norm=None):
         if clip_value is not None and clip_norm is not None:
             raise ValueError("clip_value and clip_norm: give one of them, not both")
-        self.optimizer, self.state = optimizer, optimizer.init(start)
+        self.optimizer, self.state = optimizer, optimizer.fresh_state(start.size, start.dtype)
         self.l1 = validation.scalar(l1, "l1", minimum=0)
         clips = [
             np.inf if clip is None else validation.scalar(clip, name, positive=True)
             for name, clip in (("clip_value", clip_value), ("clip_norm", clip_norm))
         ]
-        self.clips = min(clips) < np.inf
         self._parameters = np.array([*optimizer.kernel_constants, *clips, self.l1])
         self._penalised = start.size if penalised is None else penalised
         self._lower, self._upper = box(bounds, start.shape, start.dtype)
         if self._lower.size:
             np.clip(start, self._lower.reshape(start.shape), self._upper.reshape(start.shape), out=start)
         self.limited = bool(self.l1) or self._lower.size > 0
-        self.plain = optimizer.kind == PLAIN[start.dtype][0] and not self.limited and not self.clips
+        self.plain = optimizer.kind == PLAIN[start.dtype][0] and not self.limited and min(clips) == np.inf
 
     @property
     def kernel_arguments(self):

@@ -60,6 +60,8 @@ def boolean(value, name):
 
 def scalar(value, name, *, minimum=None, positive=False):
     """A finite real number as a float, at least `minimum` (or above 0 with `positive`)."""
+    if type(value) is float and math.isfinite(value) and value > 0 and (minimum is None or value >= minimum):
+        return value  # as most are
     number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
     if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a real number; got {describe(number)}")

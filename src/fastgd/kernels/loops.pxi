@@ -55,119 +55,132 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
     check_shapes(X, Y, W, one_row, no_shift, sample_weight, k)
     cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas)
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
-    # A small table with few columns is walked again and again: it is worth turning round once.
+    cdef SmallTable small
+    cdef bint is_small_table = is_small(&rows, activation, loss)
     cdef floating* turned = NULL
-    if k == 1 and d > 1 and d <= MAX_TURNED_COLUMNS and rows.n * d <= MAX_TURNED_VALUES and not rows.by_columns:
-        turned = <floating*> malloc(rows.n * d * sizeof(floating))
-        if turned == NULL:
-            free_update(&rule)
-            raise MemoryError("no memory for a block of rows")
-        pack(rows.X, rows.X_column, rows.X_row, <const floating*> NULL, d, rows.n, turned)
-        rows.X, rows.X_row, rows.X_column = <const char*> turned, sizeof(floating), rows.n * sizeof(floating)
-        rows.X_direct = rows.by_columns = True
-        rows.block = min(rows.n, <Py_ssize_t> MAX_BLOCK_ROWS)
-    cdef Work* work = new_work(&rows)
-    # totals (k), grad_W (d, k), grad_b (k) in double; then intercepts (k) for a model that has none.
-    cdef double* sums = <double*> malloc((2 * k + d * k) * sizeof(double) + k * sizeof(floating))
-    if sums == NULL:
-        free_work(work)
-        free(turned)
-        free_update(&rule)
-        raise MemoryError("no memory for a gradient")
-    cdef double* grad_W = sums + k
-    cdef double* grad_b = grad_W + d * k
-    cdef floating* none = <floating*> (grad_b + k)
+    cdef Work* work = NULL
+    cdef double* sums = NULL
+    cdef double* grad_W
+    cdef double* grad_b
+    cdef floating* none
     cdef floating* w_ = &w[0, 0]
     cdef floating* g = &gradient[0, 0]
     cdef floating* before = &previous[0, 0]
     cdef double fun, norm, least, distance, product, difference, value, penalty
     cdef int reason = ALL_STEPS
     cdef floating new
-    with nogil:
+    small.memory = NULL
+    try:
+        # A small table with few columns is walked again and again: it is worth turning round once.
+        if is_small_table:
+            small_table(&rows, intercept, &small)
+        elif k == 1 and d > 1 and d <= MAX_TURNED_COLUMNS and rows.n * d <= MAX_TURNED_VALUES and not rows.by_columns:
+            turned = <floating*> malloc(rows.n * d * sizeof(floating))
+            if turned == NULL:
+                raise MemoryError("no memory for a block of rows")
+            pack(rows.X, rows.X_column, rows.X_row, <const floating*> NULL, d, rows.n, turned)
+            rows.X, rows.X_row, rows.X_column = <const char*> turned, sizeof(floating), rows.n * sizeof(floating)
+            rows.X_direct = rows.by_columns = True
+            rows.block = min(rows.n, <Py_ssize_t> MAX_BLOCK_ROWS)
+        work = new_work(&rows)
+        # totals (k), grad_W (d, k), grad_b (k) in double; then intercepts (k) for a model that has none.
+        sums = <double*> malloc((2 * k + d * k) * sizeof(double) + k * sizeof(floating))
+        if sums == NULL:
+            raise MemoryError("no memory for a gradient")
+        grad_W = sums + k
+        grad_b = grad_W + d * k
+        none = <floating*> (grad_b + k)
         memset(none, 0, k * sizeof(floating))
-        step = 0
-        while step < steps:
-            walk(&rows, <const floating*> w_, <const floating*> (w_ + d * k if intercept else none),
-                 <const floating*> NULL, activation, loss, blas, work, sums, grad_W, grad_b)
-            fun = 0
-            for i in range(k):
-                fun += sums[i]
-            penalty = 0
-            if l2 != 0:
-                for i in range(d * k):
-                    penalty += <double> w_[i] * <double> w_[i]
-            fun = offset + factor * fun + 0.5 * l2 * penalty
-            if rule.parameters[L1] != 0:
-                fun += penalty_of(&rule, <const floating*> w_)
-            norm = product = difference = 0
-            for i in range(length):
-                value = factor * (grad_W[i] if i < d * k else grad_b[i - d * k])
-                if i < d * k and l2 != 0:
-                    value += l2 * w_[i]
-                new = <floating> value
-                norm += <double> new * <double> new
-                product += <double> new * <double> g[i]
-                value = <double> new - <double> g[i]
-                difference += value * value
-                if i < d * k:
-                    grad_W[i] = new
+        with nogil:
+            step = 0
+            while step < steps:
+                if is_small_table:
+                    fun = small_pass(&small, <const double*> w_, <double> w_[d] if intercept else 0.0, grad_W)
                 else:
-                    grad_b[i - d * k] = new
-            norm = sqrt(norm)
-            funs[step] = fun
-            norms[step] = norm
-            if points.shape[0]:
+                    walk(&rows, <const floating*> w_, <const floating*> (w_ + d * k if intercept else none),
+                         <const floating*> NULL, activation, loss, blas, work, sums, grad_W, grad_b)
+                    fun = 0
+                    for i in range(k):
+                        fun += sums[i]
+                penalty = 0
+                if l2 != 0:
+                    for i in range(d * k):
+                        penalty += <double> w_[i] * <double> w_[i]
+                fun = offset + factor * fun + 0.5 * l2 * penalty
+                if rule.parameters[L1] != 0:
+                    fun += penalty_of(&rule, <const floating*> w_)
+                norm = product = difference = 0
                 for i in range(length):
-                    (&points[step, 0, 0])[i] = w_[i]
-            if not (isfinite(norm) and isfinite(fun)):
-                reason = NOT_FINITE
-                if state[BEGUN] != 0:  # back to the last point where all was finite; `gradient` is still its
+                    value = factor * (grad_W[i] if i < d * k else grad_b[i - d * k])
+                    if i < d * k and l2 != 0:
+                        value += l2 * w_[i]
+                    new = <floating> value
+                    norm += <double> new * <double> new
+                    product += <double> new * <double> g[i]
+                    value = <double> new - <double> g[i]
+                    difference += value * value
+                    if i < d * k:
+                        grad_W[i] = new
+                    else:
+                        grad_b[i - d * k] = new
+                norm = sqrt(norm)
+                funs[step] = fun
+                norms[step] = norm
+                if points.shape[0]:
                     for i in range(length):
-                        w_[i] = before[i]
-                break
-            for i in range(length):
-                g[i] = <floating> (grad_W[i] if i < d * k else grad_b[i - d * k])
-            least = norm
-            if not rule.plain:
-                least = norms[step] = least_norm(&rule, <const floating*> w_, <const floating*> g)
-            if state[BEGUN] == 0:
-                state[FIRST_FUN] = fun
-            elif norm > state[NORM] and (product < 0 or rule.may_rise) and state[RATE] * state[NORM] > 0:
-                state[OVERSHOOTS] += 1
-                state[GROWTH] *= norm / state[NORM]
-                # What it met nears the largest curvature from below, until the run has left the place for good.
-                if state[OVERSHOOTS] == 1 or state[GROWTH] < overshoot_growth * overshoot_growth * overshoot_growth:
-                    distance = state[RATE] * state[NORM]
-                    if not rule.plain:
-                        distance = 0
+                        (&points[step, 0, 0])[i] = w_[i]
+                if not (isfinite(norm) and isfinite(fun)):
+                    reason = NOT_FINITE
+                    if state[BEGUN] != 0:  # back to the last point where all was finite; `gradient` is still its
                         for i in range(length):
-                            value = <double> w_[i] - <double> before[i]
-                            distance += value * value
-                        distance = sqrt(distance)
-                    state[CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
-                if (state[OVERSHOOTS] >= overshoots and state[GROWTH] >= overshoot_growth
-                        and fun > state[FIRST_FUN]):
-                    reason = OVERSHOOTING
+                            w_[i] = before[i]
                     break
-            else:
-                state[OVERSHOOTS] = 0
-                state[GROWTH] = 1
-            value = max(fun, gap_floor * state[FIRST_FUN])
-            if least * least <= gap_factor * value:
-                reason = REACHED
-                break
-            for i in range(length):
-                before[i] = w_[i]
-            take_step(&rule, w_, <const floating*> g, rates[step], done + step + 1)
-            state[BEGUN] = 1
-            state[NORM] = norm
-            state[RATE] = rates[step]
-            state[FUN] = fun
-            step += 1
+                for i in range(length):
+                    g[i] = <floating> (grad_W[i] if i < d * k else grad_b[i - d * k])
+                least = norm
+                if not rule.plain:
+                    least = norms[step] = least_norm(&rule, <const floating*> w_, <const floating*> g)
+                if state[BEGUN] == 0:
+                    state[FIRST_FUN] = fun
+                elif norm > state[NORM] and (product < 0 or rule.may_rise) and state[RATE] * state[NORM] > 0:
+                    state[OVERSHOOTS] += 1
+                    state[GROWTH] *= norm / state[NORM]
+                    # What it met nears the largest curvature from below, until the run has left the place for good.
+                    if state[OVERSHOOTS] == 1 or state[GROWTH] < overshoot_growth * overshoot_growth * overshoot_growth:
+                        distance = state[RATE] * state[NORM]
+                        if not rule.plain:
+                            distance = 0
+                            for i in range(length):
+                                value = <double> w_[i] - <double> before[i]
+                                distance += value * value
+                            distance = sqrt(distance)
+                        state[CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
+                    if (state[OVERSHOOTS] >= overshoots and state[GROWTH] >= overshoot_growth
+                            and fun > state[FIRST_FUN]):
+                        reason = OVERSHOOTING
+                        break
+                else:
+                    state[OVERSHOOTS] = 0
+                    state[GROWTH] = 1
+                value = max(fun, gap_floor * state[FIRST_FUN])
+                if least * least <= gap_factor * value:
+                    reason = REACHED
+                    break
+                for i in range(length):
+                    before[i] = w_[i]
+                take_step(&rule, w_, <const floating*> g, rates[step], done + step + 1)
+                state[BEGUN] = 1
+                state[NORM] = norm
+                state[RATE] = rates[step]
+                state[FUN] = fun
+                step += 1
+    finally:
         free(sums)
         free(turned)
-        free_work(work)
+        free(small.memory)
         free_update(&rule)
+        if work != NULL:
+            free_work(work)
     return step, reason
 
 

@@ -527,6 +527,7 @@ cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, 
             start += m
     return 0
 include "updates.pxi"
+include "small_table.pxi"
 include "loops.pxi"
 include "sparse.pxi"
 include "perturbed.pxi"
