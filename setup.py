@@ -87,6 +87,7 @@ extensions = [
             "loops.pxi",
             "updates.pxi",
             "small_table.pxi",
+            "single_rows.pxi",
             "perturbed.pxi",
             "lanes.pxi",
             "one_output.pxi",

@@ -24,6 +24,7 @@ INCLUDED = (
     "stages",
     "updates",
     "small_table",
+    "single_rows",
     "loops",
     "sparse",
     "perturbed",

@@ -214,72 +214,6 @@ def shuffle(unsigned long long seed, unsigned long long epoch, unsigned long lon
 
 # ------------------------------------------------------------------------------------------------- stochastic descent
 
-cdef inline double point_slope(double h, double y, int activation, int loss) noexcept nogil:
-    """∂l/∂h of one point: `point_losses` for the loop that takes one row at a time."""
-    cdef double e, f, slope
-    if loss == SQUARED and activation == IDENTITY:
-        return h - y
-    if loss == LOG:
-        return sigmoid_of(h, exp(-fabs(h))) - y
-    if loss == POISSON:
-        return exp(h) - y
-    if activation == IDENTITY:
-        f, slope = h, 1
-    elif activation == RELU:
-        f, slope = (0 if h < 0 else h), (1 if h > 0 else 0)
-    elif activation == EXP:
-        f = slope = exp(h)
-    else:
-        e = exp(-fabs(h))
-        if activation == SIGMOID:
-            f, slope = sigmoid_of(h, e), sigmoid_prime_of(e)
-        elif activation == TANH:
-            f, slope = tanh_of(h, e), tanh_prime_of(e)
-        else:
-            f, slope = softplus_of(h, log1p_of_unit(e)), sigmoid_of(h, e)
-    if loss == SQUARED:
-        return slope * (f - y)
-    if loss == HUBER:
-        return slope * huber_slope(f, y)
-    if loss == EPSILON_INSENSITIVE:
-        return slope * epsilon_insensitive_slope(f, y)
-    return slope * (hinge_slope(f, y) if loss == HINGE else squared_hinge_slope(f, y))
-
-
-cdef void steps_on_single_rows(Rows* r, floating* w, bint intercept, int activation, int loss, double factor, double l2,
-                               const long long* order, Py_ssize_t steps, const double* rates) noexcept nogil:
-    """`stochastic` for one row at a time, one output and contiguous rows: what the batch's bookkeeping would double."""
-    cdef Py_ssize_t d = r.d, step, j
-    cdef const floating* x
-    cdef const char* ahead
-    cdef double slope, scale, shrink
-    cdef floating move, keep
-    for step in range(steps):
-        x = <const floating*> (r.X + order[step] * r.X_row)
-        # The rows come in random order, so the one after the next is asked for now.
-        if step + 4 < steps:
-            ahead = r.X + order[step + 4] * r.X_row
-            prefetch(ahead)
-            for j in range(64, min(d * r.size, <Py_ssize_t> 4096), 64):
-                prefetch(ahead + j)
-            prefetch(r.Y + order[step + 4] * r.Y_row)
-        slope = point_slope(dot(x, <const floating*> w, d) + (w[d] if intercept else 0),
-                            (<const floating*> (r.Y + order[step] * r.Y_row))[0], activation, loss)
-        scale = rates[step] * factor
-        if r.s != NULL:
-            scale *= (<const floating*> (r.s + order[step] * r.s_row))[0]
-        move = <floating> (-scale * slope)
-        shrink = 1 - rates[step] * l2
-        if shrink != 1:
-            keep = <floating> shrink
-            for j in range(d):
-                w[j] = keep * w[j] + move * x[j]
-        else:
-            add_multiple(w, move, x, d)
-        if intercept:
-            w[d] += move
-
-
 def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None, floating[:, ::1] w not None,
                const floating[:] sample_weight not None, int activation, int loss, double factor, double l2,
                const long long[::1] order not None, Py_ssize_t batch, bint mean, const double[::1] rates not None,
@@ -298,13 +232,17 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
     cdef bint direct = X.strides[1] == size or d == 1
     cdef bint alone = k == 1 and activation != SOFTMAX  # a point's slope is a formula of that point
     cdef Rows single
+    cdef bint failed
     cdef Py_ssize_t length = w.shape[0] * k
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     if batch == 1 and alone and direct and X.strides[0] % size == 0 and rule.plain:
         single = rows_of(X, Y, sample_weight, 0, NULL)
         with nogil:
-            steps_on_single_rows(&single, &w[0, 0], intercept, activation, loss, factor, l2 if mean else l2 / n,
-                                 &order[0] if steps else NULL, steps, &rates[0] if steps else NULL)
+            failed = steps_on_single_rows(&single, &w[0, 0], intercept, activation, loss, factor,
+                                          l2 if mean else l2 / n, &order[0] if steps else NULL, steps,
+                                          &rates[0] if steps else NULL)
+        if failed:
+            raise MemoryError("no memory for a copy of the weights")
         return
     # δ (batch, k), targets (batch, k), intercepts (k), gathered rows, the gradient that a rule needs whole; and the
     # scratch of the error term.

@@ -528,6 +528,7 @@ cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, 
     return 0
 include "updates.pxi"
 include "small_table.pxi"
+include "single_rows.pxi"
 include "loops.pxi"
 include "sparse.pxi"
 include "perturbed.pxi"
