@@ -13,6 +13,9 @@ cdef int check_csr(const floating[::1] data, const index_type[::1] indices, cons
     """Refuse what would read or write out of bounds: every column and every row pointer is looked at."""
     cdef Py_ssize_t i
     cdef bint inside = True
+    # A negative number is a large one without its sign; the largest of all is found a register at a time.
+    cdef unsigned int largest = 0
+    cdef unsigned long long largest_wide = 0
     if indptr.shape[0] != n + 1:
         raise ValueError(f"indptr has {indptr.shape[0]} entries, Y has {n} rows")
     with nogil:
@@ -20,8 +23,14 @@ cdef int check_csr(const floating[::1] data, const index_type[::1] indices, cons
             inside = inside and indptr[i] <= indptr[i + 1]
         inside = inside and indptr[0] >= 0 and indptr[n] <= indices.shape[0] and indptr[n] <= data.shape[0]
         if inside:
-            for i in range(indptr[0], indptr[n]):
-                inside = inside and 0 <= indices[i] < d
+            if index_type is int:
+                for i in range(indptr[0], indptr[n]):
+                    largest = max(largest, <unsigned int> indices[i])
+                largest_wide = largest
+            else:
+                for i in range(indptr[0], indptr[n]):
+                    largest_wide = max(largest_wide, <unsigned long long> indices[i])
+            inside = indptr[0] == indptr[n] or largest_wide < <unsigned long long> d
     if not inside:
         raise ValueError(f"indices must be columns, 0 to {d - 1}, and indptr must not decrease or pass their end")
     return 0
@@ -154,10 +163,9 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                 if start + i + 2 < order.shape[0]:  # the rows come in random order: ask before they are needed
                     p = indptr[order[start + i + 2]]
                     j = min(<Py_ssize_t> indptr[order[start + i + 2] + 1], p + 512)
-                    while p < j:
-                        prefetch(&data[p])
-                        prefetch(&indices[p])
-                        p += 8
+                    if p < j:
+                        prefetch_bytes(<const char*> &data[p], (j - p) * sizeof(floating))
+                        prefetch_bytes(<const char*> &indices[p], (j - p) * sizeof(index_type))
                 for c in range(k):
                     delta[i * k + c] = 0
                 if last > first:
