@@ -2,7 +2,7 @@
 #
 # Each step waits for the one before: w is multiplied by a row, the sum goes across a register, through the slope of the
 # loss, and back into w. That is a chain of some fifty cycles for rows of any width. Here four rows are taken at once.
-# With h⁰ = Xw for the four, at the weights before them, and G = XXᵀ, which wait for nothing, the chain is one of scalars:
+# With h⁰ = Xw for the four, at the weights before them, and G = XXᵀ, which wait for nothing, the chain is of scalars:
 #
 #     hᵢ = h⁰ᵢ + Σ_{j<i} mⱼ·Gᵢⱼ,    mᵢ = −ηᵢ·∂l/∂h(hᵢ),    w ← w + Σ mᵢ·xᵢ
 #
@@ -168,8 +168,8 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* b, int activatio
                 scale[i] *= (<const floating*> (r.s + number * r.s_row))[0]
             keep[i] = 1 - rates[4 * four + i] * l2
             rest[i] = rates[4 * four + i] * l2
-        # The chain, with as little as can be between one move and the next. The intercept c is one more column, of ones,
-        # but l2 does not shrink it: what a row gives becomes keep·(at − c) + c + move·(product + 1).
+        # The chain, with as little as can be between one move and the next. The intercept c is one more column, of
+        # ones, but l2 does not shrink it: what a row gives becomes keep·(at − c) + c + move·(product + 1).
         at1, at2, at3 = h[1] + c, h[2] + c, h[3] + c
         m0 = move_of(h[0] + c, y[0], scale[0], activation, loss)
         at1 = (keep[0] * at1 + rest[0] * c) + m0 * (g[0] + one)
