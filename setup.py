@@ -78,7 +78,7 @@ class BuildInParallel(build_ext):
 
 extensions = [
     extension("cpu"),
-    extension("differences", "callbacks.pxd"),
+    extension("differences", "callbacks.pxd", "central.pxd"),
     *(
         extension(
             level,
@@ -87,11 +87,14 @@ extensions = [
             "loops.pxi",
             "updates.pxi",
             "perturbed.pxi",
+            "functions.pxi",
             "lanes.pxi",
             "one_output.pxi",
             "stages.pxi",
             "transcendental.pxi",
             "formulas.pxd",
+            "callbacks.pxd",
+            "central.pxd",
             flags=LEVEL_FLAGS[level],
         )
         for level in levels()

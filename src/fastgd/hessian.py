@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgd import stencils, validation
+from fastgd import callbacks, stencils, validation
 from fastgd.stencils import EPSILON
 from fastgd.vectorial import ScalarSampler
 
@@ -311,8 +311,9 @@ def hessian_vector_product(grad, x, v, h=None, *, args=()):
 
     Parameters
     ----------
-    grad : callable
+    grad : callable or C function
         grad(x, *args) returns an array of the shape of x. Each call gets a private copy, and what it returns is copied.
+        A scipy.LowLevelCallable or numba cfunc is `void (n, double *x, double *gradient, void *user_data)`.
     x, v : array_like of float
         Of one shape. Never written to.
     h : float or array_like, optional
@@ -334,13 +335,18 @@ def hessian_vector_product(grad, x, v, h=None, *, args=()):
     >>> hessian_vector_product(lambda x: np.array([4.0, 2.0]) * x, [3.0, 5.0], [1.0, -1.0]).round(6)
     array([ 4., -2.])
     """
-    validation.callable_(grad, "grad")
+    if not callbacks.is_c(grad):
+        validation.callable_(grad, "grad")
     x = validation.real_array(x, "x", dtype=np.float64)
     v = validation.real_array(v, "v", dtype=np.float64)
     if v.shape != x.shape:
         raise ValueError(f"v must have the shape of x, {x.shape}; got shape {v.shape}")
     if not isinstance(args, tuple):
         raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    if callbacks.is_c(grad):
+        if args:
+            raise ValueError("a C function takes its user_data: no args")
+        grad = callbacks.c_gradient(grad, x.size)
     steps = stencils.steps(x, "central", h).reshape(x.shape)
     with np.errstate(all="ignore"):
         t = np.min(np.where(v == 0, np.inf, steps / np.abs(v)), initial=np.inf)

@@ -240,10 +240,16 @@ def gradient_and_count(f, x):
         return gradient.reshape(x.shape), 2 * x.size
     if doubtful < 0:
         return np.full(x.shape, np.nan), 0
+    gradient, nfev = mended_and_count(f, x, values, gradient)
+    return gradient, 2 * x.size + nfev
+
+
+def mended_and_count(f, x, values, slopes, here=None):
+    """The rest of `gradient_and_count`, where values and slopes of central differences (and f(x)) leave doubts."""
     sampler = sampling.sampler(f, x)
     stencil = Stencil(sampler.x, stencils.steps(x, "central"), "central")
-    found = _mended(sampler, stencil, values, gradient, "propagate")
-    return found.value.reshape(x.shape), 2 * x.size + sampler.nfev
+    found = _mended(sampler, stencil, values, slopes, "propagate", here)
+    return found.value.reshape(x.shape), sampler.nfev
 
 
 def _central(sampler, x, h, typical_x, nan_policy, want_error):
