@@ -17,7 +17,8 @@ from fastgd import kernels
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
 INCLUDED = (
-    "one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "loops", "sparse", "perturbed", "functions",
+    "one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "loops", "sparse", "perturbed",
+    "functions",
 )  # fmt: skip
 pytestmark = pytest.mark.one_build
 

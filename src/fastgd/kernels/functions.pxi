@@ -23,15 +23,15 @@ cdef enum:
 
 
 cdef double safe_norm(const double* g, Py_ssize_t size) noexcept nogil:
-    """Euclidean norm, without underflow on the way."""
+    """Euclidean norm, without overflow or underflow on the way."""
     cdef double norm = norm_of(g, size), most = 0, total = 0
     cdef Py_ssize_t i
-    if norm != 0:
+    if norm != 0 and isfinite(norm):
         return norm
     for i in range(size):
         most = larger(most, -g[i] if g[i] < 0 else g[i])
-    if most == 0:
-        return 0
+    if most == 0 or not isfinite(most) or norm != norm:
+        return norm
     for i in range(size):
         total += (g[i] / most) * (g[i] / most)
     return most * sqrt(total)
