@@ -260,6 +260,8 @@ def _central(sampler, x, h, typical_x, nan_policy, want_error):
         arguments = sampler.x, steps, x.shape, sampler.args, sampler.as_number, values, slopes
         doubtful = kernels.active.central_differences(sampler.f, *arguments)
         sampler.nfev += 2 * x.size
+    elif isinstance(sampler, sampling.Batches):
+        doubtful = sampler.central_differences(steps, values, slopes)
     else:
         h_of_each = steps if len(steps) else stencils.steps(x, "central")
         with np.errstate(all="ignore"):

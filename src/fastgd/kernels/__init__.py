@@ -45,7 +45,7 @@ ONE_LAYER = (
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 FUNCTIONS = ("descend_function",)
-DIFFERENCES = ("evaluate", "sample", "central_differences", "central_slopes")
+DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 
 
 def _compiled(name):

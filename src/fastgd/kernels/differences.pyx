@@ -21,7 +21,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_REFCNT
 from libc.math cimport isfinite
 from libc.string cimport memcpy
-from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_value
 from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, useless_step
@@ -49,6 +48,18 @@ cdef extern from *:
         Py_ssize_t* shape
         void* dtype
         int flags
+
+cdef extern from *:
+    """
+    #include <time.h>
+    /* Seconds by the clock of C11: unlike clock() it costs no call of the system. */
+    static double fastgd_seconds(void) {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+    }
+    """
+    double seconds_now "fastgd_seconds"() noexcept nogil
 
 cdef enum:
     MAX_AXES = 64  # NumPy's own limit
@@ -168,8 +179,7 @@ cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const d
     """`sample` for a CFunction: no Python but for Ctrl-C now and then, and for values that are not finite."""
     cdef CCallback callback
     cdef Py_ssize_t d = x.shape[0], k, start = 0, stop, block = 64
-    cdef clock_t began
-    cdef double seconds
+    cdef double began, seconds
     cdef double* point = <double*> PyMem_Malloc((d + 1) * sizeof(double))
     if point is NULL:
         raise MemoryError
@@ -177,14 +187,14 @@ cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const d
         c_callback(f, &callback)
         while start < m:
             stop = min(m, start + block)
-            began = clock()
+            began = seconds_now()
             with nogil:
                 for k in range(start, stop):
                     memcpy(point, &x[0], d * sizeof(double))
                     if coordinates[k] >= 0:
                         point[coordinates[k]] = values[k]
                     out[k] = c_value(&callback, d, point)
-            seconds = <double> (clock() - began) / CLOCKS_PER_SEC
+            seconds = seconds_now() - began
             block = 2 * block if seconds < PATIENCE else max(1, block // 2)
             start = stop
             PyErr_CheckSignals()
@@ -250,10 +260,7 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
         return 0
     if not all_finite(&x[0], d):
         return X_NOT_FINITE
-    i = useless_step(&x[0], h_of_each, d)
-    if i >= 0:
-        h = step_at(h_of_each, i, x[i])
-        _reference.refuse_step((x[i] + h) - (x[i] - h), i, x[i], h)
+    refuse_useless(x, h_of_each)
     if type(f) is _CFunction:
         c_pairs(f, x, h_of_each, shape, as_number, &values[0, 0])
     else:
@@ -263,6 +270,56 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
             values[i, 0] = value.at(i, x[i] + h)
             values[i, 1] = value.at(i, x[i] - h)
     return doubtful(x, steps, values, out)
+
+
+def batched_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
+                        as_numbers, Py_ssize_t size, double[:, ::1] values not None, double[::1] out not None):
+    """`central_differences` of a vectorized f. See `reference_differences.batched_differences`."""
+    cdef Py_ssize_t d = x.shape[0], start, m, k, i, references
+    cdef const double* h_of_each = given(steps)
+    cdef const double[::1] numbers
+    cdef double* memory
+    cdef double h
+    check_lengths(x, steps, values, out)
+    if size < 1:
+        raise ValueError(f"size must be at least 1; got {size}")
+    if d == 0:
+        return 0
+    refuse_useless(x, h_of_each)
+    size = min(size, 2 * d)
+    base = None
+    flat = shape == (d,)
+    start = 0
+    while start < 2 * d:
+        if base is None:
+            base = _empty((size, d))
+            memory = <double*> memory_of(base)
+            references = Py_REFCNT(base)
+        m = min(size, 2 * d - start)
+        for k in range(m):
+            i = (start + k) // 2
+            h = step_at(h_of_each, i, x[i])
+            memcpy(memory + k * d, &x[0], d * sizeof(double))
+            memory[k * d + i] = x[i] - h if (start + k) % 2 else x[i] + h
+        points = base[:m] if flat else base[:m].reshape((m, *shape))
+        returned = f(points, *args)
+        numbers = as_numbers(returned, m)
+        for k in range(m):
+            values[(start + k) // 2, (start + k) % 2] = numbers[k]
+        points = returned = numbers = None
+        if Py_REFCNT(base) > references:  # f has kept the points, or a view of them
+            base = None
+        start += m
+    return doubtful(x, steps, values, out)
+
+
+cdef int refuse_useless(const double[::1] x, const double* steps) except -1:
+    cdef Py_ssize_t i = useless_step(&x[0], steps, x.shape[0])
+    cdef double h
+    if i >= 0:
+        h = step_at(steps, i, x[i])
+        _reference.refuse_step((x[i] + h) - (x[i] - h), i, x[i], h)
+    return 0
 
 
 def central_slopes(const double[::1] x not None, const double[::1] steps not None,

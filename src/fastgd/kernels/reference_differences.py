@@ -152,16 +152,49 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
         raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
     if not np.all(np.isfinite(x)):
         return X_NOT_FINITE
+    for i, pair in enumerate(_pairs(x, steps).tolist()):
+        for side, value in enumerate(pair):
+            values[i, side] = _at(f, x, shape, args, as_number, i, value)
+    return central_slopes(x, steps, values, out)
+
+
+def batched_differences(f, x, steps, shape, args, as_numbers, size, values, out):
+    """`central_differences` of an f that takes (m, *shape) points, and returns their values, for m up to `size`.
+
+    Parameters
+    ----------
+    f : callable
+        It gets arrays of its own, which it may write to or keep.
+    x : (d,) float64
+        Finite.
+    as_numbers : callable
+        as_numbers(returned, m) makes a C-contiguous (m,) array of float64 of what f returned, or raises.
+    size : int
+        At least 1.
+    """
+    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
+        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1; got {size}")
+    moved = np.tile(x, (2 * len(x), 1))
+    moved[np.arange(2 * len(x)), np.repeat(np.arange(len(x)), 2)] = _pairs(x, steps).reshape(-1)
+    found = values.reshape(-1)
+    for start in range(0, len(moved), size):
+        points = moved[start : start + size].copy()
+        returned = f(points.reshape(len(points), *shape), *args)
+        found[start : start + size] = as_numbers(returned, len(points))
+    return central_slopes(x, steps, values, out)
+
+
+def _pairs(x, steps):
+    """(d, 2): each coordinate a step up and a step down."""
     with np.errstate(all="ignore"):
         h = _steps(x, steps)
         points = np.column_stack([x + h, x - h])
         distance = points[:, 0] - points[:, 1]
     for i in np.flatnonzero((distance == 0) | ~np.isfinite(distance))[:1].tolist():
         refuse_step(float(distance[i]), i, float(x[i]), float(h[i]))
-    for i, pair in enumerate(points.tolist()):
-        for side, value in enumerate(pair):
-            values[i, side] = _at(f, x, shape, args, as_number, i, value)
-    return central_slopes(x, steps, values, out)
+    return points
 
 
 def central_slopes(x, steps, values, out):
