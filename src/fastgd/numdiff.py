@@ -137,8 +137,9 @@ def numerical_gradient(
         All divide by the distance between the points as they are in floating point. Without h, "central" estimates the
         error of each slope, by rounding and by truncation, from the 2d values. Where one may exceed 1e-6·max(1, |gᵢ|),
         or f was not finite, it evaluates f(x), and for the coordinates that are still in doubt 2 to 24 points more, at
-        other steps. "complex" is for an analytic f that takes a complex x, and refuses
-        another: it compares with a difference along a line on which all coordinates move.
+        other steps. So it does where f returns float32. "complex" is for an analytic f that takes a complex x, and
+        refuses another: it compares with a difference along a line on which all coordinates move, and if that is
+        something else, with 6 to 26 real values for each coordinate, of which it names one that disagrees.
     bounds : pair (lower, upper) of float or array_like, optional
         f is evaluated at no point outside. Where they leave no room for h on both sides, the difference is one of the
         same order to the roomier side, of a smaller step if need be; it needs f(x) as well, once for all coordinates.

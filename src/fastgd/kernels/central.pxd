@@ -54,6 +54,18 @@ cdef inline bint all_finite(const double* x, Py_ssize_t d) noexcept nogil:
     return total == 0  # NaN otherwise
 
 
+cdef inline bint in_single(const double* values, Py_ssize_t d) noexcept nogil:
+    """Whether f seems to return float32: all values are such numbers, and some pair differs."""
+    cdef Py_ssize_t i
+    cdef bint differ = False
+    for i in range(2 * d):
+        if <double> (<float> values[i]) != values[i]:
+            return False
+    for i in range(d):
+        differ = differ or values[2 * i] != values[2 * i + 1]
+    return differ
+
+
 cdef inline Py_ssize_t slopes_and_doubts(const double* x, const double* steps, const double* values, Py_ssize_t d,
                                          double* mean, double* slopes) noexcept nogil:
     """Write the slopes and count the doubtful; `mean` is scratch for d numbers."""
@@ -67,6 +79,8 @@ cdef inline Py_ssize_t slopes_and_doubts(const double* x, const double* steps, c
             count += 1
     if count:  # a median among numbers that are none would mean nothing
         return count
+    if in_single(values, d):
+        return d
     middle = lower_median(mean, d)
     for i in range(d):
         h = step_at(steps, i, x[i])
@@ -88,6 +102,8 @@ cdef inline bint still_doubtful(const double* x, const double* steps, const doub
     """Whether a slope is doubtful even with f(x) in place of the median. See `refine.central_errors`."""
     cdef Py_ssize_t i
     cdef double h, half, size, bend, limit, rounding, truncation
+    if in_single(values, d):
+        return True
     for i in range(d):
         h = step_at(steps, i, x[i])
         half = ((x[i] + h) - (x[i] - h)) / 2

@@ -204,6 +204,7 @@ def central_slopes(x, steps, values, out):
     A slope is doubtful where it may err by more than DOUBT·max(1, |slope|), as far as 2d values can tell:
 
     - It is not finite; where any is not, only those are counted.
+    - All are, if f seems to return float32 (`in_single`).
     - Rounding: ε·max|f| over half the distance.
     - Truncation: h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; an |f'| below STEEP
       counts as STEEP. f''h comes from the mean of each pair less their lower median, which stands for f(x).
@@ -220,6 +221,8 @@ def central_slopes(x, steps, values, out):
         fine = np.isfinite(out)
         if not fine.all() or not len(x):
             return int(np.sum(~fine))
+        if in_single(values):
+            return len(x)
         half, scale = distance / 2, np.maximum(1.0, np.abs(out))
         mean = values[:, 0] / 2 + values[:, 1] / 2
         middle = (len(x) - 1) // 2
@@ -228,6 +231,16 @@ def central_slopes(x, steps, values, out):
         fine &= bend * bend <= 6 * DOUBT * np.maximum(STEEP, scale) ** 2
         fine &= np.abs(out) * np.minimum(h, np.abs(x)) ** 2 <= SMALL * scale * x * x
     return int(np.sum(~fine))
+
+
+def in_single(values):
+    """Whether f seems to return float32: all of its values (d, 2) are such numbers, and some pair differs.
+
+    Points a step apart are no numbers of float32, so an f of float64 gives such values where it is constant, or by rare
+    chance.
+    """
+    with np.errstate(all="ignore"):
+        return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))
 
 
 def _steps(x, steps):

@@ -144,6 +144,8 @@ def descend_function(
 
 def _still_doubtful(values, slopes, half, here):
     """Whether a slope is doubtful with f(x) between the points. See `refine.central_errors`."""
+    if reference_differences.in_single(values):
+        return True
     size = np.abs(slopes)
     limit = reference_differences.DOUBT * np.maximum(1.0, size)
     rounding = reference_differences.EPSILON * np.max(np.abs(values), axis=1) / half
