@@ -121,25 +121,24 @@ def descend_function(f, grad, double[::1] x not None, const double[::1] rates no
             if limited:
                 least = least_norm(&rule, <const double*> x_, <const double*> new)
             norms[step] = least
-            product = 0
+            product = difference = distance = 0
             for i in range(d):
                 product += new[i] * g[i]
+                change = new[i] - g[i]
+                difference += change * change
+                change = x_[i] - previous[i]
+                distance += change * change
             turned = product < 0
             count, growth = 0, 1
             if norm > state[RUN_NORM] and (turned or rule.may_rise) and state[RUN_RATE] * state[RUN_NORM] > 0:
                 count, growth = state[RUN_OVERSHOOTS] + 1, state[RUN_GROWTH] * (norm / state[RUN_NORM])
-            if (least <= tol or not isfinite(norm) or not isfinite(product) or (wanted and not isfinite(fun))
-                    or (count >= overshoots and growth >= overshoot_growth)):
+            # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
+            if (least <= tol or not isfinite(norm * norm + product + difference + distance)
+                    or (wanted and not isfinite(fun)) or (count >= overshoots and growth >= overshoot_growth)):
                 reason = EVALUATED
                 break
             # What it met nears the largest curvature from below, until the run has left the place for good.
             if count == 1 or (count > 1 and growth < overshoot_growth * overshoot_growth * overshoot_growth):
-                difference = distance = 0
-                for i in range(d):
-                    change = new[i] - g[i]
-                    difference += change * change
-                    change = x_[i] - previous[i]
-                    distance += change * change
                 distance = state[RUN_RATE] * state[RUN_NORM] if rule.plain else sqrt(distance)
                 state[RUN_CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
             if turned or norm > state[RUN_FIRST_NORM]:

@@ -121,17 +121,20 @@ def descend_function(
             if l1 or lower.size:
                 least = euclidean_norm(reference_updates.least_subgradient(x, found, l1, *limits))
             norms[step] = least
+            change, move = found - gradient, x - previous
             turned = found @ gradient < 0
             count, growth = 0, 1.0
             if norm > state[NORM] and (turned or may_rise) and state[RATE] * state[NORM] > 0:
                 count, growth = state[OVERSHOOTS] + 1, state[GROWTH] * (norm / state[NORM])
             suspicious = count >= overshoots and growth >= overshoot_growth
-            fine = np.isfinite(norm) and np.isfinite(found @ gradient) and (not wanted or np.isfinite(fun))
+            # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
+            fine = np.isfinite(norm * norm + found @ gradient + change @ change + move @ move)
+            fine = fine and (not wanted or np.isfinite(fun))
             if least <= tol or suspicious or not fine:
                 return step, EVALUATED
             if count == 1 or (count > 1 and growth < overshoot_growth**3):
-                length = euclidean_norm(x - previous)
-                state[CURVATURE] = euclidean_norm(found - gradient) / length if length else 0
+                length = euclidean_norm(move)
+                state[CURVATURE] = euclidean_norm(change) / length if length else 0
             if turned or norm > state[FIRST_NORM]:
                 state[ROSE] = 1
             state[OVERSHOOTS], state[GROWTH], state[NORM], state[RATE] = count, growth, norm, rate
