@@ -192,6 +192,7 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
     real, error, _ = first.extrapolated(stencils.sized(x, refine.RICHARDSON_STEP), limits, False)
     shown = value[entries.group[entries.columns] == 0]
     off = ~(np.abs(real - shown) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
+    off &= np.isfinite(shown)  # what is not finite is for `nan_policy`
     if off.any():
         e = int(np.argmax(off))
         raise ValueError(
