@@ -78,7 +78,7 @@ class BuildInParallel(build_ext):
 
 extensions = [
     extension("cpu"),
-    extension("differences", "callbacks.pxd"),
+    extension("differences", "callbacks.pxd", "central.pxd"),
     *(
         extension(
             level,
@@ -89,11 +89,14 @@ extensions = [
             "small_table.pxi",
             "single_rows.pxi",
             "perturbed.pxi",
+            "functions.pxi",
             "lanes.pxi",
             "one_output.pxi",
             "stages.pxi",
             "transcendental.pxi",
             "formulas.pxd",
+            "callbacks.pxd",
+            "central.pxd",
             flags=LEVEL_FLAGS[level],
         )
         for level in levels()

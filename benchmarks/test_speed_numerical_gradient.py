@@ -102,6 +102,14 @@ double squares(long n, const double *x, void *user_data) {
     for (long i = 0; i < n; i++) total += x[i] * x[i];
     return total;
 }
+void rosenbrock_gradient(long n, const double *x, double *gradient, void *user_data) {
+    for (long i = 0; i < n; i++) gradient[i] = 0;
+    for (long i = 0; i < n - 1; i++) {
+        double a = x[i + 1] - x[i] * x[i];
+        gradient[i] -= 400 * a * x[i] + 2 * (1 - x[i]);
+        gradient[i + 1] += 200 * a;
+    }
+}
 """
 
 
@@ -129,6 +137,12 @@ def rosenbrock_gradient(x):
     return gradient
 
 
+def low_level(function, arrays=1):
+    function.restype = ctypes.c_double if arrays == 1 else None
+    function.argtypes = [ctypes.c_long, *[ctypes.POINTER(ctypes.c_double)] * arrays, ctypes.c_void_p]
+    return LowLevelCallable(function)
+
+
 COMPILED = {"rosenbrock": (rosenbrock, rosenbrock_gradient), "squares": (FUNCTIONS["np.sum(x**2)"], lambda x: 2 * x)}
 
 
@@ -136,10 +150,7 @@ COMPILED = {"rosenbrock": (rosenbrock, rosenbrock_gradient), "squares": (FUNCTIO
 @pytest.mark.parametrize("name", COMPILED)
 def test_c_function(compare, library, name, who):
     python, gradient = COMPILED[name]
-    function = getattr(library, name)
-    function.restype = ctypes.c_double
-    function.argtypes = [ctypes.c_long, ctypes.POINTER(ctypes.c_double), ctypes.c_void_p]
-    compiled = LowLevelCallable(function)
+    compiled = low_level(getattr(library, name))
     x = np.linspace(-1.0, 2.0, 100)
     members = {
         "ours": lambda: fastgd.numerical_gradient(compiled, x),
@@ -149,3 +160,26 @@ def test_c_function(compare, library, name, who):
         SECTION, f"C function, {name}", who, members, gradient(x), shape=(100,), tolerance=1e-5,
         target={"the same f in Python": 40.0},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("who", ["ours", "the same functions in Python", "NumPy loop"])
+@pytest.mark.parametrize("d", [2, 100])
+def test_descent_in_c(compare, library, d, who):
+    """10,000 steps on Rosenbrock's function, value and gradient in C."""
+    steps, lr, x = 10_000, 5e-4, np.resize([-1.2, 1.0], d)
+    f, grad = low_level(library.rosenbrock), low_level(library.rosenbrock_gradient, arrays=2)
+
+    def loop():
+        w = x.copy()
+        for _ in range(steps):
+            w -= lr * rosenbrock_gradient(w)
+        return w
+
+    members = {
+        "ours": lambda: fastgd.gradient_descent(f, x, lr, steps, grad=grad).x,
+        "the same functions in Python": lambda: (
+            fastgd.gradient_descent(rosenbrock, x, lr, steps, grad=rosenbrock_gradient).x
+        ),
+        "NumPy loop": loop,
+    }
+    compare(SECTION, "10,000 steps on C functions, rosenbrock", who, members, loop(), shape=(d,), tolerance=1e-9)

@@ -239,3 +239,63 @@ def test_verdicts_are_those_of_the_reference(build):
         np.testing.assert_array_equal(ours, theirs)
         counts.add(0 if found == 0 else 1 if found < d else 2)
     assert counts == {0, 1, 2}
+
+
+@pytest.mark.parametrize("d", [0, 1, 2, 7])
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 14, 100])
+def test_batches_are_those_of_the_reference(build, d, given, size):
+    x = np.linspace(-1, 2, d)
+    steps = np.full(d, 1e-4) if given else NO_STEPS
+
+    def run(twin, points):
+        def f(batch, scale):
+            assert batch.shape[0] <= size
+            points.extend(batch.reshape(len(batch), -1).copy())
+            values = scale * np.sin(batch).sum(axis=(1, 2))
+            batch[:] = np.nan  # f may write to what it is given
+            return values
+
+        values, out = np.full((d, 2), np.nan), np.full(d, np.nan)
+        checks = []
+
+        def as_numbers(returned, m):
+            checks.append(m)
+            return returned
+
+        doubtful = twin.batched_differences(f, x, steps, (d, 1), (2.0,), as_numbers, size, values, out)
+        assert sum(checks) == 2 * d
+        return values, out, doubtful
+
+    ours, theirs = both(build, run)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    np.testing.assert_allclose(ours[1], 2 * np.cos(x), atol=1e-8)
+
+
+def test_a_vectorized_f_may_keep_its_points(build):
+    kept = []
+
+    def f(points):
+        kept.append(points[:, ::-1])  # a view
+        return points.sum(axis=1)
+
+    values, out = np.empty((3, 2)), np.empty(3)
+    x = np.array([1.0, 2.0, 3.0])
+    build.batched_differences(f, x, np.full(3, 0.5), (3,), (), lambda returned, m: returned, 2, values, out)
+    moved = np.repeat(x[None], 6, axis=0)
+    moved[np.arange(6), np.repeat(np.arange(3), 2)] += np.tile([0.5, -0.5], 3)
+    np.testing.assert_array_equal(np.concatenate(kept)[:, ::-1], moved)
+    np.testing.assert_array_equal(out, 1)
+
+
+def test_steps_that_are_no_use_to_batches_are_refused_before_f_is_called(build):
+    def f(points):
+        raise AssertionError("called")
+
+    with pytest.raises(ValueError, match="too small to move coordinate 1"):
+        build.batched_differences(
+            f, np.array([1.0, 1e9]), np.full(2, 1e-9), (2,), (), None, 4, np.empty((2, 2)), np.empty(2)
+        )
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        build.batched_differences(f, np.ones(2), NO_STEPS, (2,), (), None, 0, np.empty((2, 2)), np.empty(2))

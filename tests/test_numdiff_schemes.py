@@ -404,3 +404,46 @@ def test_steps_of_no_use_are_named_before_f_is_called(scheme, bounds):
         with pytest.raises(ValueError, match="too large for coordinate 1"):
             x = [0.0, 1.5e308 if scheme != "backward" else -1.5e308]
             numerical_gradient(never, x, [1.0, 1e308], scheme=scheme)
+
+
+# ----------------------------------------------------------------------------------------------- float32, complex steps
+
+
+@pytest.mark.parametrize("options", [{}, {"bounds": (-10.0, 10.0)}, {"vectorized": True}, {"scheme": "richardson"}])
+def test_an_f_that_returns_float32_is_differentiated_with_the_steps_that_it_needs(options):
+    x = np.array([0.7, -1.3, 2.1])
+
+    def f(x):
+        return np.float32(np.sum(np.sin(x))) if x.ndim == 1 else np.sum(np.sin(x), axis=1).astype(np.float32)
+
+    found = numerical_gradient(f, x, full_output=True, **options)
+    error = np.abs(found.gradient - np.cos(x))
+    # Differences at the steps of float64 are off by 1e-2; those of f cannot be known better than eps^(4/5) or so.
+    assert np.all(error < 2e-4)
+    assert np.all(error <= 10 * found.error)
+    assert np.all(found.error > 1e-9)
+    np.testing.assert_array_equal(numerical_gradient(f, x, **options), found.gradient)
+
+
+@pytest.mark.parametrize("value", [3.0, 0.0, 1e9])
+def test_a_constant_is_no_float32(value):
+    found = numerical_gradient(lambda x: value, [0.7, -1.3], full_output=True)
+    np.testing.assert_array_equal(found.gradient, 0)
+
+
+def test_the_complex_check_leaves_alone_what_only_a_line_through_all_coordinates_meets():
+    # A wall that no axis crosses: x0 and x1 may not both move by as much as the line does.
+    def f(x):
+        both = np.abs(np.real(x) - [1.0, 2.0]) > 1e-9
+        return np.sum(x**2) + (1e3 if both.all() else 0.0)
+
+    np.testing.assert_allclose(numerical_gradient(f, [1.0, 2.0], scheme="complex"), [2, 4], rtol=1e-15)
+
+
+@pytest.mark.parametrize("coordinate", [0, 1, 2])
+def test_a_coordinate_that_is_not_complex_safe_is_named(coordinate):
+    def f(x):
+        return np.sum(x**2) + np.abs(x[coordinate])
+
+    with pytest.raises(ValueError, match=f"for coordinate {coordinate} it gives a slope of"):
+        numerical_gradient(f, [1.0, -2.0, 3.0], scheme="complex")

@@ -17,18 +17,9 @@ from fastgd import kernels
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
 INCLUDED = (
-    "one_layer",
-    "lanes",
-    "transcendental",
-    "one_output",
-    "stages",
-    "updates",
-    "small_table",
-    "single_rows",
-    "loops",
-    "sparse",
-    "perturbed",
-)
+    "one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "small_table", "single_rows", "loops",
+    "sparse", "perturbed", "functions",
+)  # fmt: skip
 pytestmark = pytest.mark.one_build
 
 
@@ -105,7 +96,7 @@ def test_no_python_inside_nogil_of_the_one_layer_kernels(tmp_path):
         assert len(owned[owner]) > len(code) / 2, owner
 
 
-@pytest.mark.parametrize("declarations, least", [("formulas", 10), ("callbacks", 8)])
+@pytest.mark.parametrize("declarations, least", [("formulas", 10), ("callbacks", 8), ("central", 30)])
 def test_no_python_inside_nogil_of_what_others_may_cimport(declarations, least, tmp_path):
     source = tmp_path / "points.pyx"  # a module with a .pxd of its name would take that in as well
     source.write_text((KERNELS / f"{declarations}.pxd").read_text())
@@ -123,14 +114,14 @@ def test_no_python_inside_nogil(module, tmp_path):
 
 def test_a_change_of_any_included_source_builds_the_kernels_anew():
     extensions = re.search(r"^extensions = .*?^\]", (ROOT / "setup.py").read_text(), re.S | re.M).group()
-    included = {f"{name}.pxi" for name in INCLUDED} | {"formulas.pxd", "callbacks.pxd"}
+    included = {f"{name}.pxi" for name in INCLUDED} | {"formulas.pxd", "callbacks.pxd", "central.pxd"}
     assert included <= set(re.findall(r'"([\w.]+)"', extensions))
 
 
 @pytest.mark.parametrize(
     "stub, names",
     [
-        ("baseline", (*kernels.ONE_LAYER, *kernels.PERTURBED)),
+        ("baseline", (*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.FUNCTIONS)),
         ("differences", kernels.DIFFERENCES),
     ],
 )

@@ -5,9 +5,13 @@ import functools
 import re
 import sys
 
-from fastgd.kernels.reference_differences import CFunction
+from fastgd.kernels.reference_differences import CFunction, CGradient
 
-ACCEPTED = "double (n, double *x, void *user_data), n an intptr_t, long or int; x may be const, user_data left out"
+# What is returned and what comes behind n, for each kind of C function; user_data may be left out.
+SIGNATURES = {
+    CFunction: ("double", ["double*"], "double (n, double *x, void *user_data)"),
+    CGradient: ("void", ["double*", "double*"], "void (n, double *x, double *gradient, void *user_data)"),
+}
 
 # Names of the types that n may have, with their sizes in bytes here.
 INTEGERS = {
@@ -46,6 +50,15 @@ def c_function(f, d, name="f"):
     TypeError
         Its signature is not `double (n, double *x, void *user_data)`.
     """
+    return _known(f, d, name, CFunction)
+
+
+def c_gradient(grad, d, name="grad"):
+    """A gradient as the kernels take it: `void (n, double *x, double *gradient, void *user_data)`, else a TypeError."""
+    return _known(grad, d, name, CGradient)
+
+
+def _known(f, d, name, kind):
     if _is(f, "numba.core.ccallback", "CFunc"):
         pointer = f.ctypes
         signature = _signature(pointer.restype, tuple(pointer.argtypes))
@@ -55,20 +68,24 @@ def c_function(f, d, name="f"):
         name_of_it = _get_name(capsule)
         signature = (name_of_it or b"").decode()
         address, data = _get_pointer(capsule, name_of_it), _get_context(capsule)
-    size, takes_data = read(signature, name)
+    size, takes_data = read(signature, name, kind)
     if d > MOST_IN_AN_INT and size < 8:
         raise ValueError(f"{name} takes the length of x as a number of {8 * size} bits, which cannot hold {d}")
-    return CFunction(address, size == 8, takes_data, data or 0, f)
+    return kind(address, size == 8, takes_data, data or 0, f)
 
 
 @functools.lru_cache(maxsize=64)
-def read(signature, name):
+def read(signature, name, kind=CFunction):
     """(bytes of n, whether user_data is taken) of a C signature, if it is one that is accepted."""
-    found = re.fullmatch(r"\s*double\s*\((.*)\)\s*", signature)
+    result, arrays, accepted = SIGNATURES[kind]
+    found = re.fullmatch(rf"\s*{result}\s*\((.*)\)\s*", signature)
     kinds = [_kind(word) for word in found.group(1).split(",")] if found else []
-    if not kinds or kinds[0] not in INTEGERS or kinds[1:] not in (["double*"], ["double*", "void*"]):
-        raise TypeError(f"{name} must have the C signature {ACCEPTED}; got {signature!r}")
-    return INTEGERS[kinds[0]], len(kinds) == 3
+    if not kinds or kinds[0] not in INTEGERS or kinds[1:] not in (arrays, [*arrays, "void*"]):
+        raise TypeError(
+            f"{name} must have the C signature {accepted}, n an intptr_t, long or int; x may be const, user_data left "
+            f"out; got {signature!r}"
+        )
+    return INTEGERS[kinds[0]], len(kinds) == len(arrays) + 2
 
 
 def _kind(parameter):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from fastgd import numdiff, perturbed, sampling, stencils, validation
+from fastgd import callbacks, numdiff, perturbed, sampling, stencils, validation
 from fastgd.hessian import gradient_at
 from fastgd.objectives import LinearObjective
 from fastgd.stencils import EPSILON
@@ -114,8 +114,9 @@ def check_gradient(f, grad, x, *, args=(), bounds=None, typical_x=None, vectoriz
     ----------
     f : callable or LinearObjective
         As for `numerical_gradient`.
-    grad : callable, array_like or None
-        grad(x, *args), or the gradient at x itself. None for that of an objective:
+    grad : callable, C function, array_like or None
+        grad(x, *args), or the gradient at x itself; a scipy.LowLevelCallable or numba cfunc is `void (n, double *x,
+        double *gradient, void *user_data)`. None for that of an objective:
         ``check_gradient(objective, None, w)``.
     x : array_like of float
         Where. A point with nothing special about it shows most: at 0, at whole numbers and at a minimum many a wrong
@@ -160,6 +161,10 @@ def check_gradient(f, grad, x, *, args=(), bounds=None, typical_x=None, vectoriz
     x = validation.real_array(x, "x")
     if not isinstance(args, tuple):
         raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    if callbacks.is_c(grad):
+        if args:
+            raise ValueError("a C function takes its user_data: no args")
+        grad = callbacks.c_gradient(grad, x.size)
     gradient, precision = _given(grad, x, args)
     if objective is not None:
         (numerical, error), nfev = _objective_differences(objective, x), None

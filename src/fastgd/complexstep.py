@@ -2,8 +2,8 @@
 
 f'(x) = Im f(x + ih)/h + O(h²) (Squire & Trapp 1998, SIAM Review 40, 110): nothing is subtracted, so h may be so small
 that truncation vanishes, and the slope has the digits of f. It holds where f is analytic. An f that takes |x|, a real
-part, a maximum or a comparison of the complex x gives something else without a word, so a real difference along a line
-that moves all coordinates is held against the slopes.
+part, a maximum or a comparison of the complex x gives something else without a word, so real differences are held
+against the slopes.
 """
 
 import numbers
@@ -54,7 +54,11 @@ def slopes(real, steps, limits, options):
 
 
 def check(real, slope, limits, options):
-    """Hold the slopes against a difference along a line on which all coordinates move."""
+    """Hold the slopes against a difference along a line on which all coordinates move, and if that fails, each alone.
+
+    The line costs six evaluations whatever d is, but it may leave the domain of f, or cross a jump, where the axes do
+    not. So f is refused for a slope along an axis alone.
+    """
     d = len(slope)
     weights = 0.5 + 0.5 * np.modf(0.618034 * np.arange(1, d + 1))[0]
     weights[1::2] *= -1
@@ -64,11 +68,32 @@ def check(real, slope, limits, options):
         direction = weights * np.where(real.x == 0, 1.0, np.abs(real.x))
         difference, error = difference_along(real, direction, limits, options)
     along, size = float(slope @ direction), float(np.abs(slope) @ np.abs(direction))
-    if not abs(difference - along) <= 10 * error + DISAGREEMENT * max(1.0, size):
+    if abs(difference - along) <= 10 * error + DISAGREEMENT * max(1.0, size):
+        return
+    steps = EPSILON ** (1 / 3) * np.where(real.x == 0, 1.0, np.minimum(1.0, np.abs(real.x)))
+    found = refine.richardson(_of_values(real, options), steps, limits, False, False)
+    with np.errstate(all="ignore"):
+        allowed = 10 * found.error + DISAGREEMENT * np.maximum(1.0, np.abs(found.value))
+        off = ~(np.abs(found.value - slope) <= allowed)
+    if off.any():
+        i = int(np.argmax(off))
         raise ValueError(
-            f"scheme='complex' does not suit f: along a line it gives a slope of {along:.6g}, a difference of real "
-            f"values {difference:.6g}. f must be analytic: no abs, max, comparison, conj or real part of x"
+            f"scheme='complex' does not suit f: for coordinate {i} it gives a slope of {slope[i]:.6g}, differences of "
+            f"real values {found.value[i]:.6g}. f must be analytic: no abs, max, comparison, conj or real part of x"
         )
+
+
+def _of_values(real, options):
+    """`real` for points where f may be no finite number, its evaluations counted in `real`."""
+    some = sampling.sampler(real.f, real.x.reshape(real.shape), real.args, validation.any_number, **options)
+    evaluate = some.at
+
+    def at(coordinates, values):
+        real.nfev += len(values)
+        return evaluate(coordinates, values)
+
+    some.at = at
+    return some
 
 
 def difference_along(real, direction, limits, options):

@@ -58,7 +58,8 @@ def gradient_descent(
     Parameters
     ----------
     f : callable or LinearObjective
-        A function of an array that returns one real number, as for `numerical_gradient`, or an objective.
+        A function of an array that returns one real number, as for `numerical_gradient`, or an objective. A C function,
+        with a C gradient or a numerical one, stays in C from step to step, unless something looks at each of them.
     init_x : array_like, optional
         Where to start; any shape, never written to, integers are promoted. An objective starts at zeros without it.
     lr : float, callable, "auto", "bb", "armijo" or "adgd"
@@ -77,9 +78,10 @@ def gradient_descent(
         shrinks, as `lambda step: 0.1 / (1 + step) ** 0.5`.
     step_num : int
         The number of steps; with `tol`, the largest number.
-    grad : callable, optional
-        grad(x) → the gradient of f, of the shape of x. Without it the gradient is `numerical_gradient`'s, which costs
-        2d evaluations of f a step.
+    grad : callable or C function, optional
+        grad(x) → the gradient of f, of the shape of x; a scipy.LowLevelCallable or numba cfunc is
+        `void (n, double *x, double *gradient, void *user_data)`. Without it the gradient is `numerical_gradient`'s,
+        which costs 2d evaluations of f a step.
     optimizer : str or Optimizer
         The rule that makes a step of a gradient, one of `fastgd.optimizers` or its lower-case name: "gd", "momentum",
         "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw", "asgd". It works in

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgd import stencils, validation
+from fastgd import callbacks, stencils, validation
 from fastgd.stencils import EPSILON
 from fastgd.vectorial import ScalarSampler
 
@@ -37,7 +37,7 @@ class HessianEstimate(NamedTuple):
     ----------
     hessian : (d, d) ndarray
     error : (d, d) ndarray
-        Estimated absolute error of each entry; NaN where the scheme has no estimate.
+        Estimated absolute error of each entry; NaN for those of a coordinate too close to a bound.
     steps : ndarray of the shape of x
     nfev : int
         How often f was called; how many points it was given where it is vectorized.
@@ -82,7 +82,7 @@ def numerical_hessian(
     typical_x, vectorized, workers, args, nan_policy
         As in `numerical_jacobian`.
     full_output : bool
-        Return a `HessianEstimate` instead.
+        Return a `HessianEstimate` instead. Central differences are then taken at twice the steps too, for its errors.
 
     Returns
     -------
@@ -96,9 +96,10 @@ def numerical_hessian(
     Notes
     -----
     Evaluations: d² + d + 1 with an h; without one 2d more, to judge the steps, and 4 for each time that a coordinate
-    tries another. Richardson: 4(d² + d) + 1, and as many more to judge the steps. Near a bound: one more for a
-    coordinate, and up to 4 in place of 2 for a pair. If the gradient is at hand, `numerical_jacobian(grad, x)` takes 2d
-    calls of it and is more exact; for a product with one vector see `hessian_vector_product`.
+    tries another; with full_output d² + d more. Richardson: 4(d² + d) + 1, and as many more to judge the steps. Near a
+    bound: one more for a coordinate, and up to 4 in place of 2 for a pair. If the gradient is at hand,
+    `numerical_jacobian(grad, x)` takes 2d calls of it and is more exact; for a product with one vector see
+    `hessian_vector_product`.
 
     Examples
     --------
@@ -117,7 +118,7 @@ def numerical_hessian(
         grid.fit_steps()
     if scheme == "central":
         hessian = grid.second_differences(1.0)
-        error = np.full_like(hessian, np.nan)
+        error = grid.error_of(hessian) if full_output else None
     else:
         hessian, error = grid.extrapolated()
     if nan_policy == "raise":
@@ -269,6 +270,12 @@ class Grid:
                     slope = slope + weights[a] * weights[b] * self.in_planes(i, j, (a * side[n], b * side[w]))
             self._put(hessian, i, j, side[n] * side[w] * slope / (h[n] * h[w]))
 
+    def error_of(self, hessian):
+        """Estimated errors of `second_differences(1.0)`, from those of twice the steps: truncation grows fourfold."""
+        with np.errstate(all="ignore"):
+            truncation = np.abs(self.second_differences(2.0) - hessian) / 3
+            return truncation + 4 * EPSILON * self.largest / np.outer(self.steps, self.steps)
+
     def extrapolated(self):
         """Neville's scheme over the steps RUNGS, and for each entry the change that its best one made.
 
@@ -311,8 +318,9 @@ def hessian_vector_product(grad, x, v, h=None, *, args=()):
 
     Parameters
     ----------
-    grad : callable
+    grad : callable or C function
         grad(x, *args) returns an array of the shape of x. Each call gets a private copy, and what it returns is copied.
+        A scipy.LowLevelCallable or numba cfunc is `void (n, double *x, double *gradient, void *user_data)`.
     x, v : array_like of float
         Of one shape. Never written to.
     h : float or array_like, optional
@@ -334,13 +342,18 @@ def hessian_vector_product(grad, x, v, h=None, *, args=()):
     >>> hessian_vector_product(lambda x: np.array([4.0, 2.0]) * x, [3.0, 5.0], [1.0, -1.0]).round(6)
     array([ 4., -2.])
     """
-    validation.callable_(grad, "grad")
+    if not callbacks.is_c(grad):
+        validation.callable_(grad, "grad")
     x = validation.real_array(x, "x", dtype=np.float64)
     v = validation.real_array(v, "v", dtype=np.float64)
     if v.shape != x.shape:
         raise ValueError(f"v must have the shape of x, {x.shape}; got shape {v.shape}")
     if not isinstance(args, tuple):
         raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    if callbacks.is_c(grad):
+        if args:
+            raise ValueError("a C function takes its user_data: no args")
+        grad = callbacks.c_gradient(grad, x.size)
     steps = stencils.steps(x, "central", h).reshape(x.shape)
     with np.errstate(all="ignore"):
         t = np.min(np.where(v == 0, np.inf, steps / np.abs(v)), initial=np.inf)

@@ -142,13 +142,40 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
         base = stencils.sized(x, refine.RICHARDSON_STEP, h, typical_x)
         return entries.extrapolated(base, limits, h is not None), entries
     steps = stencils.steps(x, scheme, h, typical_x)
+    mending = scheme == "central" and h is None
+    if scheme == "central" and positions is limits is None and x.size:
+        found, values = central(sampler, steps, mending)
+        entries = Entries(sampler, group, positions)
+        return found or entries.differences(values, scheme, steps, limits, mending), entries
     stencil = Stencil(sampler.x, steps, scheme, limits)
     groups, points = members(group), stencil.points.shape[1]
     moves = [(columns, stencil.points[columns, k]) for columns in groups for k in range(points)]
     values = sampler.at(moves) if moves else np.empty((0, sampler.here().size))
     entries = Entries(sampler, group, positions)
     values = values.reshape(len(groups), points, sampler.m)
-    return entries.differences(values, scheme, steps, limits, scheme == "central" and h is None), entries
+    return entries.differences(values, scheme, steps, limits, mending), entries
+
+
+def central(sampler, steps, mending):
+    """A dense Jacobian by central differences, as most are: its `refine.Slopes` if no entry is doubtful, and values."""
+    with np.errstate(all="ignore"):
+        points = np.array([sampler.x + steps, sampler.x - steps])
+        distance = points[0] - points[1]
+    stencils.refuse_useless(sampler.x, steps, distance)
+    moves = [(j, point) for j, pair in enumerate(points.T.tolist()) for point in pair]
+    values = sampler.at(moves).reshape(len(steps), 2, sampler.m)
+    above, below, distance = values[:, 0].T, values[:, 1].T, distance[None, :]
+    with np.errstate(all="ignore"):
+        slopes = (above - below) / distance
+    error = np.full_like(slopes, np.nan)
+    if mending:
+        rounding, truncation = refine.central_errors(above, below, distance, sampler.here()[:, None])
+        with np.errstate(all="ignore"):
+            limit = refine.DOUBT * np.maximum(1.0, np.abs(slopes))
+            if not np.all((rounding <= limit) & (truncation <= limit)):
+                return None, values
+        error, steps = rounding + truncation, np.abs(distance[0]) / 2
+    return refine.Slopes(*(part.reshape(-1) for part in (slopes, error, np.broadcast_to(steps, slopes.shape)))), values
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
@@ -165,6 +192,7 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
     real, error, _ = first.extrapolated(stencils.sized(x, refine.RICHARDSON_STEP), limits, False)
     shown = value[entries.group[entries.columns] == 0]
     off = ~(np.abs(real - shown) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
+    off &= np.isfinite(shown)  # what is not finite is for `nan_policy`
     if off.any():
         e = int(np.argmax(off))
         raise ValueError(

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from fastgd.kernels import reference_functions as in_c
 from fastgd.kernels.reference import (
     BEGUN,
     CURVATURE,
@@ -42,9 +43,14 @@ def plain(run):
         step, last, kernel = _bursts(run, z, last, step, kernel)
         if isinstance(last, Result):
             return last
+    by_kernel = InC(run) if path.in_c and run.may_burst else None
     while True:
-        run.keep(step, z=z, last=last, kernel=kernel)
-        point = run.point(step, z)
+        known = None
+        if by_kernel is not None and last is not None:
+            z, last, step, known = by_kernel.steps(z, last, step)
+        if known is None:
+            run.keep(step, z=z, last=last, kernel=kernel)
+        point = run.point(step, z) if known is None else run.evaluated(step, z, *known)
         run.judge(point, last)
         if result := run.look_at(point):
             return result
@@ -124,6 +130,63 @@ def _before(step, state, previous, gradient):
     if not step:
         return None
     return Point(step - 1, previous, float(state[FUN]), gradient, lr=float(state[RATE]), norm=float(state[NORM]))
+
+
+class InC:
+    """Steps on a C function in a kernel, between those points of a run that are to be judged."""
+
+    def __init__(self, run):
+        self.run = run
+        self.length = 1  # of the next burst: nothing is known yet of what f costs
+
+    def steps(self, z, last, step):
+        """Take steps from z, `last` being the Point before it.
+
+        Returns
+        -------
+        z, last, step
+            Where the run is now.
+        known : (value or None, gradient) or None
+            At z, if they have been evaluated.
+        """
+        run, path, recorder = self.run, self.run.path, self.run.recorder
+        z, known = z.copy(), None
+        gradient, previous = last.gradient.copy(), last.z.copy()
+        state = np.array(
+            [run.overshoots, run.growth, run.met_curvature or 0, last.norm, last.lr, run.first_norm, run.rose], float
+        )
+        tol = -1.0 if run.tol is None else run.tol
+        while step < run.limit and known is None:
+            run.keep(step, z=z, last=last, kernel=None)
+            length = min(self.length, run.limit - step)
+            rates = run.rates(step, length)
+            funs, norms = np.empty(length), np.empty(length)
+            points = np.empty((length if recorder.wants_x else 0, z.size))
+            started = time.perf_counter()
+            taken, known = path.steps_in_c(
+                z, rates, tol, *run.patience[:2], run.values_every, state, gradient, previous, funs, norms, points,
+                run.update.kernel_arguments,
+            )  # fmt: skip
+            elapsed = time.perf_counter() - started
+            run.update.took(taken)
+            step += taken
+            if taken:
+                recorder.burst(
+                    step - taken, points[:taken].reshape(-1, *z.shape), funs[:taken], norms[:taken], rates[:taken],
+                    path.to_user,
+                )  # fmt: skip
+                run.last_rate, run.rose = state[in_c.RATE], bool(state[in_c.ROSE])
+                run.overshoots, run.growth = int(state[in_c.OVERSHOOTS]), state[in_c.GROWTH]
+                run.met_curvature = state[in_c.CURVATURE] or None
+                fun = None if np.isnan(funs[taken - 1]) else funs[taken - 1]
+                last = Point(step - 1, previous.copy(), fun, gradient.copy(), lr=run.last_rate)
+                if run.bar is not None:
+                    run.bar.update(taken)
+                    run.show(fun, norms[taken - 1])
+            if run.stopping.out_of_time() or (known is None and taken < length):
+                break
+            self.length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
+        return z, last, step, known
 
 
 def accelerated(run):

@@ -137,8 +137,9 @@ def numerical_gradient(
         All divide by the distance between the points as they are in floating point. Without h, "central" estimates the
         error of each slope, by rounding and by truncation, from the 2d values. Where one may exceed 1e-6·max(1, |gᵢ|),
         or f was not finite, it evaluates f(x), and for the coordinates that are still in doubt 2 to 24 points more, at
-        other steps. "complex" is for an analytic f that takes a complex x, and refuses
-        another: it compares with a difference along a line on which all coordinates move.
+        other steps. So it does where f returns float32. "complex" is for an analytic f that takes a complex x, and
+        refuses another: it compares with a difference along a line on which all coordinates move, and if that is
+        something else, with 6 to 26 real values for each coordinate, of which it names one that disagrees.
     bounds : pair (lower, upper) of float or array_like, optional
         f is evaluated at no point outside. Where they leave no room for h on both sides, the difference is one of the
         same order to the roomier side, of a smaller step if need be; it needs f(x) as well, once for all coordinates.
@@ -240,10 +241,16 @@ def gradient_and_count(f, x):
         return gradient.reshape(x.shape), 2 * x.size
     if doubtful < 0:
         return np.full(x.shape, np.nan), 0
+    gradient, nfev = mended_and_count(f, x, values, gradient)
+    return gradient, 2 * x.size + nfev
+
+
+def mended_and_count(f, x, values, slopes, here=None):
+    """The rest of `gradient_and_count`, where values and slopes of central differences (and f(x)) leave doubts."""
     sampler = sampling.sampler(f, x)
     stencil = Stencil(sampler.x, stencils.steps(x, "central"), "central")
-    found = _mended(sampler, stencil, values, gradient, "propagate")
-    return found.value.reshape(x.shape), 2 * x.size + sampler.nfev
+    found = _mended(sampler, stencil, values, slopes, "propagate", here)
+    return found.value.reshape(x.shape), sampler.nfev
 
 
 def _central(sampler, x, h, typical_x, nan_policy, want_error):
@@ -254,6 +261,8 @@ def _central(sampler, x, h, typical_x, nan_policy, want_error):
         arguments = sampler.x, steps, x.shape, sampler.args, sampler.as_number, values, slopes
         doubtful = kernels.active.central_differences(sampler.f, *arguments)
         sampler.nfev += 2 * x.size
+    elif isinstance(sampler, sampling.Batches):
+        doubtful = sampler.central_differences(steps, values, slopes)
     else:
         h_of_each = steps if len(steps) else stencils.steps(x, "central")
         with np.errstate(all="ignore"):

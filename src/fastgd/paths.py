@@ -9,6 +9,7 @@ A path is made for one run and has
     settle(z, fun, g)       z in the user's units, with value and gradient at exactly that point
     curvature()             bounds of the Hessian's eigenvalues in the variables of the path, or None
     burst(z, rule, …)       many steps in one kernel, in z; `has_bursts` says whether there is one
+    steps_in_c(z, …)        the same for a C function, which hands back what is to be judged; `in_c` says whether it can
     fun_is_free             whether a gradient brings the value with it
     in_user_units           whether the variables of the path are the user's
     note                    what the user should know of the route, for the message
@@ -23,8 +24,10 @@ import functools
 
 import numpy as np
 
-from fastgd import curvature, kernels, numdiff, rows, validation
+from fastgd import callbacks, curvature, kernels, numdiff, rows, validation
 from fastgd.curvature import Curvature
+from fastgd.kernels.reference_differences import CFunction, CGradient
+from fastgd.kernels.reference_functions import DOUBTFUL, EVALUATED
 from fastgd.objectives import LinearObjective
 
 # The Gram matrix is formed, factored and kept for no more columns than this.
@@ -42,9 +45,13 @@ class FunctionPath:
     note = ""
 
     def __init__(self, f, grad, start):
-        self.f = validation.callable_(f, "f")
-        self.grad = grad if grad is None else validation.callable_(grad, "grad")
         self.start = np.array(validation.real_array(start, "init_x", dtype=np.float64), order="C")
+        d = self.start.size
+        self.f = callbacks.c_function(f, d) if callbacks.is_c(f) else validation.callable_(f, "f")
+        self.grad = grad
+        if grad is not None:
+            self.grad = callbacks.c_gradient(grad, d) if callbacks.is_c(grad) else validation.callable_(grad, "grad")
+        self.in_c = isinstance(self.f, CFunction) and (grad is None or isinstance(self.grad, CGradient)) and d > 0
         self.nfev = self.njev = 0
 
     def evaluate(self, x, want_fun):
@@ -75,6 +82,30 @@ class FunctionPath:
             raise ValueError(f"grad must return an array of the shape of x, {x.shape}; it returned {gradient.shape}")
         return np.array(gradient, order="C")  # grad may fill and return the same buffer each time
 
+    def steps_in_c(
+        self, x, rates, tol, overshoots, growth, every, state, gradient, previous, funs, norms, points, rule
+    ):
+        """Steps by a kernel, in x; see `kernels.reference_functions` for what it takes.
+
+        Returns the steps taken, and (value, gradient) at x if they have been evaluated there.
+        """
+        d, spent = x.size, np.zeros(2, np.int64)
+        found, values = np.empty(d), np.empty((d + 1 if self.grad is None else 0, 2))
+        flat = (array.reshape(-1) for array in (gradient, previous))
+        taken, reason = kernels.active.descend_function(
+            self.f, self.grad, x.reshape(-1), rates, tol, overshoots, growth, every, state, *flat, found, values, funs,
+            norms, points, spent, *rule,
+        )  # fmt: skip
+        self.nfev, self.njev = self.nfev + int(spent[0]), self.njev + int(spent[1])
+        if reason not in (EVALUATED, DOUBTFUL):
+            return taken, None
+        if reason == DOUBTFUL:
+            found, nfev = numdiff.mended_and_count(self.f, x, values[:-1], found, values[-1, 0])
+            self.nfev += nfev
+        fun = float(funs[taken])
+        wanted = every and (rule[3] + taken) % every == 0
+        return taken, (fun if wanted else None, found.reshape(x.shape))
+
     def to_user(self, x):
         return x.copy()
 
@@ -89,6 +120,7 @@ class Columns:
     """A LinearObjective in the user's own columns."""
 
     fun_is_free = True  # one pass over X gives the value and the gradient
+    in_c = False
     in_user_units = True
     note = ""
 
@@ -300,6 +332,7 @@ class Compressed:
     """
 
     fun_is_free = True
+    in_c = False
     has_bursts = True
     note = ""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.reference_differences import DOUBT, EPSILON, SMALL, STEEP, refuse_step
+from fastgd.kernels.reference_differences import DOUBT, EPSILON, SMALL, STEEP, in_single, refuse_step
 
 RATIO = 4.0
 DEPTH = 4  # columns of Neville's scheme beyond the first
@@ -44,10 +44,10 @@ class Slopes(NamedTuple):
 def central_errors(above, below, distance, middle):
     """Estimated rounding and truncation error of (above − below) / distance.
 
-    Rounding is ε·max|f| over half the distance. Truncation is h²f'''/6, taken for f''²h²/6|f'| as if the slope changed
-    on a length of |f'/f''|; where |f'| < STEEP it is that share of max(1, |f'|). f''h comes from `middle`, which is f
-    between the two points. Where that is None, all differences are around one x, and the median of their means stands
-    for f(x).
+    Rounding is ε·max|f| over half the distance, ε being that of float32 if f seems to return such. Truncation is
+    h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; where |f'| < STEEP it is that
+    share of max(1, |f'|). f''h comes from `middle`, which is f between the two points. Where that is None, all
+    differences are around one x, and the median of their means stands for f(x).
     """
     with np.errstate(all="ignore"):
         if middle is None:
@@ -55,7 +55,8 @@ def central_errors(above, below, distance, middle):
             middle = np.partition(mean, (len(mean) - 1) // 2)[(len(mean) - 1) // 2] if len(mean) else 0.0
         half = distance / 2
         size = np.abs((above - below) / distance)
-        rounding = EPSILON * np.maximum(np.abs(above), np.abs(below)) / np.abs(half)
+        epsilon = SINGLE_EPSILON if in_single(np.stack([above, below], axis=1)) else EPSILON
+        rounding = epsilon * np.maximum(np.abs(above), np.abs(below)) / np.abs(half)
         bend = ((above - middle) + (below - middle)) / half
         return rounding, (bend / np.maximum(STEEP, size)) ** 2 / 6 * np.maximum(1.0, size)
 

@@ -97,14 +97,23 @@ class Run:
         """The Point at z, evaluated; its value may be known."""
         want_fun = fun is None and (self.wants_fun(step) if want_fun is None else want_fun)
         found, gradient = self.path.evaluate(z, want_fun)
-        fun = found if fun is None else fun
+        return self.evaluated(step, z, found if fun is None else fun, gradient, lr)
+
+    def evaluated(self, step, z, fun, gradient, lr=None):
+        """The Point at z, its value and gradient being known."""
         least = euclidean_norm(self.update.least_subgradient(z, gradient)) if self.update.limited else None
         return Point(step, z, fun, gradient, lr, least)
 
     def wants_fun(self, step):
         """Whether somebody has asked for the value at the point of a step."""
-        asked = self._always_wants_fun or self.bar is not None
-        return asked or (self.recorder.wants_fun and self.recorder.takes(step))
+        return self.values_every > 0 and step % self.values_every == 0
+
+    @property
+    def values_every(self):
+        """Values are asked for at each step whose number is a multiple of this; 0 for none."""
+        if self._always_wants_fun or self.bar is not None:
+            return 1
+        return self.recorder.every if self.recorder.wants_fun else 0
 
     def rates(self, step, count):
         """The rates of so many steps from `step` on."""
@@ -125,7 +134,8 @@ class Run:
             return False
         if self.recorder.on and not self.path.in_user_units:
             return False  # it records norms in the variables of the path
-        return self.tol is None or np.isfinite(self.path.curvature().largest)
+        curvature = self.path.curvature()
+        return self.tol is None or curvature is None or np.isfinite(curvature.largest)
 
     # ---------------------------------------------------------------------------------------------------- judgement
 

@@ -13,9 +13,10 @@ import time
 import numpy as np
 
 from fastgd import callbacks, kernels, validation
+from fastgd.kernels.reference_differences import RELATIVE_STEP
 
 # Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
-BATCH_NUMBERS = 1 << 14
+BATCH_NUMBERS = 1 << 15
 # A C function goes to threads where all its evaluations take longer than this, in seconds.
 WORTH_THREADS = 2e-3
 TRIAL = 4  # evaluations by which that is judged
@@ -170,10 +171,27 @@ class Batches(Sampler):
 
     is_plain = False
 
+    @property
+    def size(self):
+        """How many points go to f at a time."""
+        return max(1, BATCH_NUMBERS // max(1, self.x.size))
+
+    def central_differences(self, steps, values, slopes):
+        """The kernel of that name, in batches; for a real x."""
+        kernel = kernels.active.batched_differences
+        arguments = self.args, self.as_numbers, self.size, values, slopes
+        doubtful = kernel(self.f, self.x, steps, self.shape, *arguments)
+        self.nfev += values.size
+        if self.as_number is not validation.any_number and not np.all(np.isfinite(values)):
+            i, side = np.argwhere(~np.isfinite(values))[0].tolist()
+            h = float(steps[i]) if len(steps) else RELATIVE_STEP * max(1.0, abs(float(self.x[i])))
+            point = self.point(i, self.x[i] + (-h if side else h))
+            self.as_number(float(values[i, side]), point, i)
+        return doubtful
+
     def _evaluate(self, coordinates, values, out):
-        size = max(1, BATCH_NUMBERS // max(1, self.x.size))
-        for start in range(0, len(out), size):
-            batch = slice(start, start + size)
+        for start in range(0, len(out), self.size):
+            batch = slice(start, start + self.size)
             out[batch] = self._values(coordinates[batch], values[batch])
 
     def _values(self, coordinates, values):
@@ -182,18 +200,24 @@ class Batches(Sampler):
         points[:] = self.x
         moved = np.flatnonzero(coordinates >= 0)
         points[moved, coordinates[moved]] = values[moved]
-        returned = self.f(points.reshape(m, *self.shape), *self.args)
+        values_of_f = self.as_numbers(self.f(points.reshape(m, *self.shape), *self.args), m)
+        for k in np.flatnonzero(~np.isfinite(values_of_f))[:1].tolist():
+            self.as_number(values_of_f[k].item(), self.point(coordinates[k], values[k]), int(coordinates[k]))
+        return values_of_f
+
+    def as_numbers(self, returned, m):
+        """What f returned for m points as an array of the dtype of x, or the error that says what it should be."""
+        dtype = self.x.dtype
+        if type(returned) is np.ndarray and returned.dtype is dtype and returned.shape == (m,):
+            return np.ascontiguousarray(returned)
         what = f"f must return one real number for each of the {m} points it got (vectorized=True)"
         if type(returned) is not np.ndarray or returned.shape != (m,) or returned.dtype.kind not in "fiuc":
             raise (ValueError if hasattr(returned, "__len__") else TypeError)(
                 f"{what}, an array of shape ({m},); it returned {validation.describe(returned)}"
             )
-        if self.x.dtype == np.float64 and returned.dtype.kind == "c":
+        if dtype == np.float64 and returned.dtype.kind == "c":
             raise TypeError(f"{what}; it returned {validation.describe(returned)}")
-        values_of_f = returned.astype(self.x.dtype, copy=False)
-        for k in np.flatnonzero(~np.isfinite(values_of_f))[:1].tolist():
-            self.as_number(values_of_f[k].item(), self.point(coordinates[k], values[k]), int(coordinates[k]))
-        return values_of_f
+        return np.ascontiguousarray(returned, dtype=dtype)
 
 
 class Mapped(Sampler):

@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 
-from fastgd.kernels import reference, reference_differences, reference_perturbed
+from fastgd.kernels import reference, reference_differences, reference_functions, reference_perturbed
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
 REQUIRES = {
@@ -44,7 +44,8 @@ ONE_LAYER = (
     "sparse_stochastic",
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
-DIFFERENCES = ("evaluate", "sample", "central_differences", "central_slopes")
+FUNCTIONS = ("descend_function",)
+DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 
 
 def _compiled(name):
@@ -101,6 +102,7 @@ def load(name):
         sources = (
             dict.fromkeys(ONE_LAYER, reference)
             | dict.fromkeys(PERTURBED, reference_perturbed)
+            | dict.fromkeys(FUNCTIONS, reference_functions)
             | dict.fromkeys(DIFFERENCES, reference_differences)
         )
     else:
@@ -110,7 +112,7 @@ def load(name):
                 f"FASTGD_KERNELS={name} needs the CPU features {', '.join(sorted(missing))}, which this machine lacks; "
                 f"it can run {', '.join(available())}"
             )
-        sources = dict.fromkeys((*ONE_LAYER, *PERTURBED), _compiled(name))
+        sources = dict.fromkeys((*ONE_LAYER, *PERTURBED, *FUNCTIONS), _compiled(name))
         sources |= dict.fromkeys(DIFFERENCES, _compiled("differences"))
     return types.SimpleNamespace(name=name, **{kernel: getattr(module, kernel) for kernel, module in sources.items()})
 

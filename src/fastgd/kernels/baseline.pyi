@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgd.kernels.reference_differences import CFunction, CGradient
+
 Real = NDArray[np.float32] | NDArray[np.float64]
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -204,3 +206,29 @@ def sparse_stochastic(
     lower: Real,
     upper: Real,
 ) -> None: ...
+def descend_function(
+    f: CFunction,
+    grad: CGradient | None,
+    x: Doubles,
+    rates: Doubles,
+    tol: float,
+    overshoots: float,
+    overshoot_growth: float,
+    every: int,
+    state: Doubles,
+    gradient: Doubles,
+    previous: Doubles,
+    found: Doubles,
+    values: Doubles,
+    funs: Doubles,
+    norms: Doubles,
+    points: Doubles,
+    spent: NDArray[np.int64],
+    kind: int,
+    parameters: Doubles,
+    moments: Doubles,
+    done: int,
+    penalised: int,
+    lower: Doubles,
+    upper: Doubles,
+) -> tuple[int, int]: ...

@@ -33,4 +33,15 @@ def central_differences(
     values: Point,
     out: Point,
 ) -> int: ...
+def batched_differences(
+    f: Callable[..., Any],
+    x: Point,
+    steps: Point,
+    shape: tuple[int, ...],
+    args: tuple[Any, ...],
+    as_numbers: Callable[[Any, int], Point],
+    size: int,
+    values: Point,
+    out: Point,
+) -> int: ...
 def central_slopes(x: Point, steps: Point, values: Point, out: Point) -> int: ...

@@ -19,11 +19,11 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_REFCNT
-from libc.math cimport fabs, isfinite
+from libc.math cimport isfinite
 from libc.string cimport memcpy
-from libc.time cimport CLOCKS_PER_SEC, clock, clock_t
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_value
+from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, useless_step
 
 
 cdef extern from *:
@@ -49,6 +49,18 @@ cdef extern from *:
         void* dtype
         int flags
 
+cdef extern from *:
+    """
+    #include <time.h>
+    /* Seconds by the clock of C11: unlike clock() it costs no call of the system. */
+    static double fastgd_seconds(void) {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+    }
+    """
+    double seconds_now "fastgd_seconds"() noexcept nogil
+
 cdef enum:
     MAX_AXES = 64  # NumPy's own limit
 
@@ -56,11 +68,6 @@ cdef int PLAIN = 0x0001 | 0x0100 | 0x0400  # NPY_ARRAY_C_CONTIGUOUS, _ALIGNED, _
 cdef object _empty = np.empty
 cdef object _float64 = np.dtype(np.float64)
 cdef object _CFunction = _reference.CFunction
-cdef double RELATIVE_STEP = _reference.RELATIVE_STEP
-cdef double EPSILON = _reference.EPSILON
-cdef double DOUBT = _reference.DOUBT
-cdef double STEEP = _reference.STEEP
-cdef double SMALL = _reference.SMALL
 cdef int X_NOT_FINITE = _reference.X_NOT_FINITE
 # Between looks for Ctrl-C a C function runs for about so long.
 cdef double PATIENCE = 0.02
@@ -172,8 +179,7 @@ cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const d
     """`sample` for a CFunction: no Python but for Ctrl-C now and then, and for values that are not finite."""
     cdef CCallback callback
     cdef Py_ssize_t d = x.shape[0], k, start = 0, stop, block = 64
-    cdef clock_t began
-    cdef double seconds
+    cdef double began, seconds
     cdef double* point = <double*> PyMem_Malloc((d + 1) * sizeof(double))
     if point is NULL:
         raise MemoryError
@@ -181,14 +187,14 @@ cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const d
         c_callback(f, &callback)
         while start < m:
             stop = min(m, start + block)
-            began = clock()
+            began = seconds_now()
             with nogil:
                 for k in range(start, stop):
                     memcpy(point, &x[0], d * sizeof(double))
                     if coordinates[k] >= 0:
                         point[coordinates[k]] = values[k]
                     out[k] = c_value(&callback, d, point)
-            seconds = <double> (clock() - began) / CLOCKS_PER_SEC
+            seconds = seconds_now() - began
             block = 2 * block if seconds < PATIENCE else max(1, block // 2)
             start = stop
             PyErr_CheckSignals()
@@ -235,8 +241,8 @@ def sample(f, const double[::1] x not None, const Py_ssize_t[::1] coordinates no
         out[k] = value.at(i, values[k] if i >= 0 else 0.0)
 
 
-cdef inline double step_of(const double[::1] steps, Py_ssize_t i, double x) noexcept:
-    return steps[i] if steps.shape[0] else RELATIVE_STEP * max(1.0, fabs(x))
+cdef inline const double* given(const double[::1] steps) noexcept:
+    return &steps[0] if steps.shape[0] else NULL
 
 
 def central_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
@@ -246,29 +252,74 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
     See `reference_differences.central_differences`.
     """
     cdef Py_ssize_t d = x.shape[0], i
-    cdef double h, distance, total = 0
+    cdef const double* h_of_each = given(steps)
+    cdef double h
     cdef Evaluator value
     check_lengths(x, steps, values, out)
     if d == 0:
         return 0
-    for i in range(d):
-        total += 0 * x[i]
-    if total != 0:  # NaN, that is
+    if not all_finite(&x[0], d):
         return X_NOT_FINITE
-    for i in range(d):
-        h = step_of(steps, i, x[i])
-        distance = (x[i] + h) - (x[i] - h)
-        if distance == 0 or not isfinite(distance):
-            _reference.refuse_step(distance, i, x[i], h)
+    refuse_useless(x, h_of_each)
     if type(f) is _CFunction:
-        c_pairs(f, x, steps, shape, as_number, &values[0, 0])
+        c_pairs(f, x, h_of_each, shape, as_number, &values[0, 0])
     else:
         value = evaluator(f, x, shape, args, as_number)
         for i in range(d):
-            h = step_of(steps, i, x[i])
+            h = step_at(h_of_each, i, x[i])
             values[i, 0] = value.at(i, x[i] + h)
             values[i, 1] = value.at(i, x[i] - h)
     return doubtful(x, steps, values, out)
+
+
+def batched_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
+                        as_numbers, Py_ssize_t size, double[:, ::1] values not None, double[::1] out not None):
+    """`central_differences` of a vectorized f. See `reference_differences.batched_differences`."""
+    cdef Py_ssize_t d = x.shape[0], start, m, k, i, references
+    cdef const double* h_of_each = given(steps)
+    cdef const double[::1] numbers
+    cdef double* memory
+    cdef double h
+    check_lengths(x, steps, values, out)
+    if size < 1:
+        raise ValueError(f"size must be at least 1; got {size}")
+    if d == 0:
+        return 0
+    refuse_useless(x, h_of_each)
+    size = min(size, 2 * d)
+    base = None
+    flat = shape == (d,)
+    start = 0
+    while start < 2 * d:
+        if base is None:
+            base = _empty((size, d))
+            memory = <double*> memory_of(base)
+            references = Py_REFCNT(base)
+        m = min(size, 2 * d - start)
+        for k in range(m):
+            i = (start + k) // 2
+            h = step_at(h_of_each, i, x[i])
+            memcpy(memory + k * d, &x[0], d * sizeof(double))
+            memory[k * d + i] = x[i] - h if (start + k) % 2 else x[i] + h
+        points = base[:m] if flat else base[:m].reshape((m, *shape))
+        returned = f(points, *args)
+        numbers = as_numbers(returned, m)
+        for k in range(m):
+            values[(start + k) // 2, (start + k) % 2] = numbers[k]
+        points = returned = numbers = None
+        if Py_REFCNT(base) > references:  # f has kept the points, or a view of them
+            base = None
+        start += m
+    return doubtful(x, steps, values, out)
+
+
+cdef int refuse_useless(const double[::1] x, const double* steps) except -1:
+    cdef Py_ssize_t i = useless_step(&x[0], steps, x.shape[0])
+    cdef double h
+    if i >= 0:
+        h = step_at(steps, i, x[i])
+        _reference.refuse_step((x[i] + h) - (x[i] - h), i, x[i], h)
+    return 0
 
 
 def central_slopes(const double[::1] x not None, const double[::1] steps not None,
@@ -289,7 +340,7 @@ cdef int check_lengths(const double[::1] x, const double[::1] steps, const doubl
     return 0
 
 
-cdef int c_pairs(f, const double[::1] x, const double[::1] steps, tuple shape, as_number, double* out) except -1:
+cdef int c_pairs(f, const double[::1] x, const double* steps, tuple shape, as_number, double* out) except -1:
     """Both values of each coordinate from a CFunction."""
     cdef Py_ssize_t d = x.shape[0], i
     cdef double h
@@ -299,7 +350,7 @@ cdef int c_pairs(f, const double[::1] x, const double[::1] steps, tuple shape, a
         if points is NULL or coordinates is NULL:
             raise MemoryError
         for i in range(d):
-            h = step_of(steps, i, x[i])
+            h = step_at(steps, i, x[i])
             points[2 * i], points[2 * i + 1] = x[i] + h, x[i] - h
             coordinates[2 * i] = coordinates[2 * i + 1] = i
         return c_sample(f, x, coordinates, points, 2 * d, shape, as_number, out)
@@ -311,56 +362,10 @@ cdef int c_pairs(f, const double[::1] x, const double[::1] steps, tuple shape, a
 cdef Py_ssize_t doubtful(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
                          double[::1] slopes) except -1:
     """Write the slopes and count the doubtful. See `reference_differences.central_slopes`."""
-    cdef Py_ssize_t d = x.shape[0], i, count = 0
-    cdef double h, half, scale, size, bend, middle
+    cdef Py_ssize_t d = x.shape[0], count
     cdef double* mean = <double*> PyMem_Malloc(d * sizeof(double))
     if mean is NULL:
         raise MemoryError
-    for i in range(d):
-        h = step_of(steps, i, x[i])
-        slopes[i] = (values[i, 0] - values[i, 1]) / ((x[i] + h) - (x[i] - h))
-        mean[i] = values[i, 0] / 2 + values[i, 1] / 2
-        if not isfinite(slopes[i]):
-            count += 1
-    # A median among numbers that are none would mean nothing.
-    middle = 0 if count else lower_median(mean, d)
+    count = slopes_and_doubts(&x[0], given(steps), &values[0, 0], d, mean, &slopes[0])
     PyMem_Free(mean)
-    if count:
-        return count
-    for i in range(d):
-        h = step_of(steps, i, x[i])
-        half = ((x[i] + h) - (x[i] - h)) / 2
-        scale = max(1.0, fabs(slopes[i]))
-        size = max(fabs(values[i, 0]), fabs(values[i, 1]))
-        bend = 2 * ((values[i, 0] / 2 + values[i, 1] / 2) - middle) / half
-        if (
-            EPSILON * size / half > DOUBT * scale
-            or bend * bend > 6 * DOUBT * max(STEEP, scale) * max(STEEP, scale)
-            or fabs(slopes[i]) * min(h, fabs(x[i])) * min(h, fabs(x[i])) > SMALL * scale * x[i] * x[i]
-        ):
-            count += 1
     return count
-
-
-cdef double lower_median(double* v, Py_ssize_t n) noexcept nogil:
-    """The ⌊(n−1)/2⌋-th smallest of v, which is left in another order (Hoare's selection)."""
-    cdef Py_ssize_t wanted = (n - 1) // 2, low = 0, high = n - 1, i, j
-    cdef double pivot, kept
-    while low < high:
-        pivot, i, j = v[wanted], low, high
-        while i <= j:
-            while v[i] < pivot:
-                i += 1
-            while pivot < v[j]:
-                j -= 1
-            if i <= j:
-                kept = v[i]
-                v[i] = v[j]
-                v[j] = kept
-                i += 1
-                j -= 1
-        if j < wanted:
-            low = i
-        if wanted < i:
-            high = j
-    return v[wanted]

@@ -20,8 +20,8 @@ SMALL = 2e-5
 X_NOT_FINITE = -1
 
 
-class CFunction:
-    """A C function `double (n, double *x, void *user_data)`, as an address and what must be known to call it.
+class CCode:
+    """The address of a C function of a point, and what must be known to call it.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class CFunction:
     wide : bool
         Whether n has 64 bits (intptr_t) or those of a C int.
     takes_data : bool
-        Whether there is a third parameter.
+        Whether user_data is a parameter.
     data : int
         What is passed for it.
     owner : object
@@ -37,18 +37,43 @@ class CFunction:
     """
 
     __slots__ = ("address", "call", "data", "owner", "takes_data", "wide")
+    result, outputs = None, 0
 
     def __init__(self, address, wide, takes_data, data, owner):
         self.address, self.wide, self.takes_data, self.data, self.owner = address, wide, takes_data, data, owner
         self.call = None
 
+    def _called(self, *arrays):
+        if self.call is None:
+            kinds = [ctypes.c_ssize_t if self.wide else ctypes.c_int, *[ctypes.c_void_p] * (1 + self.outputs)]
+            kinds += [ctypes.c_void_p] if self.takes_data else []
+            self.call = ctypes.CFUNCTYPE(self.result, *kinds)(self.address)
+        pointers = [array.ctypes.data for array in arrays]
+        return self.call(arrays[0].size, *pointers, *((self.data,) if self.takes_data else ()))
+
+
+class CFunction(CCode):
+    """`double (n, double *x, void *user_data)`, user_data or not."""
+
+    __slots__ = ()
+    result = ctypes.c_double
+
     def __call__(self, point):
         """f at a C-contiguous array of float64."""
-        if self.call is None:
-            kinds = [ctypes.c_ssize_t if self.wide else ctypes.c_int, ctypes.c_void_p]
-            kinds += [ctypes.c_void_p] if self.takes_data else []
-            self.call = ctypes.CFUNCTYPE(ctypes.c_double, *kinds)(self.address)
-        return self.call(point.size, point.ctypes.data, *((self.data,) if self.takes_data else ()))
+        return self._called(point)
+
+
+class CGradient(CCode):
+    """`void (n, double *x, double *gradient, void *user_data)`, user_data or not."""
+
+    __slots__ = ()
+    outputs = 1
+
+    def __call__(self, point):
+        """The gradient at a C-contiguous array of float64, as a new array; entries that are not written to are 0."""
+        gradient = np.zeros_like(point)
+        self._called(point, gradient)
+        return gradient
 
 
 def _at(f, x, shape, args, as_number, i=-1, value=0.0):
@@ -127,16 +152,49 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
         raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
     if not np.all(np.isfinite(x)):
         return X_NOT_FINITE
+    for i, pair in enumerate(_pairs(x, steps).tolist()):
+        for side, value in enumerate(pair):
+            values[i, side] = _at(f, x, shape, args, as_number, i, value)
+    return central_slopes(x, steps, values, out)
+
+
+def batched_differences(f, x, steps, shape, args, as_numbers, size, values, out):
+    """`central_differences` of an f that takes (m, *shape) points, and returns their values, for m up to `size`.
+
+    Parameters
+    ----------
+    f : callable
+        It gets arrays of its own, which it may write to or keep.
+    x : (d,) float64
+        Finite.
+    as_numbers : callable
+        as_numbers(returned, m) makes a C-contiguous (m,) array of float64 of what f returned, or raises.
+    size : int
+        At least 1.
+    """
+    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
+        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1; got {size}")
+    moved = np.tile(x, (2 * len(x), 1))
+    moved[np.arange(2 * len(x)), np.repeat(np.arange(len(x)), 2)] = _pairs(x, steps).reshape(-1)
+    found = values.reshape(-1)
+    for start in range(0, len(moved), size):
+        points = moved[start : start + size].copy()
+        returned = f(points.reshape(len(points), *shape), *args)
+        found[start : start + size] = as_numbers(returned, len(points))
+    return central_slopes(x, steps, values, out)
+
+
+def _pairs(x, steps):
+    """(d, 2): each coordinate a step up and a step down."""
     with np.errstate(all="ignore"):
         h = _steps(x, steps)
         points = np.column_stack([x + h, x - h])
         distance = points[:, 0] - points[:, 1]
     for i in np.flatnonzero((distance == 0) | ~np.isfinite(distance))[:1].tolist():
         refuse_step(float(distance[i]), i, float(x[i]), float(h[i]))
-    for i, pair in enumerate(points.tolist()):
-        for side, value in enumerate(pair):
-            values[i, side] = _at(f, x, shape, args, as_number, i, value)
-    return central_slopes(x, steps, values, out)
+    return points
 
 
 def central_slopes(x, steps, values, out):
@@ -146,6 +204,7 @@ def central_slopes(x, steps, values, out):
     A slope is doubtful where it may err by more than DOUBT·max(1, |slope|), as far as 2d values can tell:
 
     - It is not finite; where any is not, only those are counted.
+    - All are, if f seems to return float32 (`in_single`).
     - Rounding: ε·max|f| over half the distance.
     - Truncation: h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; an |f'| below STEEP
       counts as STEEP. f''h comes from the mean of each pair less their lower median, which stands for f(x).
@@ -162,6 +221,8 @@ def central_slopes(x, steps, values, out):
         fine = np.isfinite(out)
         if not fine.all() or not len(x):
             return int(np.sum(~fine))
+        if in_single(values):
+            return len(x)
         half, scale = distance / 2, np.maximum(1.0, np.abs(out))
         mean = values[:, 0] / 2 + values[:, 1] / 2
         middle = (len(x) - 1) // 2
@@ -170,6 +231,16 @@ def central_slopes(x, steps, values, out):
         fine &= bend * bend <= 6 * DOUBT * np.maximum(STEEP, scale) ** 2
         fine &= np.abs(out) * np.minimum(h, np.abs(x)) ** 2 <= SMALL * scale * x * x
     return int(np.sum(~fine))
+
+
+def in_single(values):
+    """Whether f seems to return float32: all of its values (d, 2) are such numbers, and some pair differs.
+
+    Points a step apart are no numbers of float32, so an f of float64 gives such values where it is constant, or by rare
+    chance.
+    """
+    with np.errstate(all="ignore"):
+        return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))
 
 
 def _steps(x, steps):
