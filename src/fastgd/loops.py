@@ -70,6 +70,7 @@ def _bursts(run, z, last, step, state):
     limit_of_steps, limit_of_growth, what = run.patience
     stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
     while step < limit:
+        run.latest = step, z.copy()
         run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
         length = min(length, limit - step)
         rates = run.rates(step, length)

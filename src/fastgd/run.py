@@ -80,6 +80,7 @@ class Run:
         self.checkpoint = checkpoint
         self.guard, self.jump = guard, None  # what leads away from saddles, and where to
         self.bar = self.advice = None
+        self.latest = None  # for Ctrl-C: the last whole point, or (step, z) of one to be evaluated
         self.noisy = False  # steps on a few rows: then the loop judges values, which may rise by noise
         self._always_wants_fun = callback is not None or self.observe is not None or self.stopping.wants_fun
         self.first_fun = None
@@ -315,6 +316,7 @@ class Run:
 
     def look_at(self, point, judge_tol=True):
         """Show the point to whoever looks at each step; the Result, if the run ends here."""
+        self.latest = point
         self._observe(point)
         if point.step and self._callback_stops(point):
             return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
@@ -383,13 +385,24 @@ class Run:
             return True
         return False
 
+    def interrupted(self):
+        """The Result at the last whole point of a run that Ctrl-C ends; None before there is one."""
+        point = self.latest
+        if point is None:
+            return None
+        if not isinstance(point, Point):
+            point = self.point(*point, want_fun=True)
+        self.recorder.cut(point.step)
+        return self.result(point, Status.INTERRUPTED, f"interrupted after {point.step} steps", success=False)
+
     def result(self, point, status, message, success=True):
         path, z, found = self.path, point.z, (point.fun, point.gradient)
+        cut_short = status in (Status.DIVERGED, Status.INTERRUPTED)
         if self.update.averages and status != Status.DIVERGED:
             z = self.update.reported(z)
             found = path.evaluate(z, True)
             averaged = Point(point.step, z, *found)
-            if not self.noisy and self._is_higher(averaged):
+            if not (self.noisy or cut_short) and self._is_higher(averaged):
                 raise self.diverged(point, self.last_rate, "the average of the points is higher than the start")
         x, fun, jac = path.settle(z, *found)
         if self.recorder.on and self.recorder.last != point.step:  # the end has a row of its own
@@ -397,7 +410,7 @@ class Run:
             norm = point.least if path.in_user_units else euclidean_norm(path.gradient_to_user(point.gradient))
             self.recorder.point(point.step, path.to_user(point.z), fun if value is None else value, norm)
         history = self.recorder.history()
-        if self.guard is not None and status != Status.DIVERGED:
+        if self.guard is not None and not cut_short:
             message += self.guard.sentence(path, point.z)
         return Result(
             x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,

@@ -86,6 +86,8 @@ def multi_start(
 
     Raises
     ------
+    KeyboardInterrupt
+        Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none.
     DivergenceError
         All runs diverged; `error.result` is the first one, with `runs`.
     TypeError, ValueError
@@ -116,10 +118,15 @@ def multi_start(
     else:
         run = functools.partial(_one, f, {"lr": lr, "step_num": step_num, **options}, seed)
         runs = []
-        for result in _each(run, points, workers):
-            runs.append(result)
-            if stop_after is not None and _found_again(runs, extent) >= stop_after:
-                break
+        try:
+            for result in _each(run, points, workers):
+                runs.append(result)
+                if stop_after is not None and _found_again(runs, extent) >= stop_after:
+                    break
+        except KeyboardInterrupt as error:
+            error.result = _best(runs, extent) if any(map(_is_alive, runs)) else None
+            error.add_note(f"multi_start was interrupted; `result` of the exception has {len(runs)} whole runs")
+            raise
     return _best(runs, extent)
 
 

@@ -55,6 +55,8 @@ def stochastic(run, batch, seed):
                 continue
             start = begun[2] if (epoch, piece) == begun[:2] else 0
             while start < len(order):
+                before = w.copy()
+                run.latest = step, before
                 run.keep(step, w=w, point=point, epoch=epoch, piece=piece, start=start)
                 if step == run.limit:
                     return _end(run, run.point(step, w, want_fun=True))
@@ -62,7 +64,6 @@ def stochastic(run, batch, seed):
                 count = min(-(-len(part) // batch), run.limit - step)
                 part = part[: count * batch]
                 rates = run.rates(step, count)
-                before = w.copy()
                 rows.stochastic(
                     w.reshape(objective.shape[0], -1), *objective.codes, factor, objective.l2, part, batch, mean, rates,
                     run.update.kernel_arguments,
