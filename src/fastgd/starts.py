@@ -5,6 +5,7 @@ one by one  each start is a call of `gradient_descent`, here, in threads, or whe
 together    a vectorized function: all runs are rows of one array, and all their differences go into one call of f
 """
 
+import collections
 import concurrent.futures
 import functools
 import inspect
@@ -251,12 +252,12 @@ def _each(run, points, workers):
 
 
 def _submitted(executor, run, numbered):
-    futures = [executor.submit(run, one) for one in numbered]
+    futures = collections.deque(executor.submit(run, one) for one in numbered)
     try:
-        for future in futures:
-            yield future.result()
+        while futures:
+            yield futures.popleft().result()
     finally:
-        for future in futures:
+        for future in futures:  # a cluster forgets what it cancels, so what has ended is left alone
             future.cancel()
 
 
