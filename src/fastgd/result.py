@@ -49,6 +49,8 @@ class _Record(dict):
 
     @staticmethod
     def _shown(value):
+        if isinstance(value, Status):
+            return value.name
         return np.array2string(value, threshold=20) if isinstance(value, np.ndarray) else repr(value)
 
 
