@@ -100,6 +100,7 @@ def _bursts(run, z, last, step, state):
         if reason == REACHED:
             point = Point(step, z, funs[taken], gradient, least=norms[taken])
             sentence = run.reached(point) or "the gradient is zero"
+            run.refuse_rest_above_the_start(point)
             point.fun = None  # the kernel may have added up in another order than `value` does
             return step, run.result(point, Status.CONVERGED, sentence), state
         if run.stopping.out_of_time():
@@ -145,7 +146,7 @@ def accelerated(run):
             return run.at_limit(point)
         new = y - rate * point.gradient
         rounding = 8 * np.finfo(np.float64).eps * abs(point.fun)  # of the two values that are compared
-        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 + rounding:
+        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm * point.norm + rounding:
             rate /= 2
             if rate < 1e-30:
                 return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")

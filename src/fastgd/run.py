@@ -204,10 +204,11 @@ class Run:
         if not np.isfinite(largest):  # then that of the quadratic which the last step was safe for
             largest = 1 / self.last_rate if self.last_rate else 0.0
         least = curvature.smallest or self.least_curvature or largest
-        gap = norm**2 / (2 * least) if least else np.inf
+        square = norm * norm  # a power would raise where a product is inf
+        gap = square / (2 * least) if least else np.inf
         if gap <= self.tol * max(fun, self._eps * self.first_fun):
             return self._sentence(gap, fun, curvature)
-        if norm**2 <= self._rounding(point.z.size, largest) * fun:
+        if square <= self._rounding(point.z.size, largest) * fun:
             return "the gradient is at its rounding error: no step can lower the value"
         return None
 
@@ -230,8 +231,7 @@ class Run:
         """The Result of a run that has taken all its steps."""
         # The first few steps of a plain run may leap over a valley; the ones after bring it down.
         leaps = point.step > OVERSHOOT_LIMIT or self.overshoots or self.update.optimizer.may_rise
-        may_have_risen = point.step and leaps and not self.noisy and (self.rose or self.path.fun_is_free)
-        if may_have_risen and self._is_higher(point):
+        if leaps and self._may_have_risen(point) and self._is_higher(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         if not np.all(np.isfinite(self.update.state.moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
@@ -335,12 +335,23 @@ class Run:
     def ended(self, point):
         """The Result, if a tolerance is met at the point or the time is up."""
         if reason := self.reached(point):
+            self.refuse_rest_above_the_start(point)
             return self.result(point, Status.CONVERGED, reason)
         if self.stopping.looks_at_points:
             moved = point.step > 0 and self.last_rate != 0
             if found := self.stopping.verdict(self.path.to_user(point.z), point.fun, point.least, moved):
+                if found[0] != Status.TARGET_REACHED:
+                    self.refuse_rest_above_the_start(point)
                 return self.result(point, *found)
         return self.out_of_time(point)
+
+    def refuse_rest_above_the_start(self, point):
+        """Raise if a run meets its tolerance because it has leapt out to where the function is flat."""
+        if self._may_have_risen(point) and self._is_higher(point):
+            raise self.diverged(point, self.last_rate, "it came to rest where the value is higher than at the start")
+
+    def _may_have_risen(self, point):
+        return point.step > 0 and not self.noisy and (self.rose or self.path.fun_is_free)
 
     def out_of_time(self, point):
         """The Result, if the time is up."""

@@ -47,6 +47,7 @@ def stochastic(run, batch, seed):
         run.judge(point, None)
         if result := run.look_at(point):
             return result
+    higher = HIGHER_WHILE if run.update.optimizer.may_rise else HIGHER
     each = run.looks_at_each_step or run.recorder.on
     length = batch if each else batch * max(1, BURST_WORK // (batch * (rows.values // n + 16) * rows.k))
     for epoch in itertools.count(begun[0]):
@@ -80,7 +81,7 @@ def stochastic(run, batch, seed):
                     run.took(step - 1, rates[-1])
                 if run.looks_at_each_step or run.recorder.takes(step):
                     point = run.point(step, w.copy(), want_fun=True)
-                    _refuse_divergence(run, point, HIGHER_WHILE if run.update.optimizer.may_rise else HIGHER)
+                    _refuse_divergence(run, point, higher)
                     if result := run.look_at(point, judge_tol=False):
                         return result
                 elif run.stopping.out_of_time():
@@ -90,6 +91,7 @@ def stochastic(run, batch, seed):
         if run.tol is not None or run.observe or run.stopping.looks_at_points:
             if point.step != step:
                 point = run.point(step, w.copy(), want_fun=True)
+                _refuse_divergence(run, point, higher)
             if run.observe:
                 run.observe(point.fun)
             if result := run.ended(point):
