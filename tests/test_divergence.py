@@ -134,6 +134,7 @@ LIMITS = st.sampled_from([{}, {}, {"bounds": (-1e3, 1e3)}, {"clip_norm": 1.0}, {
 @example(("model", "tanh", np.float64), "gd", 8.0, 3.0, {"tol": 1e-12}, False, None, 40)
 @example(("model", "least squares", np.float64), "gd", 0.0, 3.0, {"tol": 1e-12}, False, 40, 24)
 @example(("model", "least squares", np.float64), "gd", 0.0, 4.0, {"tol": 1e-12}, False, 40, 18)
+@example(("model", "tanh", np.float64), "gd", 0.0, 1.0, {"tol": 1e-12}, False, 40, 6)
 def test_any_rate_in_any_units(route, optimizer, power, unit, limits, falling, batch, steps):
     kind, name, how = route
     options, first = (in_units if kind == "function" else on_columns)(name, 10.0**unit, how)

@@ -231,7 +231,7 @@ class Run:
         """The Result of a run that has taken all its steps."""
         # The first few steps of a plain run may leap over a valley; the ones after bring it down.
         leaps = point.step > OVERSHOOT_LIMIT or self.overshoots or self.update.optimizer.may_rise
-        if leaps and self._may_have_risen(point) and self._is_higher(point):
+        if leaps and not self.noisy and self._may_have_risen(point) and self._is_higher(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         if not np.all(np.isfinite(self.update.state.moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
@@ -340,7 +340,7 @@ class Run:
         if self.stopping.looks_at_points:
             moved = point.step > 0 and self.last_rate != 0
             if found := self.stopping.verdict(self.path.to_user(point.z), point.fun, point.least, moved):
-                if found[0] != Status.TARGET_REACHED:
+                if found[0] != Status.TARGET_REACHED and not self.noisy:
                     self.refuse_rest_above_the_start(point)
                 return self.result(point, *found)
         return self.out_of_time(point)
@@ -351,7 +351,7 @@ class Run:
             raise self.diverged(point, self.last_rate, "it came to rest where the value is higher than at the start")
 
     def _may_have_risen(self, point):
-        return point.step > 0 and not self.noisy and (self.rose or self.path.fun_is_free)
+        return point.step > 0 and (self.rose or self.path.fun_is_free)
 
     def out_of_time(self, point):
         """The Result, if the time is up."""
