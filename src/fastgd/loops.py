@@ -69,8 +69,8 @@ def _bursts(run, z, last, step, state):
     gradient, previous = (np.zeros_like(z), np.zeros_like(z)) if last is None else (last.gradient, last.z)
     limit_of_steps, limit_of_growth, what = run.patience
     stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
+    run.latest = step, z.copy()
     while step < limit:
-        run.latest = step, z.copy()
         run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
         length = min(length, limit - step)
         rates = run.rates(step, length)
@@ -89,6 +89,7 @@ def _bursts(run, z, last, step, state):
             path.to_user,
         )  # fmt: skip
         step += taken
+        run.latest = step, z.copy()
         if run.bar is not None and evaluated:
             run.bar.update(taken)
             run.show(funs[evaluated - 1], norms[evaluated - 1])
