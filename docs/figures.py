@@ -52,6 +52,12 @@ def bowl(x):
     return x[0] ** 2 + x[1] ** 2
 
 
+def beale(v):
+    """Σ (cᵢ − x + x·yⁱ)² with c = 1.5, 2.25, 2.625: steep walls, and a flat valley whose lowest point is (3, ½)."""
+    x, y = v
+    return sum((c - x + x * y**i) ** 2 for i, c in enumerate((1.5, 2.25, 2.625), start=1))
+
+
 def women():
     X, y = fastgd.datasets.load_women()
     return fastgd.LinearObjective(X, y, loss="mse", fit_intercept=True)
@@ -159,9 +165,48 @@ def s4_slopes():
     return figure
 
 
+def descent_optimizers():
+    runs = {
+        "gd": {"lr": 0.01},
+        "momentum": {"lr": 0.003, "optimizer": "momentum"},
+        "adam": {"lr": 0.1, "optimizer": "adam"},
+        'lr="auto"': {"lr": "auto"},
+    }
+    ax = plot.contour(beale, (-0.5, 4.2), (-1.5, 1.6))
+    for name, settings in runs.items():
+        path = run(beale, [0.5, 1.3], step_num=100, **settings)
+        plot.trajectory(path, ax=ax, label=f"{name}, f = {path.fun:.1g}")
+    ax.set_title("100 steps on Beale's function, from (0.5, 1.3) towards (3, 0.5)")
+    ax.figure.set_size_inches(8.0, 5.6)
+    return ax.figure
+
+
+def descent_schedule():
+    X = np.random.default_rng(0).normal(size=(500, 4))
+    y = X @ [1.0, -2.0, 0.5, 3.0] + np.random.default_rng(1).normal(size=500)
+    table = fastgd.LinearObjective(X, y, loss="mse")
+    least = fastgd.gradient_descent(table, lr="auto", precondition="gram", tol=1e-14).fun
+    s = fastgd.schedules
+    rates = {
+        "constant": 0.1,
+        "inverse_time_decay": s.inverse_time_decay(0.1, 0.02),
+        "warmup, cosine_decay": s.warmup(s.cosine_decay(0.1, 900), 100),
+    }
+    figure, (left, right) = panels(2)
+    for color, (name, rate) in zip(plot.COLORS, rates.items(), strict=False):
+        path = run(table, lr=rate, step_num=1000, batch_size=5)
+        left.plot(path.history.lr, color=color, label=name)
+        right.semilogy(path.history.fun - least, color=color, label=name, linewidth=0.8)
+    left.set(xlabel="step", ylabel="rate", title="Three schedules")
+    right.set(xlabel="step", ylabel="loss above the minimum", title="Batches of 5 rows: the noise falls with the rate")
+    left.legend()
+    right.legend()
+    return figure
+
+
 FIGURES = (
     s0_sigmoid, s1_one_weight, s1_surface, s1_decay, s1_minima, s1_saddle, s2_parabola, s2_rates, s2_fit, s3_path,
-    s4_one_step, s4_slopes,
+    s4_one_step, s4_slopes, descent_optimizers, descent_schedule,
 )  # fmt: skip
 
 

@@ -255,3 +255,8 @@ def test_what_does_not_go_with_it_is_refused(method):
 def test_a_name_that_is_none():
     with pytest.raises(ValueError, match="'auto', 'bb', 'armijo', 'adgd'"):
         gradient_descent(rosen, [-1.2, 1.0], lr="fast")
+
+
+def test_a_run_that_comes_closer_than_squares_can_tell_ends_well():
+    result = gradient_descent(lambda x: float(x @ x), [-3.0, 4.0], lr="adgd", grad=lambda x: 2 * x, step_num=3000)
+    assert result.success and 0 <= result.fun < 1e-200

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, multistart, rows, sweep
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, rows, sweep, sweep_routes
 
 # Runs side by side and runs alone add up in other orders.
 SAME = {np.float64: {"rtol": 1e-11, "atol": 1e-12}, np.float32: {"rtol": 2e-4, "atol": 2e-5}}
@@ -100,7 +100,7 @@ def test_each_penalty_is_that_of_an_objective_of_its_own(name, route):
 @pytest.mark.parametrize("route", ["direct", "gram"])
 def test_more_runs_than_a_kernel_call_takes(route):
     o = problem(n=700, d=7)
-    runs = 2 * multistart.CALL_COLUMNS + 3
+    runs = 2 * sweep_routes.CALL_COLUMNS + 3
     rates = np.linspace(0.1, 1.9, runs) / o.lipschitz()
     for ours, lr in zip(sweep(o, lr=rates, step_num=5, route=route), rates, strict=True):
         assert_same_run(ours, gradient_descent(o, lr=float(lr), step_num=5))

@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import sys
-import time
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,47 +200,76 @@ def test_resume_needs_a_file_name():
 
 # ------------------------------------------------------------------------------------------------------------ kill -9
 
+# A run that kills itself from another thread, as soon as it has been at the head of its loop `looks` times and a moment
+# more; with looks = 0 it lives.
 PROGRAM = """
-import itertools, sys
+import itertools, os, signal, sys, threading, time
 import numpy as np
 from fastgd import LinearObjective, checkpoint, gradient_descent
-asked = itertools.count()
-checkpoint.Checkpoint.due = property(lambda self: next(asked) % every == 0)
-every = 100 if sys.argv[1] == "function" else 1000
-kind, path, resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
+
+kind, path, looks, moment = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+every = {"function": 100, "batches": 1000}[kind]
+looked = 0
+
+def due(self):
+    global looked
+    looked += 1
+    return looked % every == 1
+
+def kill():
+    while looked < looks:
+        time.sleep(1e-4)
+    time.sleep(moment)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.Checkpoint.due = property(due)
 rng = np.random.default_rng(0)
 X = rng.standard_normal((400, 3))
 y = (X @ [1.0, -2.0, 0.5] > rng.standard_normal(400)).astype(float)
 o = LinearObjective(X, y, activation="sigmoid", loss="log")
+
 def f(x):
     return float((x[0] - 1) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+
 options = {
-    "function": dict(f=f, init_x=[-1.2, 1.0], lr=1e-3, optimizer="adam", history=True, step_num=3000),
-    "batches": dict(f=o, lr=0.05, batch_size=4, optimizer="momentum", history=50, step_num=30000),
+    "function": dict(f=f, init_x=[-1.2, 1.0], lr=1e-3, optimizer="adam", history=True, step_num=STEPS["function"]),
+    "batches": dict(f=o, lr=0.05, batch_size=4, optimizer="momentum", history=50, step_num=STEPS["batches"]),
 }[kind]
-print("begun", flush=True)
-result = gradient_descent(**options, checkpoint=path, resume=resume)
+if looks:
+    threading.Thread(target=kill, daemon=True).start()
+result = gradient_descent(**options, checkpoint=path, resume=True)
 print(result.x.tobytes().hex(), result.nit, result.nfev, result.njev, result.history.x.tobytes().hex()[-64:])
 """
+LONG = {"function": 5_000, "batches": 30_000}
+
+
+def kill_trial(kind, folder, kills, rng):
+    """Kill a run so many times at random moments, and let it end.
+
+    Returns the steps in the file after each kill, and whether the end is that of a run that was left alone.
+    """
+    program = PROGRAM.replace("STEPS", repr(LONG))
+    command = [sys.executable, "-W", "error", "-c", program, kind]
+    whole = subprocess.run([*command, folder / "whole.npz", "0", "0"], capture_output=True, check=True).stdout
+    path, steps = folder / "run.npz", [0]
+    for _ in range(kills):
+        looks = str(rng.integers(1, (LONG[kind] - steps[-1]) // 2))
+        killed = subprocess.run([*command, path, looks, str(rng.uniform(0, 2e-3))], capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        steps.append(checkpoint.read(path)[1]["step"] if path.exists() else 0)
+        assert LONG[kind] > steps[-1] >= steps[-2]
+    return steps[1:], subprocess.run([*command, path, "0", "0"], capture_output=True, check=True).stdout == whole
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-@pytest.mark.parametrize("kind", ["function", "batches"])
+@pytest.mark.parametrize("kind", LONG)
 def test_kill_9_at_random_moments(kind, tmp_path):
-    command = [sys.executable, "-W", "error", "-c", PROGRAM, kind]
-    whole = subprocess.run([*command, tmp_path / "whole.npz", "afresh"], capture_output=True, check=True).stdout
-    path, rng = tmp_path / "run.npz", np.random.default_rng(1)
-    killed, steps = 0, []
-    for _ in range(6):
-        with subprocess.Popen([*command, path, "resume"], stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"begun\n"
-            deadline = time.perf_counter() + rng.uniform(0.0, 0.3)
-            while time.perf_counter() < deadline and process.poll() is None:
-                pass
-            killed += process.poll() is None
-            process.kill()
-        if path.exists():
-            steps.append(checkpoint.read(path)[1].get("step", -1))
-    assert killed > 0 and max(steps) > 0
-    last = subprocess.run([*command, path, "resume"], capture_output=True, check=True).stdout
-    assert last == whole
+    steps, same = kill_trial(kind, tmp_path, 4, np.random.default_rng(1))
+    assert len(set(steps)) > 1 and same
+
+
+if __name__ == "__main__":  # a longer trial: python tests/test_resume.py 30
+    for kind in LONG:
+        with tempfile.TemporaryDirectory() as folder:
+            steps, same = kill_trial(kind, Path(folder), int(sys.argv[1]), np.random.default_rng())
+        print(f"{kind}: killed {len(steps)} times, after steps {steps}; {'the same bits' if same else 'OTHER BITS'}")

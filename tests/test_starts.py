@@ -262,6 +262,17 @@ def test_workers_of_every_kind_make_the_same_runs():
                 assert a.x.tolist() == b.x.tolist()
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_dask_client_and_its_executor():
+    distributed = pytest.importorskip("distributed")
+    options = {"lr": 0.002, "step_num": 20, "seed": 3}
+    expected = multi_start(rastrigin, BOX, 6, **options)
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        for workers in (client, client.get_executor(), client):
+            found = multi_start(rastrigin, BOX, 6, **options, workers=workers)
+            assert [run.x.tolist() for run in found.runs] == [run.x.tolist() for run in expected.runs]
+
+
 def test_runs_stop_when_the_best_was_found_again():
     calls = []
 
@@ -280,8 +291,9 @@ def test_runs_stop_when_the_best_was_found_again():
         assert len(best.runs) == expected
         assert best.minima[0].count == 4
     cluster = Cluster()
-    run_until(cluster, 3)
-    assert cluster.cancelled == cluster.submitted == 50
+    best = run_until(cluster, 3)
+    # What has ended is not cancelled: a cluster would forget it, and another run that asks for the same with it.
+    assert cluster.submitted == 50 and cluster.cancelled == 50 - len(best.runs)
 
 
 def test_an_objective_from_many_starts_in_threads():

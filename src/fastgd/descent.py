@@ -156,6 +156,9 @@ def gradient_descent(
 
     Raises
     ------
+    KeyboardInterrupt
+        Ctrl-C. `error.result` has the last whole point, with the history up to it, and None before the first; a
+        checkpoint is at most a second old, and `resume` goes on from it.
     DivergenceError
         The run goes away from the minimum; the message names the step, the rate and, where it is known, the largest
         stable rate, and `error.result` has what there is. A rule that may go uphill for a while ("momentum", "adam", …)
@@ -254,15 +257,30 @@ def gradient_descent(
 
     begun = 0 if saved is None else saved["step"]
     with _bar(step_num, begun) if progress else contextlib.nullcontext() as run.bar:
-        if checkpoint is None:
-            return descend()
         try:
             result = descend()
         except DivergenceError as error:
-            checkpoint.finish(error.result, error)
+            if checkpoint is not None:
+                checkpoint.finish(error.result, error)
             raise
-        checkpoint.finish(result)
+        except KeyboardInterrupt as error:  # a checkpoint is there already, at most a second old
+            error.result = run.interrupted()
+            error.add_note(_how_to_go_on(error.result, checkpoint))
+            raise
+        if checkpoint is not None:
+            checkpoint.finish(result)
         return result
+
+
+def _how_to_go_on(result, checkpoint):
+    """What a KeyboardInterrupt says of the run that it ended."""
+    if result is None:
+        return "gradient_descent was interrupted before its first point"
+    way = "" if checkpoint is None else f"; resume=True goes on from {checkpoint.path!r}"
+    return (
+        f"gradient_descent was interrupted after {result.nit} steps; the exception's attribute `result` (at a prompt, "
+        f"sys.last_value.result) has the point there{way}"
+    )
 
 
 def _bar(steps, begun):

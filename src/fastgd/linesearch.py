@@ -214,7 +214,7 @@ def _no_way_down(run, point, what):
         return run.result(point, Status.CONVERGED, f"{what}: it is at its rounding error")
     path = run.path
     width = ROUNDING ** (1 / 3) * max(1.0, euclidean_norm(point.z))
-    direction = point.gradient * (width / point.norm)
+    direction = point.gradient / point.norm * width  # in this order: the norm may be next to nothing
     with np.errstate(over="ignore", invalid="ignore"):
         here = path.value(point.z) if point.fun is None else point.fun
         above, below = path.value(point.z + direction), path.value(point.z - direction)

@@ -82,6 +82,7 @@ def _bursts(run, z, last, step, state):
     previous = np.zeros(z.shape, z.dtype) if last is None else last.z
     limit_of_steps, limit_of_growth, what = run.patience
     stop = (*run.gap_rule(z.size), limit_of_steps, limit_of_growth)
+    run.latest = step, z.copy()
     while step < limit:
         if run.keeps(step):
             run.keep(step, z=z, last=_before(step, state, previous, gradient), kernel=state)
@@ -104,6 +105,7 @@ def _bursts(run, z, last, step, state):
                 path.to_user,
             )  # fmt: skip
         step += taken
+        run.latest = step, z.copy()
         if run.bar is not None and evaluated:
             run.bar.update(taken)
             run.show(funs[evaluated - 1], norms[evaluated - 1])
@@ -115,6 +117,7 @@ def _bursts(run, z, last, step, state):
         if reason == REACHED:
             point = Point(step, z, funs[taken], gradient, least=norms[taken])
             sentence = run.reached(point) or "the gradient is zero"
+            run.refuse_rest_above_the_start(point)
             point.fun = None  # the kernel may have added up in another order than `value` does
             return step, run.result(point, Status.CONVERGED, sentence), state
         if step == limit or run.stopping.out_of_time():
@@ -220,7 +223,7 @@ def accelerated(run):
             return run.at_limit(point)
         new = y - rate * point.gradient
         rounding = 8 * np.finfo(np.float64).eps * abs(point.fun)  # of the two values that are compared
-        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm**2 + rounding:
+        while not bounded and not path.value(new) <= point.fun - 0.5 * rate * point.norm * point.norm + rounding:
             rate /= 2
             if rate < 1e-30:
                 return run.result(point, Status.CONVERGED, "no step lowers the value: it is at its rounding error")

@@ -65,6 +65,14 @@ class Recorder:
         if self.wants_x:
             self.rows["x"].extend(map(to_user, points[first :: self.every]))
 
+    def cut(self, step):
+        """Drop what comes after the point of a step, and rows that were not finished."""
+        counts = [len(rows) for name, rows in self.rows.items() if name != "lr"]
+        rows = sum(recorded <= step for recorded in self.rows["step"][: min(counts)])
+        ends = rows > 0 and self.rows["step"][rows - 1] == step
+        for name in self.rows:
+            del self.rows[name][rows - ends if name == "lr" else rows :]
+
     def history(self):
         """What has been recorded, or None."""
         return History({name: np.array(rows) for name, rows in self.rows.items()}) if self.on else None

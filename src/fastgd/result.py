@@ -17,6 +17,7 @@ class Status(enum.IntEnum):
     VALUE_SETTLED = 6  # it changes by less than f_tol
     POINT_SETTLED = 7  # it moves by less than x_tol
     NO_WAY_DOWN = 8  # no step against the gradient lowers the value
+    INTERRUPTED = 9  # by Ctrl-C; the KeyboardInterrupt carries the result
 
 
 class _Record(dict):
@@ -48,6 +49,8 @@ class _Record(dict):
 
     @staticmethod
     def _shown(value):
+        if isinstance(value, Status):
+            return value.name
         return np.array2string(value, threshold=20) if isinstance(value, np.ndarray) else repr(value)
 
 

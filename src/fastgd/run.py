@@ -82,6 +82,7 @@ class Run:
         self.checkpoint = checkpoint
         self.guard, self.jump = guard, None  # what leads away from saddles, and where to
         self.bar = self.advice = None
+        self.latest = None  # for Ctrl-C: the last whole point, or (step, z) of one to be evaluated
         self.noisy = False  # steps on a few rows: then the loop judges values, which may rise by noise
         self._always_wants_fun = callback is not None or self.observe is not None or self.stopping.wants_fun
         self.first_fun = None
@@ -217,10 +218,11 @@ class Run:
         if not np.isfinite(largest):  # then that of the quadratic which the last step was safe for
             largest = 1 / self.last_rate if self.last_rate else 0.0
         least = curvature.smallest or self.least_curvature or largest
-        gap = norm**2 / (2 * least) if least else np.inf
+        square = norm * norm  # a power would raise where a product is inf
+        gap = square / (2 * least) if least else np.inf
         if gap <= self.tol * max(fun, self._eps * self.first_fun):
             return self._sentence(gap, fun, curvature)
-        if norm**2 <= self._rounding(point.z.size, largest) * fun:
+        if square <= self._rounding(point.z.size, largest) * fun:
             return "the gradient is at its rounding error: no step can lower the value"
         return None
 
@@ -243,8 +245,7 @@ class Run:
         """The Result of a run that has taken all its steps."""
         # The first few steps of a plain run may leap over a valley; the ones after bring it down.
         leaps = point.step > OVERSHOOT_LIMIT or self.overshoots or self.update.optimizer.may_rise
-        may_have_risen = point.step and leaps and not self.noisy and (self.rose or self.path.fun_is_free)
-        if may_have_risen and self._is_higher(point):
+        if leaps and not self.noisy and self._may_have_risen(point) and self._is_higher(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         moments = self.update.state.moments
         if moments.size and not np.all(np.isfinite(moments)):  # then the rates are zero, and no step moves
@@ -334,6 +335,7 @@ class Run:
 
     def look_at(self, point, judge_tol=True):
         """Show the point to whoever looks at each step; the Result, if the run ends here."""
+        self.latest = point
         self._observe(point)
         if point.step and self._callback_stops(point):
             return self.result(point, Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at step {point.step}")
@@ -352,12 +354,23 @@ class Run:
     def ended(self, point):
         """The Result, if a tolerance is met at the point or the time is up."""
         if reason := self.reached(point):
+            self.refuse_rest_above_the_start(point)
             return self.result(point, Status.CONVERGED, reason)
         if self.stopping.looks_at_points:
             moved = point.step > 0 and self.last_rate != 0
             if found := self.stopping.verdict(self.path.to_user(point.z), point.fun, point.least, moved):
+                if found[0] != Status.TARGET_REACHED and not self.noisy:
+                    self.refuse_rest_above_the_start(point)
                 return self.result(point, *found)
         return self.out_of_time(point)
+
+    def refuse_rest_above_the_start(self, point):
+        """Raise if a run meets its tolerance because it has leapt out to where the function is flat."""
+        if self._may_have_risen(point) and self._is_higher(point):
+            raise self.diverged(point, self.last_rate, "it came to rest where the value is higher than at the start")
+
+    def _may_have_risen(self, point):
+        return point.step > 0 and (self.rose or self.path.fun_is_free)
 
     def out_of_time(self, point):
         """The Result, if the time is up."""
@@ -402,13 +415,24 @@ class Run:
             return True
         return False
 
+    def interrupted(self):
+        """The Result at the last whole point of a run that Ctrl-C ends; None before there is one."""
+        point = self.latest
+        if point is None:
+            return None
+        if not isinstance(point, Point):
+            point = self.point(*point, want_fun=True)
+        self.recorder.cut(point.step)
+        return self.result(point, Status.INTERRUPTED, f"interrupted after {point.step} steps", success=False)
+
     def result(self, point, status, message, success=True):
         path, z, found = self.path, point.z, (point.fun, point.gradient)
+        cut_short = status in (Status.DIVERGED, Status.INTERRUPTED)
         if self.update.averages and status != Status.DIVERGED:
             z = self.update.reported(z)
             found = path.evaluate(z, True)
             averaged = Point(point.step, z, *found)
-            if not self.noisy and self._is_higher(averaged):
+            if not (self.noisy or cut_short) and self._is_higher(averaged):
                 raise self.diverged(point, self.last_rate, "the average of the points is higher than the start")
         x, fun, jac = path.settle(z, *found)
         if self.recorder.on and self.recorder.last != point.step:  # the end has a row of its own
@@ -416,7 +440,7 @@ class Run:
             norm = point.least if path.in_user_units else euclidean_norm(path.gradient_to_user(point.gradient))
             self.recorder.point(point.step, path.to_user(point.z), fun if value is None else value, norm)
         history = self.recorder.history()
-        if self.guard is not None and status != Status.DIVERGED:
+        if self.guard is not None and not cut_short:
             message += self.guard.sentence(path, point.z)
         return Result(
             x=x, fun=float(fun), jac=jac, nit=point.step, nfev=path.nfev, njev=path.njev,

@@ -5,6 +5,7 @@ one by one  each start is a call of `gradient_descent`, here, in threads, or whe
 together    a vectorized function: all runs are rows of one array, and all their differences go into one call of f
 """
 
+import collections
 import concurrent.futures
 import functools
 import inspect
@@ -86,6 +87,8 @@ def multi_start(
 
     Raises
     ------
+    KeyboardInterrupt
+        Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none.
     DivergenceError
         All runs diverged; `error.result` is the first one, with `runs`.
     TypeError, ValueError
@@ -116,10 +119,15 @@ def multi_start(
     else:
         run = functools.partial(_one, f, {"lr": lr, "step_num": step_num, **options}, seed)
         runs = []
-        for result in _each(run, points, workers):
-            runs.append(result)
-            if stop_after is not None and _found_again(runs, extent) >= stop_after:
-                break
+        try:
+            for result in _each(run, points, workers):
+                runs.append(result)
+                if stop_after is not None and _found_again(runs, extent) >= stop_after:
+                    break
+        except KeyboardInterrupt as error:
+            error.result = _best(runs, extent) if any(map(_is_alive, runs)) else None
+            error.add_note(f"multi_start was interrupted; `result` of the exception has {len(runs)} whole runs")
+            raise
     return _best(runs, extent)
 
 
@@ -244,12 +252,12 @@ def _each(run, points, workers):
 
 
 def _submitted(executor, run, numbered):
-    futures = [executor.submit(run, one) for one in numbered]
+    futures = collections.deque(executor.submit(run, one) for one in numbered)
     try:
-        for future in futures:
-            yield future.result()
+        while futures:
+            yield futures.popleft().result()
     finally:
-        for future in futures:
+        for future in futures:  # a cluster forgets what it cancels, so what has ended is left alone
             future.cancel()
 
 

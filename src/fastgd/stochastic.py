@@ -47,6 +47,7 @@ def stochastic(run, batch, seed):
         run.judge(point, None)
         if result := run.look_at(point):
             return result
+    higher = HIGHER_WHILE if run.update.optimizer.may_rise else HIGHER
     each = run.looks_at_each_step or run.recorder.on
     length = batch if each else batch * max(1, BURST_WORK // (batch * (rows.values // n + 16) * rows.k))
     for epoch in itertools.count(begun[0]):
@@ -55,6 +56,8 @@ def stochastic(run, batch, seed):
                 continue
             start = begun[2] if (epoch, piece) == begun[:2] else 0
             while start < len(order):
+                before = w.copy()
+                run.latest = step, before
                 run.keep(step, w=w, point=point, epoch=epoch, piece=piece, start=start)
                 if step == run.limit:
                     return _end(run, run.point(step, w, want_fun=True))
@@ -62,7 +65,6 @@ def stochastic(run, batch, seed):
                 count = min(-(-len(part) // batch), run.limit - step)
                 part = part[: count * batch]
                 rates = run.rates(step, count)
-                before = w.copy()
                 rows.stochastic(
                     w.reshape(objective.shape[0], -1), *objective.codes, factor, objective.l2, part, batch, mean, rates,
                     run.update.kernel_arguments,
@@ -79,7 +81,7 @@ def stochastic(run, batch, seed):
                     run.took(step - 1, rates[-1])
                 if run.looks_at_each_step or run.recorder.takes(step):
                     point = run.point(step, w.copy(), want_fun=True)
-                    _refuse_divergence(run, point, HIGHER_WHILE if run.update.optimizer.may_rise else HIGHER)
+                    _refuse_divergence(run, point, higher)
                     if result := run.look_at(point, judge_tol=False):
                         return result
                 elif run.stopping.out_of_time():
@@ -89,6 +91,7 @@ def stochastic(run, batch, seed):
         if run.tol is not None or run.observe or run.stopping.looks_at_points:
             if point.step != step:
                 point = run.point(step, w.copy(), want_fun=True)
+                _refuse_divergence(run, point, higher)
             if run.observe:
                 run.observe(point.fun)
             if result := run.ended(point):
