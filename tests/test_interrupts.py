@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fastgd import LinearObjective, Status, checkpoint, gradient_descent, multi_start, optimizers, paths, rows
+from fastgd import LinearObjective, Status, checkpoint, gradient_descent, loops, multi_start, optimizers, paths, rows
 
 pytestmark = pytest.mark.one_build
 RNG = np.random.default_rng(0)
@@ -103,6 +103,7 @@ def test_in_the_middle_of_an_objective(name, call, history, monkeypatch, tmp_pat
     f, path = options["f"], tmp_path / "run.npz"
     whole = gradient_descent(**options)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as raised:
+        patch.setattr(loops, "FIRST_VALUES", 0)  # so that a short run takes several bursts
         patch.setattr(owner, method, interrupted_at(call, getattr(owner, method)))
         gradient_descent(**options, checkpoint=path)
     assert_whole(raised.value.result, f.value, f.gradient, history)

@@ -297,10 +297,14 @@ def test_a_run_that_is_watched_is_the_run_that_is_not(name, batch, capsys):
     plain = gradient_descent(objective, **options)
     with_history = gradient_descent(objective, **options, history=True)
     with_callback = gradient_descent(objective, **options, callback=seen.append)
-    for run in (with_history, with_callback, gradient_descent(objective, **options, verbose=1)):
-        assert_array_equal(run.x, plain.x)
-        assert run.fun == plain.fun
-        assert_array_equal(run.jac, plain.jac)
+    with_lines = gradient_descent(objective, **options, verbose=1)
+    for run in (with_callback, with_lines):
+        assert_array_equal(run.x, with_history.x)
+    # Steps on single rows that nobody looks at are taken four at a time, and rounded otherwise.
+    for run in (with_history, with_callback, with_lines):
+        assert_allclose(run.x, plain.x, rtol=1e-12 if batch == 1 else 0)
+        assert_allclose(run.fun, plain.fun, rtol=1e-12 if batch == 1 else 0)
+        assert_allclose(run.jac, plain.jac, rtol=1e-11 if batch == 1 else 0, atol=1e-14)
     assert [result.nit for result in seen] == list(range(1, 51))
     assert_array_equal([result.x for result in seen], with_history.history.x[1:])
     assert sum(line.startswith("step ") for line in capsys.readouterr().out.splitlines()) == 51

@@ -90,7 +90,7 @@ def gradient_descent(
         For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
         every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
         its share of the penalty). `lr` is a number or a callable, and the columns are the user's own. `tol` is looked
-        at after each epoch.
+        at after each epoch. Single rows that nobody looks at are taken four at a time, which rounds otherwise.
     precondition : {"gram", "diagonal"}, optional
         For an objective, with lr="auto": accelerated descent (Nesterov's, with adaptive restart) in variables in which
         the bound of the Hessian is the identity ("gram": needs XᵀX, and takes one step where the loss is squared), or

@@ -173,6 +173,7 @@ class InC:
             elapsed = time.perf_counter() - started
             run.update.took(taken)
             step += taken
+            run.latest = step, z.copy()
             if taken:
                 recorder.burst(
                     step - taken, points[:taken].reshape(-1, *z.shape), funs[:taken], norms[:taken], rates[:taken],
