@@ -15,7 +15,7 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import Dense, tree_sum
+from fastgd.rows import THREAD_VALUES, Dense, over_blocks, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
 
@@ -28,6 +28,13 @@ ROWS_PER_COLUMN = 8
 FAR_OFF = {8: 1e3, 4: 10.0}
 # Losses whose conjugates are relative entropies.
 ENTROPIES = ("log_loss", "poisson")
+# A loss of the kernels whose slope by h is u·φ''(h), with the target y and the unit u that make it so: φ'' is summed by
+# the pass that sums slopes. Half a squared error has the slope (f − y)f', and 2⁶⁰ takes in any f between 0 and 1.
+CURVATURES = {
+    "squared_error": ("identity", "squared", 0.0, -1.0),
+    "log_loss": ("sigmoid", "squared", -(2.0**60), 2.0**60),
+    "poisson": ("exp", "poisson", 0.0, 1.0),
+}
 # A matrix of curvatures is formed for no more columns than this.
 METRIC_COLUMNS = 2048
 
@@ -47,6 +54,7 @@ class Problem:
     """
 
     def __init__(self, X, y, loss, *, fit_intercept, l1=0.0, l2=0.0, threshold=None, sample_weight=None, n_jobs=None):
+        self._model = dict(fit_intercept=fit_intercept, l1=l1, l2=l2, threshold=threshold, n_jobs=n_jobs)
         self.loss = LOSSES[loss]
         self.name = loss
         # A loss with a threshold is the kernels' in other units of y: φ_t(h, y) = φ_u(c·h, c·y)/c^p with c = u/t.
@@ -96,11 +104,27 @@ class Problem:
     @functools.cached_property
     def value_at_zero(self):
         """F at W = 0 and b = 0: what is small beside it is rounding."""
+        return self.value_at_constant(np.zeros(self.k))
+
+    def value_at_constant(self, b):
+        """F at W = 0, which takes no pass over X."""
         o = self.objective
         nothing = Dense(np.zeros((self.n, 1), o.dtype), self.Y, o.rows.weights)
-        W, b = np.zeros((1, self.k), o.dtype), np.zeros(self.k, o.dtype)
+        W, b = np.zeros((1, self.k), o.dtype), b.astype(o.dtype)
         totals = tree_sum([nothing.sums(block, W, b, None, *o.codes, False) for block in nothing.blocks()])[0]
         return self.factor * float(totals.sum()) + self.constant
+
+    def every(self, step):
+        """The same problem on every so-many-th row; None where these rows have no weight."""
+        o, part = self.objective, slice(None, None, step)
+        s = None if self.s is None else self.s[part]
+        if s is not None and not s.any():
+            return None
+        X = o.X[part]
+        return Problem(
+            X if hasattr(X, "toarray") else np.ascontiguousarray(X), o.y[part] / o.dtype.type(self.c), self.name,
+            sample_weight=s, **self._model,
+        )  # fmt: skip
 
     def start(self):
         """The best constant model, in the kernels' units."""
@@ -143,6 +167,20 @@ class Problem:
                 if self.fit_intercept:
                     excess -= self.factor * float(b @ (u if s is None else u * s).sum(axis=0))
             return excess + self._fenchel_gap(W, v) if math.isfinite(excess) else math.inf
+
+    def curvature_sums(self, W, b, shift):
+        """(1/Σs) Σ sφ''(h)(x − shift), (d, k), and (1/Σs) Σ sφ''(h), (k,), by one pass over X."""
+        o = self.objective
+        activation, loss, target, unit = CURVATURES[self.name]
+        if self.name == "squared_error":  # whose slope −y is 1 at h = 0
+            W, b = np.zeros_like(W), np.zeros_like(b)
+        self.passes += 1
+        rows = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), self.Y.shape))
+        model = W.astype(o.dtype), b.astype(o.dtype), shift, ACTIVATIONS[activation], KERNEL_LOSSES[loss], True
+        blocks = rows.blocks()
+        parts = over_blocks(lambda block: rows.sums(block, *model)[1:], blocks, o.jobs(THREAD_VALUES))
+        by_W, by_b = tree_sum(parts)
+        return self.factor / unit * by_W, self.factor / unit * by_b
 
     def _fenchel_gap(self, W, v):
         """Ω(W) + Ω*(−v) + W·v."""
@@ -316,6 +354,30 @@ class Space:
             grad_W += p.l2 * W
         grad_W /= self.scale[:, None]
         return value, np.vstack([grad_W, grad_b]) if p.fit_intercept else grad_W
+
+    def duality_gap(self, V, gradient):
+        """`Problem.duality_gap` at V, from the gradient there: its slopes are summed already, for one pass or none.
+
+        The dual point is u − cD, u the slopes, D = φ'' and c such that its sum is 0 (see `Problem._balanced`).
+        """
+        p = self.problem
+        W, b = self.to_weights(V)
+        if p.l1 or not p.l2 or p.name not in CURVATURES:
+            return p.duality_gap(W, b)
+        with np.errstate(all="ignore"):
+            scale = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
+            v, excess = gradient[: p.d] * scale - p.l2 * W, 0.0
+            if p.fit_intercept:
+                by_W, total = p.curvature_sums(*self._for_kernel(V), self._shift)
+                if self._shift is None:
+                    by_W -= self.shift[:, None] * total
+                c = gradient[p.d] / total
+                if not (np.all(total > 0) and (p.name not in ENTROPIES or np.max(np.abs(c)) <= 1)):
+                    return p.duality_gap(W, b)
+                v -= c * by_W
+                excess = float(np.sum(c * c * total))
+            gap = excess + p._fenchel_gap(W, v)
+        return gap if math.isfinite(gap) else math.inf
 
     def value(self, V):
         p = self.problem

@@ -15,7 +15,7 @@ from fastgd import validation
 from fastgd.linear_model.normal_equations import gram
 from fastgd.linear_model.problem import METRIC_COLUMNS, sample_rows
 from fastgd.linear_model.smoothed import smoothed
-from fastgd.linear_model.solvers import first_order, preconditioned
+from fastgd.linear_model.solvers import first_order, from_fewer_rows
 from fastgd.linear_model.stream import stochastic
 
 SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
@@ -109,7 +109,7 @@ def run(solver, problem, watch, W, b, checked, seed, shuffle):
         )  # fmt: skip
     solve = {
         "gram": gram,
-        "preconditioned": preconditioned,
+        "preconditioned": from_fewer_rows,
         "smoothed": smoothed,
         "accelerated": functools.partial(first_order, accelerate=True),
         "gd": functools.partial(first_order, accelerate=False, rate=checked.rate),

@@ -133,8 +133,11 @@ class Level:
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
         return self.watch.epoch(W, b, value, norm, rate)
 
-    def reached(self, W, b, value, estimate, crude=0.0):
-        self.ended = estimate <= SHARE * self.smooth.width or not math.isfinite(value)
+    def goal(self, value):
+        return SHARE * self.smooth.width
+
+    def reached(self, W, b, value, estimate, crude=0.0, duality_gap=None):
+        self.ended = estimate <= self.goal(value) or not math.isfinite(value)
         return self.ended
 
     @property

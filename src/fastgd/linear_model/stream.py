@@ -5,6 +5,7 @@ over the m rows of a batch. With "auto" they are taken in centred and scaled col
 loss.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -130,7 +131,8 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
             estimate = judge.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / max(typical, problem.l2)
-        if problem.loss.smooth and watch.reached(W, b, total, estimate, crude(space, gradient)):
+        certificate = functools.partial(space.duality_gap, V, gradient)
+        if problem.loss.smooth and watch.reached(W, b, total, estimate, crude(space, gradient), certificate):
             break
     return W, b
 
