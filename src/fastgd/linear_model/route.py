@@ -2,7 +2,8 @@
 
 "auto" compares, in passes over X, what each would cost:
 
-    gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more
+    gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more.
+                     Without a penalty always, with one where that is less than preconditioned steps take
     preconditioned   every other smooth problem: the curvature of max(4096, 8d) rows, and some 5 to 15 passes
     accelerated      an l1 penalty with more columns than a matrix is formed for; early stopping, which wants a path
     smoothed         losses with a kink (hinge, epsilon-insensitive)
@@ -95,6 +96,8 @@ def _gram_pays(problem):
     if d > METRIC_COLUMNS:
         return False
     if n <= sample_rows(d):  # the curvature of all rows is wanted either way
+        return True
+    if not problem.has_dual:  # a relative gap bounds only the root of the weights' error: all digits are wanted
         return True
     passes = n * d * d / BLAS_ADVANTAGE / max(1.0, problem.objective.rows.values)
     return passes <= MORE_PASSES + passes * sample_rows(d) / n

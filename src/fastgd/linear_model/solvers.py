@@ -25,7 +25,8 @@ MEMORY = 10
 RENEWED_GAIN, FREE_RENEWAL = 0.15, 2.0
 # Where every so-many-th row tells the curvature, the minimum over these rows is found first: that is cheap, and it is
 # as near to the minimum over all as one row in so many can tell (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
-FEWER = 16
+# There must be so many times the rows of a metric among them, or the metric gets as far in the first step.
+FEWER, FEWER_METRICS = 16, 4
 # Of such a minimum: its share of the relative gap that so few rows leave, d/n, and its epochs.
 ROUGH, ROUGH_EPOCHS = 0.1, 30
 # A step that gains less than this is no longer worth taking for the digits of the weights.
@@ -40,7 +41,8 @@ LEAST_STEP = 2.0**-40
 def from_fewer_rows(problem, watch, W, b):
     """`preconditioned`, from the minimum over a part of the rows where that is a good start."""
     cold = W, b
-    if W.any() or problem.n // FEWER < sample_rows(problem.d) or (fewer := problem.every(FEWER)) is None:
+    few = problem.n < FEWER * FEWER_METRICS * sample_rows(problem.d)
+    if W.any() or few or (fewer := problem.every(FEWER)) is None:
         return preconditioned(problem, watch, *cold)
     found = from_fewer_rows(fewer, Rough(fewer), *cold)
     return preconditioned(problem, watch, *found, otherwise=cold)
@@ -94,7 +96,8 @@ def preconditioned(problem, watch, W, b, otherwise=None):
     memory = Memory(metric)
     # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost
     # next to nothing, take more of them as long as each gains.
-    polish = price == 0 and not problem.has_dual and problem.loss.smooth and watch.tol is not None
+    polish = (price == 0 or problem.objective.quadratic) and not problem.has_dual
+    polish = polish and problem.loss.smooth and watch.tol is not None
     least = 1.0  # the smallest curvature met, in units of the metric
     while True:
         if problem.l1:
