@@ -15,7 +15,7 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import THREAD_VALUES, Dense, over_blocks, tree_sum
+from fastgd.rows import THREAD_VALUES, Dense, Sparse, over_blocks, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
 
@@ -276,9 +276,26 @@ class Space:
 
     def _measure_all(self):
         p = self.problem
+        if isinstance(p.objective.rows, Sparse):
+            return self._measure_entries()
         if p.fit_intercept:
             self.shift = p.objective.column_means().astype(p.objective.dtype).astype(np.float64)
         return p.objective.column_lengths(self.shift) / np.sqrt(p.objective.total_weight)
+
+    def _measure_entries(self):
+        """The same of CSR rows, from what is stored: the other entries are all 0."""
+        p = self.problem
+        X = p.objective.rows.X
+        each = np.ones(p.n) if p.s is None else p.s.astype(np.float64)
+        s, total = np.repeat(each, np.diff(X.indptr)), p.objective.total_weight
+        values = X.data.astype(np.float64)
+        if p.fit_intercept:
+            means = np.bincount(X.indices, s * values, p.d) / total
+            self.shift = means.astype(p.objective.dtype).astype(np.float64)
+            values = values - self.shift[X.indices]
+        squares = np.bincount(X.indices, s * values**2, p.d)
+        squares += np.maximum(total - np.bincount(X.indices, s, p.d), 0.0) * self.shift**2
+        return np.sqrt(squares / total)
 
     def _measure(self):
         """Set the shift from some rows; returns the spreads."""

@@ -12,6 +12,8 @@
 
 import functools
 
+import numpy as np
+
 from fastgd import validation
 from fastgd.linear_model.normal_equations import gram
 from fastgd.linear_model.problem import METRIC_COLUMNS, sample_rows
@@ -46,6 +48,10 @@ class Schedule:
     def __call__(self, step):
         return validation.scalar(self.function(step), f"learning_rate({step})", minimum=0)
 
+    def rates(self, step, count):
+        """Those of `count` steps from `step` on."""
+        return np.array([self(step + i) for i in range(count)], np.float64)
+
     def observe(self, loss):
         if hasattr(self.function, "observe"):
             self.function.observe(loss)
@@ -56,6 +62,9 @@ class Constant(float):
 
     def __call__(self, step):
         return float(self)
+
+    def rates(self, step, count):
+        return np.full(count, float(self))
 
     def observe(self, loss):
         pass

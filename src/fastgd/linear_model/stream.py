@@ -80,16 +80,17 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     Parameters
     ----------
     rate : callable or None
-        step → learning rate. None: found from the curvature of the rows, and the batch grows when the loss stops
+        with rates(step, count), or None: found from the curvature of the rows, and the batch grows when the loss stops
         falling, or the rate is halved where the rule's steps do not follow the gradient's length.
     rule : Optimizer
     scaled : bool
         Whether to walk in centred and scaled columns, as without a rate.
     """
     space = Space(problem)
-    judge = Metric(space, space.from_weights(W, b)) if problem.d <= METRIC_COLUMNS else None
+    looks_at_gap = problem.loss.smooth and watch.tol is not None and watch.score is None
+    judge = Metric(space, space.from_weights(W, b)) if looks_at_gap and problem.d <= METRIC_COLUMNS else None
     walk = _InScaledColumns(problem, space, W, b, batch, rule) if scaled else _InUserColumns(problem, W, b, batch, rule)
-    automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
+    automatic = None if rate is not None else _automatic_rate(space, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
     gained = math.inf
@@ -98,10 +99,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
         pieces = epoch_order(seed, watch.epochs, problem.n) if shuffle else [np.arange(problem.n)]
         for order in pieces:
             count = -(-len(order) // batch)
-            if automatic is None:
-                rates = np.array([rate(step + i) for i in range(count)], np.float64)
-            else:
-                rates = np.full(count, automatic)
+            rates = rate.rates(step, count) if automatic is None else np.full(count, automatic)
             walk.take(order, rates)
             step += count
         W, b = walk.weights()
@@ -122,17 +120,19 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
                 automatic /= 2
             elif not gain > PROGRESS * gained and batch < problem.n:
                 batch = min(2 * batch, problem.n)
-                walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch, rule)
+                walk.steps.batch, automatic = batch, _automatic_rate(space, batch, rule)
             gained = max(gain, 0.0)
         last = total
         if (rate is not None or batch == problem.n) and _stands_still(watch, problem):
             break
+        if not looks_at_gap:
+            continue
         if judge is not None:
             estimate = judge.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / max(typical, problem.l2)
         certificate = functools.partial(space.duality_gap, V, gradient)
-        if problem.loss.smooth and watch.reached(W, b, total, estimate, crude(space, gradient), certificate):
+        if watch.reached(W, b, total, estimate, crude(space, gradient), certificate):
             break
     return W, b
 
@@ -154,14 +154,14 @@ def follows_gradient(rule):
     return isinstance(rule, (GD, Momentum))
 
 
-def _automatic_rate(space, judge, batch, rule):
+def _automatic_rate(space, batch, rule):
     """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
     if not follows_gradient(rule):
         return ADAPTIVE_RATE
     p = space.problem
     typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
     length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
-    share = 1.0 if judge is None else _largest_share(space)
+    share = _largest_share(space) if space.has_sample else 1.0
     L = typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0))
     return 0.5 * (1 - getattr(rule, "momentum", 0.0)) / L  # a velocity is the sum of 1/(1 − μ) steps
 
