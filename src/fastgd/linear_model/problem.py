@@ -442,7 +442,8 @@ class Space:
         with np.errstate(all="ignore"):
             h = self.sample @ V
             Y = self.problem.Y[self._part].astype(np.float64)
-            return np.nan_to_num(self.problem.loss.curvature(h, Y), nan=0.0, posinf=1e300)
+            found = self.problem.loss.curvature(h, Y)
+            return found if math.isfinite(found.sum()) else np.nan_to_num(found, nan=0.0, posinf=1e300)
 
     def mean_curvature(self, V):
         """About the mean of φ''(h) at V."""

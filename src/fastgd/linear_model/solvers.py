@@ -31,8 +31,8 @@ FEWER, FEWER_METRICS = 16, 4
 ROUGH, ROUGH_EPOCHS = 0.1, 30
 # A step that gains less than this is no longer worth taking for the digits of the weights.
 POLISH_GAIN = 0.3
-# The time of a product in BLAS, and of a value in a pass.
-PRODUCT_TIME = 1 / 8
+# The time of a product in BLAS, and of what is done with a value of the sample around it, in values of a pass.
+PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
 SMALL_PRODUCTS = 1e6
 SUFFICIENT = 1e-4
 LEAST_STEP = 2.0**-40
@@ -142,8 +142,10 @@ def preconditioned(problem, watch, W, b, otherwise=None):
 
 def _slow(first, estimate, bound, steps, price, goal):
     """Whether a new metric is likely to be the shorter way to the goal, given how the gap fell in the last steps."""
-    if not goal > 0 or not steps or not estimate < first:
+    if not goal > 0 or not estimate <= first:
         return True
+    if not steps or estimate == first:
+        return False
     to_go = math.log(max(estimate, bound / 2, goal) / goal)
     return to_go * steps / math.log(first / estimate) > price - to_go / math.log(RENEWED_GAIN)
 
@@ -154,10 +156,11 @@ def _price(space):
     if not space.has_sample:
         return math.inf
     joint = p.k if p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS else 1
-    products = min(p.n, sample_rows(p.d)) * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
+    rows = min(p.n, sample_rows(p.d))
+    products = rows * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
     if products <= SMALL_PRODUCTS:
         return 0.0
-    return PRODUCT_TIME * products / (p.objective.rows.values * p.k)
+    return (PRODUCT_TIME * products + SAMPLE_TIME * rows * space.size * joint) / (p.objective.rows.values * p.k)
 
 
 def crude(space, gradient):
