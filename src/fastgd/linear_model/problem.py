@@ -75,6 +75,7 @@ class Problem:
         # The deviance is the Poisson loss less its least possible value: never negative, and so are all the others.
         self.constant = -float(self._mean(_poisson_least(self.Y))) if loss == "poisson" else 0.0
         self.passes = 0
+        self._column_sums = None
 
     def _mean(self, values):
         """(1/Σs) Σ s·values over rows and outputs, in F's units."""
@@ -170,10 +171,15 @@ class Problem:
 
     def curvature_sums(self, W, b, shift):
         """(1/Σs) Σ sφ''(h)(x − shift), (d, k), and (1/Σs) Σ sφ''(h), (k,), by one pass over X."""
+        if self.name != "squared_error":
+            return self._curvature_sums(W, b, shift)
+        if self._column_sums is None:  # the same at all weights; and at h = 0 the slope −y is 1
+            self._column_sums = self._curvature_sums(np.zeros_like(W), np.zeros_like(b), shift)
+        return tuple(part.copy() for part in self._column_sums)
+
+    def _curvature_sums(self, W, b, shift):
         o = self.objective
         activation, loss, target, unit = CURVATURES[self.name]
-        if self.name == "squared_error":  # whose slope −y is 1 at h = 0
-            W, b = np.zeros_like(W), np.zeros_like(b)
         self.passes += 1
         rows = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), self.Y.shape))
         model = W.astype(o.dtype), b.astype(o.dtype), shift, ACTIVATIONS[activation], KERNEL_LOSSES[loss], True

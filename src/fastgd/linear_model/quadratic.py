@@ -31,6 +31,7 @@ class Metric:
         self._diagonal = space.ridge() + still
         mass = p.factor * p.objective.total_weight
         self.joint, self.matrices, self._solvers = False, [], []
+        self.constant = p.objective.quadratic  # the same at every V
         if diagonal or not space.has_sample:
             self._diagonal = (self._diagonal + mass * max(space.mean_curvature(V), LEAST_CURVATURE))[:, None]
             return

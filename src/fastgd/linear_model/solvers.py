@@ -196,20 +196,25 @@ def _line_search(space, V, total, gradient, move, slope, metric):
 
 
 class Memory:
-    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion)."""
+    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion).
+
+    A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
+    """
 
     def __init__(self, metric):
-        self.metric, self.pairs = metric, []
+        self.metric, self.pairs, self.scale = metric, [], 1.0
 
     def add(self, step, change, curvature):
         self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
+        if not (self.metric.matrices or self.metric.constant):
+            self.scale = curvature / float(np.vdot(change, self.metric.solve(change)))
 
     def apply(self, gradient):
         q, scales = gradient, []
         for step, change, inverse in reversed(self.pairs):
             scales.append(inverse * float(np.vdot(step, q)))
             q = q - scales[-1] * change
-        q = self.metric.solve(q)
+        q = self.scale * self.metric.solve(q)
         for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
             q = q + (scale - inverse * float(np.vdot(change, q))) * step
         return q

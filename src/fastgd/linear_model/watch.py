@@ -13,6 +13,8 @@ from fastgd.result import Result
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
 # below has to do.
 CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
+# A duality gap is not taken where the crude bound of it is above this many times what is wanted.
+NOT_FAR = 1.1
 HISTORY = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
 
 
@@ -127,7 +129,7 @@ class Watch:
         if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
             self._tries += 1
             gap = math.inf
-            if crude <= 2 * wanted:
+            if crude <= NOT_FAR * wanted:
                 gap = self.problem.duality_gap(W, b) if duality_gap is None else duality_gap()
             if not gap <= wanted:
                 return False
