@@ -31,7 +31,7 @@ ENTROPIES = ("log_loss", "poisson")
 # A loss of the kernels whose slope by h is u·φ''(h), with the target y and the unit u that make it so: φ'' is summed by
 # the pass that sums slopes. Half a squared error has the slope (f − y)f', and 2⁶⁰ takes in any f between 0 and 1.
 CURVATURES = {
-    "squared_error": ("identity", "squared", 0.0, -1.0),
+    "squared_error": ("identity", "squared", -1.0, 1.0),
     "log_loss": ("sigmoid", "squared", -(2.0**60), 2.0**60),
     "poisson": ("exp", "poisson", 0.0, 1.0),
 }
@@ -309,7 +309,11 @@ class Space:
         part = slice(None, None, max(1, p.n // spread_rows(p.d)))
         A, s = self._rows(part)[:, : p.d], self._weights(part)
         if p.fit_intercept:
-            self.shift = (s @ A).astype(p.objective.dtype).astype(np.float64)
+            means = s @ A
+            if part.step > 1 and len(A) < ROWS_PER_COLUMN * p.d:  # too rough: columns off centre bend with the intercept
+                weights = self._weights(slice(None)).astype(p.objective.dtype)
+                means = p.objective.rows.X.T @ weights
+            self.shift = means.astype(p.objective.dtype).astype(np.float64)
             A -= self.shift
         spread = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
         still = np.flatnonzero(spread <= 4 * p.eps * np.abs(self.shift))

@@ -177,6 +177,10 @@ def _line_search(space, V, total, gradient, move, slope, metric):
     rate, slack = 1.0, 8 * np.finfo(np.float64).eps * abs(total)
     if space.problem.eps > 1e-10:  # weights are rounded to single precision on their way into the kernels
         slack = space.problem.eps * abs(total)
+    if space.problem.objective.quadratic and not space.problem.l1:
+        found = _exact_step(space, V, total, gradient, move, slope)
+        if -found[0] * slope > 100 * slack:
+            return found
     norm = None
     while rate >= LEAST_STEP:
         new = V + rate * move
@@ -193,6 +197,16 @@ def _line_search(space, V, total, gradient, move, slope, metric):
                 return None
         rate *= 0.5 if math.isfinite(value) else 0.1
     return None
+
+
+def _exact_step(space, V, total, gradient, move, slope):
+    """The lowest point on the way of a quadratic function: its gradient is known there from those at both ends."""
+    change = space.evaluate(V + move)[1] - gradient
+    bend = float(np.vdot(move, change))
+    if not bend > 0:
+        return 0.0, V, total, gradient
+    rate = -slope / bend
+    return rate, V + rate * move, total + 0.5 * rate * slope, gradient + rate * change
 
 
 class Memory:
