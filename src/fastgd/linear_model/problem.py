@@ -54,7 +54,7 @@ class Problem:
     """
 
     def __init__(self, X, y, loss, *, fit_intercept, l1=0.0, l2=0.0, threshold=None, sample_weight=None, n_jobs=None):
-        self._model = dict(fit_intercept=fit_intercept, l1=l1, l2=l2, threshold=threshold, n_jobs=n_jobs)
+        self._model = {"fit_intercept": fit_intercept, "l1": l1, "l2": l2, "threshold": threshold, "n_jobs": n_jobs}
         self.loss = LOSSES[loss]
         self.name = loss
         # A loss with a threshold is the kernels' in other units of y: φ_t(h, y) = φ_u(c·h, c·y)/c^p with c = u/t.
@@ -310,7 +310,8 @@ class Space:
         A, s = self._rows(part)[:, : p.d], self._weights(part)
         if p.fit_intercept:
             means = s @ A
-            if part.step > 1 and len(A) < ROWS_PER_COLUMN * p.d:  # too rough: columns off centre bend with the intercept
+            # Means of too few rows leave columns off centre, which bend together with the intercept.
+            if part.step > 1 and len(A) < ROWS_PER_COLUMN * p.d:
                 weights = self._weights(slice(None)).astype(p.objective.dtype)
                 means = p.objective.rows.X.T @ weights
             self.shift = means.astype(p.objective.dtype).astype(np.float64)

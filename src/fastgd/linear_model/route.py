@@ -10,6 +10,7 @@
     gd, sgd          where a rate, an optimizer or a batch size is given
 """
 
+import contextlib
 import functools
 
 import numpy as np
@@ -26,6 +27,8 @@ SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
 BLAS_ADVANTAGE = 16
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
+# From so many multiplications on, some milliseconds, it is worth telling the BLAS how to do them.
+MUCH_WORK = 1 << 26
 
 
 def rate(learning_rate):
@@ -113,6 +116,33 @@ def _gram_pays(problem):
 
 
 def run(solver, problem, watch, W, b, checked, seed, shuffle):
+    with one_blas_thread(problem.n * problem.d**2):
+        return _run(solver, problem, watch, W, b, checked, seed, shuffle)
+
+
+def one_blas_thread(products):
+    """Hold the BLAS to one thread while matrices are formed, where that is much work and threadpoolctl is there.
+
+    Its threads wait for each other between blocks of rows; on a machine that has other things to do that takes ten
+    times as long. And results would depend on how many there are.
+    """
+    if products < MUCH_WORK:
+        return contextlib.nullcontext()
+    try:
+        controller = _controller()
+    except ImportError:
+        return contextlib.nullcontext()
+    return controller.limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _controller():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _run(solver, problem, watch, W, b, checked, seed, shuffle):
     if solver == "sgd" or (solver == "gd" and not checked.plain):
         batch = problem.n if solver == "gd" else min(checked.batch or 1, problem.n)
         return stochastic(
