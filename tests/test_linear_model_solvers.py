@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 pytest.importorskip("sklearn")
 
-from fastgd import GDClassifier, GDRegressor, schedules
+from fastgd import GDClassifier, GDRegressor, LinearObjective, rows, schedules
 from fastgd.linear_model import problem as problem_module
 from fastgd.linear_model import route, solvers
 from fastgd.linear_model.problem import Problem, Space
@@ -99,6 +99,37 @@ def test_entries_of_csr_tell_the_spread_of_columns(monkeypatch, fit_intercept, w
     assert_allclose(space.scale[2:], spread[2:], rtol=1e-13)
     assert np.isinf(space.scale[1])
     assert np.isinf(space.scale[0]) == fit_intercept
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("order", ("C", "F"))
+@pytest.mark.parametrize("offset", (0.0, 1e4))
+def test_moments_are_the_same_by_either_product(monkeypatch, offset, order):
+    rng = np.random.default_rng(0)
+    X = np.asarray(rng.normal(size=(5000, 40)) + offset, order=order)
+    s = rng.uniform(0.5, 2.0, 5000)
+    mean = np.average(X, axis=0, weights=s)
+    expected = (X - mean).T @ ((X - mean) * s[:, None])
+    for least in (0, 1 << 60):
+        monkeypatch.setattr(rows, "SYRK_PRODUCTS", least)
+        found = LinearObjective(X, X[:, 0], sample_weight=s).moments
+        assert_allclose(found.mean, mean, rtol=1e-13, atol=1e-13)
+        assert_allclose(found.centred, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.one_build
+def test_the_blas_has_one_thread_where_matrices_are_formed():
+    info = pytest.importorskip("threadpoolctl").threadpool_info
+
+    def threads():
+        return {pool["num_threads"] for pool in info() if pool["user_api"] == "blas"}
+
+    before = threads()
+    with route.one_blas_thread(route.MUCH_WORK):
+        assert threads() <= {1}
+    with route.one_blas_thread(route.MUCH_WORK - 1):
+        assert threads() == before
+    assert threads() == before
 
 
 # ------------------------------------------------------------------------------------------------------------ starts
