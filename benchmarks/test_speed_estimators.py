@@ -41,7 +41,7 @@ def regressed(problem, tol):
 
 def by_network(problem, tol):
     """A network without hidden layers, whose l2 is 0."""
-    network = MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0, tol=tol, max_iter=ITERATIONS, max_fun=10**6)
+    network = MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0, tol=tol, max_iter=ITERATIONS, random_state=0)
     network.fit(problem.X, problem.y)
     return np.append(network.coefs_[0], network.intercepts_[0]), network.n_iter_
 
