@@ -207,10 +207,17 @@ class LinearModel(Saved, Summarised, BaseEstimator):
             )
 
     def _split(self, X, y, sample_weight):
+        assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)  # a fit looks at its own rows only
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
-        parts = train_test_split(
-            *arrays, test_size=self.validation_fraction, random_state=self.random_state, stratify=self._strata(y)
-        )
+        try:
+            parts = train_test_split(
+                *arrays, test_size=self.validation_fraction, random_state=self.random_state, stratify=self._strata(y)
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of {len(y)} samples: "
+                f"{error}"
+            ) from error
         X, X_held, y, y_held = parts[:4]
         s, s_held = parts[4:] if sample_weight is not None else (None, None)
         return X, y, s, (X_held, y_held, s_held)

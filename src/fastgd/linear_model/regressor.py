@@ -134,7 +134,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = False
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
     def predict(self, X):

@@ -72,6 +72,10 @@ class Steps:
         )  # fmt: skip
         self.update.took(len(rates))
 
+    def reported(self):
+        """The weights that the rule has come to: w itself, but for a rule that averages."""
+        return self.update.reported(self.w)
+
 
 def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle=True):
     """Epochs of stochastic descent.
@@ -160,7 +164,8 @@ def _automatic_rate(space, judge, batch, rule):
     typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
     length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
     share = 1.0 if judge is None else _largest_share(space)
-    L = typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0))
+    apart = 0.0 if batch >= p.n else 1 / batch  # how far a batch is from all rows
+    L = typical * length * (apart + share * (1 - apart)) + float(space.ridge().max(initial=0.0))
     return 0.5 * (1 - getattr(rule, "momentum", 0.0)) / L  # a velocity is the sum of 1/(1 − μ) steps
 
 
@@ -188,8 +193,7 @@ class _InUserColumns:
         self.steps.take(self.p.objective.rows, order, rates * self.times)
 
     def weights(self):
-        w = self.steps.w.astype(np.float64)
-        d = self.p.d
+        w, d = self.steps.reported().astype(np.float64), self.p.d
         return w[:d], w[d] if self.p.fit_intercept else np.zeros(self.p.k)
 
 
@@ -247,7 +251,7 @@ class _InScaledColumns:
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - length * self.l1 / scale, 0))
 
     def weights(self):
-        w, d = self.steps.w.astype(np.float64), self.p.d
+        w, d = self.steps.reported().astype(np.float64), self.p.d
         W = w[:d] / self.scale[:, None]
         return W, w[d] - self.shift @ W if self.p.fit_intercept else np.zeros(self.p.k)
 
@@ -271,15 +275,18 @@ class Online:
         self.intercept = self.w[d] if fit_intercept else np.zeros(k, dtype)
         self.codes = codes(self.loss)
         self.none = np.empty(0, dtype)
-        self._steps = Steps(self.loss, self.w, d, rule=rule, batch=batch, l1=l1, l2=l2)
         self._rule = PLAIN[self.w.dtype]
-        self._plain = type(rule) is GD and not l1
-        if rate is None and type(rule) is not GD:
-            raise ValueError('partial_fit with learning_rate="auto" takes optimizer="gd"; give a number or a schedule')
+        self.rule, self._plain = rule, type(rule) is GD and not l1
+        self._begin()
         self.step, self.rows_seen, self.calls = 0, 0, 0
         self._length, self._order, self._rates = -1, None, None
         self.mean = self.spread = self.v = None
         self._owed = 0.0
+
+    def _begin(self):
+        """The rule's state at its start; a rule that averages walks apart from the weights."""
+        walked = self.w.copy() if self.rule.name == "asgd" else self.w
+        self._steps = Steps(self.loss, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
 
     def takes(self, X, y, coef):
         """Whether the weights are still the model's and a batch is arrays as they are used, so that it needs no check.
@@ -342,11 +349,14 @@ class Online:
             return True
         self.w[:] = before
         self.v = None
+        self._begin()
         return False
 
     def _source(self, X, Y, s):
         source = (rows.Dense if isinstance(X, np.ndarray) else rows.Sparse)(X, Y, s)
         self._steps.take(source, self._order, self._rates)
+        if self._steps.w is not self.w:
+            self.w[:] = self._steps.reported()
 
     def _automatic(self, X, Y, s, count):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
@@ -360,9 +370,12 @@ class Online:
         rate = float(self._rates[0])
         Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
         v = self.v
-        kernels.active.stochastic(
-            Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
-        )
+        if type(self.rule) is GD:
+            kernels.active.stochastic(
+                Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
+            )
+        else:
+            self._scaled_steps.take(rows.Dense(Z, Y, s), self._order, self._rates)
         if self.l2:
             # What the penalty takes is small: it is taken once it is worth an operation on the weights.
             self._owed += rate * count * self.l2 * self._largest
@@ -372,6 +385,7 @@ class Online:
         if self.l1:
             V = v[: self.d]
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
+        v = self._scaled_steps.reported()
         np.multiply(v[: self.d], self._inverse[:, None], out=self.coef)
         if self.fit_intercept:
             np.subtract(v[self.d], self.mean @ self.coef, out=self.intercept)
@@ -397,9 +411,14 @@ class Online:
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept
-        self._first_rate = 0.5 / (typical * length)
+        if follows_gradient(self.rule):
+            self._first_rate = 0.5 * (1 - getattr(self.rule, "momentum", 0.0)) / (typical * length)
+        else:
+            self._first_rate = ADAPTIVE_RATE
         self.v = np.empty_like(self.w)
         scale = np.where(self._inverse > 0, self.spread, 0.0)[:, None]
         self.v[: self.d] = scale * self.coef
         if self.fit_intercept:
             self.v[self.d] = self.intercept + self.mean @ self.coef
+        # In other units than before: the rule begins anew.
+        self._scaled_steps = Steps(self.loss, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
