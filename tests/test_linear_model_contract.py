@@ -1,5 +1,6 @@
 """scikit-learn's contract: its own estimator checks, its meta-estimators, and every kind of table that it takes."""
 
+import doctest
 import pickle
 import tracemalloc
 
@@ -22,6 +23,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastgd import GDClassifier, GDRegressor, datasets
+from fastgd.linear_model import classifier, regressor
 
 WEIGHTS = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data")
 STEPS = "a row of weight 2 is one step of twice the length, and the same row twice is two steps"
@@ -123,7 +125,7 @@ def test_meta_estimators(regression, classification):
     sparse = SelectFromModel(GDRegressor(penalty="l1", alpha=0.5)).fit(StandardScaler().fit_transform(X), y)
     assert 0 < sparse.get_support().sum() <= 4
     X, labels = classification
-    assert VotingClassifier([("a", GDClassifier()), ("b", GDClassifier(penalty=None))], voting="soft").fit(X, labels)
+    assert VotingClassifier([("a", GDClassifier()), ("b", GDClassifier(alpha=1.0))], voting="soft").fit(X, labels)
     assert OneVsRestClassifier(GDClassifier(loss="squared_hinge")).fit(X, labels).score(X, labels) > 0.8
     calibrated = CalibratedClassifierCV(GDClassifier(loss="squared_hinge"), cv=3).fit(X, labels)
     assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1)
@@ -173,8 +175,8 @@ def test_frames(library, regression, classification):
     model = GDRegressor().fit(table, frames.Series(y))
     plain = GDRegressor().fit(X, y)
     assert_array_equal(model.feature_names_in_, names)
-    assert_array_equal(model.coef_, plain.coef_)
-    assert_array_equal(model.predict(table), plain.predict(X))
+    assert_allclose(model.coef_, plain.coef_, rtol=1e-12)
+    assert_allclose(model.predict(table), plain.predict(X), rtol=1e-12)
     assert "two" in str(model.summary())
     with pytest.raises(ValueError, match="feature names"):
         model.predict(table[names[::-1]])
@@ -332,10 +334,11 @@ def test_labels(kind, classes, classification):
 @pytest.mark.parametrize("loss", ["log_loss", "hinge", "squared_hinge"])
 def test_one_against_the_rest(loss, classification):
     X, y = classification
-    model = GDClassifier(loss, multi_class="ovr", alpha=0.01, tol=1e-9, max_iter=10_000).fit(X, y)
+    tol = 1e-4 if loss == "hinge" else 1e-9
+    model = GDClassifier(loss, multi_class="ovr", alpha=0.01, tol=tol).fit(X, y)
     for j, label in enumerate(model.classes_):
-        alone = GDClassifier(loss, alpha=0.01, tol=1e-9, max_iter=10_000).fit(X, y == label)
-        assert_allclose(model.decision_function(X)[:, j], alone.decision_function(X), rtol=1e-2, atol=2e-3)
+        alone = GDClassifier(loss, alpha=0.01, tol=tol).fit(X, y == label)
+        assert_allclose(model.decision_function(X)[:, j], alone.decision_function(X), rtol=0, atol=10 * tol**0.5)
     if loss == "log_loss":
         p = 1 / (1 + np.exp(-model.decision_function(X)))
         assert_allclose(model.predict_proba(X), p / p.sum(axis=1, keepdims=True))
@@ -410,7 +413,13 @@ def test_inputs_are_never_written_to(regression, classification):
 
 
 @pytest.mark.one_build
+@pytest.mark.parametrize("module", [regressor, classifier], ids=lambda module: module.__name__)
+def test_examples_of_the_docstrings(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.one_build
 def test_women_by_default():
-    women = datasets.load_women()
-    model = GDRegressor().fit(women.X, women.y)
+    X, y = datasets.load_women()
+    model = GDRegressor().fit(X, y)
     assert_allclose([model.coef_[0], model.intercept_[0]], [3.45, -87.51666666666667], rtol=1e-12)

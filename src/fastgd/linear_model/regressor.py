@@ -75,8 +75,8 @@ class GDRegressor(RegressorMixin, LinearModel):
     Examples
     --------
     >>> from fastgd import GDRegressor, datasets
-    >>> women = datasets.load_women()
-    >>> model = GDRegressor().fit(women.X, women.y)
+    >>> X, y = datasets.load_women()
+    >>> model = GDRegressor().fit(X, y)
     >>> print(model.coef_.round(6), model.intercept_.round(6))
     [3.45] [-87.516667]
     """

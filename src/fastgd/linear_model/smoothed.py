@@ -27,6 +27,7 @@ def smoothed(problem, watch, W, b):
     spread = 1.0 if problem.name == "hinge" else max(float(np.std(problem.Y)), TUBE)
     width = FIRST_WIDTH * spread
     least = max(LAST_WIDTH, 1e3 * problem.eps) * spread
+    best, lowest, dual = (W, b), math.inf, -math.inf
     while not watch.ended:
         smooth = Smooth(problem, width)
         level = Level(smooth, watch)
@@ -34,13 +35,17 @@ def smoothed(problem, watch, W, b):
         if watch.ended or watch.out_of_epochs:
             break
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
-        gap = smooth.duality_gap(W, b) if problem.has_dual else width
-        if watch.reached_exactly(value, gap, certified=problem.has_dual):
+        if value < lowest:
+            best, lowest = (W, b), value
+        # The bound from below of one width is as good as that of any other: the slopes at narrow ones are sensitive.
+        dual = max(dual, value - (smooth.duality_gap(W, b) if problem.has_dual else width))
+        gap = lowest - dual
+        if watch.reached_exactly(lowest, gap, certified=problem.has_dual):
             break
         if width <= least:
-            watch.end("stalled", f"the gap to the minimum is still {gap / (abs(value) or 1):.1e} of it")
+            watch.end("stalled", f"the gap to the minimum is still {gap / (abs(lowest) or 1):.1e} of it")
         width *= NARROWER
-    return W, b
+    return best if watch.status in ("converged", "stalled") else (W, b)
 
 
 class Smooth:
