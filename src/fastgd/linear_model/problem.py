@@ -231,9 +231,10 @@ class Space:
         self.shift, self.scale = np.zeros(p.d), np.ones(p.d)
         spread = self._measure() if self.has_sample else self._measure_all()
         spread[spread <= 4 * p.eps * np.abs(self.shift)] = math.inf
-        self.scale = spread
+        # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
+        self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
         self._shift = None
-        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * self.scale):
+        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
             self._shift = self.shift.astype(p.objective.dtype)
 
     def _measure_all(self):
