@@ -18,8 +18,8 @@ from fastgd.linear_model.solvers import preconditioned
 from fastgd.objectives import LinearObjective
 
 FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
-# A width has done what it can once its own gap is this share of what it may be off.
-SHARE = 0.02
+# A width is minimised to this share of what it may be off: its slopes make the dual point, which must nearly balance.
+SHARE = 1e-7
 
 
 def smoothed(problem, watch, W, b):

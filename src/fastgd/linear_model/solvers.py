@@ -161,6 +161,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     space = Space(problem)
     y = space.from_weights(W, b)
     metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
+    known = problem.has_dual or problem.objective.quadratic
     thresholds = space.thresholds()
     bound = _largest_curvature(space)
     bounded = math.isfinite(bound) or rate is not None
@@ -203,6 +204,10 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         least = min(least, met) if met > 0 else least
         if metric is not None:
             estimate = metric.gap(subgradient)
+            if not known and watch.would_do(total, estimate):
+                # The curvature has changed on the way, and nothing else will tell how far the minimum is.
+                metric = Metric(space, y)
+                estimate = metric.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
         if watch.reached(*space.to_weights(y), total, estimate, crude(space, gradient)):

@@ -90,6 +90,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
         Whether to walk in centred and scaled columns, as without a rate.
     """
     space = Space(problem)
+    known = problem.has_dual or problem.objective.quadratic
     judge = Metric(space, space.from_weights(W, b)) if problem.d <= METRIC_COLUMNS else None
     walk = _InScaledColumns(problem, space, W, b, batch, rule) if scaled else _InUserColumns(problem, W, b, batch, rule)
     automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
@@ -132,6 +133,9 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
             break
         if judge is not None:
             estimate = judge.gap(subgradient)
+            if not known and watch.would_do(total, estimate):
+                judge = Metric(space, V)  # the curvature here, no longer at the start
+                estimate = judge.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / max(typical, problem.l2)
         if problem.loss.smooth and watch.reached(W, b, total, estimate, crude(space, gradient)):

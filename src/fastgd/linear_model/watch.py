@@ -134,6 +134,10 @@ class Watch:
             "converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}"
         )
 
+    def would_do(self, value, estimate):
+        """Whether an estimate of the gap says that the fit may end."""
+        return self.tol is not None and self.score is None and estimate <= self._wanted(value, estimate)
+
     def _wanted(self, value, gap):
         """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
         if gap <= self.tol * value:
