@@ -50,11 +50,11 @@ CONFIGURATIONS = [
     (GDRegressor(early_stopping=True, validation_fraction=0.3), dict.fromkeys(WEIGHTS, PART)),
     (GDClassifier(solver="accelerated"), {}),
     (GDClassifier(loss="squared_hinge", alpha=0.1), {}),
-    (GDClassifier(loss="hinge", alpha=0.1, tol=1e-2), dict.fromkeys(WEIGHTS, FLAT)),
+    (GDClassifier(loss="hinge", alpha=0.1, tol=1e-2), {}),
     (GDClassifier(penalty="elasticnet", alpha=0.01), {}),
     (GDClassifier(multi_class="ovr", alpha=0.1), {}),
     (GDClassifier(solver="sgd", learning_rate=0.01, max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
-    (GDClassifier(loss="hinge", solver="sgd", learning_rate=0.01, max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
+    (GDClassifier("hinge", solver="sgd", learning_rate=0.01, max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
     (GDClassifier(early_stopping=True, validation_fraction=0.4, n_iter_no_change=2), dict.fromkeys(WEIGHTS, PART)),
 ]  # fmt: skip
 

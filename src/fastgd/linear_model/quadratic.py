@@ -36,7 +36,9 @@ class Metric:
             return
         self.joint = p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS
         self.matrices = [self._softmax(V, mass)] if self.joint else self._separate(V, mass)
-        self._solvers = [inverse(G, len(space.sample) < p.n) for G in self.matrices]
+        # Other rows may bend where these do not, or will on the other side of their kink.
+        partial = len(space.sample) < p.n or not p.loss.smooth
+        self._solvers = [inverse(G, partial) for G in self.matrices]
 
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""

@@ -39,6 +39,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         Epochs at most.
     tol : float or None
         The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs.
+        With "sgd" and a loss with a kink, which has no gap to be told: when the loss has not fallen by tol of it for
+        n_iter_no_change epochs.
     early_stopping : bool
         Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
         and keep the weights with the best score.

@@ -30,6 +30,9 @@ ADAPTIVE_RATE = 0.05
 # With an automatic rate the batch is doubled after an epoch that has lowered the loss by less than this share of what
 # the epoch before has: steps become fewer and surer (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
 PROGRESS = 0.5
+# A loss with a kink has a gradient that does not vanish: its rate is halved where the loss stands still, down to this
+# share of the first.
+LEAST_RATE = 2.0**-12
 # Rows that are centred and scaled on their way into the kernel, at a time: about so many values.
 SCALED_VALUES = 1 << 18
 # An automatic rate of partial_fit falls like 1/√(1 + rows/this).
@@ -96,8 +99,8 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
-    gained = math.inf
-    step = 0
+    gained, first_rate = math.inf, automatic
+    step = since = 0
     while not watch.out_of_epochs:
         pieces = epoch_order(seed, watch.epochs, problem.n) if shuffle else [np.arange(problem.n)]
         for order in pieces:
@@ -124,13 +127,16 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
             gain = last - total
             if not gain > PROGRESS * gained and not follows_gradient(rule):
                 automatic /= 2
-            elif not gain > PROGRESS * gained and batch < problem.n:
+            elif problem.loss.smooth and not gain > PROGRESS * gained and batch < problem.n:
                 batch = min(2 * batch, problem.n)
                 walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch, rule)
             gained = max(gain, 0.0)
         last = total
-        if (rate is not None or batch == problem.n) and _stands_still(watch, problem):
-            break
+        if not problem.loss.smooth and _stands_still(watch, since):
+            if rate is not None or automatic <= LEAST_RATE * first_rate:
+                watch.end("no_progress", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
+                break
+            automatic, since = automatic / 2, watch.epochs
         if judge is not None:
             estimate = judge.gap(subgradient)
             if not known and watch.would_do(total, estimate):
@@ -143,16 +149,13 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     return W, b
 
 
-def _stands_still(watch, problem):
+def _stands_still(watch, since):
     """Where no gradient tells how far the minimum is: whether the loss has not fallen by `tol` for some epochs."""
-    if problem.loss.smooth or watch.tol is None or watch.score is not None:
+    if watch.tol is None or watch.score is not None:
         return False
-    losses = watch.rows["loss"]
-    if len(losses) <= watch.patience or min(losses[-watch.patience :]) < (1 - watch.tol) * min(
-        losses[: -watch.patience]
-    ):
-        return False
-    return watch.end("converged", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
+    losses = watch.rows["loss"][max(0, since - 1) :]
+    before, last = losses[: -watch.patience], losses[-watch.patience :]
+    return bool(before) and min(last) >= (1 - watch.tol) * min(before)
 
 
 def follows_gradient(rule):
