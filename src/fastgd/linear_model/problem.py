@@ -129,7 +129,8 @@ class Problem:
         h, Y = self.scores(W, b), self.Y
         s = None if self.s is None else self.s.astype(np.float64)[:, None]
         with np.errstate(all="ignore"):
-            u, excess = self.loss.slope(h, Y), 0.0
+            # The slopes of a loss with a kink are those of a smooth one beside it: only for its own is the sum 0.
+            u, excess = self.loss.slope(h, Y), 0.0 if self.loss.smooth else None
             if self.fit_intercept:
                 u, excess = self._balanced(u, h, Y, s)
             v = self.factor * _transposed_product(self.objective.rows, u)

@@ -34,16 +34,20 @@ def smoothed(problem, watch, W, b):
         W, b = preconditioned(smooth, level, W, b)
         if watch.ended or watch.out_of_epochs:
             break
+        watch.condition, watch.lost = level.condition, level.lost
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
         if value < lowest:
             best, lowest = (W, b), value
         # The bound from below of one width is as good as that of any other: the slopes at narrow ones are sensitive.
-        dual = max(dual, value - (smooth.duality_gap(W, b) if problem.has_dual else width))
-        gap = lowest - dual
-        if watch.reached_exactly(lowest, gap, certified=problem.has_dual):
+        if problem.has_dual:
+            dual = max(dual, value - smooth.duality_gap(W, b))
+        # Without one, or where it is poor: the two losses differ by less than half a width.
+        gap, estimate = lowest - dual, value - lowest + width + level.gap
+        if watch.reached_exactly(lowest, min(gap, estimate), certified=gap <= estimate):
             break
         if width <= least:
-            watch.end("stalled", f"the gap to the minimum is still {gap / (abs(lowest) or 1):.1e} of it")
+            still = min(gap, estimate) / (abs(lowest) or 1)
+            watch.end("stalled", f"the gap to the minimum is still {still:.1e} of it")
         width *= NARROWER
     return best if watch.status in ("converged", "stalled") else (W, b)
 
@@ -130,7 +134,8 @@ class Level:
     """The Watch of one width: shows the epochs to the fit's own, with the value of the loss with the kink."""
 
     def __init__(self, smooth, watch):
-        self.smooth, self.watch, self.epochs, self.ended = smooth, watch, 0, False
+        self.smooth, self.watch, self.epochs, self.ended, self.gap = smooth, watch, 0, False, math.inf
+        self.condition, self.lost = None, 0
 
     def epoch(self, W, b, value, norm, rate):
         self.epochs += 1
@@ -139,6 +144,7 @@ class Level:
         return self.watch.epoch(W, b, value, norm, rate)
 
     def reached(self, W, b, value, estimate, crude=0.0):
+        self.gap = estimate
         self.ended = estimate <= SHARE * self.smooth.width or not math.isfinite(value)
         return self.ended
 
@@ -147,4 +153,4 @@ class Level:
         return self.watch.out_of_epochs
 
     def at_rounding(self, estimate):
-        self.ended = True
+        self.gap, self.ended = estimate, True

@@ -13,7 +13,8 @@ import math
 import numpy as np
 
 from fastgd.linear_model.problem import METRIC_COLUMNS, Space, sample_rows
-from fastgd.linear_model.quadratic import JOINT_WEIGHTS, Metric
+from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Metric
+from fastgd.stochastic import HIGHER
 
 MEMORY = 10
 # A metric is made anew at a better point, after a step that has not lowered the estimated gap by this factor, once as
@@ -44,6 +45,8 @@ def preconditioned(problem, watch, W, b):
     # next to nothing, take more of them as long as each gains.
     polish = price == 0 and not problem.has_dual and problem.loss.smooth and watch.tol is not None
     least = 1.0  # the smallest curvature met, in units of the metric
+    if not problem.has_dual:
+        watch.condition, watch.lost = _condition(space)
     while True:
         if problem.l1:
             move, slope, estimate = metric.proximal_move(V, gradient)
@@ -81,6 +84,20 @@ def preconditioned(problem, watch, W, b):
                 price = math.inf  # it would always be the same
         last = estimate
     return space.to_weights(V)
+
+
+def _condition(space):
+    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
+
+    Only where the sample is all rows, so that what is collinear in it is so everywhere.
+    """
+    A = space.sample if space.has_sample and len(space.sample) == space.problem.n else None
+    if A is None:
+        return None, 0
+    A = A[:, : space.problem.d][:, np.isfinite(space.scale)] * np.sqrt(space.sample_weight)[:, None]
+    sizes = np.linalg.eigvalsh(A.T @ A)
+    lost = int(np.sum(sizes <= len(sizes) * ROUNDING * sizes[-1:]))
+    return (math.inf if lost else math.sqrt(sizes[-1] / sizes[0]) if len(sizes) else 1.0), lost
 
 
 def _price(space):
@@ -171,6 +188,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     if not math.isfinite(value):
         watch.end("diverged", "the loss is not finite at the start")
         return space.to_weights(x)
+    first = max(value + space.l1_penalty(y), problem.value_at_zero)
     while not watch.out_of_epochs:
         if rate is not None:
             step = rate(watch.epochs)
@@ -194,6 +212,8 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         value, gradient = space.evaluate(y)
         subgradient = space.subgradient(y, gradient)
         total = value + space.l1_penalty(y)
+        if rate is not None and total > HIGHER * first + 1e-300:
+            total = math.inf  # what has risen so far is lost
         if watch.epoch(*space.to_weights(y), total, space.user_norm(subgradient), used):
             break
         if rate is not None:

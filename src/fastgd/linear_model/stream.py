@@ -99,10 +99,11 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
-    gained, first_rate = math.inf, automatic
+    gained, first_rate, caution = math.inf, automatic, 1.0
     step = since = 0
     while not watch.out_of_epochs:
         pieces = epoch_order(seed, watch.epochs, problem.n) if shuffle else [np.arange(problem.n)]
+        start = W, b
         for order in pieces:
             count = -(-len(order) // batch)
             if automatic is None:
@@ -116,6 +117,13 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
         with np.errstate(all="ignore"):
             value, gradient = space.evaluate(V)
             total = value + space.l1_penalty(V)
+            if rate is None and caution > LEAST_RATE and not total <= HIGHER * abs(first) + 1e-300:
+                # The curvature was larger than it seemed: the epoch is taken again with shorter steps.
+                W, b = start
+                caution /= 4
+                automatic = caution * _automatic_rate(space, judge, batch, rule)
+                walk = _InScaledColumns(problem, space, W, b, batch, rule)
+                continue
             subgradient = space.subgradient(V, gradient)
             if total > (HIGHER_WHILE if rule.may_rise else HIGHER) * abs(first) + 1e-300 and rate is not None:
                 total = math.nan  # what has risen so far is lost
@@ -129,7 +137,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
                 automatic /= 2
             elif problem.loss.smooth and not gain > PROGRESS * gained and batch < problem.n:
                 batch = min(2 * batch, problem.n)
-                walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch, rule)
+                walk.steps.batch, automatic = batch, caution * _automatic_rate(space, judge, batch, rule)
             gained = max(gain, 0.0)
         last = total
         if not problem.loss.smooth and _stands_still(watch, since):
