@@ -151,13 +151,13 @@ def test_support_vectors_as_libsvm_has_them(alpha):
     svc = SVC(kernel="linear", C=1 / (alpha * N), tol=1e-10).fit(X, y)
     model = GDClassifier("hinge", alpha=alpha, tol=1e-7).fit(X, y)
     found = [objective("hinge", "l2", alpha, m.coef_, m.intercept_, X, y) for m in (model, svc)]
-    assert_allclose(found[0], found[1], rtol=2e-7)
+    assert found[1] * (1 - 1e-6) <= found[0] <= found[1] * (1 + 1e-7)  # libsvm may stop above
     assert_allclose(model.coef_, svc.coef_, rtol=1e-3, atol=1e-4)
     X, y = table("epsilon_insensitive")[0] / SCALES, table("epsilon_insensitive")[1]
     svr = SVR(kernel="linear", C=1 / (alpha * N), epsilon=0.1, tol=1e-10).fit(X, y)
     model = GDRegressor("epsilon_insensitive", penalty="l2", alpha=alpha, tol=1e-7).fit(X, y)
     found = [objective("epsilon_insensitive", "l2", alpha, m.coef_, m.intercept_, X, y) for m in (model, svr)]
-    assert_allclose(found[0], found[1], rtol=2e-7)
+    assert found[1] * (1 - 1e-6) <= found[0] <= found[1] * (1 + 1e-7)
 
 
 @pytest.mark.one_build
@@ -637,7 +637,7 @@ def test_bad_data_are_named():
         (lambda: GDRegressor().fit(X, y[:-1]), "inconsistent numbers of samples"),
         (lambda: GDRegressor().fit(X[0], y[:1]), "2D array"),
         (lambda: GDRegressor().fit(X, y, sample_weight=-np.ones(N)), "Negative values.*sample_weight"),
-        (lambda: GDRegressor().fit(X, y, sample_weight=np.zeros(N)), "sample_weight"),
+        (lambda: GDRegressor().fit(X, y, sample_weight=np.zeros(N)), "(?i)sample.weight"),
         (lambda: GDRegressor().fit(X, y, sample_weight=np.ones(3)), "sample_weight"),
         (lambda: GDRegressor("poisson").fit(X, y - 0.5), "y must not be negative"),
         (lambda: GDRegressor().fit(X, y).predict(X[:, :2]), "X has 2 features"),
