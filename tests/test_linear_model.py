@@ -472,6 +472,15 @@ def test_warm_start_goes_on_from_the_last_weights(solver):
         model.fit(X[:, :2], y)
 
 
+def test_warm_start_of_several_outputs():
+    X, y = table("huber")
+    Y = np.column_stack([y, -y])
+    model = GDRegressor("huber", warm_start=True, tol=1e-8).fit(X, Y)
+    assert model.fit(X, Y).n_iter_ <= 2
+    labels = GDClassifier(warm_start=True, tol=1e-8).fit(X, np.digitize(y, [-0.5, 0.5]))
+    assert labels.fit(X, np.digitize(y, [-0.5, 0.5])).n_iter_ <= 2
+
+
 def test_warm_epochs_are_epochs_of_one_run():
     X, y = table("squared_error")
     options = {"solver": "sgd", "learning_rate": 0.01, "shuffle": False, "tol": None}
@@ -513,7 +522,9 @@ def test_every_rate_ends_lower_or_is_named(loss, options, rate):
     diverged = any(issubclass(w.category, DivergenceWarning) for w in caught)
     assert np.all(np.isfinite(model.coef_)) and np.all(np.isfinite(model.intercept_))
     with np.errstate(all="ignore"):
-        value, start = (objective(loss, None, 0, w, b, X, y) for w, b in ((model.coef_, model.intercept_), ([0] * 4, 0)))
+        value, start = (
+            objective(loss, None, 0, w, b, X, y) for w, b in ((model.coef_, model.intercept_), ([0] * 4, 0))
+        )
     # Ten times the loss of the start is what noise may come to.
     assert (diverged and value <= start * (1 + 1e-9)) or value <= 10 * start
 

@@ -288,7 +288,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         return self.coef_.T, self.intercept_
 
     def _weights_so_far(self, problem):
-        W, b = (np.asarray(part, np.float64) for part in self._weights_matrix())
+        W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
         if W.shape != (problem.d, problem.k):
             raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
         return W, b
