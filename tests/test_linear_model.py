@@ -490,7 +490,7 @@ def test_warm_epochs_are_epochs_of_one_run():
     assert_allclose(parts.coef_, whole.coef_, rtol=1e-12)
 
 
-# -------------------------------------------------------------------------------------------------- never silently wrong
+# ------------------------------------------------------------------------------------------------- never silently wrong
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -594,7 +594,8 @@ BAD_PARAMETERS = [
     ("learning_rate", float("inf"), ValueError), ("learning_rate", [0.1], TypeError), ("optimizer", "sgd", ValueError),
     ("batch_size", 0, ValueError), ("batch_size", 2.5, TypeError), ("max_iter", 0, ValueError),
     ("max_iter", 1e3, TypeError), ("tol", -1e-3, ValueError), ("tol", "auto", TypeError),
-    ("early_stopping", 1, TypeError), ("validation_fraction", 0.0, ValueError), ("validation_fraction", 1.0, ValueError),
+    ("early_stopping", 1, TypeError), ("validation_fraction", 0.0, ValueError),
+    ("validation_fraction", 1.0, ValueError),
     ("n_iter_no_change", 0, ValueError), ("warm_start", None, TypeError), ("n_jobs", 0, ValueError),
     ("n_jobs", "all", TypeError), ("verbose", -1, ValueError), ("callbacks", "print", TypeError),
     ("callbacks", [1], TypeError), ("shuffle", "no", TypeError), ("random_state", "seed", ValueError),

@@ -141,8 +141,8 @@ def test_files_of_others_and_broken_ones(tmp_path):
     CASES["regressor"].save(tmp_path / "m.npz")
     whole = (tmp_path / "m.npz").read_bytes()
     contents = {
-        "empty": b"", "half": whole[: len(whole) // 2], "noise": bytes(range(256)), "flipped": whole.replace(b"<f8", b"<f9"),
-        "pickle": pickle.dumps({"format": "fastgd estimator"}),
+        "empty": b"", "half": whole[: len(whole) // 2], "noise": bytes(range(256)), 
+        "flipped": whole.replace(b"<f8", b"<f9"), "pickle": pickle.dumps({"format": "fastgd estimator"}),
     }  # fmt: skip
     for name, content in contents.items():
         for suffix in SUFFIXES:
@@ -164,7 +164,7 @@ def test_files_of_others_and_broken_ones(tmp_path):
 def test_other_versions_and_classes(tmp_path):
     path = tmp_path / "m.json"
     write_json(path, lambda c: c.update(format_version=99))
-    with pytest.raises(ValueError, match="format 99.*install a newer one"):
+    with pytest.raises(ValueError, match=r"format 99.*install a newer one"):
         GDRegressor.load(path)
     CASES["regressor"].save(path)
     with pytest.raises(ValueError, match="holds a GDRegressor, not a GDClassifier"):

@@ -1,7 +1,7 @@
 """`summary` against published tables, and against its formulas where none are published.
 
-The published ones: R's `summary(lm(weight ~ height, women))`; statsmodels' documentation of OLS on Longley's data and of
-Logit on Spector and Mazzeo's (https://www.statsmodels.org/stable/examples/), which print three decimals.
+The published ones: R's `summary(lm(weight ~ height, women))`; statsmodels' documentation of OLS on Longley's data and
+of Logit on Spector and Mazzeo's (https://www.statsmodels.org/stable/examples/), which print three decimals.
 """
 
 import numpy as np

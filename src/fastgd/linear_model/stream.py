@@ -99,6 +99,8 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
+    # A rate that falls, too, may rise at first.
+    room = HIGHER if isinstance(rate, float) and not rule.may_rise else HIGHER_WHILE
     gained, first_rate, caution = math.inf, automatic, 1.0
     step = since = 0
     while not watch.out_of_epochs:
@@ -125,7 +127,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
                 walk = _InScaledColumns(problem, space, W, b, batch, rule)
                 continue
             subgradient = space.subgradient(V, gradient)
-            if total > (HIGHER_WHILE if rule.may_rise else HIGHER) * abs(first) + 1e-300 and rate is not None:
+            if rate is not None and total > room * abs(first) + 1e-300:
                 total = math.nan  # what has risen so far is lost
             if watch.epoch(W, b, total, space.user_norm(subgradient), float(rates[-1])):
                 break
