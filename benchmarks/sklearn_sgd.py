@@ -37,8 +37,8 @@ REASONS = {
          "test_sgd_multiclass_average", "test_sgd_proba", "test_regression_losses"), LOSSES),
     **dict.fromkeys(("test_partial_fit_equal_fit_classif", "test_partial_fit_equal_fit"), COUNTER),
     **dict.fromkeys(
-        ("test_sgd_predict_proba_method_access", "test_loss_function_epsilon", "test_validation_set_not_used_for_training",
-         "test_validation_mask_correctly_subsets"), INSIDE),
+        ("test_sgd_predict_proba_method_access", "test_loss_function_epsilon",
+         "test_validation_set_not_used_for_training", "test_validation_mask_correctly_subsets"), INSIDE),
     **dict.fromkeys(("test_sgd_l1", "test_class_weights", "test_sample_weights", "test_balanced_weight"), PATH),
     **dict.fromkeys(
         ("test_sgd_averaged_computed_correctly", "test_sgd_averaged_partial_fit", "test_average_sparse"), SPARSE),
@@ -134,8 +134,8 @@ def main():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.main(
-            [path, "-q", "-p", "no:cacheprovider", "-n", "0", "--tb=no", "--no-header", "-c", "/dev/null", "-W", "ignore",
-             "--import-mode=importlib", "-k", LEFT_OUT, *sys.argv[1:]],
+            [path, "-q", "-p", "no:cacheprovider", "-n", "0", "--tb=no", "--no-header", "-c", "/dev/null", "-W",
+             "ignore", "--import-mode=importlib", "-k", LEFT_OUT, *sys.argv[1:]],
             plugins=[outcomes],
         )  # fmt: skip
     counts, unexplained = collections.Counter(), []

@@ -141,7 +141,7 @@ def test_files_of_others_and_broken_ones(tmp_path):
     CASES["regressor"].save(tmp_path / "m.npz")
     whole = (tmp_path / "m.npz").read_bytes()
     contents = {
-        "empty": b"", "half": whole[: len(whole) // 2], "noise": bytes(range(256)), 
+        "empty": b"", "half": whole[: len(whole) // 2], "noise": bytes(range(256)),
         "flipped": whole.replace(b"<f8", b"<f9"), "pickle": pickle.dumps({"format": "fastgd estimator"}),
     }  # fmt: skip
     for name, content in contents.items():
