@@ -154,7 +154,8 @@ class Problem:
         h, Y = self.scores(W, b), self.Y
         s = None if self.s is None else self.s.astype(np.float64)[:, None]
         with np.errstate(all="ignore"):
-            u, excess = self.loss.slope(h, Y), 0.0
+            # The slopes of a loss with a kink are those of a smooth one beside it: only for its own is the sum 0.
+            u, excess = self.loss.slope(h, Y), 0.0 if self.loss.smooth else None
             if self.fit_intercept:
                 u, excess = self._balanced(u, h, Y, s)
             v = self.factor * _transposed_product(self.objective.rows, u)
@@ -275,9 +276,10 @@ class Space:
         self.shift, self.scale = np.zeros(p.d), np.ones(p.d)
         spread = self._measure() if self.has_sample else self._measure_all()
         spread[spread <= 4 * p.eps * np.abs(self.shift)] = math.inf
-        self.scale = spread
+        # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
+        self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
         self._shift = None
-        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * self.scale):
+        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
             self._shift = self.shift.astype(p.objective.dtype)
 
     def _measure_all(self):

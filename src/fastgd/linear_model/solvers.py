@@ -14,7 +14,8 @@ import math
 import numpy as np
 
 from fastgd.linear_model.problem import METRIC_COLUMNS, Space, sample_rows
-from fastgd.linear_model.quadratic import JOINT_WEIGHTS, Metric
+from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Metric
+from fastgd.stochastic import HIGHER
 
 MEMORY = 10
 # A metric is made anew at a better point where the steps that are left, at the rate of those since it was made, would
@@ -99,6 +100,8 @@ def preconditioned(problem, watch, W, b, otherwise=None):
     polish = (price == 0 or problem.objective.quadratic) and not problem.has_dual
     polish = polish and problem.loss.smooth and watch.tol is not None
     least = 1.0  # the smallest curvature met, in units of the metric
+    if not problem.has_dual:
+        watch.condition, watch.lost = _condition(space)
     while True:
         if problem.l1:
             move, slope, estimate = metric.proximal_move(V, gradient)
@@ -148,6 +151,20 @@ def _slow(first, estimate, bound, steps, price, goal):
         return False
     to_go = math.log(max(estimate, bound / 2, goal) / goal)
     return to_go * steps / math.log(first / estimate) > price - to_go / math.log(RENEWED_GAIN)
+
+
+def _condition(space):
+    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
+
+    Only where the sample is all rows, so that what is collinear in it is so everywhere.
+    """
+    A = space.sample if space.has_sample and len(space.sample) == space.problem.n else None
+    if A is None:
+        return None, 0
+    A = A[:, : space.problem.d][:, np.isfinite(space.scale)] * np.sqrt(space.sample_weight)[:, None]
+    sizes = np.linalg.eigvalsh(A.T @ A)
+    lost = int(np.sum(sizes <= len(sizes) * ROUNDING * sizes[-1:]))
+    return (math.inf if lost else math.sqrt(sizes[-1] / sizes[0]) if len(sizes) else 1.0), lost
 
 
 def _price(space):
@@ -248,6 +265,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     space = Space(problem)
     y = space.from_weights(W, b)
     metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
+    known = problem.has_dual or problem.objective.quadratic
     thresholds = space.thresholds()
     bound = _largest_curvature(space)
     bounded = math.isfinite(bound) or rate is not None
@@ -257,6 +275,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     if not math.isfinite(value):
         watch.end("diverged", "the loss is not finite at the start")
         return space.to_weights(x)
+    first = max(value + space.l1_penalty(y), problem.value_at_zero)
     while not watch.out_of_epochs:
         if rate is not None:
             step = rate(watch.epochs)
@@ -280,6 +299,8 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         value, gradient = space.evaluate(y)
         subgradient = space.subgradient(y, gradient)
         total = value + space.l1_penalty(y)
+        if rate is not None and total > HIGHER * first + 1e-300:
+            total = math.inf  # what has risen so far is lost
         if watch.epoch(*space.to_weights(y), total, space.user_norm(subgradient), used):
             break
         if rate is not None:
@@ -290,6 +311,10 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         least = min(least, met) if met > 0 else least
         if metric is not None:
             estimate = metric.gap(subgradient)
+            if not known and watch.would_do(total, estimate):
+                # The curvature has changed on the way, and nothing else will tell how far the minimum is.
+                metric = Metric(space, y)
+                estimate = metric.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
         certificate = functools.partial(space.duality_gap, y, gradient)

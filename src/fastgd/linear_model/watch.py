@@ -143,6 +143,10 @@ class Watch:
         """The gap that ends the fit; 0 where none does."""
         return 0.0 if self.tol is None or self.score is not None else self.tol * abs(value)
 
+    def would_do(self, value, estimate):
+        """Whether an estimate of the gap says that the fit may end."""
+        return self.tol is not None and self.score is None and estimate <= self._wanted(value, estimate)
+
     def _wanted(self, value, gap):
         """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
         if gap <= self.tol * value:
