@@ -32,6 +32,9 @@ THREAD_VALUES = 1 << 20
 BLAS_OUTPUTS = 4
 BLAS_VALUES = 1 << 18
 PIECE_VALUES = 1 << 17
+# Products of pieces are quickest where these are about as long as wide, up to this many rows; and from so many
+# multiplications on by BLAS's own routine for them.
+PIECE_ROWS, SYRK_PRODUCTS = 1024, 1 << 30
 # So many rows tell roughly where a column lies and how far it spreads.
 SAMPLE_ROWS = 256
 # A mean of up to so many spreads takes three digits from a variance that is computed about zero.
@@ -115,8 +118,9 @@ class Dense:
                 # About zero a piece of float64 rows needs no copy.
                 if np.all(np.abs(origin) <= NEAR_ZERO * sample.std(axis=0)):
                     origin = np.zeros(self.d)
-        first, second = np.zeros(self.d), np.zeros((self.d, self.d))
-        length = max(1, PIECE_VALUES // self.d)
+        first, second = np.zeros(self.d), Products(self.d, self.values)
+        length = max(1, PIECE_VALUES // self.d, min(self.d, PIECE_ROWS))
+        ones = np.ones(min(length, self.n))
         with np.errstate(all="ignore"):
             for start in range(0, self.n, length):
                 part = slice(start, min(start + length, self.n))
@@ -128,9 +132,9 @@ class Dense:
                     A = A * root[:, None]
                     first += root @ A
                 else:
-                    first += A.sum(axis=0)
-                second += A.T @ A
-        return centred(self, origin, first, second)
+                    first += ones[: len(A)] @ A  # three times as quick as A.sum(axis=0) for few columns
+                second.add(A)
+        return centred(self, origin, first, second.total)
 
     def predict(self, W, b, activation):
         out = np.empty((self.n, self.k), self.dtype)
@@ -234,6 +238,29 @@ def even_blocks(n, values, d, least=1):
     count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n // least)))
     edges = [n * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
+
+
+class Products:
+    """Σ AᵀA of pieces A of rows, (d, d) float64."""
+
+    def __init__(self, d, values):
+        self._sum, self._rank_k = np.zeros((d, d), order="F"), None
+        if d * values >= SYRK_PRODUCTS:  # it adds to half of the sum in place, but importing it takes its time
+            from scipy.linalg.blas import dsyrk
+
+            self._rank_k = dsyrk
+
+    def add(self, A):
+        if self._rank_k is None:
+            self._sum += A.T @ A
+        else:
+            self._sum = self._rank_k(1.0, A.T, 1.0, self._sum, overwrite_c=1)
+
+    @property
+    def total(self):
+        if self._rank_k is None:
+            return self._sum
+        return np.triu(self._sum) + np.triu(self._sum, 1).T
 
 
 class Moments(typing.NamedTuple):

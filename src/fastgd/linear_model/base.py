@@ -153,17 +153,25 @@ class LinearModel(Saved, Summarised, BaseEstimator):
 
     def _solve(self, problem, watch, W, b, checked):
         solver = route.choose(problem, self.solver, checked)
-        if solver == "sgd" and checked.rate is not None and not self.warm_start:
+        if solver == "sgd" and checked.rate is not None and not (self.warm_start and hasattr(self, "coef_")):
             W, b = np.zeros_like(W), np.zeros_like(b)  # where the textbook starts, and partial_fit
-        start = problem.in_user_units(W, b)
+        start = W, b
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max) if solver == "sgd" else 0
         try:
             W, b = route.run(solver, problem, watch, W, b, checked, seed, self.shuffle)
         except KeyboardInterrupt:
             watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
         if watch.status in ("interrupted", "diverged") or watch.score is not None:
-            W, b = problem.in_kernel_units(*(start if watch.best is None else watch.best[:2]))
+            W, b = self._best(problem, watch, *start)
         return W, b, solver
+
+    def _best(self, problem, watch, W, b):
+        """The best weights that were seen, among them the start of a fit that keeps those of the lowest loss."""
+        if watch.best is None:
+            return W, b
+        if watch.score is None and problem.sums(W, b, want_gradient=False) + problem.penalty(W) < watch.best[2]:
+            return W, b
+        return problem.in_kernel_units(*watch.best[:2])
 
     def _keep(self, problem, watch, W, b, solver, dtype, y):
         W, b = problem.in_user_units(W, b)
@@ -207,10 +215,17 @@ class LinearModel(Saved, Summarised, BaseEstimator):
             )
 
     def _split(self, X, y, sample_weight):
+        assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)  # a fit looks at its own rows only
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
-        parts = train_test_split(
-            *arrays, test_size=self.validation_fraction, random_state=self.random_state, stratify=self._strata(y)
-        )
+        try:
+            parts = train_test_split(
+                *arrays, test_size=self.validation_fraction, random_state=self.random_state, stratify=self._strata(y)
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of {len(y)} samples: "
+                f"{error}"
+            ) from error
         X, X_held, y, y_held = parts[:4]
         s, s_held = parts[4:] if sample_weight is not None else (None, None)
         return X, y, s, (X_held, y_held, s_held)

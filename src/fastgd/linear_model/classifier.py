@@ -4,7 +4,6 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -264,7 +263,6 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _class_weighted(self, numbers, sample_weight):
         if self.class_weight is None:
             return sample_weight
-        labels = np.arange(len(self.classes_))
         given = self.class_weight
         if isinstance(given, dict):
             unknown = [label for label in given if label not in self.classes_.tolist()]
@@ -272,7 +270,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
                 raise ValueError(f"class_weight names labels that are not in the data: {unknown}")
             weights = np.array([given.get(label, 1.0) for label in self.classes_.tolist()], np.float64)
         elif given == "balanced":
-            weights = compute_class_weight("balanced", classes=labels, y=numbers, sample_weight=sample_weight)
+            counts = np.bincount(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)
+            weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros_like(counts), where=counts > 0)
         else:
             raise ValueError(f'class_weight must be a dict, "balanced" or None; got {given!r}')
         weights = weights[numbers]
@@ -288,7 +287,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         return self.coef_.T, self.intercept_
 
     def _weights_so_far(self, problem):
-        W, b = (np.asarray(part, np.float64) for part in self._weights_matrix())
+        W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
         if W.shape != (problem.d, problem.k):
             raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
         return W, b

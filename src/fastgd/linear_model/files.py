@@ -8,6 +8,7 @@ numbers) are left out and named in `left_out`: a loaded estimator has their defa
 import io
 import json
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ class Saved:
                 raise KeyError("format")
             version, name = int(head["format_version"]), str(head["class"])
             parameters = dict(head["parameters"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, EOFError, RecursionError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a fastgd estimator, or is damaged ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
@@ -135,7 +136,7 @@ def _storable(array, name):
 
 def _read(path):
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return json.loads(str(arrays.pop("head"))), arrays
     head = json.loads(path.read_bytes())

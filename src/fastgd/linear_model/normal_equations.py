@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 
 from fastgd.linear_model.problem import Space
-from fastgd.linear_model.quadratic import minimise_with_l1
+from fastgd.linear_model.quadratic import equilibrium, minimise_with_l1
 
 # Up to so many values the residual is taken in extended precision, where the machine has one.
 EXTENDED_VALUES = 1 << 17
@@ -33,6 +33,8 @@ class NormalEquations:
         G[np.diag_indices_from(G)] += ridge + still
         self.matrix, self.lost = G, 0
         self._left = None
+        self._root = equilibrium(G)[:, None]
+        G = G / self._root / self._root.T
         try:
             self._factor = scipy.linalg.cho_factor(G, check_finite=False)
             reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
@@ -47,12 +49,13 @@ class NormalEquations:
         p = self.space.problem
         extra = np.diag(np.sqrt((ridge + still) / p.factor))
         pieces = p.objective.design(self.space.shift, self.space.scale, 1.0)
+        root = self._root.T
         if p.n * p.d <= SVD_VALUES:
-            A = np.vstack([A for A, *_ in pieces] + ([extra] if extra.any() else []))
+            A = np.vstack([A for A, *_ in pieces] + ([extra] if extra.any() else [])) / root
         else:
-            A = extra
+            A = extra / root
             for piece, *_ in pieces:
-                A = np.linalg.qr(np.vstack([A, piece]), mode="r")
+                A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
         rounding = max(p.n, p.d) * np.finfo(np.float64).eps * (1 if p.eps < 1e-10 else 1e2)
         kept = sizes > rounding * sizes[0]
@@ -63,8 +66,9 @@ class NormalEquations:
 
     def solve(self, gradient):
         if not hasattr(self, "_basis"):
-            return scipy.linalg.cho_solve(self._factor, gradient, check_finite=False)
-        return self._basis @ ((self._basis.T @ gradient) / self._sizes[:, None] ** 2) / self.space.problem.factor
+            return scipy.linalg.cho_solve(self._factor, gradient / self._root, check_finite=False) / self._root
+        turned = self._basis.T @ (gradient / self._root)
+        return self._basis @ (turned / self._sizes[:, None] ** 2) / (self.space.problem.factor * self._root)
 
     def step(self, V, gradient):
         """Towards the minimum from V."""
@@ -78,7 +82,7 @@ class NormalEquations:
         if extra:
             ridge = np.sqrt(self.space.ridge() / p.factor)[:, None]
             residual = np.vstack([residual, -(ridge * V)])
-        return self._basis @ ((self._left.T @ residual) / self._sizes[:, None])
+        return self._basis @ ((self._left.T @ residual) / self._sizes[:, None]) / self._root
 
 
 def gram(problem, watch, W, b):

@@ -15,7 +15,7 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import Dense, tree_sum
+from fastgd.rows import THREAD_VALUES, Dense, Sparse, over_blocks, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
 
@@ -28,6 +28,13 @@ ROWS_PER_COLUMN = 8
 FAR_OFF = {8: 1e3, 4: 10.0}
 # Losses whose conjugates are relative entropies.
 ENTROPIES = ("log_loss", "poisson")
+# A loss of the kernels whose slope by h is u·φ''(h), with the target y and the unit u that make it so: φ'' is summed by
+# the pass that sums slopes. Half a squared error has the slope (f − y)f', and 2⁶⁰ takes in any f between 0 and 1.
+CURVATURES = {
+    "squared_error": ("identity", "squared", -1.0, 1.0),
+    "log_loss": ("sigmoid", "squared", -(2.0**60), 2.0**60),
+    "poisson": ("exp", "poisson", 0.0, 1.0),
+}
 # A matrix of curvatures is formed for no more columns than this.
 METRIC_COLUMNS = 2048
 
@@ -47,6 +54,7 @@ class Problem:
     """
 
     def __init__(self, X, y, loss, *, fit_intercept, l1=0.0, l2=0.0, threshold=None, sample_weight=None, n_jobs=None):
+        self._model = {"fit_intercept": fit_intercept, "l1": l1, "l2": l2, "threshold": threshold, "n_jobs": n_jobs}
         self.loss = LOSSES[loss]
         self.name = loss
         # A loss with a threshold is the kernels' in other units of y: φ_t(h, y) = φ_u(c·h, c·y)/c^p with c = u/t.
@@ -67,6 +75,7 @@ class Problem:
         # The deviance is the Poisson loss less its least possible value: never negative, and so are all the others.
         self.constant = -float(self._mean(_poisson_least(self.Y))) if loss == "poisson" else 0.0
         self.passes = 0
+        self._column_sums = None
 
     def _mean(self, values):
         """(1/Σs) Σ s·values over rows and outputs, in F's units."""
@@ -96,11 +105,27 @@ class Problem:
     @functools.cached_property
     def value_at_zero(self):
         """F at W = 0 and b = 0: what is small beside it is rounding."""
+        return self.value_at_constant(np.zeros(self.k))
+
+    def value_at_constant(self, b):
+        """F at W = 0, which takes no pass over X."""
         o = self.objective
         nothing = Dense(np.zeros((self.n, 1), o.dtype), self.Y, o.rows.weights)
-        W, b = np.zeros((1, self.k), o.dtype), np.zeros(self.k, o.dtype)
+        W, b = np.zeros((1, self.k), o.dtype), b.astype(o.dtype)
         totals = tree_sum([nothing.sums(block, W, b, None, *o.codes, False) for block in nothing.blocks()])[0]
         return self.factor * float(totals.sum()) + self.constant
+
+    def every(self, step):
+        """The same problem on every so-many-th row; None where these rows have no weight."""
+        o, part = self.objective, slice(None, None, step)
+        s = None if self.s is None else self.s[part]
+        if s is not None and not s.any():
+            return None
+        X = o.X[part]
+        return Problem(
+            X if hasattr(X, "toarray") else np.ascontiguousarray(X), o.y[part] / o.dtype.type(self.c), self.name,
+            sample_weight=s, **self._model,
+        )  # fmt: skip
 
     def start(self):
         """The best constant model, in the kernels' units."""
@@ -129,7 +154,8 @@ class Problem:
         h, Y = self.scores(W, b), self.Y
         s = None if self.s is None else self.s.astype(np.float64)[:, None]
         with np.errstate(all="ignore"):
-            u, excess = self.loss.slope(h, Y), 0.0
+            # The slopes of a loss with a kink are those of a smooth one beside it: only for its own is the sum 0.
+            u, excess = self.loss.slope(h, Y), 0.0 if self.loss.smooth else None
             if self.fit_intercept:
                 u, excess = self._balanced(u, h, Y, s)
             v = self.factor * _transposed_product(self.objective.rows, u)
@@ -143,6 +169,25 @@ class Problem:
                 if self.fit_intercept:
                     excess -= self.factor * float(b @ (u if s is None else u * s).sum(axis=0))
             return excess + self._fenchel_gap(W, v) if math.isfinite(excess) else math.inf
+
+    def curvature_sums(self, W, b, shift):
+        """(1/Σs) Σ sφ''(h)(x − shift), (d, k), and (1/Σs) Σ sφ''(h), (k,), by one pass over X."""
+        if self.name != "squared_error":
+            return self._curvature_sums(W, b, shift)
+        if self._column_sums is None:  # the same at all weights; and at h = 0 the slope −y is 1
+            self._column_sums = self._curvature_sums(np.zeros_like(W), np.zeros_like(b), shift)
+        return tuple(part.copy() for part in self._column_sums)
+
+    def _curvature_sums(self, W, b, shift):
+        o = self.objective
+        activation, loss, target, unit = CURVATURES[self.name]
+        self.passes += 1
+        rows = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), self.Y.shape))
+        model = W.astype(o.dtype), b.astype(o.dtype), shift, ACTIVATIONS[activation], KERNEL_LOSSES[loss], True
+        blocks = rows.blocks()
+        parts = over_blocks(lambda block: rows.sums(block, *model)[1:], blocks, o.jobs(THREAD_VALUES))
+        by_W, by_b = tree_sum(parts)
+        return self.factor / unit * by_W, self.factor / unit * by_b
 
     def _fenchel_gap(self, W, v):
         """Ω(W) + Ω*(−v) + W·v."""
@@ -231,16 +276,34 @@ class Space:
         self.shift, self.scale = np.zeros(p.d), np.ones(p.d)
         spread = self._measure() if self.has_sample else self._measure_all()
         spread[spread <= 4 * p.eps * np.abs(self.shift)] = math.inf
-        self.scale = spread
+        # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
+        self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
         self._shift = None
-        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * self.scale):
+        if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
             self._shift = self.shift.astype(p.objective.dtype)
 
     def _measure_all(self):
         p = self.problem
+        if isinstance(p.objective.rows, Sparse):
+            return self._measure_entries()
         if p.fit_intercept:
             self.shift = p.objective.column_means().astype(p.objective.dtype).astype(np.float64)
         return p.objective.column_lengths(self.shift) / np.sqrt(p.objective.total_weight)
+
+    def _measure_entries(self):
+        """The same of CSR rows, from what is stored: the other entries are all 0."""
+        p = self.problem
+        X = p.objective.rows.X
+        each = np.ones(p.n) if p.s is None else p.s.astype(np.float64)
+        s, total = np.repeat(each, np.diff(X.indptr)), p.objective.total_weight
+        values = X.data.astype(np.float64)
+        if p.fit_intercept:
+            means = np.bincount(X.indices, s * values, p.d) / total
+            self.shift = means.astype(p.objective.dtype).astype(np.float64)
+            values = values - self.shift[X.indices]
+        squares = np.bincount(X.indices, s * values**2, p.d)
+        squares += np.maximum(total - np.bincount(X.indices, s, p.d), 0.0) * self.shift**2
+        return np.sqrt(squares / total)
 
     def _measure(self):
         """Set the shift from some rows; returns the spreads."""
@@ -248,7 +311,12 @@ class Space:
         part = slice(None, None, max(1, p.n // spread_rows(p.d)))
         A, s = self._rows(part)[:, : p.d], self._weights(part)
         if p.fit_intercept:
-            self.shift = (s @ A).astype(p.objective.dtype).astype(np.float64)
+            means = s @ A
+            # Means of too few rows leave columns off centre, which bend together with the intercept.
+            if part.step > 1 and len(A) < ROWS_PER_COLUMN * p.d:
+                weights = self._weights(slice(None)).astype(p.objective.dtype)
+                means = p.objective.rows.X.T @ weights
+            self.shift = means.astype(p.objective.dtype).astype(np.float64)
             A -= self.shift
         spread = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
         still = np.flatnonzero(spread <= 4 * p.eps * np.abs(self.shift))
@@ -317,6 +385,30 @@ class Space:
         grad_W /= self.scale[:, None]
         return value, np.vstack([grad_W, grad_b]) if p.fit_intercept else grad_W
 
+    def duality_gap(self, V, gradient):
+        """`Problem.duality_gap` at V, from the gradient there: its slopes are summed already, for one pass or none.
+
+        The dual point is u − cD, u the slopes, D = φ'' and c such that its sum is 0 (see `Problem._balanced`).
+        """
+        p = self.problem
+        W, b = self.to_weights(V)
+        if p.l1 or not p.l2 or p.name not in CURVATURES:
+            return p.duality_gap(W, b)
+        with np.errstate(all="ignore"):
+            scale = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
+            v, excess = gradient[: p.d] * scale - p.l2 * W, 0.0
+            if p.fit_intercept:
+                by_W, total = p.curvature_sums(*self._for_kernel(V), self._shift)
+                if self._shift is None:
+                    by_W -= self.shift[:, None] * total
+                c = gradient[p.d] / total
+                if not (np.all(total > 0) and (p.name not in ENTROPIES or np.max(np.abs(c)) <= 1)):
+                    return p.duality_gap(W, b)
+                v -= c * by_W
+                excess = float(np.sum(c * c * total))
+            gap = excess + p._fenchel_gap(W, v)
+        return gap if math.isfinite(gap) else math.inf
+
     def value(self, V):
         p = self.problem
         W, b = self._for_kernel(V)
@@ -363,7 +455,8 @@ class Space:
         with np.errstate(all="ignore"):
             h = self.sample @ V
             Y = self.problem.Y[self._part].astype(np.float64)
-            return np.nan_to_num(self.problem.loss.curvature(h, Y), nan=0.0, posinf=1e300)
+            found = self.problem.loss.curvature(h, Y)
+            return found if math.isfinite(found.sum()) else np.nan_to_num(found, nan=0.0, posinf=1e300)
 
     def mean_curvature(self, V):
         """About the mean of φ''(h) at V."""

@@ -31,12 +31,15 @@ class Metric:
         self._diagonal = space.ridge() + still
         mass = p.factor * p.objective.total_weight
         self.joint, self.matrices, self._solvers = False, [], []
+        self.constant = p.objective.quadratic  # the same at every V
         if diagonal or not space.has_sample:
             self._diagonal = (self._diagonal + mass * max(space.mean_curvature(V), LEAST_CURVATURE))[:, None]
             return
         self.joint = p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS
         self.matrices = [self._softmax(V, mass)] if self.joint else self._separate(V, mass)
-        self._solvers = [inverse(G, len(space.sample) < p.n) for G in self.matrices]
+        # Other rows may bend where these do not, or will on the other side of their kink.
+        partial = len(space.sample) < p.n or not p.loss.smooth
+        self._solvers = [inverse(G, partial) for G in self.matrices]
 
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
@@ -48,6 +51,12 @@ class Metric:
             grams = [mass * (A.T @ A)]
             if means[0] < LEAST_CURVATURE:  # a Huber loss far from its minimum has none
                 grams[0][np.diag_indices(space.size)] += LEAST_CURVATURE * mass
+        elif not space.problem.loss.smooth:  # most rows do not bend, and those that do are others for each output
+            roots = np.sqrt(s[:, None] * curvature)
+            grams = [mass * ((A * root[:, None]).T @ (A * root[:, None])) for root in roots.T]
+            for G, mean in zip(grams, means, strict=True):
+                if mean < LEAST_CURVATURE:
+                    G[np.diag_indices(space.size)] += LEAST_CURVATURE * mass
         else:
             A = A * np.sqrt(s)[:, None]
             base, means = mass * (A.T @ A), np.maximum(means, LEAST_CURVATURE)
@@ -118,7 +127,29 @@ class Metric:
 
 
 def inverse(G, sampled):
-    """The function g → G⁻¹g; a pseudo-inverse where G is singular but for rounding."""
+    """The function g → G⁻¹g; a pseudo-inverse where G is singular but for rounding.
+
+    Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
+    others look like rounding.
+    """
+    root = equilibrium(G)
+    G = G / root / root[:, None]
+    solve = _inverse(G, sampled)
+
+    def applied(g):
+        scale = root if g.ndim == 1 else root[:, None]
+        return solve(g / scale) / scale
+
+    return applied
+
+
+def equilibrium(G):
+    """Roots of the diagonal of a positive matrix, 1 where that is 0."""
+    diagonal = np.diag(G)
+    return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+
+
+def _inverse(G, sampled):
     try:
         factor = scipy.linalg.cho_factor(G, check_finite=False)
         reciprocal, _ = scipy.linalg.lapack.dpocon(factor[0], np.linalg.norm(G, 1))

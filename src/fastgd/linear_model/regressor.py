@@ -39,6 +39,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         Epochs at most.
     tol : float or None
         The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs.
+        With "sgd" and a loss with a kink, which has no gap to be told: when the loss has not fallen by tol of it for
+        n_iter_no_change epochs.
     early_stopping : bool
         Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
         and keep the weights with the best score.
@@ -75,8 +77,8 @@ class GDRegressor(RegressorMixin, LinearModel):
     Examples
     --------
     >>> from fastgd import GDRegressor, datasets
-    >>> women = datasets.load_women()
-    >>> model = GDRegressor().fit(women.X, women.y)
+    >>> X, y = datasets.load_women()
+    >>> model = GDRegressor().fit(X, y)
     >>> print(model.coef_.round(6), model.intercept_.round(6))
     [3.45] [-87.516667]
     """
@@ -134,7 +136,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = False
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
     def predict(self, X):
@@ -201,7 +203,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         return np.atleast_2d(self.coef_).T, self.intercept_
 
     def _weights_so_far(self, problem):
-        W, b = (np.asarray(part, np.float64) for part in self._weights_matrix())
+        W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
         if W.shape != (problem.d, problem.k):
             raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
         return W, b

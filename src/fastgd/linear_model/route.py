@@ -2,20 +2,24 @@
 
 "auto" compares, in passes over X, what each would cost:
 
-    gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more
+    gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more.
+                     Without a penalty always, with one where that is less than preconditioned steps take
     preconditioned   every other smooth problem: the curvature of max(4096, 8d) rows, and some 5 to 15 passes
     accelerated      an l1 penalty with more columns than a matrix is formed for; early stopping, which wants a path
     smoothed         losses with a kink (hinge, epsilon-insensitive)
     gd, sgd          where a rate, an optimizer or a batch size is given
 """
 
+import contextlib
 import functools
+
+import numpy as np
 
 from fastgd import validation
 from fastgd.linear_model.normal_equations import gram
 from fastgd.linear_model.problem import METRIC_COLUMNS, sample_rows
 from fastgd.linear_model.smoothed import smoothed
-from fastgd.linear_model.solvers import first_order, preconditioned
+from fastgd.linear_model.solvers import first_order, from_fewer_rows
 from fastgd.linear_model.stream import stochastic
 
 SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
@@ -23,6 +27,8 @@ SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
 BLAS_ADVANTAGE = 16
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
+# From so many multiplications on, some milliseconds, it is worth telling the BLAS how to do them.
+MUCH_WORK = 1 << 26
 
 
 def rate(learning_rate):
@@ -45,6 +51,10 @@ class Schedule:
     def __call__(self, step):
         return validation.scalar(self.function(step), f"learning_rate({step})", minimum=0)
 
+    def rates(self, step, count):
+        """Those of `count` steps from `step` on."""
+        return np.array([self(step + i) for i in range(count)], np.float64)
+
     def observe(self, loss):
         if hasattr(self.function, "observe"):
             self.function.observe(loss)
@@ -55,6 +65,9 @@ class Constant(float):
 
     def __call__(self, step):
         return float(self)
+
+    def rates(self, step, count):
+        return np.full(count, float(self))
 
     def observe(self, loss):
         pass
@@ -96,11 +109,40 @@ def _gram_pays(problem):
         return False
     if n <= sample_rows(d):  # the curvature of all rows is wanted either way
         return True
+    if not problem.has_dual:  # a relative gap bounds only the root of the weights' error: all digits are wanted
+        return True
     passes = n * d * d / BLAS_ADVANTAGE / max(1.0, problem.objective.rows.values)
     return passes <= MORE_PASSES + passes * sample_rows(d) / n
 
 
 def run(solver, problem, watch, W, b, checked, seed, shuffle):
+    with one_blas_thread(problem.n * problem.d**2):
+        return _run(solver, problem, watch, W, b, checked, seed, shuffle)
+
+
+def one_blas_thread(products):
+    """Hold the BLAS to one thread while matrices are formed, where that is much work and threadpoolctl is there.
+
+    Its threads wait for each other between blocks of rows; on a machine that has other things to do that takes ten
+    times as long. And results would depend on how many there are.
+    """
+    if products < MUCH_WORK:
+        return contextlib.nullcontext()
+    try:
+        controller = _controller()
+    except ImportError:
+        return contextlib.nullcontext()
+    return controller.limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _controller():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _run(solver, problem, watch, W, b, checked, seed, shuffle):
     if solver == "sgd" or (solver == "gd" and not checked.plain):
         batch = problem.n if solver == "gd" else min(checked.batch or 1, problem.n)
         return stochastic(
@@ -109,7 +151,7 @@ def run(solver, problem, watch, W, b, checked, seed, shuffle):
         )  # fmt: skip
     solve = {
         "gram": gram,
-        "preconditioned": preconditioned,
+        "preconditioned": from_fewer_rows,
         "smoothed": smoothed,
         "accelerated": functools.partial(first_order, accelerate=True),
         "gd": functools.partial(first_order, accelerate=False, rate=checked.rate),

@@ -18,8 +18,8 @@ from fastgd.linear_model.solvers import preconditioned
 from fastgd.objectives import LinearObjective
 
 FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
-# A width has done what it can once its own gap is this share of what it may be off.
-SHARE = 0.02
+# A width is minimised to this share of what it may be off: its slopes make the dual point, which must nearly balance.
+SHARE = 1e-7
 
 
 def smoothed(problem, watch, W, b):
@@ -27,20 +27,29 @@ def smoothed(problem, watch, W, b):
     spread = 1.0 if problem.name == "hinge" else max(float(np.std(problem.Y)), TUBE)
     width = FIRST_WIDTH * spread
     least = max(LAST_WIDTH, 1e3 * problem.eps) * spread
+    best, lowest, dual = (W, b), math.inf, -math.inf
     while not watch.ended:
         smooth = Smooth(problem, width)
         level = Level(smooth, watch)
         W, b = preconditioned(smooth, level, W, b)
         if watch.ended or watch.out_of_epochs:
             break
+        watch.condition, watch.lost = level.condition, level.lost
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
-        gap = smooth.duality_gap(W, b) if problem.has_dual else width
-        if watch.reached_exactly(value, gap, certified=problem.has_dual):
+        if value < lowest:
+            best, lowest = (W, b), value
+        # The bound from below of one width is as good as that of any other: the slopes at narrow ones are sensitive.
+        if problem.has_dual:
+            dual = max(dual, value - smooth.duality_gap(W, b))
+        # Without one, or where it is poor: the two losses differ by less than half a width.
+        gap, estimate = lowest - dual, value - lowest + width + level.gap
+        if watch.reached_exactly(lowest, min(gap, estimate), certified=gap <= estimate):
             break
         if width <= least:
-            watch.end("stalled", f"the gap to the minimum is still {gap / (abs(value) or 1):.1e} of it")
+            still = min(gap, estimate) / (abs(lowest) or 1)
+            watch.end("stalled", f"the gap to the minimum is still {still:.1e} of it")
         width *= NARROWER
-    return W, b
+    return best if watch.status in ("converged", "stalled") else (W, b)
 
 
 class Smooth:
@@ -125,7 +134,8 @@ class Level:
     """The Watch of one width: shows the epochs to the fit's own, with the value of the loss with the kink."""
 
     def __init__(self, smooth, watch):
-        self.smooth, self.watch, self.epochs, self.ended = smooth, watch, 0, False
+        self.smooth, self.watch, self.epochs, self.ended, self.gap = smooth, watch, 0, False, math.inf
+        self.condition, self.lost = None, 0
 
     def epoch(self, W, b, value, norm, rate):
         self.epochs += 1
@@ -133,8 +143,12 @@ class Level:
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
         return self.watch.epoch(W, b, value, norm, rate)
 
-    def reached(self, W, b, value, estimate, crude=0.0):
-        self.ended = estimate <= SHARE * self.smooth.width or not math.isfinite(value)
+    def goal(self, value):
+        return SHARE * self.smooth.width
+
+    def reached(self, W, b, value, estimate, crude=0.0, duality_gap=None):
+        self.gap = estimate
+        self.ended = estimate <= self.goal(value) or not math.isfinite(value)
         return self.ended
 
     @property
@@ -142,4 +156,4 @@ class Level:
         return self.watch.out_of_epochs
 
     def at_rounding(self, estimate):
-        self.ended = True
+        self.gap, self.ended = estimate, True

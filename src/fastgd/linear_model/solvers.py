@@ -8,42 +8,100 @@
 All but the first take an l1 penalty by its proximal map.
 """
 
+import functools
 import math
 
 import numpy as np
 
 from fastgd.linear_model.problem import METRIC_COLUMNS, Space, sample_rows
-from fastgd.linear_model.quadratic import JOINT_WEIGHTS, Metric
+from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Metric
+from fastgd.stochastic import HIGHER
 
 MEMORY = 10
-# A metric is made anew at a better point, after a step that has not lowered the estimated gap by this factor, once as
-# many passes have been spent on the old one as the new one costs; and after the first step, if it costs no more than
-# two. So no more than twice the time is spent that would have been best. A metric that costs more is not even made
-# before then: a diagonal one will do for columns that are nearly independent.
-RENEWAL_GAIN, FREE_RENEWAL = 0.3, 2.0
-# The time of a product in BLAS, and of a value in a pass.
-PRODUCT_TIME = 1 / 8
+# A metric is made anew at a better point where the steps that are left, at the rate of those since it was made, would
+# take longer than the new one and steps that each lower the gap by RENEWED_GAIN, once as many passes have been spent on
+# the old one as the new one costs; and after the first step, if it costs no more than two. So no more than twice the
+# time is spent that would have been best. A metric that costs more is not even made before then: a diagonal one will do
+# for columns that are nearly independent.
+RENEWED_GAIN, FREE_RENEWAL = 0.15, 2.0
+# Where every so-many-th row tells the curvature, the minimum over these rows is found first: that is cheap, and it is
+# as near to the minimum over all as one row in so many can tell (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
+# There must be so many times the rows of a metric among them, or the metric gets as far in the first step.
+FEWER, FEWER_METRICS = 16, 4
+# Of such a minimum: its share of the relative gap that so few rows leave, d/n, and its epochs.
+ROUGH, ROUGH_EPOCHS = 0.1, 30
+# A step that gains less than this is no longer worth taking for the digits of the weights.
+POLISH_GAIN = 0.3
+# The time of a product in BLAS, and of what is done with a value of the sample around it, in values of a pass.
+PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
 SMALL_PRODUCTS = 1e6
 SUFFICIENT = 1e-4
 LEAST_STEP = 2.0**-40
 
 
-def preconditioned(problem, watch, W, b):
+def from_fewer_rows(problem, watch, W, b):
+    """`preconditioned`, from the minimum over a part of the rows where that is a good start."""
+    cold = W, b
+    few = problem.n < FEWER * FEWER_METRICS * sample_rows(problem.d)
+    if W.any() or few or (fewer := problem.every(FEWER)) is None:
+        return preconditioned(problem, watch, *cold)
+    found = from_fewer_rows(fewer, Rough(fewer), *cold)
+    return preconditioned(problem, watch, *found, otherwise=cold)
+
+
+class Rough:
+    """The Watch of a minimum over fewer rows: what they leave open need not be known better."""
+
+    tol = None
+
+    def __init__(self, problem):
+        self.epochs, self._share = 0, ROUGH * (problem.d + 1) / problem.n
+
+    def epoch(self, W, b, value, norm, rate):
+        self.epochs += 1
+        return not math.isfinite(value)
+
+    def goal(self, value):
+        return self._share * abs(value)
+
+    def reached(self, W, b, value, estimate, crude=0.0, duality_gap=None):
+        return estimate <= self.goal(value)
+
+    @property
+    def out_of_epochs(self):
+        return self.epochs >= ROUGH_EPOCHS
+
+    def at_rounding(self, estimate):
+        pass
+
+
+def preconditioned(problem, watch, W, b, otherwise=None):
     """Quasi-Newton descent: w ← w − t·B∇F, B being L-BFGS's update of the inverse curvature of a sample of rows.
 
     With an l1 penalty each step minimises the quadratic model with the penalty instead (a proximal Newton step).
+
+    Parameters
+    ----------
+    otherwise : (W, b), optional
+        Where to start if W and b are no better; this W is 0.
     """
     space = Space(problem)
     V = space.from_weights(W, b)
     value, gradient = space.evaluate(V)
-    price, since, last = _price(space), 0, math.inf
+    if otherwise is not None and not value + space.l1_penalty(V) < problem.value_at_constant(otherwise[1]):
+        V = space.from_weights(*otherwise)
+        value, gradient = space.evaluate(V)
+    price, since, last, first = _price(space), 0, math.inf, math.inf
     diagonal = price > FREE_RENEWAL and not problem.l1
     metric = Metric(space, V, diagonal)
     memory = Memory(metric)
     # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost
     # next to nothing, take more of them as long as each gains.
-    polish = price == 0 and not problem.has_dual and problem.loss.smooth and watch.tol is not None
+    polish = (price == 0 or problem.objective.quadratic) and not problem.has_dual
+    polish = polish and problem.loss.smooth and watch.tol is not None
     least = 1.0  # the smallest curvature met, in units of the metric
+    if not problem.has_dual:
+        watch.condition, watch.lost = _condition(space)
     while True:
         if problem.l1:
             move, slope, estimate = metric.proximal_move(V, gradient)
@@ -52,9 +110,10 @@ def preconditioned(problem, watch, W, b):
             estimate = 0.5 * float(np.vdot(gradient, toward)) / least
             move = -memory.apply(gradient)
             slope = float(np.vdot(gradient, move))
-        total = value + space.l1_penalty(V)
-        quick = polish and estimate <= RENEWAL_GAIN * last and estimate > problem.eps**2 * abs(total)
-        if watch.epochs and not quick and watch.reached(*space.to_weights(V), total, estimate, crude(space, gradient)):
+        total, bound = value + space.l1_penalty(V), crude(space, gradient)
+        certificate = functools.partial(space.duality_gap, V, gradient)
+        quick = polish and estimate <= POLISH_GAIN * last and estimate > problem.eps**2 * abs(total)
+        if watch.epochs and not quick and watch.reached(*space.to_weights(V), total, estimate, bound, certificate):
             break
         if watch.out_of_epochs:
             break
@@ -73,7 +132,8 @@ def preconditioned(problem, watch, W, b):
         if watch.epoch(*space.to_weights(V), value + space.l1_penalty(V), norm, rate):
             break
         since += 1
-        slow = price == 0 or (estimate > RENEWAL_GAIN * last and since >= price)
+        first = estimate if since == 1 else first
+        slow = price == 0 or (since > price and _slow(first, estimate, bound, since - 1, price, watch.goal(total)))
         if slow or (watch.epochs == 1 and price <= FREE_RENEWAL):
             metric, since = Metric(space, V), 0
             memory, least = Memory(metric), 1.0
@@ -83,16 +143,41 @@ def preconditioned(problem, watch, W, b):
     return space.to_weights(V)
 
 
+def _slow(first, estimate, bound, steps, price, goal):
+    """Whether a new metric is likely to be the shorter way to the goal, given how the gap fell in the last steps."""
+    if not goal > 0 or not estimate <= first:
+        return True
+    if not steps or estimate == first:
+        return False
+    to_go = math.log(max(estimate, bound / 2, goal) / goal)
+    return to_go * steps / math.log(first / estimate) > price - to_go / math.log(RENEWED_GAIN)
+
+
+def _condition(space):
+    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
+
+    Only where the sample is all rows, so that what is collinear in it is so everywhere.
+    """
+    A = space.sample if space.has_sample and len(space.sample) == space.problem.n else None
+    if A is None:
+        return None, 0
+    A = A[:, : space.problem.d][:, np.isfinite(space.scale)] * np.sqrt(space.sample_weight)[:, None]
+    sizes = np.linalg.eigvalsh(A.T @ A)
+    lost = int(np.sum(sizes <= len(sizes) * ROUNDING * sizes[-1:]))
+    return (math.inf if lost else math.sqrt(sizes[-1] / sizes[0]) if len(sizes) else 1.0), lost
+
+
 def _price(space):
     """What a metric costs, in passes; inf where there are too many columns for one."""
     p = space.problem
     if not space.has_sample:
         return math.inf
     joint = p.k if p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS else 1
-    products = min(p.n, sample_rows(p.d)) * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
+    rows = min(p.n, sample_rows(p.d))
+    products = rows * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
     if products <= SMALL_PRODUCTS:
         return 0.0
-    return PRODUCT_TIME * products / (p.objective.rows.values * p.k)
+    return (PRODUCT_TIME * products + SAMPLE_TIME * rows * space.size * joint) / (p.objective.rows.values * p.k)
 
 
 def crude(space, gradient):
@@ -109,6 +194,10 @@ def _line_search(space, V, total, gradient, move, slope, metric):
     rate, slack = 1.0, 8 * np.finfo(np.float64).eps * abs(total)
     if space.problem.eps > 1e-10:  # weights are rounded to single precision on their way into the kernels
         slack = space.problem.eps * abs(total)
+    if space.problem.objective.quadratic and not space.problem.l1:
+        found = _exact_step(space, V, total, gradient, move, slope)
+        if -found[0] * slope > 100 * slack:
+            return found
     norm = None
     while rate >= LEAST_STEP:
         new = V + rate * move
@@ -127,21 +216,36 @@ def _line_search(space, V, total, gradient, move, slope, metric):
     return None
 
 
+def _exact_step(space, V, total, gradient, move, slope):
+    """The lowest point on the way of a quadratic function: its gradient is known there from those at both ends."""
+    change = space.evaluate(V + move)[1] - gradient
+    bend = float(np.vdot(move, change))
+    if not bend > 0:
+        return 0.0, V, total, gradient
+    rate = -slope / bend
+    return rate, V + rate * move, total + 0.5 * rate * slope, gradient + rate * change
+
+
 class Memory:
-    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion)."""
+    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion).
+
+    A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
+    """
 
     def __init__(self, metric):
-        self.metric, self.pairs = metric, []
+        self.metric, self.pairs, self.scale = metric, [], 1.0
 
     def add(self, step, change, curvature):
         self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
+        if not (self.metric.matrices or self.metric.constant):
+            self.scale = curvature / float(np.vdot(change, self.metric.solve(change)))
 
     def apply(self, gradient):
         q, scales = gradient, []
         for step, change, inverse in reversed(self.pairs):
             scales.append(inverse * float(np.vdot(step, q)))
             q = q - scales[-1] * change
-        q = self.metric.solve(q)
+        q = self.scale * self.metric.solve(q)
         for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
             q = q + (scale - inverse * float(np.vdot(change, q))) * step
         return q
@@ -161,6 +265,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     space = Space(problem)
     y = space.from_weights(W, b)
     metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
+    known = problem.has_dual or problem.objective.quadratic
     thresholds = space.thresholds()
     bound = _largest_curvature(space)
     bounded = math.isfinite(bound) or rate is not None
@@ -170,6 +275,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     if not math.isfinite(value):
         watch.end("diverged", "the loss is not finite at the start")
         return space.to_weights(x)
+    first = max(value + space.l1_penalty(y), problem.value_at_zero)
     while not watch.out_of_epochs:
         if rate is not None:
             step = rate(watch.epochs)
@@ -193,6 +299,8 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         value, gradient = space.evaluate(y)
         subgradient = space.subgradient(y, gradient)
         total = value + space.l1_penalty(y)
+        if rate is not None and total > HIGHER * first + 1e-300:
+            total = math.inf  # what has risen so far is lost
         if watch.epoch(*space.to_weights(y), total, space.user_norm(subgradient), used):
             break
         if rate is not None:
@@ -203,9 +311,14 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         least = min(least, met) if met > 0 else least
         if metric is not None:
             estimate = metric.gap(subgradient)
+            if not known and watch.would_do(total, estimate):
+                # The curvature has changed on the way, and nothing else will tell how far the minimum is.
+                metric = Metric(space, y)
+                estimate = metric.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
-        if watch.reached(*space.to_weights(y), total, estimate, crude(space, gradient)):
+        certificate = functools.partial(space.duality_gap, y, gradient)
+        if watch.reached(*space.to_weights(y), total, estimate, crude(space, gradient), certificate):
             break
         if not length or float(np.linalg.norm(subgradient)) <= 4 * problem.eps**2:
             watch.at_rounding(estimate)

@@ -5,6 +5,7 @@ over the m rows of a batch. With "auto" they are taken in centred and scaled col
 loss.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -30,6 +31,9 @@ ADAPTIVE_RATE = 0.05
 # With an automatic rate the batch is doubled after an epoch that has lowered the loss by less than this share of what
 # the epoch before has: steps become fewer and surer (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
 PROGRESS = 0.5
+# A loss with a kink has a gradient that does not vanish: its rate is halved where the loss stands still, down to this
+# share of the first.
+LEAST_RATE = 2.0**-12
 # Rows that are centred and scaled on their way into the kernel, at a time: about so many values.
 SCALED_VALUES = 1 << 18
 # An automatic rate of partial_fit falls like 1/√(1 + rows/this).
@@ -72,6 +76,10 @@ class Steps:
         )  # fmt: skip
         self.update.took(len(rates))
 
+    def reported(self):
+        """The weights that the rule has come to: w itself, but for a rule that averages."""
+        return self.update.reported(self.w)
+
 
 def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle=True):
     """Epochs of stochastic descent.
@@ -79,28 +87,30 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     Parameters
     ----------
     rate : callable or None
-        step → learning rate. None: found from the curvature of the rows, and the batch grows when the loss stops
+        with rates(step, count), or None: found from the curvature of the rows, and the batch grows when the loss stops
         falling, or the rate is halved where the rule's steps do not follow the gradient's length.
     rule : Optimizer
     scaled : bool
         Whether to walk in centred and scaled columns, as without a rate.
     """
     space = Space(problem)
-    judge = Metric(space, space.from_weights(W, b)) if problem.d <= METRIC_COLUMNS else None
+    known = problem.has_dual or problem.objective.quadratic
+    looks_at_gap = problem.loss.smooth and watch.tol is not None and watch.score is None
+    judge = Metric(space, space.from_weights(W, b)) if looks_at_gap and problem.d <= METRIC_COLUMNS else None
     walk = _InScaledColumns(problem, space, W, b, batch, rule) if scaled else _InUserColumns(problem, W, b, batch, rule)
-    automatic = None if rate is not None else _automatic_rate(space, judge, batch, rule)
+    automatic = None if rate is not None else _automatic_rate(space, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
-    gained = math.inf
-    step = 0
+    # A rate that falls, too, may rise at first.
+    room = HIGHER if isinstance(rate, float) and not rule.may_rise else HIGHER_WHILE
+    gained, first_rate, caution = math.inf, automatic, 1.0
+    step = since = 0
     while not watch.out_of_epochs:
         pieces = epoch_order(seed, watch.epochs, problem.n) if shuffle else [np.arange(problem.n)]
+        start = W, b
         for order in pieces:
             count = -(-len(order) // batch)
-            if automatic is None:
-                rates = np.array([rate(step + i) for i in range(count)], np.float64)
-            else:
-                rates = np.full(count, automatic)
+            rates = rate.rates(step, count) if automatic is None else np.full(count, automatic)
             walk.take(order, rates)
             step += count
         W, b = walk.weights()
@@ -108,8 +118,15 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
         with np.errstate(all="ignore"):
             value, gradient = space.evaluate(V)
             total = value + space.l1_penalty(V)
+            if rate is None and caution > LEAST_RATE and not total <= HIGHER * abs(first) + 1e-300:
+                # The curvature was larger than it seemed: the epoch is taken again with shorter steps.
+                W, b = start
+                caution /= 4
+                automatic = caution * _automatic_rate(space, batch, rule)
+                walk = _InScaledColumns(problem, space, W, b, batch, rule)
+                continue
             subgradient = space.subgradient(V, gradient)
-            if total > (HIGHER_WHILE if rule.may_rise else HIGHER) * abs(first) + 1e-300 and rate is not None:
+            if rate is not None and total > room * abs(first) + 1e-300:
                 total = math.nan  # what has risen so far is lost
             if watch.epoch(W, b, total, space.user_norm(subgradient), float(rates[-1])):
                 break
@@ -119,32 +136,38 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
             gain = last - total
             if not gain > PROGRESS * gained and not follows_gradient(rule):
                 automatic /= 2
-            elif not gain > PROGRESS * gained and batch < problem.n:
+            elif problem.loss.smooth and not gain > PROGRESS * gained and batch < problem.n:
                 batch = min(2 * batch, problem.n)
-                walk.steps.batch, automatic = batch, _automatic_rate(space, judge, batch, rule)
+                walk.steps.batch, automatic = batch, caution * _automatic_rate(space, batch, rule)
             gained = max(gain, 0.0)
         last = total
-        if (rate is not None or batch == problem.n) and _stands_still(watch, problem):
-            break
+        if not problem.loss.smooth and _stands_still(watch, since):
+            if rate is not None or automatic <= LEAST_RATE * first_rate:
+                watch.end("no_progress", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
+                break
+            automatic, since = automatic / 2, watch.epochs
+        if not looks_at_gap:
+            continue
         if judge is not None:
             estimate = judge.gap(subgradient)
+            if not known and watch.would_do(total, estimate):
+                judge = Metric(space, V)  # the curvature here, no longer at the start
+                estimate = judge.gap(subgradient)
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / max(typical, problem.l2)
-        if problem.loss.smooth and watch.reached(W, b, total, estimate, crude(space, gradient)):
+        certificate = functools.partial(space.duality_gap, V, gradient)
+        if watch.reached(W, b, total, estimate, crude(space, gradient), certificate):
             break
     return W, b
 
 
-def _stands_still(watch, problem):
+def _stands_still(watch, since):
     """Where no gradient tells how far the minimum is: whether the loss has not fallen by `tol` for some epochs."""
-    if problem.loss.smooth or watch.tol is None or watch.score is not None:
+    if watch.tol is None or watch.score is not None:
         return False
-    losses = watch.rows["loss"]
-    if len(losses) <= watch.patience or min(losses[-watch.patience :]) < (1 - watch.tol) * min(
-        losses[: -watch.patience]
-    ):
-        return False
-    return watch.end("converged", f"the loss has not fallen by {watch.tol:g} of it for {watch.patience} epochs")
+    losses = watch.rows["loss"][max(0, since - 1) :]
+    before, last = losses[: -watch.patience], losses[-watch.patience :]
+    return bool(before) and min(last) >= (1 - watch.tol) * min(before)
 
 
 def follows_gradient(rule):
@@ -152,15 +175,16 @@ def follows_gradient(rule):
     return isinstance(rule, (GD, Momentum))
 
 
-def _automatic_rate(space, judge, batch, rule):
+def _automatic_rate(space, batch, rule):
     """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
     if not follows_gradient(rule):
         return ADAPTIVE_RATE
     p = space.problem
     typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
     length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
-    share = 1.0 if judge is None else _largest_share(space)
-    L = typical * (length / batch + share * length * (1 - 1 / batch)) + float(space.ridge().max(initial=0.0))
+    share = _largest_share(space) if space.has_sample else 1.0
+    apart = 0.0 if batch >= p.n else 1 / batch  # how far a batch is from all rows
+    L = typical * length * (apart + share * (1 - apart)) + float(space.ridge().max(initial=0.0))
     return 0.5 * (1 - getattr(rule, "momentum", 0.0)) / L  # a velocity is the sum of 1/(1 − μ) steps
 
 
@@ -188,8 +212,7 @@ class _InUserColumns:
         self.steps.take(self.p.objective.rows, order, rates * self.times)
 
     def weights(self):
-        w = self.steps.w.astype(np.float64)
-        d = self.p.d
+        w, d = self.steps.reported().astype(np.float64), self.p.d
         return w[:d], w[d] if self.p.fit_intercept else np.zeros(self.p.k)
 
 
@@ -247,7 +270,7 @@ class _InScaledColumns:
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - length * self.l1 / scale, 0))
 
     def weights(self):
-        w, d = self.steps.w.astype(np.float64), self.p.d
+        w, d = self.steps.reported().astype(np.float64), self.p.d
         W = w[:d] / self.scale[:, None]
         return W, w[d] - self.shift @ W if self.p.fit_intercept else np.zeros(self.p.k)
 
@@ -271,15 +294,18 @@ class Online:
         self.intercept = self.w[d] if fit_intercept else np.zeros(k, dtype)
         self.codes = codes(self.loss)
         self.none = np.empty(0, dtype)
-        self._steps = Steps(self.loss, self.w, d, rule=rule, batch=batch, l1=l1, l2=l2)
         self._rule = PLAIN[self.w.dtype]
-        self._plain = type(rule) is GD and not l1
-        if rate is None and type(rule) is not GD:
-            raise ValueError('partial_fit with learning_rate="auto" takes optimizer="gd"; give a number or a schedule')
+        self.rule, self._plain = rule, type(rule) is GD and not l1
+        self._begin()
         self.step, self.rows_seen, self.calls = 0, 0, 0
         self._length, self._order, self._rates = -1, None, None
         self.mean = self.spread = self.v = None
         self._owed = 0.0
+
+    def _begin(self):
+        """The rule's state at its start; a rule that averages walks apart from the weights."""
+        walked = self.w.copy() if self.rule.name == "asgd" else self.w
+        self._steps = Steps(self.loss, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
 
     def takes(self, X, y, coef):
         """Whether the weights are still the model's and a batch is arrays as they are used, so that it needs no check.
@@ -342,11 +368,14 @@ class Online:
             return True
         self.w[:] = before
         self.v = None
+        self._begin()
         return False
 
     def _source(self, X, Y, s):
         source = (rows.Dense if isinstance(X, np.ndarray) else rows.Sparse)(X, Y, s)
         self._steps.take(source, self._order, self._rates)
+        if self._steps.w is not self.w:
+            self.w[:] = self._steps.reported()
 
     def _automatic(self, X, Y, s, count):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
@@ -360,9 +389,12 @@ class Online:
         rate = float(self._rates[0])
         Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
         v = self.v
-        kernels.active.stochastic(
-            Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
-        )
+        if type(self.rule) is GD:
+            kernels.active.stochastic(
+                Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
+            )
+        else:
+            self._scaled_steps.take(rows.Dense(Z, Y, s), self._order, self._rates)
         if self.l2:
             # What the penalty takes is small: it is taken once it is worth an operation on the weights.
             self._owed += rate * count * self.l2 * self._largest
@@ -372,6 +404,7 @@ class Online:
         if self.l1:
             V = v[: self.d]
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
+        v = self._scaled_steps.reported()
         np.multiply(v[: self.d], self._inverse[:, None], out=self.coef)
         if self.fit_intercept:
             np.subtract(v[self.d], self.mean @ self.coef, out=self.intercept)
@@ -397,9 +430,14 @@ class Online:
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept
-        self._first_rate = 0.5 / (typical * length)
+        if follows_gradient(self.rule):
+            self._first_rate = 0.5 * (1 - getattr(self.rule, "momentum", 0.0)) / (typical * length)
+        else:
+            self._first_rate = ADAPTIVE_RATE
         self.v = np.empty_like(self.w)
         scale = np.where(self._inverse > 0, self.spread, 0.0)[:, None]
         self.v[: self.d] = scale * self.coef
         if self.fit_intercept:
             self.v[self.d] = self.intercept + self.mean @ self.coef
+        # In other units than before: the rule begins anew.
+        self._scaled_steps = Steps(self.loss, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)

@@ -12,6 +12,8 @@ import numpy as np
 
 # A fit keeps what `summary` needs where that costs no more than so many multiplications, beside the fit itself.
 CHEAP, MOST_COLUMNS = 5e7, 256
+# The shares of columns of length 1 that no others explain: above this, XᵀX has lost no more than four digits.
+FAR_FROM_COLLINEAR = 1e-2
 LIKELIHOODS = ("squared_error", "log_loss", "poisson")
 
 
@@ -66,17 +68,30 @@ def _entropy(p):
     return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
 
 
+def _triangle(A):
+    """R of A = QR: by Cholesky, in a fraction of the time, where the columns are far from collinear."""
+    try:
+        R = np.linalg.cholesky(A.T @ A).T
+    except np.linalg.LinAlgError:
+        R = None
+    if R is None or not np.min(np.diag(R)) > FAR_FROM_COLLINEAR:
+        return np.linalg.qr(A, mode="r")
+    return R
+
+
 def _inverse_curvature(problem, curvature):
     """(Xᵀ diag(curvature) X)⁻¹ for (w, b), by way of centred and scaled columns; None if it is singular."""
     d, X = problem.d, problem.objective.rows.X
-    X = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64)
+    X = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64, copy=False)
     share = curvature / curvature.sum() if curvature.sum() > 0 else np.full(len(X), 1 / len(X))
     centre = share @ X if problem.fit_intercept else np.zeros(d)
-    A = (X - centre) * np.sqrt(curvature)[:, None]
+    A = X - centre
+    A *= np.sqrt(curvature)[:, None]
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
     if not np.all(scale > 0):
         return None
-    R = np.linalg.qr(A / scale, mode="r")
+    A /= scale
+    R = _triangle(A)
     if np.min(np.abs(np.diag(R))) <= len(R) * np.finfo(np.float64).eps * np.max(np.abs(R)):
         return None
     root = np.linalg.inv(R) / 1.0

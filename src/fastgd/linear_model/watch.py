@@ -13,6 +13,8 @@ from fastgd.result import Result
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
 # below has to do.
 CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
+# A duality gap is not taken where the crude bound of it is above this many times what is wanted.
+NOT_FAR = 1.1
 HISTORY = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
 
 
@@ -113,10 +115,11 @@ class Watch:
 
     # ---------------------------------------------------------------------------------------------------- tolerance
 
-    def reached(self, W, b, value, estimate, crude=0.0):
+    def reached(self, W, b, value, estimate, crude=0.0, duality_gap=None):
         """Whether the gap is within `tol`, given an estimate of it; ends the fit if so.
 
-        A duality gap is computed where there is one and the `crude` bound of it, if given, is not far above.
+        A duality gap is computed where there is one and the `crude` bound of it, if given, is not far above; by
+        `duality_gap`, if given, else from W and b.
         """
         if self.tol is None or self.score is not None:
             return False
@@ -125,7 +128,9 @@ class Watch:
             return False
         if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
             self._tries += 1
-            gap = self.problem.duality_gap(W, b) if crude <= 2 * wanted else math.inf
+            gap = math.inf
+            if crude <= NOT_FAR * wanted:
+                gap = self.problem.duality_gap(W, b) if duality_gap is None else duality_gap()
             if not gap <= wanted:
                 return False
             self.gap, self.certified = max(gap, 0.0), True
@@ -133,6 +138,14 @@ class Watch:
         return self.end(
             "converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}"
         )
+
+    def goal(self, value):
+        """The gap that ends the fit; 0 where none does."""
+        return 0.0 if self.tol is None or self.score is not None else self.tol * abs(value)
+
+    def would_do(self, value, estimate):
+        """Whether an estimate of the gap says that the fit may end."""
+        return self.tol is not None and self.score is None and estimate <= self._wanted(value, estimate)
 
     def _wanted(self, value, gap):
         """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""

@@ -1,0 +1,672 @@
+"""What the estimators minimise, how they stop, and what they say of it; judged by formulas written here."""
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import linprog, minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import SGDRegressor
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.svm import SVC, SVR
+
+from fastgd import DivergenceWarning, GDClassifier, GDRegressor, schedules
+from fastgd.errors import ConditionWarning
+
+N, SCALES = 80, np.array([1e-6, 1.0, 1e3, 1e6])
+OFFSETS = np.array([0.0, 2.0, -1.0, 3.0])
+REGRESSION = ("squared_error", "huber", "epsilon_insensitive", "poisson")
+CLASSIFICATION = ("log_loss", "hinge", "squared_hinge")
+KINKED = ("hinge", "epsilon_insensitive")
+PENALTIES = {"none": (None, 0.0), "l2": ("l2", 1e-3), "much l2": ("l2", 1e3), "l1": ("l1", 1e-3),
+             "elastic net": ("elasticnet", 1e-2)}  # fmt: skip
+DETERMINISTIC = ("gram", "preconditioned", "accelerated", "gd")
+
+
+@functools.cache
+def table(loss):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(N, 4))
+    Z[:, 1] += 0.7 * Z[:, 0]
+    h = Z @ [1, -0.5, 0.3, 0] + 0.2
+    y = {
+        "poisson": lambda: rng.poisson(np.exp(0.5 * h)).astype(float),
+        **dict.fromkeys(CLASSIFICATION, lambda: (rng.random(N) < 1 / (1 + np.exp(-2 * h))).astype(int)),
+    }.get(loss, lambda: h + 0.3 * rng.standard_t(3, size=N))()
+    return (Z + OFFSETS) * SCALES, y
+
+
+def estimator(loss, **options):
+    return (GDRegressor if loss in REGRESSION else GDClassifier)(loss, **options)
+
+
+def row_losses(loss, h, y):
+    """(values, slopes by h), as the documentation has them."""
+    r, sign = h - y, 2 * y - 1
+    margin = np.maximum(0, 1 - sign * h)
+    least = y - y * np.log(np.where(y > 0, y, 1))
+    return {
+        "squared_error": lambda: (r**2 / 2, r),
+        "huber": lambda: (np.where(abs(r) <= 1.35, r**2 / 2, 1.35 * (abs(r) - 0.675)), np.clip(r, -1.35, 1.35)),
+        "epsilon_insensitive": lambda: (np.maximum(0, abs(r) - 0.1), None),
+        "poisson": lambda: (np.exp(h) - y * h - least, np.exp(h) - y),
+        "log_loss": lambda: (np.logaddexp(0, h) - y * h, 1 / (1 + np.exp(-h)) - y),
+        "hinge": lambda: (margin, None),
+        "squared_hinge": lambda: (margin**2, -2 * sign * margin),
+    }[loss]()
+
+
+def shares(penalty, alpha, l1_ratio=0.15):
+    ratio = {None: 0.0, "l2": 0.0, "l1": 1.0, "elasticnet": l1_ratio}[penalty]
+    return alpha * ratio, alpha * (1 - ratio)
+
+
+def objective(loss, penalty, alpha, coef, intercept, X=None, y=None, s=None):
+    if X is None:
+        X, y = table(loss)
+    coef = np.ravel(coef)
+    l1, l2 = shares(penalty, alpha)
+    values = row_losses(loss, X @ coef + np.ravel(intercept)[0], y)[0]
+    return np.average(values, weights=s) + l1 * np.abs(coef).sum() + l2 / 2 * np.sum(coef**2)
+
+
+@functools.cache
+def minimum(loss, penalty, alpha):
+    """min F by scipy, in columns that are centred and scaled; None where it has no solver for such a function."""
+    X, y = table(loss)
+    l1, l2 = shares(penalty, alpha)
+    scale = np.sqrt(X.var(axis=0) + l2)
+    Z, d = (X - X.mean(axis=0)) / scale, X.shape[1]
+    l1, l2 = l1 / scale, l2 / scale**2
+    if loss in KINKED:
+        if l2.any():
+            return None
+        H, slack = np.column_stack([Z, -Z, np.ones(N), -np.ones(N)]), -np.eye(N)
+        if loss == "hinge":
+            A, b = np.hstack([-(2 * y - 1)[:, None] * H, slack]), -np.ones(N)
+        else:
+            A = np.vstack([np.hstack([H, slack]), np.hstack([-H, slack])])
+            b = np.concatenate([y + 0.1, 0.1 - y])
+        cost = np.concatenate([l1, l1, [0, 0], np.full(N, 1 / N)])
+        return linprog(cost, A, b, bounds=(0, None)).fun
+
+    def value_and_gradient(v):
+        w = v[:d] - v[d:-1]
+        values, slopes = row_losses(loss, Z @ w + v[-1], y)
+        smooth = Z.T @ slopes / N + l2 * w
+        value = values.mean() + l1 @ (v[:d] + v[d:-1]) + l2 @ w**2 / 2
+        return value, np.concatenate([smooth + l1, l1 - smooth, [slopes.mean()]])
+
+    bounds = [(0, None)] * (2 * d) + [(None, None)]
+    options = {"ftol": 1e-16, "gtol": 1e-11, "maxiter": 20_000, "maxfun": 40_000}
+    return minimize(value_and_gradient, np.zeros(2 * d + 1), jac=True, bounds=bounds, options=options).fun
+
+
+def solvers(loss):
+    if loss in KINKED:
+        return ("auto",)
+    return ("auto", *DETERMINISTIC, "sgd") if loss == "squared_error" else ("auto", *DETERMINISTIC[1:], "sgd")
+
+
+# ----------------------------------------------------------------------------------------------------------- minimum
+
+
+def check_gap(loss, penalty, solver, tol):
+    name, alpha = PENALTIES[penalty]
+    X, y = table(loss)
+    model = estimator(loss, penalty=name, alpha=alpha, solver=solver, tol=tol, max_iter=2000, random_state=0).fit(X, y)
+    value = objective(loss, name, alpha, model.coef_, model.intercept_)
+    assert_allclose(model.history_["loss"][-1], value, rtol=1e-9)
+    least = minimum(loss, name, alpha)
+    if least is not None:
+        assert -1e-8 * least <= value - least <= tol * value  # scipy's own error is up to 1e-8
+        assert model.result_.gap >= (value - least) * (1 - 1e-3) - 1e-9 * value or not model.result_.certified
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("loss", [*REGRESSION, *CLASSIFICATION])
+def test_raw_columns_converge_by_default(loss, penalty):
+    if penalty == "elastic net" and loss in KINKED:
+        return  # `test_kinks_with_both_penalties`
+    check_gap(loss, penalty, "auto", 1e-4)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize(
+    ("loss", "solver"), [(x, s) for x in (*REGRESSION, *CLASSIFICATION) if x not in KINKED for s in solvers(x)]
+)
+def test_the_gap_is_within_tol_by_every_solver(loss, solver, penalty):
+    check_gap(loss, penalty, solver, 1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1e-2])
+def test_support_vectors_as_libsvm_has_them(alpha):
+    X, y = table("hinge")
+    X = X / SCALES
+    svc = SVC(kernel="linear", C=1 / (alpha * N), tol=1e-10).fit(X, y)
+    model = GDClassifier("hinge", alpha=alpha, tol=1e-7).fit(X, y)
+    found = [objective("hinge", "l2", alpha, m.coef_, m.intercept_, X, y) for m in (model, svc)]
+    assert found[1] * (1 - 1e-6) <= found[0] <= found[1] * (1 + 1e-7)  # libsvm may stop above
+    assert_allclose(model.coef_, svc.coef_, rtol=1e-3, atol=1e-4)
+    X, y = table("epsilon_insensitive")[0] / SCALES, table("epsilon_insensitive")[1]
+    svr = SVR(kernel="linear", C=1 / (alpha * N), epsilon=0.1, tol=1e-10).fit(X, y)
+    model = GDRegressor("epsilon_insensitive", penalty="l2", alpha=alpha, tol=1e-7).fit(X, y)
+    found = [objective("epsilon_insensitive", "l2", alpha, m.coef_, m.intercept_, X, y) for m in (model, svr)]
+    assert found[1] * (1 - 1e-6) <= found[0] <= found[1] * (1 + 1e-7)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("loss", KINKED)
+def test_kinks_with_both_penalties(loss):
+    X, y = table(loss)
+    X = X / SCALES
+    model = estimator(loss, penalty="elasticnet", alpha=0.1, l1_ratio=0.15, tol=1e-5).fit(X, y)
+    value = objective(loss, "elasticnet", 0.1, model.coef_, model.intercept_, X, y)
+    rng = np.random.default_rng(0)
+    for size in (1e-1, 1e-3, 1e-5):  # a convex function that is lower nowhere near is lower nowhere
+        for _ in range(200):
+            coef = model.coef_.ravel() * (model.coef_.ravel() != 0) + size * rng.normal(size=4)
+            nearby = objective(loss, "elasticnet", 0.1, coef, model.intercept_ + size * rng.normal(), X, y)
+            assert nearby >= value * (1 - 1e-5)
+
+
+@pytest.mark.parametrize("solver", ["preconditioned", "accelerated"])
+def test_softmax_gradient_vanishes(solver):
+    rng = np.random.default_rng(1)
+    Z = rng.normal(size=(120, 3))
+    X, y = (Z + 2) * [1e-5, 1.0, 1e4], np.argmax(Z + rng.normal(size=(120, 3)), axis=1)
+    alpha = 1e-3
+    model = GDClassifier(alpha=alpha, solver=solver, tol=1e-12, max_iter=5000).fit(X, y)
+    P = model.predict_proba(X)
+    h = X @ model.coef_.T + model.intercept_
+    assert_allclose(P, np.exp(h) / np.exp(h).sum(axis=1, keepdims=True))
+    E = (P - np.eye(3)[y]) / 120
+    gradient = (E.T @ X + alpha * model.coef_) / np.sqrt(X.var(axis=0) + alpha)
+    assert np.abs(gradient).max() < 2e-6 and np.abs(E.sum(axis=0)).max() < 2e-6
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "log_loss"])
+def test_the_scale_of_a_table_does_not_matter(loss, scale):
+    X, y = table(loss)
+    X = X / SCALES
+    options = {"penalty": None, "tol": 1e-10}
+    expected = estimator(loss, **options).fit(X, y)
+    model = estimator(loss, **options).fit(X * scale, y)
+    assert_allclose(model.coef_ * scale, expected.coef_, rtol=1e-4)
+    assert model.n_iter_ <= 2 * expected.n_iter_ + 3
+
+
+@pytest.mark.one_build
+def test_threshold_of_the_huber_loss_and_the_tube():
+    X, y = table("huber")
+    X = X / SCALES
+    for loss, power in (("huber", 2), ("epsilon_insensitive", 1)):
+        wide = GDRegressor(loss, epsilon=0.5, tol=1e-8).fit(X, y)
+        unit = 1.35 if loss == "huber" else 0.1
+        other = GDRegressor(loss, tol=1e-8).fit(X, y * unit / 0.5)  # the same in other units of y
+        assert_allclose(wide.predict(X), other.predict(X) * 0.5 / unit, atol=1e-3)
+        assert_allclose(wide.history_["loss"][-1], other.history_["loss"][-1] * (0.5 / unit) ** power, rtol=1e-6)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("loss", [*REGRESSION, *CLASSIFICATION])
+def test_without_an_intercept(loss):
+    X, y = table(loss)
+    model = estimator(loss, fit_intercept=False, penalty="l2", alpha=0.1).fit(X / SCALES, y)
+    assert_array_equal(model.intercept_, [0.0])
+    value = objective(loss, "l2", 0.1, model.coef_, 0.0, X / SCALES, y)
+    for j in range(4):
+        for step in (0.05, -0.05):
+            moved = model.coef_.ravel() + step * (np.arange(4) == j)
+            assert objective(loss, "l2", 0.1, moved, 0.0, X / SCALES, y) >= value * (1 - 1e-4)
+
+
+@pytest.mark.one_build
+def test_no_tolerance_runs_all_epochs():
+    X, y = table("log_loss")
+    model = GDClassifier(solver="gd", tol=None, max_iter=7).fit(X, y)
+    assert model.n_iter_ == 7 == len(model.history_["loss"]) and model.result_.status == "max_iter"
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        GDClassifier(solver="gd", tol=1e-9, max_iter=7).fit(X, y)
+
+
+# --------------------------------------------------------------------------------------------------- weights of samples
+
+
+@pytest.mark.parametrize("solver", ["auto", "preconditioned", "accelerated"])
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "poisson", "log_loss", "squared_hinge"])
+def test_a_weight_is_a_repetition(loss, solver):
+    X, y = table(loss)
+    s = np.random.default_rng(2).integers(0, 4, N)
+    options = {"penalty": "l2", "alpha": 0.01, "solver": solver, "tol": 1e-12, "max_iter": 5000}
+    model = estimator(loss, **options).fit(X, y, sample_weight=s)
+    expected = estimator(loss, **options).fit(X.repeat(s, axis=0), y.repeat(s))
+    assert_allclose(model.predict(X), expected.predict(X), rtol=1e-5, atol=1e-6)
+    assert_allclose(model.history_["loss"][-1], expected.history_["loss"][-1], rtol=1e-9)
+    value = objective(loss, "l2", 0.01, model.coef_, model.intercept_, X, y, s)
+    assert_allclose(model.history_["loss"][-1], value, rtol=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------- stochastic
+
+
+def numpy_sgd(X, y, slope, rate, batch, epochs, l2, s=None):
+    w, b = np.zeros(X.shape[1]), 0.0
+    s = np.ones(len(y)) if s is None else s
+    for _ in range(epochs):
+        for i in range(0, len(y), batch):
+            part = slice(i, i + batch)
+            e = s[part] * slope(X[part] @ w + b, y[part]) / len(y[part])
+            w, b = w - rate * (X[part].T @ e + l2 * w), b - rate * e.sum()
+    return w, b
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "log_loss", "squared_hinge"])
+def test_a_numeric_rate_takes_the_columns_as_they_are(loss, batch):
+    X, y = table(loss)
+    X = X / SCALES
+    w, b = numpy_sgd(X, y, lambda h, y: row_losses(loss, h, y)[1], 0.02, batch, 3, 0.1)
+    options = {"solver": "sgd", "learning_rate": 0.02, "batch_size": batch, "max_iter": 3, "tol": None, "alpha": 0.1}
+    model = estimator(loss, penalty="l2", shuffle=False, **options).fit(X, y)
+    assert_allclose(model.coef_.ravel(), w, rtol=1e-10)
+    assert_allclose(model.intercept_, b, rtol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "momentum", "adam", "asgd"])
+@pytest.mark.parametrize("penalty", [None, "l2", "elasticnet"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_partial_fit_is_fit_given_the_same_batches(sparse, penalty, optimizer):
+    X, y = table("squared_error")
+    X = X / SCALES
+    X = scipy.sparse.csr_array(np.where(np.abs(X) < 0.5, 0, X)) if sparse else X
+    options = {"solver": "sgd", "learning_rate": schedules.inverse_time_decay(0.02, 0.01), "optimizer": optimizer,
+               "penalty": penalty, "alpha": 0.05, "batch_size": 8, "shuffle": False, "tol": None}  # fmt: skip
+    fitted = GDRegressor(max_iter=2, **options).fit(X, y)
+    online = GDRegressor(**options)
+    for _ in range(2):
+        for i in range(0, N, 16):
+            online.partial_fit(X[i : i + 16], y[i : i + 16])
+    assert_allclose(online.coef_, fitted.coef_, rtol=1e-9)
+    assert_allclose(online.intercept_, fitted.intercept_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", CLASSIFICATION)
+def test_partial_fit_of_a_classifier(loss):
+    X, y = table(loss)
+    X, names = X / SCALES, np.array(["no", "yes"])[y]
+    options = {"solver": "sgd", "learning_rate": 0.01, "shuffle": False, "tol": None}
+    fitted = GDClassifier(loss, max_iter=1, **options).fit(X, names)
+    online = GDClassifier(loss, **options)
+    numbers = GDClassifier(loss, **options)  # labels that are numbers go straight to the kernel
+    for i in range(0, N, 16):
+        online.partial_fit(X[i : i + 16], names[i : i + 16], classes=["no", "yes"])
+        numbers.partial_fit(X[i : i + 16], y[i : i + 16], classes=[0, 1] if i == 0 else None)
+    assert_allclose(online.coef_, fitted.coef_, rtol=1e-10)
+    assert_allclose(numbers.coef_, fitted.coef_, rtol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+def test_partial_fit_on_raw_columns_without_a_rate(loss):
+    rng = np.random.default_rng(4)
+    Z = rng.normal(size=(20_000, 4))
+    h = Z @ [1, -2, 0.5, 0] + 1
+    y = h + 0.1 * rng.normal(size=len(h)) if loss == "squared_error" else (h + rng.logistic(size=len(h)) > 0) * 1
+    X = (Z + OFFSETS) * SCALES
+    model = estimator(loss, penalty=None)
+    for i in range(0, len(X), 100):
+        classes = {"classes": [0, 1]} if loss == "log_loss" else {}
+        model.partial_fit(X[i : i + 100], y[i : i + 100], **classes)
+    assert_allclose(np.ravel(model.coef_) * SCALES, [1, -2, 0.5, 0], atol=0.15)
+
+
+@pytest.mark.parametrize("solver", ["preconditioned", "accelerated", "gd"])
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss", "poisson"])
+def test_dense_and_csr_take_the_same_steps(loss, solver):
+    X, y = table(loss)
+    X = np.where(np.random.default_rng(5).random(X.shape) < 0.5, 0, X)
+    options = {"solver": solver, "penalty": "l2", "alpha": 0.01, "max_iter": 4, "tol": None}
+    dense, sparse = (estimator(loss, **options).fit(table, y) for table in (X, scipy.sparse.csr_array(X)))
+    for one, other in zip(sparse.history_["loss"], dense.history_["loss"], strict=False):  # up to the rounding floor
+        assert_allclose(one, other, rtol=1e-9)
+    assert_allclose(sparse.coef_, dense.coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 9])
+def test_dense_and_csr_take_the_same_stochastic_steps(batch):
+    X, y = table("log_loss")
+    X = np.where(np.random.default_rng(5).random(X.shape) < 0.5, 0, X / SCALES)
+    options = {"solver": "sgd", "learning_rate": 0.05, "batch_size": batch, "max_iter": 4, "random_state": 3}
+    dense, sparse = (GDClassifier(tol=None, **options).fit(t, y) for t in (X, scipy.sparse.csr_array(X)))
+    assert_allclose(sparse.coef_, dense.coef_, rtol=1e-10)
+    assert_allclose(sparse.history_["loss"], dense.history_["loss"], rtol=1e-10)
+
+
+def test_random_state_fixes_the_order():
+    X, y = table("log_loss")
+    options = {"solver": "sgd", "learning_rate": 0.05, "max_iter": 2, "tol": None}
+    first, again, other = (GDClassifier(random_state=seed, **options).fit(X / SCALES, y) for seed in (1, 1, 2))
+    assert_array_equal(first.coef_, again.coef_)
+    assert np.any(first.coef_ != other.coef_)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam", "rmsprop", "asgd", "amsgrad"])
+@pytest.mark.parametrize("options", [{"batch_size": 8}, {"batch_size": 8, "learning_rate": 0.01}])
+def test_every_optimizer_comes_near_the_minimum(optimizer, options):
+    X, y = table("squared_error")
+    X = X if "learning_rate" not in options else X / SCALES - OFFSETS
+    model = GDRegressor(optimizer=optimizer, max_iter=300, tol=None, random_state=0, **options).fit(X, y)
+    assert_allclose(model.history_["loss"][-1], minimum("squared_error", None, 0.0), rtol=0.1)
+    assert model.result_.solver == "sgd"
+
+
+# --------------------------------------------------------------------- early stopping, history, callbacks, interrupts
+
+
+@pytest.mark.parametrize("solver", ["auto", "gram", "preconditioned", "gd", "sgd"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_early_stopping_scores_the_weights_that_are_returned(solver, weighted):
+    X, y = table("squared_error")
+    s = np.random.default_rng(6).uniform(0.1, 3, N) if weighted else None
+    model = GDRegressor(solver=solver, early_stopping=True, validation_fraction=0.3, random_state=7, max_iter=60)
+    model.fit(X, y, sample_weight=s)
+    parts = train_test_split(X, y, *(() if s is None else (s,)), test_size=0.3, random_state=7)
+    held = {"sample_weight": parts[5]} if weighted else {}
+    assert_allclose(model.score(parts[1], parts[3], **held), np.nanmax(model.history_["validation_score"]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [-1, 1], ["no", "yes"], [True, False]])
+@pytest.mark.parametrize("loss", CLASSIFICATION)
+def test_early_stopping_compares_labels_with_labels(loss, labels):
+    X, y = table(loss)
+    X, y = X / SCALES, np.array(labels)[y]
+    solver = "sgd" if loss == "hinge" else "auto"
+    model = GDClassifier(loss, solver=solver, early_stopping=True, validation_fraction=0.3, random_state=7).fit(X, y)
+    _, X_held, _, y_held = train_test_split(X, y, test_size=0.3, random_state=7, stratify=y)
+    assert model.score(X_held, y_held) == model.history_["validation_score"].max() > 0.6
+
+
+@pytest.mark.parametrize("solver", ["auto", "accelerated", "gd", "sgd"])
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+def test_history_belongs_to_the_weights_of_its_epoch(loss, solver):
+    X, y = table(loss)
+    s = np.random.default_rng(8).uniform(0, 2, N)
+    seen = []
+    model = estimator(loss, penalty="l2", alpha=0.01, solver=solver, max_iter=5, tol=None, callbacks=seen.append,
+                      early_stopping=loss == "squared_error", validation_fraction=0.3, random_state=7)  # fmt: skip
+    model.fit(X, y, sample_weight=s)
+    assert len(seen) == model.n_iter_ == len(model.history_["seconds"])
+    assert np.all(np.diff(model.history_["seconds"]) >= 0)
+    held = None
+    if loss == "squared_error":
+        X, held, y, y_held, s, s_held = train_test_split(X, y, s, test_size=0.3, random_state=7)
+    for epoch, state in enumerate(seen):
+        value = objective(loss, "l2", 0.01, state.coef, state.intercept, X, y, s)
+        assert_allclose([model.history_["loss"][epoch], state.loss], value, rtol=1e-9)
+        h = X @ np.ravel(state.coef) + state.intercept[0]
+        e = s / s.sum() * row_losses(loss, h, y)[1]
+        gradient = np.append(X.T @ e + 0.01 * np.ravel(state.coef), e.sum())
+        small = 1e-9 * np.linalg.norm(np.append(np.abs(X).T @ np.abs(e), 0))
+        assert_allclose(model.history_["grad_norm"][epoch], np.linalg.norm(gradient), rtol=1e-6, atol=small)
+        if held is not None:
+            score = r2_score(y_held, held @ np.ravel(state.coef) + state.intercept, sample_weight=s_held)
+            assert_allclose(model.history_["validation_score"][epoch], score, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["auto", "accelerated", "gd", "sgd"])
+def test_an_interrupt_keeps_the_best_weights(solver):
+    X, y = table("huber")
+    seen = []
+
+    def interrupt(state):
+        seen.append(state)
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 epochs; the best weights so far are kept"):
+        model = GDRegressor("huber", solver=solver, callbacks=interrupt, tol=1e-14, random_state=0).fit(X, y)
+    assert model.n_iter_ == 2 and model.result_.status == "interrupted"
+    best = min(seen, key=lambda state: state.loss)
+    assert_allclose(model.coef_, np.ravel(best.coef), rtol=1e-12)
+    assert_allclose(objective("huber", None, 0, model.coef_, model.intercept_), best.loss, rtol=1e-9)
+
+
+@pytest.mark.one_build
+def test_a_callback_ends_the_fit():
+    X, y = table("log_loss")
+
+    def enough(state):
+        if state.loss < 0.6:
+            raise StopIteration
+
+    model = GDClassifier(solver="gd", penalty=None, callbacks=[enough]).fit(X, y)
+    assert model.result_.status == "callback" and model.history_["loss"][-1] < 0.6
+    assert np.all(model.history_["loss"][:-1] >= 0.6)
+
+
+@pytest.mark.one_build
+def test_verbose_prints_an_epoch_a_line(capsys):
+    X, y = table("log_loss")
+    GDClassifier(solver="gd", max_iter=3, tol=None, verbose=1).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("epoch 1: loss 0.6")
+
+
+@pytest.mark.parametrize("solver", ["preconditioned", "accelerated", "gd", "sgd"])
+def test_warm_start_goes_on_from_the_last_weights(solver):
+    X, y = table("log_loss")
+    options = {"solver": solver, "tol": 1e-6, "max_iter": 3000, "random_state": 0}
+    cold = GDClassifier(**options).fit(X, y)
+    model = GDClassifier(warm_start=True, **options).fit(X, y)
+    again = model.fit(X, y).n_iter_
+    assert again <= max(2, cold.n_iter_ / 2) or solver == "sgd"  # which begins with batches of one again
+    assert_allclose(model.history_["loss"][-1], cold.history_["loss"][-1], rtol=2e-6)
+    with pytest.raises(ValueError, match="warm_start needs weights of shape"):
+        model.fit(X[:, :2], y)
+
+
+def test_warm_start_of_several_outputs():
+    X, y = table("huber")
+    Y = np.column_stack([y, -y])
+    model = GDRegressor("huber", warm_start=True, tol=1e-8).fit(X, Y)
+    assert model.fit(X, Y).n_iter_ <= 2
+    labels = GDClassifier(warm_start=True, tol=1e-8).fit(X, np.digitize(y, [-0.5, 0.5]))
+    assert labels.fit(X, np.digitize(y, [-0.5, 0.5])).n_iter_ <= 2
+
+
+def test_warm_epochs_are_epochs_of_one_run():
+    X, y = table("squared_error")
+    options = {"solver": "sgd", "learning_rate": 0.01, "shuffle": False, "tol": None}
+    whole = GDRegressor(max_iter=5, **options).fit(X / SCALES, y)
+    parts = GDRegressor(max_iter=2, warm_start=True, **options).fit(X / SCALES, y)
+    parts.set_params(max_iter=3).fit(X / SCALES, y)
+    assert_allclose(parts.coef_, whole.coef_, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------- never silently wrong
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_features_of_deviation_100_do_not_diverge_silently():
+    """scikit-learn#3883: coefficients of 1e10 and an R² of −8e20, and no word of it."""
+    rng = np.random.default_rng(9)
+    X = 100 * rng.normal(size=(200, 5))
+    y = X @ np.arange(1.0, 6) + rng.normal(size=200)
+    assert SGDRegressor(random_state=0).fit(X, y).score(X, y) < -1e10
+    assert GDRegressor(solver="sgd", random_state=0).fit(X, y).score(X, y) > 0.999
+    with pytest.warns(DivergenceWarning, match=r"diverged in epoch 1 with learning_rate 0\.01.*Scale the features"):
+        model = GDRegressor(solver="sgd", learning_rate=0.01, random_state=0).fit(X, y)
+    assert np.all(model.coef_ == 0) and model.score(X, y) < 0.1  # the weights of the start
+    assert model.result_.status == "diverged"
+
+
+@pytest.mark.parametrize("options", [{"solver": "gd"}, {"solver": "sgd"}, {"solver": "sgd", "batch_size": 16},
+                                     {"solver": "sgd", "optimizer": "momentum"}])  # fmt: skip
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "log_loss"])
+@pytest.mark.parametrize("rate", [1e-3, 1e3, 1e8])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_rate_ends_lower_or_is_named(loss, options, rate):
+    X, y = table(loss)
+    X = X / SCALES
+    model = estimator(loss, penalty=None, learning_rate=rate, max_iter=20, random_state=0, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    diverged = any(issubclass(w.category, DivergenceWarning) for w in caught)
+    assert np.all(np.isfinite(model.coef_)) and np.all(np.isfinite(model.intercept_))
+    with np.errstate(all="ignore"):
+        value, start = (
+            objective(loss, None, 0, w, b, X, y) for w, b in ((model.coef_, model.intercept_), ([0] * 4, 0))
+        )
+    # Ten times the loss of the start is what noise may come to.
+    assert (diverged and value <= start * (1 + 1e-9)) or value <= 10 * start
+
+
+def test_partial_fit_that_overflows_keeps_the_weights_and_recovers():
+    X, y = table("squared_error")
+    for optimizer in ("gd", "momentum"):
+        model = GDRegressor(learning_rate=0.01, optimizer=optimizer).partial_fit(X / SCALES, y)
+        before = model.coef_.copy()
+        with pytest.warns(DivergenceWarning, match="partial_fit diverged"):
+            model.partial_fit(X * 1e30, y)
+        assert_array_equal(model.coef_, before)
+        assert np.all(np.isfinite(model.partial_fit(X / SCALES, y).coef_))
+        with pytest.raises(ValueError, match="NaN"):
+            model.partial_fit(np.where(X > 1e6, np.nan, X), y)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "log_loss", "poisson"])
+def test_collinear_columns_are_named(loss):
+    X, y = table(loss)
+    X = np.column_stack([X, X[:, 0] - X[:, 1]]) / [*SCALES, 1.0]
+    X[:, 4] = X[:, 0] - 2 * X[:, 1]
+    with pytest.warns(ConditionWarning, match="collinear"):
+        model = estimator(loss, penalty=None, tol=1e-8).fit(X, y)
+    expected = estimator(loss, penalty=None, tol=1e-8).fit(X[:, :4], y)
+    assert_allclose(model.history_["loss"][-1], expected.history_["loss"][-1], rtol=1e-7)
+
+
+def test_nearly_collinear_columns_are_named():
+    X, y = table("squared_error")
+    X = X / SCALES
+    X[:, 3] = X[:, 0] + 1e-10 * X[:, 3]
+    with pytest.warns(ConditionWarning, match=r"condition number, centred and scaled, is \d\.\de\+(09|10)"):
+        GDRegressor().fit(X, y)
+    GDRegressor(penalty="l2", alpha=1e-3).fit(X, y)  # which the penalty mends, and no warning is given
+
+
+@pytest.mark.one_build
+def test_a_constant_column_has_no_weight():
+    X, y = table("log_loss")
+    X = np.column_stack([X, np.full(N, 1e3), np.zeros(N)])
+    for solver in ("auto", "accelerated", "sgd"):
+        model = GDClassifier(solver=solver, tol=1e-3, random_state=0).fit(X, y)
+        assert_array_equal(model.coef_[0, 4:], 0.0)
+
+
+@pytest.mark.one_build
+def test_score_is_what_scikit_learn_calls_it():
+    X, y = table("poisson")
+    s = np.arange(N) + 1.0
+    model = GDRegressor("poisson").fit(X, y)
+    assert_allclose(model.predict(X), np.exp(X @ model.coef_ + model.intercept_))
+    assert model.score(X, y, s) == r2_score(y, model.predict(X), sample_weight=s)
+    X, y = table("log_loss")
+    model = GDClassifier().fit(X, y)
+    assert model.score(X, y, s) == accuracy_score(y, model.predict(X), sample_weight=s)
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+BAD_PARAMETERS = [
+    ("loss", "absolute", ValueError), ("loss", None, ValueError), ("penalty", "l3", ValueError),
+    ("penalty", 2, ValueError), ("alpha", -1e-4, ValueError), ("alpha", "much", TypeError),
+    ("alpha", float("nan"), ValueError), ("l1_ratio", 1.5, ValueError), ("l1_ratio", -0.1, ValueError),
+    ("fit_intercept", "yes", TypeError), ("fit_intercept", 1, TypeError), ("solver", "newton", ValueError),
+    ("learning_rate", "optimal", ValueError), ("learning_rate", 0.0, ValueError), ("learning_rate", -1, ValueError),
+    ("learning_rate", float("inf"), ValueError), ("learning_rate", [0.1], TypeError), ("optimizer", "sgd", ValueError),
+    ("batch_size", 0, ValueError), ("batch_size", 2.5, TypeError), ("max_iter", 0, ValueError),
+    ("max_iter", 1e3, TypeError), ("tol", -1e-3, ValueError), ("tol", "auto", TypeError),
+    ("early_stopping", 1, TypeError), ("validation_fraction", 0.0, ValueError),
+    ("validation_fraction", 1.0, ValueError),
+    ("n_iter_no_change", 0, ValueError), ("warm_start", None, TypeError), ("n_jobs", 0, ValueError),
+    ("n_jobs", "all", TypeError), ("verbose", -1, ValueError), ("callbacks", "print", TypeError),
+    ("callbacks", [1], TypeError), ("shuffle", "no", TypeError), ("random_state", "seed", ValueError),
+]  # fmt: skip
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(("name", "value", "error"), BAD_PARAMETERS, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("kind", [GDRegressor, GDClassifier])
+def test_bad_parameters_are_named(kind, name, value, error):
+    X, y = table("log_loss")
+    model = kind(solver="sgd").set_params(**{name: value})
+    what = r"\bseed\b" if name == "random_state" else name
+    with pytest.raises(error, match=what):
+        model.fit(X, y)
+    assert not hasattr(model, "coef_")
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(("options", "words"), [
+    ({"solver": "gram", "loss": "huber"}, "gram.*squared_error"),
+    ({"solver": "accelerated", "loss": "epsilon_insensitive"}, "kink"),
+    ({"solver": "gram", "learning_rate": 0.1}, "learning_rate"),
+    ({"solver": "preconditioned", "optimizer": "adam"}, "optimizer"),
+    ({"solver": "gd", "batch_size": 8}, "batch_size"),
+    ({"loss": "huber", "epsilon": 0.0}, "epsilon"),
+    ({"loss": "huber", "epsilon": "wide"}, "epsilon"),
+])  # fmt: skip
+def test_parameters_that_do_not_go_together(options, words):
+    X, y = table("squared_error")
+    with pytest.raises((ValueError, TypeError), match=words):
+        GDRegressor(**options).fit(X, y)
+
+
+@pytest.mark.one_build
+def test_bad_data_are_named():
+    X, y = table("log_loss")
+    X = X / SCALES
+    hole, far = X.copy(), X.copy()
+    hole[3, 2], far[3, 2] = np.nan, np.inf
+    for bad, words in ((hole, "X contains NaN"), (far, "X contains infinity")):
+        for model in (GDRegressor(), GDClassifier(), GDRegressor(early_stopping=True), GDRegressor(solver="sgd")):
+            with pytest.raises(ValueError, match=words):
+                model.fit(bad, y)
+        with pytest.raises(ValueError, match=words):
+            GDRegressor().partial_fit(bad, y)
+        with pytest.raises(ValueError, match=words):
+            GDRegressor().fit(X, y).predict(bad)
+    for call, words in [
+        (lambda: GDRegressor().fit(X, np.where(y > 0, np.nan, 1)), "y contains NaN"),
+        (lambda: GDRegressor().fit(X, y[:-1]), "inconsistent numbers of samples"),
+        (lambda: GDRegressor().fit(X[0], y[:1]), "2D array"),
+        (lambda: GDRegressor().fit(X, y, sample_weight=-np.ones(N)), "Negative values.*sample_weight"),
+        (lambda: GDRegressor().fit(X, y, sample_weight=np.zeros(N)), "(?i)sample.weight"),
+        (lambda: GDRegressor().fit(X, y, sample_weight=np.ones(3)), "sample_weight"),
+        (lambda: GDRegressor("poisson").fit(X, y - 0.5), "y must not be negative"),
+        (lambda: GDRegressor().fit(X, y).predict(X[:, :2]), "X has 2 features"),
+        (lambda: GDClassifier().fit(X, np.ones(N)), "one class"),
+        (lambda: GDClassifier().fit(X, np.linspace(0, 1, N)), "continuous"),
+        (lambda: GDClassifier(class_weight={7: 1.0}).fit(X, y), "class_weight"),
+        (lambda: GDClassifier(class_weight="even").fit(X, y), "class_weight"),
+        (lambda: GDClassifier("hinge", multi_class="softmax").fit(X, y), "softmax"),
+        (lambda: GDClassifier(multi_class="both").fit(X, y), "multi_class"),
+        (lambda: GDClassifier().partial_fit(X, y), "classes must be passed"),
+        (lambda: GDClassifier().partial_fit(X, y, classes=[1]), "two labels"),
+        (lambda: GDClassifier().partial_fit(X, y, classes=[2, 3]), "not among the classes"),
+        (lambda: GDClassifier().partial_fit(X, y, classes=[0, 1]).partial_fit(X, y, classes=[0, 2]), "first call"),
+        (lambda: GDClassifier().partial_fit(X, y, classes=[0, 1]).partial_fit(X, y + 5), "not among the classes"),
+        (lambda: GDClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1]), "balanced"),
+        (lambda: GDRegressor("huber", epsilon=2.0).partial_fit(X, y), "epsilon"),
+        (lambda: GDClassifier(early_stopping=True).fit(X[:5], y[:5]), "validation_fraction=0.1 of 5 samples"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()
