@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -346,3 +347,38 @@ def test_progress_changes_nothing_and_writes_to_standard_error_only(capsys):
         out, err = capsys.readouterr()
         assert out == ""
         assert "step" in err
+
+
+# --------------------------------------------------------------------------------------------------------- threads
+
+
+def test_threads_change_no_bit_of_a_run_and_the_objective_keeps_its_own():
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(40_000, 8)), rng.normal(size=40_000)
+    objective = LinearObjective(X, y, loss="mse", fit_intercept=True)
+    alone = gradient_descent(objective, lr=0.1, step_num=4)
+    for n_jobs in (1, 2, -1):
+        run = gradient_descent(objective, lr=0.1, step_num=4, n_jobs=n_jobs)
+        assert run.x.tobytes() == alone.x.tobytes() and run.fun == alone.fun
+    assert objective.n_jobs is None
+
+
+def test_a_function_is_evaluated_by_so_many_threads():
+    seen, together = set(), threading.Barrier(2, timeout=30)
+
+    def f(x):
+        if threading.current_thread() is not threading.main_thread():  # the value at the end is not shared out
+            together.wait()  # comes back only where another thread has come here too
+            seen.add(threading.get_ident())
+        return float((x[0] - 1) ** 2)
+
+    run = gradient_descent(f, [3.0], lr=0.1, step_num=3, n_jobs=2)
+    assert len(seen) >= 2 and (run.nfev, run.njev) == (9, 4)
+    alone = gradient_descent(lambda x: float((x[0] - 1) ** 2), [3.0], lr=0.1, step_num=3)
+    assert run.x.tobytes() == alone.x.tobytes() and run.nfev == alone.nfev
+
+
+def test_a_number_of_threads_that_is_none_is_refused():
+    for n_jobs, error in ((0, ValueError), (1.5, TypeError), ("2", TypeError)):
+        with pytest.raises(error, match="n_jobs"):
+            gradient_descent(lambda x: float(x @ x), [1.0], n_jobs=n_jobs)

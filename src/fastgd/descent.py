@@ -8,7 +8,7 @@ import contextlib
 
 import numpy as np
 
-from fastgd import optimizers, validation
+from fastgd import optimizers, rows, validation
 from fastgd.checkpoint import Checkpoint, digest, ended
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.linesearch import AUTO, METHODS, rate_free
@@ -51,6 +51,7 @@ def gradient_descent(
     checkpoint=None,
     resume=False,
     escape_saddles=False,
+    n_jobs=None,
     seed=None,
 ):
     """Gradient descent, x ← x − lr·∇f(x), on any function or on an objective.
@@ -145,6 +146,9 @@ def gradient_descent(
         met; where some is negative, move at random and follow it down (see `fastgd.saddles.escape`), which counts as a
         step with the rate NaN, and go on. The message says what the end is. A look takes 4d gradients up to 32
         variables, and some tens to 300 by Lanczos' method beyond.
+    n_jobs : int, optional
+        Threads, −1 for one a core, in place of an objective's own; or those that evaluate a function for its numerical
+        gradient, which help where f waits or releases the GIL. No result depends on it by a bit.
     seed : int, optional
         Of the order of the rows with `batch_size`, and of the moves of `escape_saddles`; 0 without it. The same order
         on every machine and build.
@@ -193,7 +197,9 @@ def gradient_descent(
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
+    jobs = rows.job_count(n_jobs)
     if isinstance(f, LinearObjective):
+        f = f if n_jobs is None else f.with_jobs(n_jobs)
         refuse_kinks(f, rate, tol)
     optimizer = optimizers.get(optimizer)
     if method is not None:
@@ -224,7 +230,7 @@ def gradient_descent(
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     in_own_columns = bounds is not None or l1 != 0 or method is not None
     steps = 0 if method is not None else steps  # a search compares values, which the Gram matrix blurs
-    path = _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns)
+    path = _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns, jobs)
     penalised = f.rows.d * f.rows.k if isinstance(f, LinearObjective) else None
     update = Update(optimizer, path.start, penalised, **limits)
     if update.l1:
@@ -346,7 +352,7 @@ def refuse_kinks(objective, rate, tol):
     )
 
 
-def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns):
+def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns, jobs):
     """What is walked."""
     if not isinstance(f, LinearObjective):
         for name, value in (("batch_size", batch_size), ("precondition", precondition)):
@@ -354,7 +360,7 @@ def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns
                 raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
         if init_x is None:
             raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
-        return FunctionPath(f, grad, init_x)
+        return FunctionPath(f, grad, init_x, jobs)
     if grad is not None:
         raise TypeError("grad is for a function; an objective has its own gradient")
     if precondition is not None:

@@ -229,11 +229,14 @@ def numerical_gradient(
     return found.value.reshape(x.shape) if x.ndim else float(found.value[0])
 
 
-def gradient_and_count(f, x):
+def gradient_and_count(f, x, workers=None):
     """The gradient of f at a C-contiguous array of float64 by the library's own rule, and the evaluations it took.
 
     As `numerical_gradient`, for those who have checked f and x and want NaN where f is not finite.
     """
+    if workers is not None:
+        sampler = sampling.sampler(f, x, workers=workers)
+        return _central(sampler, x, None, None, "propagate", False).value.reshape(x.shape), sampler.nfev
     values, gradient = np.empty((x.size, 2)), np.empty(x.size)
     kernel = kernels.active.central_differences
     doubtful = kernel(f, x.reshape(-1), OWN_STEPS, x.shape, (), validation.any_number, values, gradient)

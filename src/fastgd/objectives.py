@@ -3,6 +3,7 @@
 An objective does not change: runs that walk on it keep what they need in a path of their own (`paths.py`).
 """
 
+import copy
 import functools
 import math
 
@@ -225,6 +226,12 @@ class LinearObjective:
             whose slope jumps.
         """
         return self.curvature.largest
+
+    def with_jobs(self, n_jobs):
+        """The same objective on the same data, with other threads."""
+        other = copy.copy(self)
+        other.n_jobs, other._jobs = n_jobs, rows.job_count(n_jobs)
+        return other
 
     # --------------------------------------------------------------------------------------------------- the passes
 

@@ -44,14 +44,17 @@ class FunctionPath:
     has_bursts = False
     note = ""
 
-    def __init__(self, f, grad, start):
+    def __init__(self, f, grad, start, jobs=1):
         self.start = np.array(validation.real_array(start, "init_x", dtype=np.float64), order="C")
         d = self.start.size
         self.f = callbacks.c_function(f, d) if callbacks.is_c(f) else validation.callable_(f, "f")
         self.grad = grad
         if grad is not None:
             self.grad = callbacks.c_gradient(grad, d) if callbacks.is_c(grad) else validation.callable_(grad, "grad")
+        # Threads for a numerical gradient. The kernel that takes many steps has one, for functions that are quick.
+        self._workers = None if jobs == 1 or grad is not None else jobs
         self.in_c = isinstance(self.f, CFunction) and (grad is None or isinstance(self.grad, CGradient)) and d > 0
+        self.in_c = self.in_c and self._workers is None
         self.nfev = self.njev = 0
 
     def evaluate(self, x, want_fun):
@@ -74,7 +77,7 @@ class FunctionPath:
     def _gradient(self, x):
         self.njev += 1
         if self.grad is None:
-            gradient, nfev = numdiff.gradient_and_count(self.f, x)
+            gradient, nfev = numdiff.gradient_and_count(self.f, x, self._workers)
             self.nfev += nfev
             return gradient
         gradient = validation.real_array(self.grad(x.copy()), "what grad returned", dtype=np.float64, finite=False)
