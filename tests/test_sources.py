@@ -181,4 +181,4 @@ def test_the_runtime_needs_are_numpy_and_scipy_alone():
     core = {re.match(r"[\w.-]+", line).group() for line in requires if "extra ==" not in line}
     assert core == {"numpy", "scipy"}
     extras = set(importlib.metadata.metadata("fastgd").get_all("Provides-Extra"))
-    assert extras == {"cli", "plot", "sklearn", "dask", "test", "bench", "accuracy", "docs", "all"}
+    assert extras == {"cli", "plot", "sklearn", "dask", "test", "bench", "accuracy", "onnx", "docs", "all"}

@@ -13,6 +13,7 @@ from fastgd import optimizers, validation
 from fastgd.errors import ConditionWarning, DivergenceWarning
 from fastgd.linear_model import route
 from fastgd.linear_model.files import Saved
+from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.problem import Problem
 from fastgd.linear_model.stream import Online
 from fastgd.linear_model.summary import Statistics, Summarised
@@ -25,7 +26,7 @@ ILL_CONDITIONED = 1e8
 DTYPES = (np.float64, np.float32)
 
 
-class LinearModel(Saved, Summarised, BaseEstimator):
+class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     """Fits, streams and reports; a subclass says what y is (`_targets`) and what a score is (`_held_out_score`)."""
 
     def __sklearn_tags__(self):

@@ -1,0 +1,107 @@
+"""Estimators as ONNX graphs, for other runtimes and languages (extra "onnx")."""
+
+import numpy as np
+
+from fastgd.errors import import_extra
+
+OPSET, IR_VERSION = 17, 8  # of 2022: runtimes since then read them
+
+
+class Exported:
+    """`to_onnx` of an estimator."""
+
+    def to_onnx(self):
+        """The fitted model as an ONNX graph that computes what `predict` and `predict_proba` do.
+
+        Its input "X" has shape (n, d) and the dtype of `coef_`. A regressor has one output, "prediction", of shape (n,)
+        or (n, k). A classifier has "label", (n,), "scores", as `decision_function` gives them, and for
+        loss="log_loss" "probabilities", (n, k).
+
+        Returns
+        -------
+        onnx.ModelProto
+            `onnx.save(model.to_onnx(), path)` writes it to a file.
+
+        Raises
+        ------
+        ImportError
+            The package onnx is not installed.
+        sklearn.exceptions.NotFittedError
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self, "coef_")
+        import_extra("onnx", "onnx", "to_onnx")
+        graph = _Graph(np.asarray(self.coef_))
+        is_one = self.coef_.ndim == 1 or len(self.coef_) == 1
+        h = graph.add("Add", graph.add("MatMul", "X", graph.constant(np.atleast_2d(self.coef_).T)),
+                      graph.constant(self.intercept_))  # fmt: skip
+        column = graph.constant(np.array([1]))
+        if not hasattr(self, "classes_"):
+            h = graph.add("Exp", h) if self.loss == "poisson" else h
+            is_flat = self.coef_.ndim == 1
+            graph.output("prediction", graph.add("Squeeze", h, column) if is_flat else h, 1 if is_flat else 2)
+            return graph.model(type(self).__name__)
+        zero = graph.constant(np.zeros(1, self.coef_.dtype))
+        if is_one:
+            flat = graph.add("Squeeze", h, column)
+            number = graph.add("Cast", graph.add("Greater", flat, zero), to=graph.INT64)
+            graph.output("scores", flat, 1)
+        else:
+            number = graph.add("ArgMax", h, axis=1, keepdims=0)
+            graph.output("scores", h, 2)
+        classes = np.asarray(self.classes_)
+        classes = classes.astype(np.str_).astype(object) if classes.dtype.kind in "OU" else classes
+        graph.output("label", graph.add("Gather", graph.constant(classes), number), 1, classes.dtype)
+        if self.loss == "log_loss":
+            graph.output("probabilities", self._probabilities(graph, h, is_one), 2)
+        return graph.model(type(self).__name__)
+
+    def _probabilities(self, graph, h, is_one):
+        if is_one:
+            return graph.add("Concat", graph.add("Sigmoid", graph.add("Neg", h)), graph.add("Sigmoid", h), axis=1)
+        if self._is_softmax():
+            return graph.add("Softmax", h, axis=1)
+        p = graph.add("Sigmoid", h)
+        totals = graph.add("ReduceSum", p, graph.constant(np.array([1])), keepdims=1)
+        zero, even = (graph.constant(np.array([v], self.coef_.dtype)) for v in (0, 1 / len(self.classes_)))
+        return graph.add("Where", graph.add("Greater", totals, zero), graph.add("Div", p, totals), even)
+
+
+class _Graph:
+    """Nodes and constants as they are added; each node's output is called by its number."""
+
+    def __init__(self, coef):
+        import onnx
+
+        self._onnx, self._dtype, self._columns = onnx, coef.dtype, coef.shape[-1]
+        self._nodes, self._constants, self._outputs = [], [], []
+        self.INT64 = onnx.TensorProto.INT64
+
+    def add(self, operator, *inputs, **attributes):
+        name = f"{operator}_{len(self._nodes)}"
+        self._nodes.append(self._onnx.helper.make_node(operator, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, array):
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def output(self, name, source, ndim, dtype=None):
+        self._nodes.append(self._onnx.helper.make_node("Identity", [source], [name]))
+        self._outputs.append(self._value(name, dtype or self._dtype, ["n", None][:ndim]))
+
+    def _value(self, name, dtype, shape):
+        kind = self._onnx.TensorProto.STRING if dtype.kind == "O" else self._onnx.helper.np_dtype_to_tensor_dtype(dtype)
+        return self._onnx.helper.make_tensor_value_info(name, kind, shape)
+
+    def model(self, name):
+        helper = self._onnx.helper
+        X = self._value("X", self._dtype, ["n", self._columns])
+        graph = helper.make_graph(self._nodes, name, [X], self._outputs, self._constants)
+        model = helper.make_model(
+            graph, producer_name="fastgd", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        self._onnx.checker.check_model(model, full_check=True)
+        return model
