@@ -12,7 +12,7 @@ ITERATIONS = 300
 # A fit that is not there after so many times our time, and at least a second, is given up with its solver.
 PATIENCE = 10
 LOGISTIC_GAP, SQUARES_GAP = 1e-8, 1e-10
-DIRECT = ("LinearRegression", "Ridge cholesky", "Ridge svd")  # a tolerance means nothing to them
+DIRECT = ("LinearRegression", "Ridge cholesky", "Ridge svd", "statsmodels")  # a tolerance means nothing to them
 
 
 class Contest:

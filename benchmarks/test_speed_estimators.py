@@ -5,6 +5,7 @@ stochastic descent; and `partial_fit` on a small batch. What is timed is `fit`, 
 """
 
 import functools
+import importlib.util
 
 import numpy as np
 import pytest
@@ -46,14 +47,39 @@ def by_network(problem, tol):
     return np.append(network.coefs_[0], network.intercepts_[0]), network.n_iter_
 
 
+def by_cyanure(problem, tol):
+    """The solver that cyanure picks; it too stops by a duality gap."""
+    from cyanure.estimators import Classifier
+
+    classifier = Classifier(
+        loss="logistic", penalty="l2", lambda_1=problem.l2, fit_intercept=True, tol=tol, max_iter=ITERATIONS,
+        n_threads=1, verbose=False,
+    )  # fmt: skip
+    return of_sklearn(classifier, problem)
+
+
+def by_statsmodels(problem, tol):
+    from statsmodels.api import OLS, add_constant
+
+    found = OLS(problem.y, add_constant(problem.X, prepend=False, has_constant="add")).fit(method="qr")
+    return found.params, None
+
+
+def installed(**fits):
+    """Those whose package, the name of the member, is there."""
+    return {who: fit for who, fit in fits.items() if importlib.util.find_spec(who)}
+
+
 LOGISTIC_FITS = {
     "ours": classified,
     **{solver: logistic_by(solver) for solver in ("lbfgs", "newton-cholesky", "newton-cg")},
+    **installed(cyanure=by_cyanure),
 }
 SQUARES_FITS = {
     "ours": regressed,
     "LinearRegression": lambda problem, tol: of_sklearn(LinearRegression(), problem),
     "MLPRegressor(())": by_network,
+    **installed(statsmodels=by_statsmodels),
 }
 RIDGE_FITS = {
     "ours": regressed,
@@ -76,7 +102,7 @@ def squares_contest(shape, l2):
 def test_logistic_regression(compare, columns, shape, who):
     ratio = LOGISTIC[columns, shape]
     contest = logistic_contest(columns, compare.shape(*shape))
-    target = {peer: ratio for peer in contest.members if peer != "ours"}
+    target = {peer: ratio for peer in contest.members if peer not in ("ours", "cyanure")}
     contest.time(compare, "GDClassifier, logistic regression to 1e-8 of the minimum", columns, who, target=target)
 
 
