@@ -12,21 +12,28 @@ LinearObjective, sse, sigmoid, …       one-layer models
 show_config                            which build of the kernels runs
 """
 
-from fastgd import datasets, optimizers, schedules
+import importlib
+import typing
+
+from fastgd import kernels  # noqa: F401  which build runs is settled here, or why none does
 from fastgd._version import __version__
-from fastgd.check import check_gradient
-from fastgd.config import show_config
-from fastgd.descent import gradient_descent
 from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning
-from fastgd.functions import sigmoid, sigmoid_prime, sse
-from fastgd.hessian import hessian_vector_product, numerical_hessian
-from fastgd.jacobian import numerical_jacobian
-from fastgd.multistart import sweep
-from fastgd.numdiff import numerical_diff, numerical_gradient
-from fastgd.objectives import LinearObjective
-from fastgd.result import History, Result, Status
-from fastgd.saddles import classify
-from fastgd.starts import multi_start
+
+if typing.TYPE_CHECKING:
+    from fastgd import datasets, optimizers, plot, schedules
+    from fastgd.check import check_gradient
+    from fastgd.config import show_config
+    from fastgd.descent import gradient_descent
+    from fastgd.functions import sigmoid, sigmoid_prime, sse
+    from fastgd.hessian import hessian_vector_product, numerical_hessian
+    from fastgd.jacobian import numerical_jacobian
+    from fastgd.linear_model import GDClassifier, GDRegressor
+    from fastgd.multistart import sweep
+    from fastgd.numdiff import numerical_diff, numerical_gradient
+    from fastgd.objectives import LinearObjective
+    from fastgd.result import History, Result, Status
+    from fastgd.saddles import classify
+    from fastgd.starts import multi_start
 
 __all__ = [
     "ConditionWarning",
@@ -60,15 +67,46 @@ __all__ = [
 ]
 
 
+# A program uses a few of these, so a module is imported when something of it is first used. Names that are not here are
+# modules themselves.
+_HOMES = {
+    "GDClassifier": "linear_model",
+    "GDRegressor": "linear_model",
+    "History": "result",
+    "LinearObjective": "objectives",
+    "Result": "result",
+    "Status": "result",
+    "check_gradient": "check",
+    "classify": "saddles",
+    "gradient_descent": "descent",
+    "hessian_vector_product": "hessian",
+    "multi_start": "starts",
+    "numerical_diff": "numdiff",
+    "numerical_gradient": "numdiff",
+    "numerical_hessian": "hessian",
+    "numerical_jacobian": "jacobian",
+    "show_config": "config",
+    "sigmoid": "functions",
+    "sigmoid_prime": "functions",
+    "sse": "functions",
+    "sweep": "multistart",
+}
+
+
 def __getattr__(name):
-    # matplotlib is slow to import and not always installed, so `fastgd.plot` is loaded when it is first used.
-    if name == "plot":
-        import fastgd.plot
-
-        return fastgd.plot
-    # scikit-learn is slower still.
-    if name in ("GDClassifier", "GDRegressor"):
-        import fastgd.linear_model
-
-        return getattr(fastgd.linear_model, name)
+    if not name.startswith("_"):
+        module = f"fastgd.{_HOMES.get(name, name)}"
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:  # it is there, and what it needs is not
+                raise
+        else:
+            value = getattr(found, name) if name in _HOMES else found
+            globals()[name] = value
+            return value
     raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
