@@ -126,7 +126,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         self._keep(problem, watch, W, b, solver, X.dtype, y)
         self._warn(watch, checked)
         with np.errstate(all="ignore"):
-            self._statistics = Statistics.of(problem, W, b) if watch.status != "diverged" else None
+            # Where steps on single rows end is near the minimum, and not at it.
+            at_minimum = watch.status != "diverged" and solver != "sgd"
+            self._statistics = Statistics.of(problem, W, b) if at_minimum else None
         return self
 
     def _statistics_of(self, X, y, sample_weight):

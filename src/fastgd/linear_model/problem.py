@@ -269,16 +269,18 @@ class Space:
         weight stays where it is.
     """
 
-    def __init__(self, problem):
+    def __init__(self, problem, *, as_they_are=False):
         self.problem = p = problem
         self.size = p.d + p.fit_intercept
         self.has_sample = p.d <= METRIC_COLUMNS
         self.shift, self.scale = np.zeros(p.d), np.ones(p.d)
+        self._shift = None
+        if as_they_are:
+            return
         spread = self._measure() if self.has_sample else self._measure_all()
         spread[spread <= 4 * p.eps * np.abs(self.shift)] = math.inf
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
         self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
-        self._shift = None
         if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
             self._shift = self.shift.astype(p.objective.dtype)
 

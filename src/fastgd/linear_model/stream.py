@@ -93,9 +93,9 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     scaled : bool
         Whether to walk in centred and scaled columns, as without a rate.
     """
-    space = Space(problem)
     known = problem.has_dual or problem.objective.quadratic
     looks_at_gap = problem.loss.smooth and watch.tol is not None and watch.score is None
+    space = Space(problem, as_they_are=not (scaled or looks_at_gap or rate is None))
     judge = Metric(space, space.from_weights(W, b)) if looks_at_gap and problem.d <= METRIC_COLUMNS else None
     walk = _InScaledColumns(problem, space, W, b, batch, rule) if scaled else _InUserColumns(problem, W, b, batch, rule)
     automatic = None if rate is not None else _automatic_rate(space, batch, rule)

@@ -209,7 +209,7 @@ class Summarised:
         Parameters
         ----------
         X, y, sample_weight : optional
-            The data of the fit. Needed for large ones, of which a fit keeps nothing, and for CSR.
+            The data of the fit. Needed for large ones, of which a fit keeps nothing, for CSR and for solver="sgd".
         level : float
             Of the intervals.
 
