@@ -195,12 +195,20 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* b, int activatio
                 v[j] *= <floating> shrunk
         j = 0
         while j < whole:
-            (<register_*> (v + j))[0] += (
-                ((<const register_*> (x[0] + j))[0] * s0 + (<const register_*> (x[1] + j))[0] * s1)
-                + ((<const register_*> (x[2] + j))[0] * s2 + (<const register_*> (x[3] + j))[0] * s3)
-            )
+            # One after the other as they come: behind the last move there is one operation.
+            v_ = (<const register_*> (v + j))[0]
+            v_ += (<const register_*> (x[0] + j))[0] * s0
+            v_ += (<const register_*> (x[1] + j))[0] * s1
+            v_ += (<const register_*> (x[2] + j))[0] * s2
+            v_ += (<const register_*> (x[3] + j))[0] * s3
+            (<register_*> (v + j))[0] = v_
             j += lanes
         if whole < d:
-            (<register_*> (v + whole))[0] += (x0 * s0 + x1 * s1) + (x2 * s2 + x3 * s3)
+            v_ = (<const register_*> (v + whole))[0]
+            v_ += x0 * s0
+            v_ += x1 * s1
+            v_ += x2 * s2
+            v_ += x3 * s3
+            (<register_*> (v + whole))[0] = v_
     if b != NULL:
         b[0] = <floating> c
