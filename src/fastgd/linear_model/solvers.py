@@ -36,6 +36,8 @@ POLISH_GAIN = 0.3
 PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
 SMALL_PRODUCTS = 1e6
 SUFFICIENT = 1e-4
+# Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th step.
+LOOKS = 10
 LEAST_STEP = 2.0**-40
 
 
@@ -315,6 +317,12 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
                 # The curvature has changed on the way, and nothing else will tell how far the minimum is.
                 metric = Metric(space, y)
                 estimate = metric.gap(subgradient)
+            if problem.l1 and watch.uncertified and watch.would_do(total, estimate):
+                # The shortest subgradient jumps where a weight leaves 0, and what it says of the minimum may be far off.
+                estimate = math.inf
+                if watch.epochs % LOOKS == 0:
+                    metric = metric if problem.objective.quadratic else Metric(space, y)
+                    estimate = metric.proximal_move(y, gradient)[2]
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
         certificate = functools.partial(space.duality_gap, y, gradient)

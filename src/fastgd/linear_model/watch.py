@@ -139,6 +139,11 @@ class Watch:
             "converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}"
         )
 
+    @property
+    def uncertified(self):
+        """Whether duality gaps have been tried in vain, and an estimate has to do."""
+        return self.problem.has_dual and self._tries >= CERTIFICATE_TRIES
+
     def goal(self, value):
         """The gap that ends the fit; 0 where none does."""
         return 0.0 if self.tol is None or self.score is not None else self.tol * abs(value)

@@ -1,0 +1,68 @@
+"""GDRegressor and GDClassifier on tables that are hard to be right about: what a fit says of itself is held to F."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from fastgd import GDClassifier, GDRegressor
+
+
+def lasso_loss(model, X, y):
+    residual = X @ model.coef_ + model.intercept_ - y
+    return 0.5 * np.mean(residual**2) + model.alpha * np.abs(model.coef_).sum()
+
+
+def hinges(model, X, y):
+    margins = np.where(y[:, None] == model.classes_, 1, -1) * (X @ model.coef_.T + model.intercept_)
+    return np.mean(np.sum(np.maximum(0, 1 - margins) ** 2, axis=1))
+
+
+def log_loss(model, X, y):
+    h = X @ model.coef_.T + model.intercept_
+    return np.mean(logsumexp(h, axis=1) - h[np.arange(len(y)), y])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("solver", ["gram", "preconditioned", "accelerated"])
+def test_lasso_with_more_columns_than_rows_claims_no_gap_below_the_true_one(solver, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(30, 60)) + 3.0
+    X[:, 0] = X[:, 1]
+    y = X[:, :20] @ rng.normal(size=20) + 0.1 * rng.normal(size=30)
+    least = lasso_loss(GDRegressor(penalty="l1", alpha=1e-5, solver="preconditioned", tol=1e-11).fit(X, y), X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that does not get there, which is not what is asked here
+        model = GDRegressor(penalty="l1", alpha=1e-5, solver=solver, max_iter=200).fit(X, y)
+    true = lasso_loss(model, X, y) - least
+    if model.result_.status == "converged":
+        assert true <= 2e-4 * least
+    if model.result_.certified:
+        assert true <= model.result_.gap + 1e-12 * least
+    assert solver == "accelerated" or model.result_.certified
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-2, 0.1])
+def test_softmax_with_l1_takes_few_steps(alpha):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(60, 6)) * [1, 10, 0.1, 30, 1, 1]
+    X[:, 4] = X[:, 5]
+    y = rng.permutation(np.arange(60) % 8)
+    model = GDClassifier(penalty="l1", alpha=alpha, tol=1e-9).fit(X, y)
+    assert model.result_.certified and model.n_iter_ <= 30
+    assert model.history_["loss"][-1] == pytest.approx(
+        log_loss(model, X, y) + alpha * np.abs(model.coef_).sum(), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_outputs_of_a_squared_hinge_bend_each_in_its_own_way(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(80, 8)) * (rng.random((80, 8)) < 0.3) * 10.0 ** rng.uniform(-4, 4, 8)
+    y = np.where(rng.random(80) < 0.1, 2, rng.integers(0, 2, 80))
+    model = GDClassifier("squared_hinge", penalty=None).fit(X, y)
+    each = [GDClassifier("squared_hinge", penalty=None, tol=1e-10).fit(X, y == c) for c in range(3)]
+    least = sum(one.history_["loss"][-1] for one in each)
+    assert hinges(model, X, y) <= least * (1 + 1e-3)
+    assert model.n_iter_ <= 30
