@@ -66,3 +66,19 @@ def test_the_outputs_of_a_squared_hinge_bend_each_in_its_own_way(seed):
     least = sum(one.history_["loss"][-1] for one in each)
     assert hinges(model, X, y) <= least * (1 + 1e-3)
     assert model.n_iter_ <= 30
+
+
+@pytest.mark.parametrize("penalty", ["l1", "elasticnet"])
+@pytest.mark.one_build
+@pytest.mark.parametrize("loss", ["hinge", "epsilon_insensitive"])
+def test_losses_with_a_kink_and_an_l1_penalty_do_not_run_out_of_epochs(loss, penalty):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(60, 30)) * 10.0 ** rng.uniform(-3, 3, 30)
+    h = X @ (rng.normal(size=30) / X.std(axis=0))
+    settings = {"penalty": penalty, "alpha": 1e-5, "l1_ratio": 0.5}
+    if loss == "hinge":
+        model = GDClassifier(loss, **settings).fit(X, h + 2 * rng.logistic(size=60) > 0)
+    else:
+        model = GDRegressor(loss, **settings).fit(X, h + 0.1 * rng.normal(size=60))
+    assert model.result_.status == "converged"
+    assert model.result_.gap <= 1e-4 * model.history_["loss"].min()
