@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from sklearn.base import clone
 
 from fastgd import GDClassifier, GDRegressor
 
@@ -82,3 +83,19 @@ def test_losses_with_a_kink_and_an_l1_penalty_do_not_run_out_of_epochs(loss, pen
         model = GDRegressor(loss, **settings).fit(X, h + 0.1 * rng.normal(size=60))
     assert model.result_.status == "converged"
     assert model.result_.gap <= 1e-4 * model.history_["loss"].min()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GDRegressor(penalty="l1", alpha=1e6, solver="preconditioned"),
+        GDRegressor("poisson", penalty="l1", alpha=1e6, fit_intercept=False),
+        GDRegressor("epsilon_insensitive", penalty="l2", alpha=1e-12),
+    ],
+)
+def test_a_start_that_is_the_minimum_is_an_epoch_of_the_history(model):
+    seen = []
+    model = clone(model).set_params(callbacks=lambda epoch: seen.append(epoch.loss))
+    model.fit(np.arange(12.0)[:, None] / 1e4, np.full(12, 3.0))
+    assert model.n_iter_ == 1 == len(model.history_["loss"]) == len(seen)
+    assert model.history_["loss"][0] == seen[0]

@@ -84,6 +84,13 @@ class Watch:
             )
         return self._callbacks_stop(W, b, value, score, norm, rate)
 
+    def stayed(self, W, b):
+        """Look at the only epoch of a fit that took no step: its start could not be bettered."""
+        end = self.status, self.message
+        value = self.problem.sums(W, b, want_gradient=False) + self.problem.penalty(W)
+        self.epoch(W, b, value, math.nan, 0.0)
+        self.status, self.message = end
+
     def _is_stale(self, W, b, value, score):
         least = 0.0 if self.tol is None else self.tol
         self._stale = 0 if score > self._best_score + least else self._stale + 1
