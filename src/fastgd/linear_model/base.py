@@ -164,6 +164,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             W, b = route.run(solver, problem, watch, W, b, checked, seed, self.shuffle)
         except KeyboardInterrupt:
             watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
+        if not watch.epochs and watch.status != "interrupted":
+            watch.stayed(W, b)
         if watch.status in ("interrupted", "diverged") or watch.score is not None:
             W, b = self._best(problem, watch, *start)
         return W, b, solver

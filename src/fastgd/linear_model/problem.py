@@ -72,6 +72,7 @@ class Problem:
         self.s = o.rows.weights if o.rows.weights.size else None
         self.Y = o.rows.Y
         self.eps = float(np.finfo(o.dtype).eps)
+        self.least_size = 0.0  # of the numbers whose sum a small F may be
         # The deviance is the Poisson loss less its least possible value: never negative, and so are all the others.
         self.constant = -float(self._mean(_poisson_least(self.Y))) if loss == "poisson" else 0.0
         self.passes = 0

@@ -11,6 +11,10 @@ from fastgd.kernels.reference import softmax
 ROUNDING, UNSEEN = 1e-13, 1e-6
 # Of the search for the signs of weights with an l1 penalty.
 PROXIMAL_STEPS, SEARCH_STEPS = 300, 1000
+# What is added to its diagonal, of the largest entry: where columns are collinear, or more than the rows, the matrix is
+# singular, and a solution for given signs is none. The minimum is then one step of a proximal point method, from where
+# the next one leads on.
+HELD = 1e-11
 # The weights of all outputs of a softmax have one matrix of curvatures up to this many.
 JOINT_WEIGHTS = 1024
 # A mean curvature below this says nothing of that at the minimum.
@@ -51,7 +55,7 @@ class Metric:
             grams = [mass * (A.T @ A)]
             if means[0] < LEAST_CURVATURE:  # a Huber loss far from its minimum has none
                 grams[0][np.diag_indices(space.size)] += LEAST_CURVATURE * mass
-        elif not space.problem.loss.smooth:  # most rows do not bend, and those that do are others for each output
+        elif space.problem.name not in ("squared_error", "softmax"):  # each output has other rows that bend
             roots = np.sqrt(s[:, None] * curvature)
             grams = [mass * ((A * root[:, None]).T @ (A * root[:, None])) for root in roots.T]
             for G, mean in zip(grams, means, strict=True):
@@ -77,8 +81,10 @@ class Metric:
                 weight = mass * s * P[:, a] * ((a == b) - P[:, b])
                 H[a, :, b] = H[b, :, a] = A.T @ (A * weight[:, None])
         H = H.reshape(k * size, k * size)
-        # The same added to all outputs changes nothing, and no gradient points there; let the matrix be regular.
-        H.reshape(k, size, k, size)[:, range(size), :, range(size)] += np.trace(H) / (k * k * size)
+        # The same added to all outputs changes nothing, and no gradient points there; let the matrix be regular. But an
+        # l1 penalty does change, and its steps go there.
+        alike = range(size - space.problem.fit_intercept if space.problem.l1 else 0, size)
+        H.reshape(k, size, k, size)[:, alike, :, alike] += np.trace(H) / (k * k * size)
         H[np.diag_indices_from(H)] += np.tile(self._diagonal, k)
         return H
 
@@ -166,7 +172,7 @@ def _inverse(G, sampled):
 
 
 def minimise_with_l1(H, c, thresholds, start):
-    """argmin ½vᵀHv + cᵀv + Σ tⱼ|vⱼ|, exactly.
+    """argmin ½vᵀHv + cᵀv + Σ tⱼ|vⱼ|, exactly but for HELD, which draws towards the start.
 
     Accelerated proximal steps find nearly all of the signs, and feature-sign search (Lee, Battle, Raina & Ng, NIPS
     2006) the rest: it solves for the weights that are not 0 given their signs, walks there as far as the function
@@ -174,9 +180,11 @@ def minimise_with_l1(H, c, thresholds, start):
 
     Parameters
     ----------
-    H : (d, d), positive definite
+    H : (d, d), positive semidefinite
     c, thresholds, start : (d,)
     """
+    held = HELD * float(np.max(np.diag(H), initial=0.0))
+    H, c = H + held * np.eye(len(c)), c - held * start
     v = _proximal_steps(H, c, thresholds, start)
     free = thresholds == 0
     signs = np.sign(v)

@@ -36,6 +36,8 @@ POLISH_GAIN = 0.3
 PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
 SMALL_PRODUCTS = 1e6
 SUFFICIENT = 1e-4
+# Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th step.
+LOOKS = 10
 LEAST_STEP = 2.0**-40
 
 
@@ -191,9 +193,10 @@ def crude(space, gradient):
 
 def _line_search(space, V, total, gradient, move, slope, metric):
     """(t, point, value, gradient) with sufficient decrease, halving t; None where rounding hides any."""
-    rate, slack = 1.0, 8 * np.finfo(np.float64).eps * abs(total)
+    size = max(abs(total), space.problem.least_size)
+    rate, slack = 1.0, 8 * np.finfo(np.float64).eps * size
     if space.problem.eps > 1e-10:  # weights are rounded to single precision on their way into the kernels
-        slack = space.problem.eps * abs(total)
+        slack = space.problem.eps * size
     if space.problem.objective.quadratic and not space.problem.l1:
         found = _exact_step(space, V, total, gradient, move, slope)
         if -found[0] * slope > 100 * slack:
@@ -315,6 +318,12 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
                 # The curvature has changed on the way, and nothing else will tell how far the minimum is.
                 metric = Metric(space, y)
                 estimate = metric.gap(subgradient)
+            if problem.l1 and watch.uncertified and watch.would_do(total, estimate):
+                # The shortest subgradient jumps where a weight leaves 0: what it says of the minimum may be far off.
+                estimate = math.inf
+                if watch.epochs % LOOKS == 0:
+                    metric = metric if problem.objective.quadratic else Metric(space, y)
+                    estimate = metric.proximal_move(y, gradient)[2]
         else:
             estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
         certificate = functools.partial(space.duality_gap, y, gradient)

@@ -84,6 +84,13 @@ class Watch:
             )
         return self._callbacks_stop(W, b, value, score, norm, rate)
 
+    def stayed(self, W, b):
+        """Look at the only epoch of a fit that took no step: its start could not be bettered."""
+        end = self.status, self.message
+        value = self.problem.sums(W, b, want_gradient=False) + self.problem.penalty(W)
+        self.epoch(W, b, value, math.nan, 0.0)
+        self.status, self.message = end
+
     def _is_stale(self, W, b, value, score):
         least = 0.0 if self.tol is None else self.tol
         self._stale = 0 if score > self._best_score + least else self._stale + 1
@@ -138,6 +145,11 @@ class Watch:
         return self.end(
             "converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}"
         )
+
+    @property
+    def uncertified(self):
+        """Whether duality gaps have been tried in vain, and an estimate has to do."""
+        return self.problem.has_dual and self._tries >= CERTIFICATE_TRIES
 
     def goal(self, value):
         """The gap that ends the fit; 0 where none does."""
