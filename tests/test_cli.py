@@ -212,6 +212,9 @@ BAD_DATA = {
     "header only": ("x,y\n", "no rows of data"),
     "single row": ("x,y\n1,2\n", "single row"),
     "no such column": ("x,z w\n1,2\n2,3\n", "no column 'y'; it has 'x', 'z w'"),
+    "other capitals": ("x,Y\n1,2\n2,3\n", "it has 'x', 'Y' (capital letters count)"),
+    "bars": ("x|y\n1|2\n2|3\n", "commas, semicolons or tabs, and here by bars"),
+    "spaces": ("x y\n1 2\n2 3\n", "and here by spaces"),
     "no header": ("1,2\n2,3\n", "the first line must hold the names"),
     "duplicate feature": ("x,x,y\n1,2,3\n2,3,4\n", "2 columns named 'x'"),
     "duplicate target": ("x,y,y\n1,2,3\n2,3,4\n", "2 columns named 'y'"),
@@ -220,9 +223,10 @@ BAD_DATA = {
     "long text": ("x,y\n1,2\n2," + "z" * 500, "z…'"),
     "decimal comma": ("x;y\n1;2\n2,5;3\n", "line 3, column 'x' is not a number: '2,5'; decimals"),
     "Python's underscore": ("x,y\n1,2\n2,1_0\n", "line 3, column 'y' is not a number: '1_0'"),
-    "empty cell": ("x,y\n1,2\n,3\n", "line 3, column 'x' is empty"),
+    "empty cell": ("x,y\n1,2\n,3\n", "line 3, column 'x' is empty; leave out the rows"),
+    "missing feature": ("x,y\n1,2\nNA,3\n", "line 3, column 'x' is not a number: 'NA'; leave out the rows"),
     "empty row": ("x,y\n1,2\n,\n3,4\n", "line 3 is empty"),
-    "nan": ("x,y\n1,2\n2,NaN\n", "line 3, column 'y' is not a finite number: 'NaN'"),
+    "nan": ("x,y\n1,2\n2,NaN\n", "line 3, column 'y' is not a finite number: 'NaN'; leave"),
     "inf": ("x,y\n-inf,2\n2,3\n", "line 2, column 'x' is not a finite number: '-inf'"),
     "beyond floating point": ("x,y\n1e999,2\n2,3\n", "line 2, column 'x' is not a finite number: '1e999'"),
     "ragged, longer": ("x,y\n1,2\n2,3,4\n", "line 3 has 3 cells, and the header has 2"),
@@ -463,6 +467,19 @@ def test_the_picture_has_the_fit_beside_the_loss(run, tmp_path, monkeypatch, dat
     assert curve.get_ydata()[-1] == pytest.approx(float(entry(result, "loss").split()[0]), rel=1e-6)
 
 
+@one_build
+def test_a_long_loss_is_drawn_from_step_0_on(run, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: drawn.append(self))
+    monkeypatch.setattr(cli, "LONG_RUN", 1)
+    run(*FIT, "--plot", "p.png", data=LINE)
+    loss = drawn[0].axes[1]
+    assert loss.get_xscale() == "symlog"
+    assert loss.get_xlim()[0] == 0
+
+
 def test_demo(run, tmp_path):
     result = run("demo")
     assert (result.status, result.err) == (0, "")
@@ -504,8 +521,24 @@ def test_info_help_and_version(run):
     for arguments in ((), ("--help",), ("-h",)):
         result = run(*arguments)
         assert result.status == 0
-        assert all(command in result.out for command in ("fit", "predict", "demo", "info"))
+        assert all(command in result.out for command in ("fit", "predict", "demo", "bench", "info"))
     assert "Exit status" in run("fit", "--help").out
+
+
+@one_build
+def test_bench_compares_with_numpy_and_scipy(run):
+    result = run("bench", "--seconds", "0.001")
+    assert (result.status, result.err) == (0, "")
+    head, _, columns, *rows = result.out.splitlines()
+    assert "one thread" in head
+    assert columns.split() == ["fastgd", "peer", "ratio"]
+    assert len(rows) >= 4
+    for row in rows:
+        ours, unit, theirs, their_unit, ratio = re.search(r"(\S+) ([mµ]?s) +(\S+) ([mµ]?s) +(\S+)  \w", row).groups()
+        scale = {"s": 1, "ms": 1e-3, "µs": 1e-6}
+        expected = float(theirs) * scale[their_unit] / (float(ours) * scale[unit])
+        assert float(ratio) == pytest.approx(expected, rel=0.02, abs=0.01)
+    assert_refused(run("bench", "--seconds", "-1"), "--seconds")
 
 
 # ------------------------------------------------------------------------------------------ progress, interruption

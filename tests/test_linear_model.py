@@ -653,7 +653,7 @@ def test_bad_data_are_named():
         (lambda: GDRegressor().fit(X, y, sample_weight=np.ones(3)), "sample_weight"),
         (lambda: GDRegressor("poisson").fit(X, y - 0.5), "y must not be negative"),
         (lambda: GDRegressor().fit(X, y).predict(X[:, :2]), "X has 2 features"),
-        (lambda: GDClassifier().fit(X, np.ones(N)), "one class"),
+        (lambda: GDClassifier().fit(X, np.ones(N)), "one class: 1.0"),
         (lambda: GDClassifier().fit(X, np.linspace(0, 1, N)), "continuous"),
         (lambda: GDClassifier(class_weight={7: 1.0}).fit(X, y), "class_weight"),
         (lambda: GDClassifier(class_weight="even").fit(X, y), "class_weight"),

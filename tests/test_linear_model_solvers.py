@@ -227,3 +227,12 @@ def test_rates_of_many_steps_are_those_of_each():
     decay = route.rate(schedules.inverse_time_decay(0.5, 0.1))
     assert_allclose(decay.rates(4, 5), [decay(step) for step in range(4, 9)])
     assert math.isclose(decay(0), 0.5)
+
+
+@pytest.mark.parametrize(("penalty", "words"), [("l2", "is at most"), (None, "is about")])
+def test_the_message_says_at_most_only_of_a_bound(penalty, words):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3))
+    result = GDClassifier(penalty=penalty).fit(X, X[:, 0] + rng.logistic(size=500) > 0).result_
+    assert words in result.message
+    assert result.certified == (words == "is at most")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from scipy.optimize import check_grad
 from scipy.optimize._numdiff import approx_derivative
 
-from fastgd import kernels, numerical_diff, numerical_gradient
+from fastgd import LinearObjective, kernels, numerical_diff, numerical_gradient
 
 SCHEMES = ("central", "forward")
 EVALUATIONS = {"central": lambda d: 2 * d, "forward": lambda d: d + 1}
@@ -575,3 +575,10 @@ def test_differences_that_overflow_do_not_warn(scheme):
     with np.errstate(all="raise"):
         assert numerical_gradient(f, [-1e-9], 1e-6, scheme=scheme)[0] == math.inf
         assert numerical_diff(lambda p: np.copysign(1.7e308, p), [-1e-9], 1e-6)[0] == math.inf
+
+
+def test_an_objective_is_pointed_to_its_value():
+    objective = LinearObjective([[1.0], [2.0]], [1.0, 3.0])
+    with pytest.raises(TypeError, match=r"f must be callable; got LinearObjective.*; pass its method `value`"):
+        numerical_gradient(objective, [1.0])
+    assert numerical_gradient(objective.value, [1.0]) == pytest.approx(objective.gradient([1.0]))

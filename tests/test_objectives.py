@@ -625,7 +625,7 @@ BAD = [
     ({"loss": "mae"}, ValueError, "loss must be one of 'sse', 'mse'"),
     ({"loss": "hinge", "y": [1.0, 0.0]}, ValueError, r"y must hold −1 and 1 for the hinge losses; y\[1\] is 0.0"),
     ({"loss": "squared_hinge", "y": [[1.0, -1.0], [1.0, 2.0]]}, ValueError, r"y\[1, 1\] is 2.0"),
-    ({"loss": "hinge", "y": [1, -1], "activation": "sigmoid"}, ValueError, "'hinge' goes with activation 'identity'$"),
+    ({"loss": "hinge", "y": [1, -1], "activation": "sigmoid"}, ValueError, "activation 'identity'; got 'sigmoid'$"),
     ({"fit_intercept": 1}, TypeError, "fit_intercept must be True or False"),
     ({"l2": -1.0}, ValueError, "l2 must be finite and at least 0"),
     ({"l2": np.nan}, ValueError, "l2 must be finite"),

@@ -100,6 +100,12 @@ def test_starts_of_the_users_own():
     np.testing.assert_array_equal([run.x for run in best.runs], np.random.default_rng(5).normal(size=(3, 2)))
 
 
+def test_a_pair_for_each_variable_is_no_pair_of_bounds():
+    # As SciPy has them; read as (lower, upper) all starts would be the point (-1, 1).
+    with pytest.raises(ValueError, match="not a pair for each variable"):
+        multi_start(rastrigin, [(-1, 1), (-1, 1)], 4, lr=0.001, step_num=5)
+
+
 def test_shapes_of_starts():
     def total(x):
         assert x.shape == (2, 3)

@@ -6,6 +6,7 @@ hessian_vector_product, check_gradient what to do with a gradient, and whether i
 gradient_descent                       descent on a function or an objective
 GDRegressor, GDClassifier              scikit-learn estimators (extra "sklearn")
 multi_start                            from many starts, to the best of several minima
+sweep                                  many rates, starts or penalties at once
 classify                               whether a point is a minimum or a saddle
 optimizers, schedules                  update rules, and rates that change during a run
 LinearObjective, sse, sigmoid, …       one-layer models

@@ -1,4 +1,4 @@
-"""The command line: fit, predict, demo, info.
+"""The command line: fit, predict, demo, bench, info.
 
 Exit status 0: done; 1: a fit did not converge, or a part of the installation is missing; 2: bad input, with one
 sentence on standard error; 130: interrupted.
@@ -7,6 +7,7 @@ sentence on standard error; 130: interrupted.
 import array
 import csv
 import io
+import subprocess
 import sys
 import time
 import warnings
@@ -120,7 +121,7 @@ def fit(data, target, features, activation, tol, max_steps, save, plot, progress
     try:
         table = read_columns(data, lambda names: [*_features(names, target, wanted, data), target])
     except NotANumber as error:
-        if wanted is not None or error.column == target:
+        if wanted is not None or error.column == target or error.hint:
             raise
         raise InputError(f"{error} (--features chooses the columns to fit from)") from error
     names = table.names[:-1]
@@ -296,7 +297,7 @@ def predict(model, data):
     click.echo("\n".join(["prediction", *map(repr, predictions.tolist())]))
 
 
-# --------------------------------------------------------------------------------------------------------- demo, info
+# -------------------------------------------------------------------------------------------------- demo, bench, info
 
 
 @cli.command(short_help="See it work on a small table.")
@@ -364,6 +365,27 @@ def demo(plot):
     click.echo(f"\n   Over all {steps} steps the two paths are nowhere more than {apart:.1e} apart.")
 
 
+@cli.command(short_help="Time it on this machine, beside NumPy and SciPy.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="How long to time each case."
+)  # fmt: skip
+def bench(seconds):
+    """Time some kernels on this machine, beside the same in NumPy or SciPy.
+
+    Each time is the least of many calls in one thread. A ratio above 1 means that fastgd is faster. FASTGD_KERNELS in
+    the environment chooses the build of the kernels (see `fastgd info`).
+    """
+    from fastgd.bench import in_one_thread
+
+    try:
+        for line in in_one_thread(seconds):
+            click.echo(line)
+    except KeyboardInterrupt:
+        raise _stop("interrupted", 130) from None
+    except subprocess.CalledProcessError as error:
+        raise _stop(f"the measurements failed, with exit status {error.returncode}", 1) from error
+
+
 @cli.command(short_help="Which build of the kernels runs.")
 def info():
     """Which build of the kernels runs, and on what: for bug reports."""
@@ -417,6 +439,7 @@ def _draw(path, objective, w, feature, target, history, loss_title=None):
         right.set_title(loss_title)
     if len(history.fun) > LONG_RUN:  # nearly all of the fall is in the first few steps
         right.set_xscale("symlog", linthresh=1)
+        right.set_xlim(left=0)  # its margin would be a decade of negative steps
         right.set_xlabel("step (logarithmic from 1 on)")
     picture = io.BytesIO()
     with warnings.catch_warnings():

@@ -100,7 +100,8 @@ class LinearObjective:
         self.loss = validation.choice(loss, "loss", LOSS_KERNELS)
         kernel, activations = LOSS_KERNELS[loss]
         if activation not in activations:
-            raise ValueError(f"loss={loss!r} goes with activation {' or '.join(map(repr, activations))}")
+            fitting = " or ".join(map(repr, activations))
+            raise ValueError(f"loss={loss!r} goes with activation {fitting}; got {activation!r}")
         self.fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         self.l2 = validation.scalar(l2, "l2", minimum=0)
         self.n_jobs = n_jobs

@@ -236,8 +236,8 @@ class Run:
             sentence += f" (estimated by {source})"
         if curvature.lost:
             sentence += (
-                f"; that leaves out {curvature.lost} direction(s) in which the columns are collinear but for rounding, "
-                "where the weights are not determined"
+                f"; that leaves out {curvature.lost} direction{'s' * (curvature.lost != 1)} in which the columns are "
+                "collinear but for rounding, where the weights are not determined"
             )
         return sentence
 

@@ -177,6 +177,11 @@ def _corners(bounds, shape):
     if np.any(lower > upper):
         i = tuple(np.argwhere(lower > upper)[0].tolist())
         raise ValueError(f"lower must not be above upper; entry {list(i)} is {lower[i]} to {upper[i]}")
+    if np.all(lower == upper):
+        raise ValueError(
+            "bounds are a pair (lower, upper) of all lower and all upper ends, not a pair for each variable; as given, "
+            "lower and upper are equal everywhere and leave no room for different starts"
+        )
     return lower, upper
 
 
@@ -338,7 +343,8 @@ def _best(runs, extent):
     number = min(found[0].runs, key=lambda number: runs[number].fun)
     best = Result(runs[number], runs=runs, number=number, minima=found)
     best.message = (
-        f"{best.message}; the best of {len(runs)} runs, found {_times(found[0].count)} among {len(found)} distinct ends"
+        f"{best.message}; the best of {len(runs)} runs, found {_times(found[0].count)} among "
+        f"{len(found)} distinct end{'s' * (len(found) != 1)}"
     )
     if diverged := sum(not _is_alive(run) for run in runs):
         best.message += f"; {diverged} diverged"

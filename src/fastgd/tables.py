@@ -22,6 +22,10 @@ import numpy as np
 DELIMITERS = ",;\t"
 SCAN_BYTES = 1 << 20
 SHOWN_TEXT = 40
+# Marks that other programs put between cells, and what they write where a number is missing.
+FOREIGN = {"|": "bars", " ": "spaces", ":": "colons"}
+MISSING = ("na", "n/a", "#n/a", "null", "none", "missing", "?", "-", ".")
+LEAVE_OUT = "leave out the rows where a number is missing, or fill it in"
 
 
 class InputError(ValueError):
@@ -29,11 +33,12 @@ class InputError(ValueError):
 
 
 class NotANumber(InputError):
-    """A cell of the column `column` holds text."""
+    """A cell of the column `column` holds text; `hint` is what is known of how to mend it."""
 
-    def __init__(self, message, column):
-        super().__init__(message)
+    def __init__(self, message, column, hint=""):
+        super().__init__(f"{message}; {hint}" if hint else message)
         self.column = column
+        self.hint = hint
 
 
 class Table(typing.NamedTuple):
@@ -128,9 +133,22 @@ def _position(name, header, path):
         raise InputError(f"{path} has {found} columns named {name!r}; names must be distinct")
     if not found:
         names = ", ".join(repr(other) for other in header if other)
-        hint = " (the first line must hold the names)" if all(map(_is_number, header)) else ""
-        raise InputError(f"{path} has no column {name!r}; it has {names}{hint}")
+        raise InputError(f"{path} has no column {name!r}; it has {names}{_why_absent(name, header)}")
     return header.index(name)
+
+
+def _why_absent(name, header):
+    """What is likely to be wrong with a name or a header, in brackets; nothing where it is not known."""
+    if all(map(_is_number, header)):
+        return " (the first line must hold the names)"
+    if len(header) == 1:
+        for mark, what in FOREIGN.items():
+            if name in (part.strip() for part in header[0].split(mark)):
+                return f" (cells are separated by commas, semicolons or tabs, and here by {what})"
+    for other in header:
+        if other.casefold() == name.casefold():
+            return " (capital letters count)"
+    return ""
 
 
 # -------------------------------------------------------------------------------------------------------------- rows
@@ -198,12 +216,18 @@ def _number(text, column, line, path):
         pass
     where = f"{path}, line {line}, column {column!r}"
     if not text.strip():
-        raise InputError(f"{where} is empty")
+        raise InputError(f"{where} is empty; {LEAVE_OUT}")
+    if text.strip().casefold() == "nan":
+        raise InputError(f"{where} is not a finite number: {text.strip()!r}; {LEAVE_OUT}")
     if _is_number(text):
         raise InputError(f"{where} is not a finite number: {text.strip()!r}")
     shown = text if len(text) <= SHOWN_TEXT else text[: SHOWN_TEXT - 1] + "…"
-    hint = "; decimals are written with a point" if _is_number(text.replace(",", ".")) else ""
-    raise NotANumber(f"{where} is not a number: {shown!r}{hint}", column)
+    hint = ""
+    if _is_number(text.replace(",", ".")):
+        hint = "decimals are written with a point"
+    elif text.strip().casefold() in MISSING:
+        hint = LEAVE_OUT
+    raise NotANumber(f"{where} is not a number: {shown!r}", column, hint)
 
 
 def _is_number(text):

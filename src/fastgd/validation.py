@@ -48,7 +48,8 @@ def choice(value, name, options):
 
 def callable_(value, name):
     if not callable(value):
-        raise TypeError(f"{name} must be callable; got {describe(value)}")
+        method = "; pass its method `value`, which is" if callable(getattr(value, "value", None)) else ""
+        raise TypeError(f"{name} must be callable; got {describe(value)}{method}")
     return value
 
 

@@ -205,9 +205,10 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         elif watch.status == "stalled" or (watch.status == "max_iter" and checked.tol is not None):
             warnings.warn(f"{name} {watch.message}.", ConvergenceWarning, stacklevel=3)
         if watch.lost:
+            directions = f"{watch.lost} direction{'s' * (watch.lost != 1)}"
             warnings.warn(
-                f"the columns of X are collinear but for rounding ({watch.lost} direction(s)): of the weights that fit "
-                "equally well, those with the smallest norm in standardised columns were taken",
+                f"the columns of X are collinear but for rounding ({directions}): of the weights that fit equally "
+                "well, those with the smallest norm in standardised columns were taken",
                 ConditionWarning,
                 stacklevel=3,
             )

@@ -71,7 +71,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     history_ : dict of arrays
         loss, validation_score, grad_norm, learning_rate and seconds, one entry for each epoch.
     result_ : Result
-        status, message, solver, gap (at most, or about, F − min F), certified, condition, n_passes.
+        status, message, solver, gap (at most, or about, F − min F), certified, condition, n_passes. status is
+        "converged", "rounding", "early_stopping", "no_progress" (of "sgd"), "callback", "max_iter", "stalled" (on a
+        kink), "diverged" or "interrupted".
     n_features_in_, feature_names_in_
 
     Examples

@@ -141,10 +141,9 @@ class Watch:
             if not gap <= wanted:
                 return False
             self.gap, self.certified = max(gap, 0.0), True
-        how = "by a duality gap" if self.certified else "by an estimate"
-        return self.end(
-            "converged", f"the gap to the minimum is at most {self.gap / (abs(value) or 1):.1e} of it, {how}"
-        )
+        bound, how = ("at most", "by a duality gap") if self.certified else ("about", "by an estimate")
+        share = self.gap / (abs(value) or 1)
+        return self.end("converged", f"the gap to the minimum is {bound} {share:.1e} of it, {how}")
 
     @property
     def uncertified(self):
