@@ -668,6 +668,21 @@ def test_a_bad_entry_of_a_sparse_matrix_is_named():
         LinearObjective(sparse.csr_array([[1.0, 0.0], [0.0, np.nan]]), GOOD_y)
 
 
+@pytest.mark.one_build
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("array, place, number", [("indices", 1, 2), ("indices", 0, -1), ("indptr", 1, 9)])
+def test_indices_out_of_a_sparse_matrix_are_refused_before_anything_is_computed(array, place, number, index):
+    # scipy's products write wherever such indices point, and a plain NumPy index takes −1 for the last column.
+    X = sparse.csr_array([[1.0, 0.0], [0.0, 1.0]])
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    getattr(X, array)[place] = number
+    with pytest.raises(ValueError, match=rf"X.{array} must"):
+        LinearObjective(X, [1.0, 2.0])
+    objective = LinearObjective([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0])
+    with pytest.raises(ValueError, match=rf"X.{array} must"):
+        objective.predict([1.0, 2.0], X)
+
+
 @pytest.mark.parametrize(
     "w, error, message",
     [

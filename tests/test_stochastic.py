@@ -427,3 +427,18 @@ def test_bad_input_gets_one_sentence(change, error, message):
     arguments = {"f": problem("mse"), "lr": 0.05, "step_num": 5, "batch_size": 7} | change
     with pytest.raises(error, match=message):
         gradient_descent(**arguments)
+
+
+@pytest.mark.parametrize("dtype, large", [(np.float32, 1e20), (np.float64, 1e160)])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_rows_whose_products_overflow_are_taken_as_well(dtype, large, fit_intercept):
+    # Four rows at a time, the kernel multiplies them with each other: inf, and inf times no move is no number.
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((8, 19)).astype(dtype)
+    y, start = np.where(X[:, 0] > 0, 1.0, -1.0), np.zeros(19 + fit_intercept)
+    X[4:] *= dtype(large)
+    start[0] = 1e4
+    objective = LinearObjective(X, y, loss="hinge", fit_intercept=fit_intercept)
+    result = gradient_descent(objective, start, lr=1e-3, batch_size=1, step_num=18)
+    assert result.fun == 0
+    assert_array_equal(result.x, start)  # no row is on the wrong side of its margin

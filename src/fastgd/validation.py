@@ -220,12 +220,24 @@ def samples(X, dtype=None, least=1):
         if dtype is None:
             dtype = np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64
         data = real_array(X.data, "X.data", ndim=1, dtype=dtype)
+        check_columns(X)
         X = type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
     else:
         X = real_array(X, "X", ndim=2, dtype=dtype)
     if X.shape[0] < least or X.shape[1] == 0:
         raise ValueError(f"X must have at least one row and one column; got shape {X.shape}")
     return X
+
+
+def check_columns(X):
+    """Refuse CSR whose indices point out of the matrix: scipy neither looks at them nor keeps to its memory then."""
+    if np.any(X.indptr[1:] < X.indptr[:-1]) or X.indptr[0] != 0 or X.indptr[-1] > len(X.indices):
+        raise ValueError("X.indptr must not decrease, and must begin at 0 and end within X.indices")
+    used = X.indices[: X.indptr[-1]]
+    if used.size and not 0 <= used.min() <= used.max() < X.shape[1]:
+        raise ValueError(
+            f"X.indices must be numbers of columns, 0 to {X.shape[1] - 1}; got {used.min()} to {used.max()}"
+        )
 
 
 def data(X, y):

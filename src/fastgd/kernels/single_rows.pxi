@@ -50,31 +50,41 @@ cdef inline double move_of(double at, double y, double scale, int activation, in
 cdef bint steps_on_single_rows(Rows* r, floating* w, bint intercept, int activation, int loss, double factor, double l2,
                                const long long* order, Py_ssize_t steps, const double* rates) noexcept nogil:
     """`stochastic` for one row at a time, one output and contiguous rows. Returns whether there was no memory."""
-    cdef Py_ssize_t d = r.d, lanes = lanes_of(w), step = 0, whole = d - d % lanes, last = d - lanes, j, fours = 0
+    cdef Py_ssize_t d = r.d, lanes = lanes_of(w), step = 0, whole = d - d % lanes, fours = 0
     cdef floating* v = NULL
-    if last >= 0 and lanes > 1 and steps >= 4:
-        # The weights as registers: the last one has those behind the whole ones, and zeros before them.
+    if d >= lanes and lanes > 1 and steps >= 4:
         v = <floating*> malloc((whole + lanes) * sizeof(floating))
         if v == NULL:
             return True
-        memcpy(v, w, whole * sizeof(floating))
-        memset(v + whole, 0, lanes * sizeof(floating))
-        for j in range(whole, d):
-            v[whole + j - last] = w[j]
+        to_registers(<const floating*> w, d, lanes, v)
         fours = steps // 4
         if floating is double:
-            four_at_a_time(r, v, w + d if intercept else <floating*> NULL, activation, loss, factor, l2, order, fours,
-                           steps, rates, <doubles*> NULL, <four_doubles*> NULL)
+            four_at_a_time(r, v, w, intercept, activation, loss, factor, l2, order, fours, steps, rates,
+                           <doubles*> NULL, <four_doubles*> NULL)
         else:
-            four_at_a_time(r, v, w + d if intercept else <floating*> NULL, activation, loss, factor, l2, order, fours,
-                           steps, rates, <floats*> NULL, <four_floats*> NULL)
-        memcpy(w, v, whole * sizeof(floating))
-        for j in range(whole, d):
-            w[j] = v[whole + j - last]
+            four_at_a_time(r, v, w, intercept, activation, loss, factor, l2, order, fours, steps, rates,
+                           <floats*> NULL, <four_floats*> NULL)
+        from_registers(<const floating*> v, d, lanes, w)
         free(v)
     for step in range(4 * fours, steps):
         one_step(r, w, intercept, activation, loss, factor, l2, order[step], rates[step])
     return False
+
+
+cdef inline void to_registers(const floating* w, Py_ssize_t d, Py_ssize_t lanes, floating* v) noexcept nogil:
+    """The weights as registers: the last one has those behind the whole ones, and zeros before them."""
+    cdef Py_ssize_t whole = d - d % lanes, j
+    memcpy(v, w, whole * sizeof(floating))
+    memset(v + whole, 0, lanes * sizeof(floating))
+    for j in range(whole, d):
+        v[j + lanes - d + whole] = w[j]
+
+
+cdef inline void from_registers(const floating* v, Py_ssize_t d, Py_ssize_t lanes, floating* w) noexcept nogil:
+    cdef Py_ssize_t whole = d - d % lanes, j
+    memcpy(w, v, whole * sizeof(floating))
+    for j in range(whole, d):
+        w[j] = v[j + lanes - d + whole]
 
 
 cdef inline void one_step(Rows* r, floating* w, bint intercept, int activation, int loss, double factor, double l2,
@@ -96,9 +106,10 @@ cdef inline void one_step(Rows* r, floating* w, bint intercept, int activation, 
         w[d] += move
 
 
-cdef inline void four_at_a_time(Rows* r, floating* v, floating* b, int activation, int loss, double factor, double l2,
-                                const long long* order, Py_ssize_t fours, Py_ssize_t steps, const double* rates,
-                                register_* like, four_* like_four) noexcept nogil:
+cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercept, int activation, int loss,
+                                double factor, double l2, const long long* order, Py_ssize_t fours, Py_ssize_t steps,
+                                const double* rates, register_* like, four_* like_four) noexcept nogil:
+    """The weights are in v, the intercept is behind those in w, which is scratch but for that."""
     cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating), d = r.d
     cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, four, i, j, number
     cdef Py_ssize_t bytes = min(d * r.size, <Py_ssize_t> 4096), ahead = 8 if bytes <= 1024 else 4
@@ -110,7 +121,7 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* b, int activatio
     cdef double[4] scale
     cdef double[4] keep
     cdef double[4] rest
-    cdef double at1, at2, at3, m0, m1, m2, m3, shrunk, one = 1 if b != NULL else 0, c = b[0] if b != NULL else 0
+    cdef double at1, at2, at3, m0, m1, m2, m3, shrunk, one = intercept, c = w[d] if intercept else 0
     cdef const floating* x[4]
     for j in range(lanes - (d - whole), lanes):
         (<floating*> &mask)[j] = 1
@@ -160,6 +171,16 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* b, int activatio
         # The products of row 1 with row 0; of row 2 with 0 and 1; and of row 3 with 0, 1 and 2.
         (<four_*> g)[0] = four_sums(g10, g20, g21, zeros, like_four)
         (<four_*> (g + 4))[0] = four_sums(g30, g31, g32, zeros, like_four)
+        if not isfinite(g[0] + g[1] + g[2] + g[4] + g[5] + g[6]):
+            # Products of rows overflow long before rows do; then a move of 0 would come out as NaN.
+            from_registers(<const floating*> v, d, lanes, w)
+            if intercept:
+                w[d] = <floating> c
+            for i in range(4 * four, 4 * four + 4):
+                one_step(r, w, intercept, activation, loss, factor, l2, order[i], rates[i])
+            to_registers(<const floating*> w, d, lanes, v)
+            c = w[d] if intercept else 0
+            continue
         for i in range(4):
             number = order[4 * four + i]
             y[i] = (<const floating*> (r.Y + number * r.Y_row))[0]
@@ -210,5 +231,5 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* b, int activatio
             v_ += x2 * s2
             v_ += x3 * s3
             (<register_*> (v + whole))[0] = v_
-    if b != NULL:
-        b[0] = <floating> c
+    if intercept:
+        w[d] = <floating> c
