@@ -1,6 +1,7 @@
 """The command line as its users meet it: what is printed where, which files come out, and the exit status."""
 
 import errno
+import functools
 import json
 import os
 import re
@@ -572,7 +573,11 @@ def test_ctrl_c_in_a_terminal(tmp_path):
     rows = np.c_[a, a + 1e-4 * np.sin(a), np.cos(a)]  # nearly collinear, so it takes very many steps
     np.savetxt(tmp_path / "slow.csv", rows, "%.17g", ",", header="a,b,y", comments="")
     command = [sys.executable, "-m", "fastgd", "fit", "slow.csv", "--target", "y", "--max-steps", str(10**12)]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    heeds = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # also where the tests run in the background
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heeds}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
         begin = process.stderr.read(30)  # the bar: it is at work
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()

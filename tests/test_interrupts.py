@@ -1,5 +1,6 @@
 """Ctrl-C: whatever the loop and the moment, what a run has come to is in the exception, and a checkpoint goes on."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -129,7 +130,11 @@ except KeyboardInterrupt as error:
 def test_ctrl_c_reaches_a_loop_that_stays_in_c(batch_size, tmp_path):
     path = tmp_path / "run.npz"
     program = PROGRAM.format(batch_size=batch_size, path=str(path))
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    heeds = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # also where the tests run in the background
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
         assert process.stdout.readline() == "begun\n"
         while process.poll() is None and not (path.exists() and checkpoint.read(path)[1]["step"] > 0):
             time.sleep(0.01)
