@@ -378,3 +378,11 @@ def test_a_kernel_refuses_arrays_that_do_not_fit(wrong, message, build):
             callbacks.c_function(COMPILED["steep"][0], 3), None, np.zeros(3), np.zeros(2), -1.0, 5, 100.0, 0,
             *arrays.values(), np.zeros(2, np.int64), *update.kernel_arguments,
         )  # fmt: skip
+
+
+def test_a_run_that_records_nothing_keeps_nothing(tmp_path):
+    """Steps in a kernel are many: what nobody asked for must not pile up, nor go into checkpoints."""
+    f, grad = COMPILED["steep"]
+    path = tmp_path / "run.npz"
+    gradient_descent(f, np.ones(3), 1e-6, 5000, grad=grad, checkpoint=path)
+    assert path.stat().st_size < 20_000

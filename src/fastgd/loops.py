@@ -89,21 +89,18 @@ def _bursts(run, z, last, step, state):
         length = min(length, limit - step)
         rates = run.rates(step, length)
         funs, norms = np.empty((2, length))
-        points = np.empty((length if run.recorder.wants_x else 0, z.size), z.dtype)
+        points = np.empty((length if run.recorder.wants_x else 0, *z.shape), z.dtype)
         started = time.perf_counter()
         rule = run.update.kernel_arguments
-        taken, reason = path.burst(z, rule, rates, *stop, state, gradient, previous, funs, norms, points)
+        flat = points.reshape(len(points), z.size)
+        taken, reason = path.burst(z, rule, rates, *stop, state, gradient, previous, funs, norms, flat)
         run.update.took(taken)
         elapsed = time.perf_counter() - started
         now = state.tolist()
         run.first_fun, run.last_rate = now[FIRST_FUN], now[RATE]
         run.met_curvature, run.overshoots, run.growth = now[CURVATURE], int(now[OVERSHOOTS]), now[GROWTH]
         evaluated = taken + (reason in (REACHED, OVERSHOOTING))
-        if run.recorder.on:
-            run.recorder.burst(
-                step, points[:evaluated].reshape(-1, *z.shape), funs[:evaluated], norms[:evaluated], rates[:taken],
-                path.to_user,
-            )  # fmt: skip
+        run.recorder.burst(step, evaluated, taken, points, funs, norms, rates, path.to_user)
         step += taken
         run.latest = step, z.copy()
         if run.bar is not None and evaluated:
@@ -122,10 +119,13 @@ def _bursts(run, z, last, step, state):
             return step, run.result(point, Status.CONVERGED, sentence), state
         if step == limit or run.stopping.out_of_time():
             break
-        # As many steps next time as take about BURST_SECONDS, without leaping.
-        wanted = length * BURST_SECONDS / max(elapsed, 1e-6)
-        length = max(1, int(min(wanted, 16 * length, MOST_STEPS)))
+        length = _next_length(length, elapsed)
     return step, _before(step, state, previous, gradient), state
+
+
+def _next_length(length, elapsed):
+    """As many steps as take about BURST_SECONDS, where `length` of them took so long, without leaping."""
+    return max(1, int(min(length * BURST_SECONDS / max(elapsed, 1e-6), 16 * length, MOST_STEPS)))
 
 
 def _before(step, state, previous, gradient):
@@ -163,22 +163,19 @@ class InC:
             run.keep(step, z=z, last=last, kernel=None)
             length = min(self.length, run.limit - step)
             rates = run.rates(step, length)
-            funs, norms = np.empty(length), np.empty(length)
-            points = np.empty((length if recorder.wants_x else 0, z.size))
+            funs, norms = np.empty((2, length))
+            points = np.empty((length if recorder.wants_x else 0, *z.shape))
             started = time.perf_counter()
             taken, known = path.steps_in_c(
-                z, rates, tol, *run.patience[:2], run.values_every, state, gradient, previous, funs, norms, points,
-                run.update.kernel_arguments,
+                z, rates, tol, *run.patience[:2], run.values_every, state, gradient, previous, funs, norms,
+                points.reshape(len(points), z.size), run.update.kernel_arguments,
             )  # fmt: skip
             elapsed = time.perf_counter() - started
             run.update.took(taken)
             step += taken
             run.latest = step, z.copy()
             if taken:
-                recorder.burst(
-                    step - taken, points[:taken].reshape(-1, *z.shape), funs[:taken], norms[:taken], rates[:taken],
-                    path.to_user,
-                )  # fmt: skip
+                recorder.burst(step - taken, taken, taken, points, funs, norms, rates, path.to_user)
                 run.last_rate, run.rose = state[in_c.RATE], bool(state[in_c.ROSE])
                 run.overshoots, run.growth = int(state[in_c.OVERSHOOTS]), state[in_c.GROWTH]
                 run.met_curvature = state[in_c.CURVATURE] or None
@@ -189,7 +186,7 @@ class InC:
                     run.show(fun, norms[taken - 1])
             if run.stopping.out_of_time() or (known is None and taken < length):
                 break
-            self.length = int(np.clip(length * BURST_SECONDS / max(elapsed, 1e-6), 1, min(16 * length, 1 << 20)))
+            self.length = _next_length(length, elapsed)
         return z, last, step, known
 
 

@@ -55,15 +55,17 @@ class Recorder:
         if self.takes(step):
             self.rows["lr"].append(lr)
 
-    def burst(self, step, points, funs, norms, rates, to_user):
-        """Rows for the points from `step` on, given as arrays, of which the last may not have been stepped from."""
+    def burst(self, step, evaluated, taken, points, funs, norms, rates, to_user):
+        """Rows for so many points from `step` on, and the rates of the steps that were taken, all in longer arrays."""
+        if not self.on:
+            return
         first = -step % self.every
-        self.rows["step"].extend(range(step + first, step + len(funs), self.every))
-        for name, values in (("fun", funs), ("lr", rates), ("grad_norm", norms)):
+        self.rows["step"].extend(range(step + first, step + evaluated, self.every))
+        for name, values in (("fun", funs[:evaluated]), ("lr", rates[:taken]), ("grad_norm", norms[:evaluated])):
             if name in self.rows:
                 self.rows[name].extend(values[first :: self.every].tolist())
         if self.wants_x:
-            self.rows["x"].extend(map(to_user, points[first :: self.every]))
+            self.rows["x"].extend(to_user(z) for z in points[first : evaluated : self.every])
 
     def cut(self, step):
         """Drop what comes after the point of a step, and rows that were not finished."""
