@@ -6,7 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from workload import LeastSquares, Logistic
 
 ITERATIONS = 300
 # A fit that is not there after so many times our time, and at least a second, is given up with its solver.
@@ -77,6 +78,20 @@ def of_sklearn(estimator, problem):
     return w, None if iterations is None else int(np.max(iterations))
 
 
+def contests(logistic_fits, squares_fits, ridge_fits):
+    """logistic(columns, shape) and squares(shape, l2): Contests of those fits. The last of each is kept."""
+
+    @functools.lru_cache(maxsize=1)
+    def logistic(columns, shape):
+        return Contest(Logistic(columns, shape), LOGISTIC_GAP, logistic_fits)
+
+    @functools.lru_cache(maxsize=1)
+    def squares(shape, l2):
+        return Contest(LeastSquares(shape, l2), SQUARES_GAP, ridge_fits if l2 else squares_fits)
+
+    return logistic, squares
+
+
 def logistic_by(solver):
     # C weighs the sum of the losses, l2 = 1/n is beside their mean: with C = 1 the objectives are the same.
     return lambda problem, tol: of_sklearn(
@@ -86,3 +101,11 @@ def logistic_by(solver):
 
 def ridge_by(solver):
     return lambda problem, tol: of_sklearn(Ridge(problem.l2, solver=solver, tol=tol), problem)
+
+
+def linear_regression(problem, tol):
+    return of_sklearn(LinearRegression(), problem)
+
+
+LOGISTIC_PEERS = {solver: logistic_by(solver) for solver in ("lbfgs", "newton-cholesky", "newton-cg")}
+RIDGE_PEERS = {f"Ridge {solver}": ridge_by(solver) for solver in ("cholesky", "lsqr", "sparse_cg", "svd")}

@@ -4,16 +4,14 @@ Fits to a stated accuracy, where each solver runs at the loosest tolerance that 
 stochastic descent; and `partial_fit` on a small batch. What is timed is `fit`, from the arrays to the estimator.
 """
 
-import functools
 import importlib.util
 
 import numpy as np
 import pytest
 import test_speed_stochastic as stochastic
-from contest import ITERATIONS, LOGISTIC_GAP, SQUARES_GAP, Contest, logistic_by, of_sklearn, ridge_by
-from sklearn.linear_model import LinearRegression, SGDRegressor
+from contest import ITERATIONS, LOGISTIC_PEERS, RIDGE_PEERS, contests, linear_regression, of_sklearn
+from sklearn.linear_model import SGDRegressor
 from sklearn.neural_network import MLPRegressor
-from workload import LeastSquares, Logistic
 
 from fastgd import GDClassifier, GDRegressor
 
@@ -72,29 +70,21 @@ def installed(**fits):
 
 LOGISTIC_FITS = {
     "ours": classified,
-    **{solver: logistic_by(solver) for solver in ("lbfgs", "newton-cholesky", "newton-cg")},
+    **LOGISTIC_PEERS,
     **installed(cyanure=by_cyanure),
 }
 SQUARES_FITS = {
     "ours": regressed,
-    "LinearRegression": lambda problem, tol: of_sklearn(LinearRegression(), problem),
+    "LinearRegression": linear_regression,
     "MLPRegressor(())": by_network,
     **installed(statsmodels=by_statsmodels),
 }
 RIDGE_FITS = {
     "ours": regressed,
-    **{f"Ridge {solver}": ridge_by(solver) for solver in ("cholesky", "lsqr", "sparse_cg", "svd")},
+    **RIDGE_PEERS,
 }
 
-
-@functools.lru_cache(maxsize=1)
-def logistic_contest(columns, shape):
-    return Contest(Logistic(columns, shape), LOGISTIC_GAP, LOGISTIC_FITS)
-
-
-@functools.lru_cache(maxsize=1)
-def squares_contest(shape, l2):
-    return Contest(LeastSquares(shape, l2), SQUARES_GAP, RIDGE_FITS if l2 else SQUARES_FITS)
+logistic_contest, squares_contest = contests(LOGISTIC_FITS, SQUARES_FITS, RIDGE_FITS)
 
 
 @pytest.mark.parametrize("who", LOGISTIC_FITS)

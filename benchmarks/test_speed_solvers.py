@@ -7,9 +7,7 @@ That is looked for before anything is timed; a solver that does not get there is
 import functools
 
 import pytest
-from contest import ITERATIONS, LOGISTIC_GAP, SQUARES_GAP, Contest, logistic_by, of_sklearn, ridge_by
-from sklearn.linear_model import LinearRegression
-from workload import LeastSquares, Logistic
+from contest import ITERATIONS, LOGISTIC_PEERS, RIDGE_PEERS, contests, linear_regression
 
 from fastgd import LinearObjective, gradient_descent
 
@@ -33,23 +31,15 @@ def ours(problem, tol, **model):
 
 LOGISTIC_FITS = {
     "ours": functools.partial(ours, activation="sigmoid", loss="log"),
-    **{solver: logistic_by(solver) for solver in ("lbfgs", "newton-cholesky", "newton-cg")},
+    **LOGISTIC_PEERS,
 }
-SQUARES_FITS = {"ours": ours, "LinearRegression": lambda problem, tol: of_sklearn(LinearRegression(), problem)}
+SQUARES_FITS = {"ours": ours, "LinearRegression": linear_regression}
 RIDGE_FITS = {
     "ours": ours,
-    **{f"Ridge {solver}": ridge_by(solver) for solver in ("cholesky", "lsqr", "sparse_cg", "svd")},
+    **RIDGE_PEERS,
 }
 
-
-@functools.lru_cache(maxsize=1)
-def logistic_contest(columns, shape):
-    return Contest(Logistic(columns, shape), LOGISTIC_GAP, LOGISTIC_FITS)
-
-
-@functools.lru_cache(maxsize=1)
-def squares_contest(shape, l2):
-    return Contest(LeastSquares(shape, l2), SQUARES_GAP, RIDGE_FITS if l2 else SQUARES_FITS)
+logistic_contest, squares_contest = contests(LOGISTIC_FITS, SQUARES_FITS, RIDGE_FITS)
 
 
 @pytest.mark.parametrize("who", LOGISTIC_FITS)

@@ -5,6 +5,7 @@ import functools
 import re
 import sys
 
+from fastgd import validation
 from fastgd.kernels.reference_differences import CFunction, CGradient
 
 # What is returned and what comes behind n, for each kind of C function; user_data may be left out.
@@ -51,6 +52,17 @@ def c_function(f, d, name="f"):
         Its signature is not `double (n, double *x, void *user_data)`.
     """
     return _known(f, d, name, CFunction)
+
+
+def gradient_function(grad, d, args):
+    """grad as something to call at points of d numbers: itself, or a C gradient, which takes no args."""
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    if not is_c(grad):
+        return grad
+    if args:
+        raise ValueError("a C function takes its user_data: no args")
+    return c_gradient(grad, d)
 
 
 def c_gradient(grad, d, name="grad"):

@@ -159,12 +159,7 @@ def check_gradient(f, grad, x, *, args=(), bounds=None, typical_x=None, vectoriz
     elif grad is None:
         raise TypeError("grad must be callable or an array; only an objective brings its own (grad=None)")
     x = validation.real_array(x, "x")
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
-    if callbacks.is_c(grad):
-        if args:
-            raise ValueError("a C function takes its user_data: no args")
-        grad = callbacks.c_gradient(grad, x.size)
+    grad = callbacks.gradient_function(grad, x.size, args)
     gradient, precision = _given(grad, x, args)
     if objective is not None:
         (numerical, error), nfev = _objective_differences(objective, x), None

@@ -348,12 +348,7 @@ def hessian_vector_product(grad, x, v, h=None, *, args=()):
     v = validation.real_array(v, "v", dtype=np.float64)
     if v.shape != x.shape:
         raise ValueError(f"v must have the shape of x, {x.shape}; got shape {v.shape}")
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
-    if callbacks.is_c(grad):
-        if args:
-            raise ValueError("a C function takes its user_data: no args")
-        grad = callbacks.c_gradient(grad, x.size)
+    grad = callbacks.gradient_function(grad, x.size, args)
     steps = stencils.steps(x, "central", h).reshape(x.shape)
     with np.errstate(all="ignore"):
         t = np.min(np.where(v == 0, np.inf, steps / np.abs(v)), initial=np.inf)

@@ -8,14 +8,12 @@ import numpy as np
 
 from fastgd import callbacks, complexstep, kernels, refine, sampling, stencils, validation
 from fastgd.callbacks import CFunction
+from fastgd.kernels.reference_differences import OWN_STEPS
 from fastgd.refine import Slopes
 from fastgd.stencils import EPSILON, Stencil
 
 SCHEMES = ("central", "forward", "backward", "five-point", "richardson", "complex")
 NAN_POLICIES = {"raise": validation.finite_number, "propagate": validation.any_number}
-
-# What the kernels take for "the library's own steps".
-OWN_STEPS = np.empty(0)
 
 
 class Derivative(NamedTuple):

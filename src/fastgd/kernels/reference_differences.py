@@ -11,6 +11,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 # The step that balances truncation against rounding for a function of ordinary scale, where the error of the scheme
 # is O(h²) (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.8).
 RELATIVE_STEP = EPSILON ** (1 / 3)
+OWN_STEPS = np.empty(0)  # for "the library's own steps", where a kernel takes the step of each coordinate
 # A slope is doubtful where its error may exceed this much of max(1, |slope|).
 DOUBT = 1e-6
 # Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.

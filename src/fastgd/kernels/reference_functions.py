@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastgd.kernels import reference_differences, reference_updates
+from fastgd.kernels.reference_differences import OWN_STEPS
 from fastgd.kernels.reference_updates import optimizer_step
 from fastgd.norms import euclidean_norm
 
@@ -10,7 +11,6 @@ from fastgd.norms import euclidean_norm
 ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL = range(4)
 # Entries of its `state`.
 OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_NORM, ROSE = range(7)
-OWN_STEPS = np.empty(0)
 
 
 def descend_function(
