@@ -26,6 +26,9 @@ ROWS_PER_COLUMN = 8
 # Columns whose means are no more than so many spreads off are centred by algebra after a pass, beyond in the kernels:
 # that costs half a pass, and algebra loses as many digits.
 FAR_OFF = {8: 1e3, 4: 10.0}
+# A column that varies by less than so many rounding errors of its numbers, or by this share of its mean, which is a sum
+# of many in float64, does not vary.
+STILL = 4, 64 * float(np.finfo(np.float64).eps)
 # Losses whose conjugates are relative entropies.
 ENTROPIES = ("log_loss", "poisson")
 # A loss of the kernels whose slope by h is u·φ''(h), with the target y and the unit u that make it so: φ'' is summed by
@@ -35,6 +38,9 @@ CURVATURES = {
     "log_loss": ("sigmoid", "squared", -(2.0**60), 2.0**60),
     "poisson": ("exp", "poisson", 0.0, 1.0),
 }
+# A mean curvature below this share of the mean slope says nothing of that at the minimum: far out a Huber loss has none.
+# Near a minimum of 0, where a log loss bends little, the slopes are as small.
+LEAST_CURVATURE = 1e-3
 # A matrix of curvatures is formed for no more columns than this.
 METRIC_COLUMNS = 2048
 
@@ -279,11 +285,15 @@ class Space:
         if as_they_are:
             return
         spread = self._measure() if self.has_sample else self._measure_all()
-        spread[spread <= 4 * p.eps * np.abs(self.shift)] = math.inf
+        spread[self._is_still(spread)] = math.inf
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
         self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
         if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
             self._shift = self.shift.astype(p.objective.dtype)
+
+    def _is_still(self, spread):
+        """Whether columns vary by no more than the rounding of their numbers, or of their means."""
+        return spread <= max(STILL[0] * self.problem.eps, STILL[1]) * np.abs(self.shift)
 
     def _measure_all(self):
         p = self.problem
@@ -322,7 +332,7 @@ class Space:
             self.shift = means.astype(p.objective.dtype).astype(np.float64)
             A -= self.shift
         spread = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
-        still = np.flatnonzero(spread <= 4 * p.eps * np.abs(self.shift))
+        still = np.flatnonzero(self._is_still(spread))
         if part.step > 1 and still.size:  # they may vary elsewhere
             X = p.objective.rows.X[:, still]
             rest = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64) - self.shift[still]
@@ -454,19 +464,24 @@ class Space:
         return diagonal
 
     def sample_curvature(self, V):
-        """φ''(h) of the sample's rows at V, (rows, k)."""
-        with np.errstate(all="ignore"):
-            h = self.sample @ V
-            Y = self.problem.Y[self._part].astype(np.float64)
-            found = self.problem.loss.curvature(h, Y)
-            return found if math.isfinite(found.sum()) else np.nan_to_num(found, nan=0.0, posinf=1e300)
+        """φ''(h) of the sample's rows at V, (rows, k), and the least mean of it to reckon with, (k,)."""
+        return self._curvature(self.sample @ V, self.problem.Y[self._part], self.sample_weight)
 
     def mean_curvature(self, V):
-        """About the mean of φ''(h) at V."""
+        """About the mean of φ''(h) at V, or the least to reckon with."""
         p = self.problem
         W, b = self.to_weights(V)
         part = slice(None, None, max(1, p.n // SPREAD_ROWS))
+        s = self._weights(part)
         with np.errstate(all="ignore"):
-            h = p.objective.rows.X[part] @ W + b
-            found = float(np.mean(p.loss.curvature(h, p.Y[part].astype(np.float64))))
-        return found if math.isfinite(found) else 1.0
+            curvature, least = self._curvature(p.objective.rows.X[part] @ W + b, p.Y[part], s)
+        return float(np.mean(np.maximum(s @ curvature, least)))
+
+    def _curvature(self, h, Y, s):
+        loss, Y = self.problem.loss, Y.astype(np.float64)
+        with np.errstate(all="ignore"):
+            curvature = loss.curvature(h, Y)
+            if not math.isfinite(curvature.sum()):
+                curvature = np.nan_to_num(curvature, nan=0.0, posinf=1e300)
+            slopes = s @ np.abs(loss.slope(h, Y))
+        return curvature, LEAST_CURVATURE * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)

@@ -17,8 +17,6 @@ PROXIMAL_STEPS, SEARCH_STEPS = 300, 1000
 HELD = 1e-11
 # The weights of all outputs of a softmax have one matrix of curvatures up to this many.
 JOINT_WEIGHTS = 1024
-# A mean curvature below this says nothing of that at the minimum.
-LEAST_CURVATURE = 1e-3
 
 
 class Metric:
@@ -37,7 +35,7 @@ class Metric:
         self.joint, self.matrices, self._solvers = False, [], []
         self.constant = p.objective.quadratic  # the same at every V
         if diagonal or not space.has_sample:
-            self._diagonal = (self._diagonal + mass * max(space.mean_curvature(V), LEAST_CURVATURE))[:, None]
+            self._diagonal = (self._diagonal + mass * space.mean_curvature(V))[:, None]
             return
         self.joint = p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS
         self.matrices = [self._softmax(V, mass)] if self.joint else self._separate(V, mass)
@@ -48,24 +46,22 @@ class Metric:
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
         space, s = self.space, self.space.sample_weight
-        curvature, A = space.sample_curvature(V), space.sample
+        (curvature, least), A = space.sample_curvature(V), space.sample
         means = s @ curvature
         if curvature.shape[1] == 1:
             A = A * np.sqrt(s * curvature[:, 0])[:, None]
             grams = [mass * (A.T @ A)]
-            if means[0] < LEAST_CURVATURE:  # a Huber loss far from its minimum has none
-                grams[0][np.diag_indices(space.size)] += LEAST_CURVATURE * mass
         elif space.problem.name not in ("squared_error", "softmax"):  # each output has other rows that bend
             roots = np.sqrt(s[:, None] * curvature)
             grams = [mass * ((A * root[:, None]).T @ (A * root[:, None])) for root in roots.T]
-            for G, mean in zip(grams, means, strict=True):
-                if mean < LEAST_CURVATURE:
-                    G[np.diag_indices(space.size)] += LEAST_CURVATURE * mass
         else:
             A = A * np.sqrt(s)[:, None]
-            base, means = mass * (A.T @ A), np.maximum(means, LEAST_CURVATURE)
+            base, means = mass * (A.T @ A), np.maximum(means, least)
             alike = np.ptp(means) <= 1e-12 * means.max()
             grams = [base * m for m in (means[:1] if alike else means)]
+        for G, mean, floor in zip(grams, means, least, strict=False):
+            if mean < floor:
+                G[np.diag_indices_from(G)] += mass * floor
         for G in grams:
             G[np.diag_indices_from(G)] += self._diagonal
         return grams

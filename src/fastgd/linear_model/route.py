@@ -27,8 +27,8 @@ SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
 BLAS_ADVANTAGE = 16
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
-# From so many multiplications on, some milliseconds, it is worth telling the BLAS how to do them.
-MUCH_WORK = 1 << 26
+# From so many multiplications on, a tenth of a millisecond, it is worth telling the BLAS how to do them.
+MUCH_WORK = 1 << 20
 
 
 def rate(learning_rate):
@@ -116,7 +116,7 @@ def _gram_pays(problem):
 
 
 def run(solver, problem, watch, W, b, checked, seed, shuffle):
-    with one_blas_thread(problem.n * problem.d**2):
+    with one_blas_thread(problem.n * (problem.d * problem.k) ** 2):
         return _run(solver, problem, watch, W, b, checked, seed, shuffle)
 
 

@@ -18,22 +18,27 @@ from fastgd.linear_model.solvers import preconditioned
 from fastgd.objectives import LinearObjective
 
 FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
+# A width must be so many rounding errors of the data; those of so few values are taken in double precision.
+ROUNDINGS, DOUBLE_VALUES = 5, 1 << 20
 # A width is minimised to this share of what it may be off: its slopes make the dual point, which must nearly balance.
 SHARE = 1e-7
 # With an l1 penalty: how much the rows outside of a width are made to bend. Less where full steps fall, more where not.
 FULL_STEP, SHORT_STEP = 0.9, 0.3
-LESS, MORE, LEAST_OUTSIDE = 0.1, 10.0, 1e-6
+LESS, MORE, LEAST_OUTSIDE = 0.1, 10.0, 1e-9
 
 
 def smoothed(problem, watch, W, b):
     """The minimum of a loss with a kink."""
+    X = problem.objective.X
+    eps = problem.eps if np.prod(X.shape) > DOUBLE_VALUES else np.finfo(np.float64).eps
+    X = X if eps == problem.eps else X.astype(np.float64)
     spread = 1.0 if problem.name == "hinge" else max(float(np.std(problem.Y)), TUBE)
     width = FIRST_WIDTH * spread
-    least = max(LAST_WIDTH, 1e3 * problem.eps) * spread
-    best, lowest, dual = (W, b), math.inf, -math.inf
+    least = max(LAST_WIDTH, ROUNDINGS * eps) * spread
+    best, lowest, dual = (W, b), math.inf, 0.0
     outside = 1.0
     while not watch.ended:
-        smooth = Smooth(problem, width, outside)
+        smooth = Smooth(problem, X, width, outside)
         level = Level(smooth, watch)
         W, b = preconditioned(smooth, level, W, b)
         outside = smooth.outside
@@ -60,21 +65,22 @@ def smoothed(problem, watch, W, b):
 class Smooth:
     """A Problem whose loss has no kink, for `preconditioned`."""
 
-    def __init__(self, problem, width, outside=1.0):
+    def __init__(self, problem, X, width, outside=1.0):
         self.problem, self.width, self.outside = problem, width, outside
         self.least_size = float(problem.k) if problem.name == "hinge" else 0.0
-        for name in ("n", "d", "k", "s", "Y", "l1", "l2", "c", "eps", "fit_intercept", "penalty", "name", "factor"):
+        for name in ("n", "d", "k", "s", "Y", "l1", "l2", "c", "fit_intercept", "penalty", "name", "factor"):
             setattr(self, name, getattr(problem, name))
         o = problem.objective
         self.unit = HUBER_DELTA / width  # of the kernels' Huber loss
         shifts = (0.0,) if problem.name == "hinge" else (TUBE, -TUBE)
         self._terms = [
             LinearObjective(
-                o.X, (self.unit * (self.Y + shift)).astype(o.dtype), loss="huber", fit_intercept=o.fit_intercept,
+                X, (self.unit * (self.Y + shift)).astype(X.dtype), loss="huber", fit_intercept=o.fit_intercept,
                 sample_weight=o.rows.weights if o.rows.weights.size else None, n_jobs=o.n_jobs,
             )
             for shift in shifts
         ]  # fmt: skip
+        self.eps = float(np.finfo(X.dtype).eps)
         self._shifts = shifts
         self.objective = self._terms[0]
         self.loss = problem.loss._replace(slope=self._slope, curvature=self._curvature)

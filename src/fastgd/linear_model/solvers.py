@@ -35,6 +35,8 @@ POLISH_GAIN = 0.3
 # The time of a product in BLAS, and of what is done with a value of the sample around it, in values of a pass.
 PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
 SMALL_PRODUCTS = 1e6
+# Products of a matrix and a vector that a step with an l1 penalty takes, about.
+PROXIMAL_PRODUCTS = 100
 SUFFICIENT = 1e-4
 # Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th step.
 LOOKS = 10
@@ -170,16 +172,18 @@ def _condition(space):
 
 
 def _price(space):
-    """What a metric costs, in passes; inf where there are too many columns for one."""
+    """What a metric costs, in steps: in passes, or more where they have an l1 penalty; inf with too many columns."""
     p = space.problem
     if not space.has_sample:
         return math.inf
     joint = p.k if p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS else 1
-    rows = min(p.n, sample_rows(p.d))
-    products = rows * (joint * space.size) ** 2 / 2 + p.k / joint * (joint * space.size) ** 3 / 6
+    rows, matrices = min(p.n, sample_rows(p.d)), p.k / joint
+    square = (joint * space.size) ** 2
+    products = rows * square / 2 + matrices * joint * space.size * square / 6
     if products <= SMALL_PRODUCTS:
         return 0.0
-    return (PRODUCT_TIME * products + SAMPLE_TIME * rows * space.size * joint) / (p.objective.rows.values * p.k)
+    step = p.objective.rows.values * p.k + (PRODUCT_TIME * PROXIMAL_PRODUCTS * matrices * square if p.l1 else 0.0)
+    return (PRODUCT_TIME * products + SAMPLE_TIME * rows * space.size * joint) / step
 
 
 def crude(space, gradient):
