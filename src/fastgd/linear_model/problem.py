@@ -157,7 +157,7 @@ class Problem:
         where there is no l2, but for ‖v‖∞ ≤ l1, for which they are shrunk. As F − D the two would cancel; as
         (1/Σs) Σ s·(φ(h) + φ*(u) − h·u) + Ω(W) + Ω*(−v) + W·v none of the terms is larger than it must be.
         """
-        self.passes += 2
+        self.passes += 1
         h, Y = self.scores(W, b), self.Y
         s = None if self.s is None else self.s.astype(np.float64)[:, None]
         with np.errstate(all="ignore"):
@@ -229,9 +229,14 @@ class Problem:
 
     def scores(self, W, b):
         """h = XW + b in float64, of weights in the kernels' units."""
-        o = self.objective
-        with np.errstate(all="ignore"):
-            return o.rows.predict(W.astype(o.dtype), b.astype(o.dtype), IDENTITY).astype(np.float64)
+        self.passes += 1
+        return scores(self.objective, W, b)
+
+
+def scores(o, W, b):
+    """XW + b in float64, for the rows of an objective."""
+    with np.errstate(all="ignore"):
+        return o.rows.predict(W.astype(o.dtype), b.astype(o.dtype), IDENTITY).astype(np.float64)
 
 
 def _evened(u, s):
@@ -356,7 +361,10 @@ class Space:
     @functools.cached_property
     def sample(self):
         """(rows, d'): some rows, or all of few, in these variables, with a column of ones for the intercept."""
-        A = self._rows(self._part)
+        return self._in_these_variables(self._rows(self._part))
+
+    def _in_these_variables(self, A):
+        """Rows (m, d') in place."""
         A[:, : self.problem.d] -= self.shift
         A[:, : self.problem.d] /= self.scale
         return A
@@ -466,6 +474,26 @@ class Space:
     def sample_curvature(self, V):
         """φ''(h) of the sample's rows at V, (rows, k), and the least mean of it to reckon with, (k,)."""
         return self._curvature(self.sample @ V, self.problem.Y[self._part], self.sample_weight)
+
+    def rows_that_bend(self, V):
+        """For each output, rows (m, d') that bend at V and what each adds to the mean curvature, (m,); and as above.
+
+        Of a loss that bends near its kinks alone most rows of a sample do not. So all rows are looked at, and of those
+        that bend much, and of those that bend less, as many are taken as a sample has.
+        """
+        p, most = self.problem, sample_rows(self.problem.d)
+        s = self._weights(slice(None))
+        curvature, least = self._curvature(p.scores(*self.to_weights(V)), p.Y, s)
+        found = []
+        for bends in (s[:, None] * curvature).T:
+            much = bends > 0.5 * bends.max(initial=0.0)
+            rows, shares = [], []
+            for group in (np.flatnonzero(much), np.flatnonzero((bends > 0) & ~much)):
+                taken = group[:: max(1, len(group) // most)]
+                rows.append(taken)
+                shares.append(bends[taken] * (bends[group].sum() / (bends[taken].sum() or 1.0)))
+            found.append((self._in_these_variables(self._rows(np.concatenate(rows))), np.concatenate(shares)))
+        return found, least
 
     def mean_curvature(self, V):
         """About the mean of φ''(h) at V, or the least to reckon with."""

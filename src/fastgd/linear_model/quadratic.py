@@ -46,25 +46,30 @@ class Metric:
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
         space, s = self.space, self.space.sample_weight
-        (curvature, least), A = space.sample_curvature(V), space.sample
-        means = s @ curvature
-        if curvature.shape[1] == 1:
-            A = A * np.sqrt(s * curvature[:, 0])[:, None]
-            grams = [mass * (A.T @ A)]
-        elif space.problem.name not in ("squared_error", "softmax"):  # each output has other rows that bend
-            roots = np.sqrt(s[:, None] * curvature)
-            grams = [mass * ((A * root[:, None]).T @ (A * root[:, None])) for root in roots.T]
+        if space.problem.loss.smooth or len(space.sample) == space.problem.n:
+            (curvature, least), A = space.sample_curvature(V), space.sample
+            means = s @ curvature
+            if curvature.shape[1] > 1 and space.problem.name in ("squared_error", "softmax"):
+                A = A * np.sqrt(s)[:, None]
+                base, means = mass * (A.T @ A), np.maximum(means, least)
+                alike = np.ptp(means) <= 1e-12 * means.max()
+                return [self._held(base * m) for m in (means[:1] if alike else means)]
+            rows = [(A, shares) for shares in (s[:, None] * curvature).T]  # each output has other rows that bend
         else:
-            A = A * np.sqrt(s)[:, None]
-            base, means = mass * (A.T @ A), np.maximum(means, least)
-            alike = np.ptp(means) <= 1e-12 * means.max()
-            grams = [base * m for m in (means[:1] if alike else means)]
-        for G, mean, floor in zip(grams, means, least, strict=False):
+            rows, least = space.rows_that_bend(V)
+            means = np.array([shares.sum() for _, shares in rows])
+        grams = []
+        for A, shares in rows:
+            A = A * np.sqrt(shares)[:, None]
+            grams.append(mass * (A.T @ A))
+        for G, mean, floor in zip(grams, means, least, strict=True):
             if mean < floor:
                 G[np.diag_indices_from(G)] += mass * floor
-        for G in grams:
-            G[np.diag_indices_from(G)] += self._diagonal
-        return grams
+        return [self._held(G) for G in grams]
+
+    def _held(self, G):
+        G[np.diag_indices_from(G)] += self._diagonal
+        return G
 
     def _softmax(self, V, mass):
         """Σ s(diag(p) − ppᵀ) ⊗ xxᵀ, the weights of one output after those of the other."""

@@ -13,15 +13,17 @@ import math
 import numpy as np
 
 from fastgd.kernels.reference import HUBER_DELTA, TUBE
-from fastgd.linear_model.problem import _transposed_product
+from fastgd.linear_model.problem import Space, _transposed_product, scores
+from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import preconditioned
 from fastgd.objectives import LinearObjective
 
 FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
-# A width must be so many rounding errors of the data; those of so few values are taken in double precision.
-ROUNDINGS, DOUBLE_VALUES = 5, 1 << 20
+# A width must be so many rounding errors of the data.
+ROUNDINGS = 10
 # A width is minimised to this share of what it may be off: its slopes make the dual point, which must nearly balance.
-SHARE = 1e-7
+# And to a smaller one where the width is narrow enough and the dual point is still poor.
+SHARE, CLOSER = 1e-7, 1e-3
 # With an l1 penalty: how much the rows outside of a width are made to bend. Less where full steps fall, more where not.
 FULL_STEP, SHORT_STEP = 0.9, 0.3
 LESS, MORE, LEAST_OUTSIDE = 0.1, 10.0, 1e-9
@@ -29,58 +31,64 @@ LESS, MORE, LEAST_OUTSIDE = 0.1, 10.0, 1e-9
 
 def smoothed(problem, watch, W, b):
     """The minimum of a loss with a kink."""
-    X = problem.objective.X
-    eps = problem.eps if np.prod(X.shape) > DOUBLE_VALUES else np.finfo(np.float64).eps
-    X = X if eps == problem.eps else X.astype(np.float64)
     spread = 1.0 if problem.name == "hinge" else max(float(np.std(problem.Y)), TUBE)
-    width = FIRST_WIDTH * spread
-    least = max(LAST_WIDTH, ROUNDINGS * eps) * spread
-    best, lowest, dual = (W, b), math.inf, 0.0
-    outside = 1.0
+    width, least = FIRST_WIDTH * spread, max(LAST_WIDTH, ROUNDINGS * problem.eps) * spread
+    lowest, dual, about = math.inf, 0.0, 0.0  # the least loss seen, and what the minimum is above, for certain and about
+    smooth, share = Smooth(problem, width), SHARE
     while not watch.ended:
-        smooth = Smooth(problem, X, width, outside)
-        level = Level(smooth, watch)
+        level = Level(smooth, watch, share)
         W, b = preconditioned(smooth, level, W, b)
-        outside = smooth.outside
         if watch.ended or watch.out_of_epochs:
             break
         watch.condition, watch.lost = level.condition, level.lost
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
-        if value < lowest:
-            best, lowest = (W, b), value
+        lowest = min(value, lowest if watch.best is None else watch.best[2])
         # The bound from below of one width is as good as that of any other: the slopes at narrow ones are sensitive.
         if problem.has_dual:
             dual = max(dual, value - smooth.duality_gap(W, b))
-        # Without one, or where it is poor: the two losses differ by less than half a width.
-        gap, estimate = lowest - dual, value - lowest + width + level.gap
-        if watch.reached_exactly(lowest, min(gap, estimate), certified=gap <= estimate):
+        if watch.reached_exactly(lowest, lowest - dual):
             break
-        if width <= least:
-            still = min(gap, estimate) / (abs(lowest) or 1)
-            watch.end("stalled", f"the gap to the minimum is still {still:.1e} of it")
-        width *= NARROWER
-    return best if watch.status in ("converged", "stalled") else (W, b)
+        excess = smooth.excess(W, b)
+        if problem.has_dual and not level.at_end and watch.would_do(lowest, excess):
+            share *= CLOSER  # narrow enough: the slopes are not yet near enough to those at the minimum
+            continue
+        if watch.would_do(lowest, excess + level.gap) or smooth.width <= least:
+            about = max(about, value - excess - max(level.gap, smooth.gap(W, b)))
+        gap = lowest - max(dual, about)
+        if watch.reached_exactly(lowest, gap, certified=False):
+            break
+        if smooth.width <= least:
+            _end(watch, problem, lowest, gap)
+        smooth, share = Smooth(problem, NARROWER * smooth.width, smooth.outside), SHARE
+    return watch.lowest(W, b)
+
+
+def _end(watch, problem, value, gap):
+    """The end at the least width."""
+    if not watch.goal(value) or gap <= ROUNDINGS * problem.eps * max(value, problem.value_at_zero):
+        watch.at_rounding(gap)
+    else:
+        watch.end("stalled", f"the gap to the minimum is still {gap / (abs(value) or 1):.1e} of it")
 
 
 class Smooth:
     """A Problem whose loss has no kink, for `preconditioned`."""
 
-    def __init__(self, problem, X, width, outside=1.0):
+    def __init__(self, problem, width, outside=1.0):
         self.problem, self.width, self.outside = problem, width, outside
         self.least_size = float(problem.k) if problem.name == "hinge" else 0.0
-        for name in ("n", "d", "k", "s", "Y", "l1", "l2", "c", "fit_intercept", "penalty", "name", "factor"):
+        for name in ("n", "d", "k", "s", "Y", "l1", "l2", "c", "eps", "fit_intercept", "penalty", "name", "factor"):
             setattr(self, name, getattr(problem, name))
         o = problem.objective
         self.unit = HUBER_DELTA / width  # of the kernels' Huber loss
         shifts = (0.0,) if problem.name == "hinge" else (TUBE, -TUBE)
         self._terms = [
             LinearObjective(
-                X, (self.unit * (self.Y + shift)).astype(X.dtype), loss="huber", fit_intercept=o.fit_intercept,
+                o.X, (self.unit * (self.Y + shift)).astype(o.dtype), loss="huber", fit_intercept=o.fit_intercept,
                 sample_weight=o.rows.weights if o.rows.weights.size else None, n_jobs=o.n_jobs,
             )
             for shift in shifts
         ]  # fmt: skip
-        self.eps = float(np.finfo(X.dtype).eps)
         self._shifts = shifts
         self.objective = self._terms[0]
         self.loss = problem.loss._replace(slope=self._slope, curvature=self._curvature)
@@ -115,12 +123,38 @@ class Smooth:
             return sum(np.where(r < self.width, 0.5 / self.width, 0.5 * self.outside / (r + 1e-300)) for r in off)
         return sum(np.abs(h - y - shift) < self.width for shift in self._shifts) * (0.5 / self.width)
 
+    def gap(self, W, b):
+        """About the gap to the minimum of this loss; with an l1 penalty in a metric where rows outside hardly bend."""
+        if not self.l1:
+            return 0.0
+        self.outside, before = LEAST_OUTSIDE, self.outside
+        space = Space(self)
+        V = space.from_weights(W, b)
+        gap = Metric(space, V).proximal_move(V, space.evaluate(V)[1])[2]
+        self.outside = min(before, LEAST_OUTSIDE / LESS)
+        return gap
+
     def bend(self, rate):
         """Change the metric of the next steps by what came of the last one."""
         if rate >= FULL_STEP:
             self.outside = max(LESS * self.outside, LEAST_OUTSIDE)
         elif rate < SHORT_STEP:
             self.outside = min(MORE * self.outside, 1.0)
+
+    def scores(self, W, b):
+        """As Problem.scores."""
+        self.passes += 1
+        return scores(self.objective, W, b)
+
+    def excess(self, W, b):
+        """About how far the minimum of the loss with the kink may be below its value at the minimum of this one.
+
+        Outside of the width the two differ by a constant. Rows that lie on the kink at the one minimum are inside of
+        the width at the other, and each has there up to width/4 more than outside.
+        """
+        h, s = self.scores(W, b), np.ones(self.n) if self.s is None else self.s.astype(np.float64)
+        inside = sum(np.count_nonzero(np.abs(h - self.Y - shift) < self.width, axis=1) for shift in self._shifts)
+        return self.width / 4 * float(s @ inside) / float(s.sum())
 
     def sums(self, W, b, shift=None, want_gradient=True):
         """As Problem.sums."""
@@ -154,8 +188,9 @@ class Smooth:
 class Level:
     """The Watch of one width: shows the epochs to the fit's own, with the value of the loss with the kink."""
 
-    def __init__(self, smooth, watch):
-        self.smooth, self.watch, self.epochs, self.ended, self.gap = smooth, watch, 0, False, math.inf
+    def __init__(self, smooth, watch, share):
+        self.smooth, self.watch, self.share = smooth, watch, share
+        self.epochs, self.ended, self.at_end, self.gap = 0, False, False, math.inf
         self.condition, self.lost = None, 0
 
     def epoch(self, W, b, value, norm, rate):
@@ -166,17 +201,28 @@ class Level:
         return self.watch.epoch(W, b, value, norm, rate)
 
     def goal(self, value):
-        rounding = np.finfo(np.float64).eps * max(abs(value), self.smooth.least_size)
-        return max(SHARE * self.smooth.width, rounding)
+        return max(self.share * self.smooth.width, self._rounding(value))
+
+    def _rounding(self, value):
+        return np.finfo(np.float64).eps * max(abs(value), self.smooth.least_size)
 
     def reached(self, W, b, value, estimate, crude=0.0, duality_gap=None):
         self.gap = estimate
         self.ended = estimate <= self.goal(value) or not math.isfinite(value)
+        self.at_end = estimate <= self._rounding(value)
         return self.ended
 
     @property
     def out_of_epochs(self):
         return self.watch.out_of_epochs
 
+    def tries_again(self):
+        """With an l1 penalty: where rows bend more."""
+        smooth = self.smooth
+        if not smooth.l1 or smooth.outside >= 1:
+            return False
+        smooth.outside = min(MORE**3 * smooth.outside, 1.0)
+        return True
+
     def at_rounding(self, estimate):
-        self.gap, self.ended = estimate, True
+        self.gap, self.ended, self.at_end = estimate, True, True

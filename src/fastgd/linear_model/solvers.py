@@ -75,6 +75,9 @@ class Rough:
     def out_of_epochs(self):
         return self.epochs >= ROUGH_EPOCHS
 
+    def tries_again(self):
+        return False
+
     def at_rounding(self, estimate):
         pass
 
@@ -123,6 +126,10 @@ def preconditioned(problem, watch, W, b, otherwise=None):
             break
         found = _line_search(space, V, total, gradient, move, slope, metric) if slope < 0 else None
         if found is None:
+            if watch.tries_again():
+                metric, since = Metric(space, V), 0
+                memory, least = Memory(metric), 1.0
+                continue
             watch.at_rounding(estimate)
             break
         rate, new, new_value, new_gradient = found
@@ -198,9 +205,9 @@ def crude(space, gradient):
 def _line_search(space, V, total, gradient, move, slope, metric):
     """(t, point, value, gradient) with sufficient decrease, halving t; None where rounding hides any."""
     size = max(abs(total), space.problem.least_size)
-    rate, slack = 1.0, 8 * np.finfo(np.float64).eps * size
+    rate, slack, doubtful = 1.0, 8 * np.finfo(np.float64).eps * size, 100
     if space.problem.eps > 1e-10:  # weights are rounded to single precision on their way into the kernels
-        slack = space.problem.eps * size
+        slack, doubtful = space.problem.eps * size, 10
     if space.problem.objective.quadratic and not space.problem.l1:
         found = _exact_step(space, V, total, gradient, move, slope)
         if -found[0] * slope > 100 * slack:
@@ -213,7 +220,7 @@ def _line_search(space, V, total, gradient, move, slope, metric):
             new_total = value + space.l1_penalty(new)
             if new_total <= total + SUFFICIENT * rate * slope:
                 return rate, new, value, new_gradient
-            if -rate * slope <= 100 * slack and new_total <= total + slack:
+            if -rate * slope <= doubtful * slack and new_total <= total + slack:
                 # The values differ by rounding alone; gradients still tell which point is better.
                 norm = metric.length(space, V, gradient) if norm is None else norm
                 if metric.length(space, new, new_gradient) < 0.9 * norm:

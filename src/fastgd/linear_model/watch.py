@@ -77,7 +77,7 @@ class Watch:
             return self.end("diverged", "the loss or the weights are no longer finite")
         if self.score is None:
             if self.best is None or not value > self.best[2]:
-                self.best = W, b, value
+                self.best, self._best_epoch = (W, b, value), self.epochs
         elif self._is_stale(W, b, value, score):
             return self.end(
                 "early_stopping", f"the validation score has not risen for {self.patience} epochs; the best are kept"
@@ -90,6 +90,19 @@ class Watch:
         value = self.problem.sums(W, b, want_gradient=False) + self.problem.penalty(W)
         self.epoch(W, b, value, math.nan, 0.0)
         self.status, self.message = end
+
+    def lowest(self, W, b):
+        """The weights with the lowest loss, for a solver whose losses do not fall from epoch to epoch.
+
+        Weights are in the kernels' units. The last epoch then ends at them: its numbers are theirs.
+        """
+        if self.best is None or self.score is not None or self.status in ("callback", "diverged"):
+            return W, b
+        if self._best_epoch != self.epochs:
+            for name in ("loss", "grad_norm"):
+                self.rows[name][-1] = self.rows[name][self._best_epoch - 1]
+            self._best_epoch = self.epochs
+        return self.problem.in_kernel_units(*self.best[:2])
 
     def _is_stale(self, W, b, value, score):
         least = 0.0 if self.tol is None else self.tol
@@ -172,6 +185,10 @@ class Watch:
         if not gap <= self._wanted(value, gap):
             return False
         return self.end("converged", f"the gap to the minimum is {self.gap / (abs(value) or 1):.1e} of it")
+
+    def tries_again(self):
+        """Whether a step that did not lower the loss may do so in a new metric."""
+        return False
 
     def at_rounding(self, estimate):
         """End where no step gets lower."""
