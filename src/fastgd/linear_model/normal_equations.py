@@ -127,7 +127,7 @@ def gram(problem, watch, W, b):
     if problem.l1:
         _end_by_duality(problem, watch, W, b, total, estimate)
         return W, b
-    watch.gap, watch.certified = 0.5 * max(0.0, float(np.vdot(gradient, equations.solve(gradient)))), True
+    watch.reached_exactly(total, 0.5 * float(np.vdot(gradient, equations.solve(gradient))))
     watch.end("converged", "refined until the correction was rounding")
     return W, b
 

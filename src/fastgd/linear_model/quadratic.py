@@ -41,7 +41,8 @@ class Metric:
         self.matrices = [self._softmax(V, mass)] if self.joint else self._separate(V, mass)
         # Other rows may bend where these do not, or will on the other side of their kink.
         partial = len(space.sample) < p.n or not p.loss.smooth
-        self._solvers = [inverse(G, partial) for G in self.matrices]
+        ridge = np.tile(space.ridge(), p.k if self.joint else 1)
+        self._solvers = [inverse(G, partial, ridge) for G in self.matrices]
 
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
@@ -133,15 +134,16 @@ class Metric:
         return move, slope, max(0.0, -slope - 0.5 * self.square(move))
 
 
-def inverse(G, sampled):
+def inverse(G, sampled, ridge):
     """The function g → G⁻¹g; a pseudo-inverse where G is singular but for rounding.
 
     Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
-    others look like rounding.
+    others look like rounding. `ridge` (d,) is the penalty's part of the diagonal, below which nothing bends.
     """
     root = equilibrium(G)
     G = G / root / root[:, None]
-    solve = _inverse(G, sampled)
+    least = (ridge / root**2)[ridge > 0]
+    solve = _inverse(G, sampled, float(least.min()) if least.size else 0.0)
 
     def applied(g):
         scale = root if g.ndim == 1 else root[:, None]
@@ -156,7 +158,7 @@ def equilibrium(G):
     return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
 
 
-def _inverse(G, sampled):
+def _inverse(G, sampled, least):
     try:
         factor = scipy.linalg.cho_factor(G, check_finite=False)
         reciprocal, _ = scipy.linalg.lapack.dpocon(factor[0], np.linalg.norm(G, 1))
@@ -167,7 +169,10 @@ def _inverse(G, sampled):
     sizes, basis = scipy.linalg.eigh(G, check_finite=False)
     if sampled:
         sizes = np.maximum(sizes, UNSEEN * sizes[-1])
-    kept = sizes > len(G) * ROUNDING * sizes[-1]
+    floor = len(G) * ROUNDING * sizes[-1]
+    if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # what is less is rounding, but of something
+        sizes, floor = np.maximum(sizes, least), 0.0
+    kept = sizes > floor
     basis, sizes = basis[:, kept], sizes[kept]
     return lambda g: basis @ ((basis.T @ g).T / sizes).T
 

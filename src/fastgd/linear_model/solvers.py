@@ -41,6 +41,8 @@ SUFFICIENT = 1e-4
 # Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th step.
 LOOKS = 10
 LEAST_STEP = 2.0**-40
+# A loss that falls to this share of itself is looked at, and no longer reckoned.
+CANCELLED = 1e-8
 
 
 def from_fewer_rows(problem, watch, W, b):
@@ -237,7 +239,10 @@ def _exact_step(space, V, total, gradient, move, slope):
     if not bend > 0:
         return 0.0, V, total, gradient
     rate = -slope / bend
-    return rate, V + rate * move, total + 0.5 * rate * slope, gradient + rate * change
+    new, lower = V + rate * move, total + 0.5 * rate * slope
+    if not lower > CANCELLED * total:  # little but the rounding error of what was there is left
+        return rate, new, *space.evaluate(new)
+    return rate, new, lower, gradient + rate * change
 
 
 class Memory:
@@ -325,7 +330,8 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
         least = min(least, met) if met > 0 else least
         if metric is not None:
             estimate = metric.gap(subgradient)
-            if not known and watch.would_do(total, estimate):
+            in_vain = watch.uncertified and not problem.objective.quadratic
+            if (not known or in_vain) and watch.would_do(total, estimate):
                 # The curvature has changed on the way, and nothing else will tell how far the minimum is.
                 metric = Metric(space, y)
                 estimate = metric.gap(subgradient)

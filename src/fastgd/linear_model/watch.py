@@ -15,6 +15,8 @@ from fastgd.result import Result
 CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
 # A duality gap is not taken where the crude bound of it is above this many times what is wanted.
 NOT_FAR = 1.1
+# Above this share of F a gap is no matter of rounding.
+ROUNDED = 1e-9
 HISTORY = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
 
 
@@ -144,16 +146,18 @@ class Watch:
         if self.tol is None or self.score is not None:
             return False
         self.gap, wanted = estimate, self._wanted(value, estimate)
-        if not estimate <= wanted:
+        if value <= wanted:  # no loss is negative
+            self.gap, self.certified = value, True
+        elif not estimate <= wanted:
             return False
-        if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
+        elif self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
             self._tries += 1
             gap = math.inf
             if crude <= NOT_FAR * wanted:
                 gap = self.problem.duality_gap(W, b) if duality_gap is None else duality_gap()
             if not gap <= wanted:
                 return False
-            self.gap, self.certified = max(gap, 0.0), True
+            self.gap, self.certified = self._rounded_up(gap, value), True
         bound, how = ("at most", "by a duality gap") if self.certified else ("about", "by an estimate")
         share = self.gap / (abs(value) or 1)
         return self.end("converged", f"the gap to the minimum is {bound} {share:.1e} of it, {how}")
@@ -177,9 +181,16 @@ class Watch:
             return self.tol * value
         return self.tol * max(value, self.problem.eps * self.problem.value_at_zero)
 
+    def _rounded_up(self, gap, value):
+        """A gap and the rounding error of F, which is what is left of a gap of 0."""
+        if gap > ROUNDED * value:
+            return gap
+        return max(gap, 0.0) + self.problem.eps * max(value, self.problem.value_at_zero)
+
     def reached_exactly(self, value, gap, certified=True):
         """Whether a gap that is known, and no estimate, is within `tol`; ends the fit if so."""
-        self.gap, self.certified = max(gap, 0.0), certified
+        gap = min(gap, value)  # no loss is negative
+        self.gap, self.certified = self._rounded_up(gap, value), certified
         if self.tol is None or self.score is not None:
             return False
         if not gap <= self._wanted(value, gap):
