@@ -41,6 +41,9 @@ SAMPLE_ROWS = 256
 NEAR_ZERO = 10.0
 # A sum of squares below this may have lost some of them to underflow.
 TINY_SQUARES = 1e-280
+# Where less than this share of the squares of a column is left once it is centred, they are summed about its mean; and
+# those of CSR rows, for which that takes dense pieces, where less than the second is left.
+LEFT = 1e-4, 1e-8
 
 
 class Dense:
@@ -202,8 +205,13 @@ class Sparse:
     def differs(self, columns, numbers):
         return bool(np.any(self.X[:, columns].data != 0))  # the numbers are zeros
 
+    def varies(self, columns):
+        """Whether any of these columns holds different numbers."""
+        X = self.X[:, columns]
+        return bool(np.any(X.min(axis=0).toarray() != X.max(axis=0).toarray()))
+
     def moments(self, origin=None):
-        """See `Moments`. About zero: a shifted sparse row is dense."""
+        """See `Moments`; None also where columns are too far off. About zero: a shifted sparse row is dense."""
         X = self.X.astype(np.float64)
         weighted = X.multiply(self.weights.astype(np.float64)[:, None]).tocsr() if self.weights.size else X
         with np.errstate(all="ignore"):
@@ -278,7 +286,7 @@ class Moments(typing.NamedTuple):
 
 
 def centred(source, origin, first, second):
-    """The Moments from Σs(x − origin) and Σs(x − origin)(x − origin)ᵀ."""
+    """The Moments from Σs(x − origin) and Σs(x − origin)(x − origin)ᵀ; None where they cannot be had from these."""
     weight = float(np.sum(source.weights, dtype=np.float64)) if source.weights.size else float(source.n)
     squares = np.diag(second)
     tiny = np.flatnonzero(squares < TINY_SQUARES)
@@ -287,8 +295,12 @@ def centred(source, origin, first, second):
     with np.errstate(under="ignore"):
         found = Moments(weight, origin + first / weight, second - np.outer(first, first) / weight)
     # Where the origin was far off, the difference has lost too many digits; now the mean is known.
-    far = np.any(np.diag(found.centred) < 1e-4 * squares) and not np.array_equal(origin, found.mean)
-    return source.moments(found.mean) if far and isinstance(source, Dense) else found
+    left = np.diag(found.centred)
+    if isinstance(source, Dense):
+        far = np.any(left < LEFT[0] * squares) and not np.array_equal(origin, found.mean)
+        return source.moments(found.mean) if far else found
+    doubtful = np.flatnonzero(left < LEFT[1] * squares)
+    return None if doubtful.size and source.varies(doubtful) else found
 
 
 def transformed(take, source, shift, scale):

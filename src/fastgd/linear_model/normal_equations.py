@@ -35,6 +35,9 @@ class NormalEquations:
         G[np.diag_indices_from(G)] += ridge + still
         self.matrix, self.lost = G, 0
         self._left = None
+        self.condition = None
+        if p.l1:  # which has no use for an inverse
+            return
         self._root = equilibrium(G)[:, None]
         G = G / self._root / self._root.T
         try:

@@ -1,5 +1,7 @@
 """Quadratic models: the metric of a sample of rows, and the minimum of a quadratic function with an l1 penalty."""
 
+import functools
+
 import numpy as np
 import scipy.linalg
 
@@ -10,7 +12,7 @@ from fastgd.kernels.reference import softmax
 # instead.
 ROUNDING, UNSEEN = 1e-13, 1e-6
 # Of the search for the signs of weights with an l1 penalty.
-PROXIMAL_STEPS, SEARCH_STEPS = 300, 1000
+PROXIMAL_STEPS, SAME_SIGNS, SEARCH_STEPS = 300, 10, 1000
 # What is added to its diagonal, of the largest entry: where columns are collinear, or more than the rows, the matrix is
 # singular, and a solution for given signs is none. The minimum is then one step of a proximal point method, from where
 # the next one leads on.
@@ -32,17 +34,21 @@ class Metric:
         still[: p.d][~np.isfinite(space.scale)] = 1.0
         self._diagonal = space.ridge() + still
         mass = p.factor * p.objective.total_weight
-        self.joint, self.matrices, self._solvers = False, [], []
+        self.joint, self.matrices = False, []
         self.constant = p.objective.quadratic  # the same at every V
         if diagonal or not space.has_sample:
             self._diagonal = (self._diagonal + mass * space.mean_curvature(V))[:, None]
             return
         self.joint = p.name == "softmax" and p.k * space.size <= JOINT_WEIGHTS
         self.matrices = [self._softmax(V, mass)] if self.joint else self._separate(V, mass)
+
+    @functools.cached_property
+    def _solvers(self):
+        space, p = self.space, self.space.problem
         # Other rows may bend where these do not, or will on the other side of their kink.
         partial = len(space.sample) < p.n or not p.loss.smooth
         ridge = np.tile(space.ridge(), p.k if self.joint else 1)
-        self._solvers = [inverse(G, partial, ridge) for G in self.matrices]
+        return [inverse(G, partial, ridge) for G in self.matrices]
 
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
@@ -219,17 +225,19 @@ def _proximal_steps(H, c, thresholds, start):
     L = float(np.linalg.norm(H, 1))  # not below the largest eigenvalue
     x = y = start
     t = 1.0
-    for _ in range(PROXIMAL_STEPS):
+    signs = np.sign(start)
+    for i in range(1, PROXIMAL_STEPS + 1):
         v = y - (H @ y + c) / L
         new = np.sign(v) * np.maximum(np.abs(v) - thresholds / L, 0)
         if (y - new) @ (new - x) > 0:
             t = 1.0
         t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
         y = new + (t - 1) / t_next * (new - x)
-        moved = np.max(np.abs(new - x), initial=0.0)
         x, t = new, t_next
-        if moved <= 1e-9 * np.max(np.abs(x), initial=0.0):
-            break
+        if i % SAME_SIGNS == 0:
+            before, signs = signs, np.sign(x)
+            if np.array_equal(before, signs):
+                break
     return x
 
 
