@@ -37,7 +37,7 @@ class DivergenceWarning(RuntimeWarning):
 
 
 class ConditionWarning(UserWarning):
-    """The columns of a table are collinear, or nearly, so that weights are not, or hardly, determined by the data."""
+    """Weights are not, or hardly, determined by the data: columns are collinear, or nearly, or classes are separated."""
 
 
 class StartError(ValueError):

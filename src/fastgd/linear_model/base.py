@@ -1,5 +1,6 @@
 """What the two estimators share: parameters, data, the choice of a solver, and what a fit leaves behind."""
 
+import math
 import warnings
 
 import numpy as np
@@ -98,7 +99,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         DivergenceWarning
             The rate is too large: the weights are the best seen.
         ConditionWarning
-            The columns are collinear, or nearly: the weights are not, or hardly, determined by the data.
+            The columns are collinear, or nearly: the weights are not, or hardly, determined by the data. Or the classes
+            can be told apart without an error and nothing is penalised: no finite weights are best.
         """
         checked = self._check_parameters()
         X, y = validate_data(
@@ -204,6 +206,13 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             warnings.warn(f"{name} was {watch.message}.", ConvergenceWarning, stacklevel=3)
         elif watch.status == "stalled" or (watch.status == "max_iter" and checked.tol is not None):
             warnings.warn(f"{name} {watch.message}.", ConvergenceWarning, stacklevel=3)
+        if _separated(watch.problem, watch.rows["loss"]):
+            warnings.warn(
+                f"the classes can be told apart without an error, so that no finite weights minimise the log loss: "
+                f'these are where it was {watch.rows["loss"][-1]:.1e}. Take a penalty.',
+                ConditionWarning,
+                stacklevel=3,
+            )
         if watch.lost:
             directions = f"{watch.lost} direction{'s' * (watch.lost != 1)}"
             warnings.warn(
@@ -294,6 +303,14 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         check_is_fitted(self, "coef_")
         X = validate_data(self, X, accept_sparse="csr", dtype=DTYPES, reset=False)
         return self._raw_scores(X)
+
+
+def _separated(problem, losses):
+    """Whether a log loss without a penalty is so small that every row must be on its side of the border."""
+    if problem.name not in ("log_loss", "softmax") or problem.has_dual or not losses:
+        return False
+    s = np.ones(1) if problem.s is None else problem.s[problem.s > 0]
+    return losses[-1] * problem.objective.total_weight < math.log(2) * s.min()
 
 
 class Checked:

@@ -21,6 +21,7 @@ class Loss(typing.NamedTuple):
 
     unit : the threshold that the kernels' formula has; another one is had by measuring targets in other units.
     smooth : whether the gradient is continuous.
+    straight : for a loss that is straight in parts, there the curvature of the parabola that touches it from above.
     """
 
     objective: str
@@ -31,6 +32,12 @@ class Loss(typing.NamedTuple):
     start: typing.Callable
     unit: float | None = None
     smooth: bool = True
+    straight: typing.Callable | None = None
+
+    @property
+    def bends_everywhere(self):
+        """Whether a step may reckon with the curvature of some rows."""
+        return self.smooth and self.straight is None
 
 
 def _mean(y, s):
@@ -75,6 +82,11 @@ def xlogx(q):
         return np.where(q > 0, q * np.log(np.where(q > 0, q, 1.0)), np.where(q == 0, 0.0, math.inf))
 
 
+def parabola(r, width):
+    """Curvature of the parabola through (0, ·) that touches Huber's loss of this width at a distance r ≥ 0 beyond it."""
+    return np.where(r > width, width / np.maximum(r, width), 0.0)
+
+
 def _softmax_conjugate(u, y):
     return xlogx(u + y)  # summed over the outputs by whoever sums
 
@@ -101,6 +113,7 @@ LOSSES = {
         _huber_conjugate,
         _median,
         unit=HUBER_DELTA,
+        straight=lambda h, y: parabola(np.abs(h - y), HUBER_DELTA),
     ),
     "poisson": Loss(
         "poisson",

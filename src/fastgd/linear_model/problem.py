@@ -41,6 +41,11 @@ CURVATURES = {
 # A mean curvature below this share of the mean slope says nothing of that at the minimum: far out a Huber loss has none.
 # Near a minimum of 0, where a log loss bends little, the slopes are as small.
 LEAST_CURVATURE = 1e-3
+# A move after which the rows that bend are others than before by no more than this share stays near its model.
+ALIKE = 0.02
+# How much of a loss's straight parts are made to bend: less where full steps fall, more where short ones.
+FULL_STEP, SHORT_STEP = 0.9, 0.3
+LESS, MORE, LEAST_OUTSIDE = 0.1, 10.0, 1e-9
 # A matrix of curvatures is formed for no more columns than this.
 METRIC_COLUMNS = 2048
 
@@ -82,6 +87,7 @@ class Problem:
         # The deviance is the Poisson loss less its least possible value: never negative, and so are all the others.
         self.constant = -float(self._mean(_poisson_least(self.Y))) if loss == "poisson" else 0.0
         self.passes = 0
+        self.outside = 1.0
         self._column_sums = None
 
     def _mean(self, values):
@@ -97,6 +103,21 @@ class Problem:
             sums = o.sums(W.astype(o.dtype), b.astype(o.dtype), shift, want_gradient)
             value = self.factor * float(sums[0].sum()) + self.constant
             return (value, self.factor * sums[1], self.factor * sums[2]) if want_gradient else value
+
+    def bends(self, h, Y):
+        """φ''(h); and where the loss is straight, `outside` of the curvature of the parabola that touches it from above.
+
+        All of that always falls, and slowly (iteratively reweighted least squares); little of it is Newton's method.
+        """
+        curvature = self.loss.curvature(h, Y)
+        return curvature if self.loss.straight is None else curvature + self.outside * self.loss.straight(h, Y)
+
+    def bend(self, rate):
+        """Change the metric of the next steps by what came of the last one."""
+        if rate >= FULL_STEP:
+            self.outside = max(LESS * self.outside, LEAST_OUTSIDE)
+        elif rate < SHORT_STEP:
+            self.outside = min(MORE * self.outside, 1.0)
 
     def penalty(self, W):
         """Of weights in the kernels' units."""
@@ -495,6 +516,12 @@ class Space:
             found.append((self._in_these_variables(self._rows(np.concatenate(rows))), np.concatenate(shares)))
         return found, least
 
+    def bends_alike(self, V, move):
+        """Whether nearly the same rows bend at V and after the move, so that the quadratic model at V holds on the way."""
+        p, s, Y = self.problem, self._weights(slice(None)), self.problem.Y.astype(np.float64)
+        here, there = (p.loss.curvature(p.scores(*self.to_weights(point)), Y) for point in (V, V + move))
+        return bool(np.all(s @ np.abs(there - here) < ALIKE * (s @ here)))
+
     def mean_curvature(self, V):
         """About the mean of φ''(h) at V, or the least to reckon with."""
         p = self.problem
@@ -506,10 +533,11 @@ class Space:
         return float(np.mean(np.maximum(s @ curvature, least)))
 
     def _curvature(self, h, Y, s):
-        loss, Y = self.problem.loss, Y.astype(np.float64)
+        p, Y = self.problem, Y.astype(np.float64)
         with np.errstate(all="ignore"):
-            curvature = loss.curvature(h, Y)
+            curvature = p.bends(h, Y)
             if not math.isfinite(curvature.sum()):
                 curvature = np.nan_to_num(curvature, nan=0.0, posinf=1e300)
-            slopes = s @ np.abs(loss.slope(h, Y))
-        return curvature, LEAST_CURVATURE * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)
+            slopes = s @ np.abs(p.loss.slope(h, Y))
+        least = LEAST_CURVATURE if p.loss.straight is None else 0.0
+        return curvature, least * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)

@@ -46,14 +46,14 @@ class Metric:
     def _solvers(self):
         space, p = self.space, self.space.problem
         # Other rows may bend where these do not, or will on the other side of their kink.
-        partial = len(space.sample) < p.n or not p.loss.smooth
+        partial = len(space.sample) < p.n or not p.loss.bends_everywhere
         ridge = np.tile(space.ridge(), p.k if self.joint else 1)
         return [inverse(G, partial, ridge) for G in self.matrices]
 
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
         space, s = self.space, self.space.sample_weight
-        if space.problem.loss.smooth or len(space.sample) == space.problem.n:
+        if space.problem.loss.bends_everywhere or len(space.sample) == space.problem.n:
             (curvature, least), A = space.sample_curvature(V), space.sample
             means = s @ curvature
             if curvature.shape[1] > 1 and space.problem.name in ("squared_error", "softmax"):

@@ -13,7 +13,8 @@ import math
 import numpy as np
 
 from fastgd.kernels.reference import HUBER_DELTA, TUBE
-from fastgd.linear_model.problem import Space, _transposed_product, scores
+from fastgd.linear_model.losses import parabola
+from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem, Space, _transposed_product, scores
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import preconditioned
 from fastgd.objectives import LinearObjective
@@ -24,9 +25,8 @@ ROUNDINGS = 10
 # A width is minimised to this share of what it may be off: its slopes make the dual point, which must nearly balance.
 # And to a smaller one where the width is narrow enough and the dual point is still poor.
 SHARE, CLOSER = 1e-7, 1e-3
-# With an l1 penalty: how much the rows outside of a width are made to bend. Less where full steps fall, more where not.
-FULL_STEP, SHORT_STEP = 0.9, 0.3
-LESS, MORE, LEAST_OUTSIDE = 0.1, 10.0, 1e-9
+# With an l1 penalty: rows outside of the width that bend more than this hide how far its minimum is.
+TELLING = 1e-6
 
 
 def smoothed(problem, watch, W, b):
@@ -91,12 +91,16 @@ class Smooth:
         ]  # fmt: skip
         self._shifts = shifts
         self.objective = self._terms[0]
-        self.loss = problem.loss._replace(slope=self._slope, curvature=self._curvature)
+        # A proximal step has no memory that would mend a metric in which most rows do not bend at all.
+        straight = self._straight if problem.l1 else None
+        self.loss = problem.loss._replace(slope=self._slope, curvature=self._curvature, straight=straight)
         if problem.name == "hinge":
             s = np.ones(self.n) if self.s is None else self.s.astype(np.float64)
             Y = self.Y.astype(np.float64)
             self._mean_xy = problem.factor * _transposed_product(o.rows, Y)
             self._mean_y = problem.factor * (s @ Y)
+
+    bends, bend = Problem.bends, Problem.bend
 
     @property
     def has_dual(self):
@@ -115,13 +119,10 @@ class Smooth:
         return slope - 0.5 * y if self.name == "hinge" else slope
 
     def _curvature(self, h, y):
-        if self.l1:
-            # A proximal step has no memory that would mend a metric in which most rows do not bend at all. They get a
-            # part of the curvature of the parabola that touches the loss from above at h: all of it (iteratively
-            # reweighted least squares) always falls, and slowly; little of it is Newton's method.
-            off = [np.abs(h - y - shift) for shift in self._shifts]
-            return sum(np.where(r < self.width, 0.5 / self.width, 0.5 * self.outside / (r + 1e-300)) for r in off)
         return sum(np.abs(h - y - shift) < self.width for shift in self._shifts) * (0.5 / self.width)
+
+    def _straight(self, h, y):
+        return sum(parabola(np.abs(h - y - shift), self.width) for shift in self._shifts) * (0.5 / self.width)
 
     def gap(self, W, b):
         """About the gap to the minimum of this loss; with an l1 penalty in a metric where rows outside hardly bend."""
@@ -133,13 +134,6 @@ class Smooth:
         gap = Metric(space, V).proximal_move(V, space.evaluate(V)[1])[2]
         self.outside = min(before, LEAST_OUTSIDE / LESS)
         return gap
-
-    def bend(self, rate):
-        """Change the metric of the next steps by what came of the last one."""
-        if rate >= FULL_STEP:
-            self.outside = max(LESS * self.outside, LEAST_OUTSIDE)
-        elif rate < SHORT_STEP:
-            self.outside = min(MORE * self.outside, 1.0)
 
     def scores(self, W, b):
         """As Problem.scores."""
@@ -191,11 +185,11 @@ class Level:
     def __init__(self, smooth, watch, share):
         self.smooth, self.watch, self.share = smooth, watch, share
         self.epochs, self.ended, self.at_end, self.gap = 0, False, False, math.inf
+        self._otherwise = self._no_step = False  # whether another metric is wanted; whether no step fell since the last
         self.condition, self.lost = None, 0
 
     def epoch(self, W, b, value, norm, rate):
-        self.epochs += 1
-        self.smooth.bend(rate)
+        self.epochs, self._no_step = self.epochs + 1, False
         problem = self.smooth.problem
         value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
         return self.watch.epoch(W, b, value, norm, rate)
@@ -210,19 +204,25 @@ class Level:
         self.gap = estimate
         self.ended = estimate <= self.goal(value) or not math.isfinite(value)
         self.at_end = estimate <= self._rounding(value)
+        smooth = self.smooth
+        if self.ended and smooth.l1 and smooth.outside > TELLING and not self._no_step:
+            # Made to bend so much, the rows outside hide how far the minimum is.
+            smooth.outside = max(LESS**2 * smooth.outside, TELLING)
+            self.ended, self._otherwise = False, True
         return self.ended
+
+    def bends_otherwise(self):
+        found, self._otherwise = self._otherwise, False
+        return found
 
     @property
     def out_of_epochs(self):
         return self.watch.out_of_epochs
 
-    def tries_again(self):
-        """With an l1 penalty: where rows bend more."""
-        smooth = self.smooth
-        if not smooth.l1 or smooth.outside >= 1:
-            return False
-        smooth.outside = min(MORE**3 * smooth.outside, 1.0)
-        return True
-
     def at_rounding(self, estimate):
-        self.gap, self.ended, self.at_end = estimate, True, True
+        self.gap, smooth = estimate, self.smooth
+        if smooth.l1 and smooth.outside < 1:  # rows that bend more may let a step fall
+            smooth.outside = min(MORE**3 * smooth.outside, 1.0)
+            self._otherwise = self._no_step = True
+        else:
+            self.ended = self.at_end = True

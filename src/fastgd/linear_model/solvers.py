@@ -18,6 +18,8 @@ from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Metric
 from fastgd.stochastic import HIGHER
 
 MEMORY = 10
+# Where straight parts of a loss are made to bend more than this, a metric says nothing of the gap to the minimum.
+TRUSTED = 1e-3
 # A metric is made anew at a better point where the steps that are left, at the rate of those since it was made, would
 # take longer than the new one and steps that each lower the gap by RENEWED_GAIN, once as many passes have been spent on
 # the old one as the new one costs; and after the first step, if it costs no more than two. So no more than twice the
@@ -38,6 +40,8 @@ SMALL_PRODUCTS = 1e6
 # Products of a matrix and a vector that a step with an l1 penalty takes, about.
 PROXIMAL_PRODUCTS = 100
 SUFFICIENT = 1e-4
+# A loss that falls by this share of what a straight line would is tried with steps that are so many times as long.
+STRAIGHT, LONGER = 0.9, 4.0
 # Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th step.
 LOOKS = 10
 LEAST_STEP = 2.0**-40
@@ -77,7 +81,10 @@ class Rough:
     def out_of_epochs(self):
         return self.epochs >= ROUGH_EPOCHS
 
-    def tries_again(self):
+    def bends_otherwise(self):
+        return False
+
+    def would_do(self, value, estimate):
         return False
 
     def at_rounding(self, estimate):
@@ -102,38 +109,46 @@ def preconditioned(problem, watch, W, b, otherwise=None):
         value, gradient = space.evaluate(V)
     price, since, last, first = _price(space), 0, math.inf, math.inf
     diagonal = price > FREE_RENEWAL and not problem.l1
-    metric = Metric(space, V, diagonal)
-    memory = Memory(metric)
+    metric, memory, least = _anew(space, V, diagonal)
     # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost
     # next to nothing, take more of them as long as each gains.
     polish = (price == 0 or problem.objective.quadratic) and not problem.has_dual
     polish = polish and problem.loss.smooth and watch.tol is not None
-    least = 1.0  # the smallest curvature met, in units of the metric
     if not problem.has_dual:
         watch.condition, watch.lost = _condition(space)
     while True:
         if problem.l1:
             move, slope, estimate = metric.proximal_move(V, gradient)
+            toward = move
         else:
-            toward = metric.solve(gradient)
-            estimate = 0.5 * float(np.vdot(gradient, toward)) / least
+            toward = -metric.solve(gradient)
+            estimate = -0.5 * float(np.vdot(gradient, toward)) / least
             move = -memory.apply(gradient)
             slope = float(np.vdot(gradient, move))
         total, bound = value + space.l1_penalty(V), crude(space, gradient)
+        holds = True
+        if problem.loss.smooth and problem.loss.straight is not None and watch.would_do(total, estimate):
+            if problem.outside > TRUSTED:
+                problem.outside = TRUSTED
+                metric, memory, least = _anew(space, V)
+                continue
+            holds = problem.has_dual or space.bends_alike(V, toward)
         certificate = functools.partial(space.duality_gap, V, gradient)
         quick = polish and estimate <= POLISH_GAIN * last and estimate > problem.eps**2 * abs(total)
-        if watch.epochs and not quick and watch.reached(*space.to_weights(V), total, estimate, bound, certificate):
+        if watch.epochs and holds and not quick and watch.reached(*space.to_weights(V), total, estimate, bound, certificate):
             break
+        if watch.bends_otherwise():
+            metric, memory, least = _anew(space, V)
+            continue
         if watch.out_of_epochs:
             break
         found = _line_search(space, V, total, gradient, move, slope, metric) if slope < 0 else None
         if found is None:
-            if watch.tries_again():
-                metric, since = Metric(space, V), 0
-                memory, least = Memory(metric), 1.0
-                continue
             watch.at_rounding(estimate)
-            break
+            if not watch.bends_otherwise():
+                break
+            metric, memory, least = _anew(space, V)
+            continue
         rate, new, new_value, new_gradient = found
         step, change = new - V, new_gradient - gradient
         curvature = float(np.vdot(step, change))
@@ -144,16 +159,22 @@ def preconditioned(problem, watch, W, b, otherwise=None):
         norm = space.user_norm(space.subgradient(V, gradient))
         if watch.epoch(*space.to_weights(V), value + space.l1_penalty(V), norm, rate):
             break
+        problem.bend(rate)
         since += 1
         first = estimate if since == 1 else first
         slow = price == 0 or (since > price and _slow(first, estimate, bound, since - 1, price, watch.goal(total)))
         if slow or (watch.epochs == 1 and price <= FREE_RENEWAL):
-            metric, since = Metric(space, V), 0
-            memory, least = Memory(metric), 1.0
+            (metric, memory, least), since = _anew(space, V), 0
             if problem.objective.quadratic:
                 price = math.inf  # it would always be the same
         last = estimate
     return space.to_weights(V)
+
+
+def _anew(space, V, diagonal=False):
+    """A metric at V, the memory of no step, and the smallest curvature met, in units of the metric."""
+    metric = Metric(space, V, diagonal)
+    return metric, Memory(metric), 1.0
 
 
 def _slow(first, estimate, bound, steps, price, goal):
@@ -221,7 +242,9 @@ def _line_search(space, V, total, gradient, move, slope, metric):
         if math.isfinite(value):
             new_total = value + space.l1_penalty(new)
             if new_total <= total + SUFFICIENT * rate * slope:
-                return rate, new, value, new_gradient
+                found = rate, new, value, new_gradient
+                straight = not space.problem.loss.bends_everywhere and new_total <= total + STRAIGHT * rate * slope
+                return _further(space, V, new_total, move, found) if straight else found
             if -rate * slope <= doubtful * slack and new_total <= total + slack:
                 # The values differ by rounding alone; gradients still tell which point is better.
                 norm = metric.length(space, V, gradient) if norm is None else norm
@@ -230,6 +253,20 @@ def _line_search(space, V, total, gradient, move, slope, metric):
                 return None
         rate *= 0.5 if math.isfinite(value) else 0.1
     return None
+
+
+def _further(space, V, total, move, found):
+    """Longer steps where the loss fell as if it were straight, as far as they get lower."""
+    rate = found[0]
+    while rate <= 1 / LEAST_STEP:
+        rate *= LONGER
+        new = V + rate * move
+        value, gradient = space.evaluate(new)
+        new_total = value + space.l1_penalty(new)
+        if not new_total < total:
+            break
+        total, found = new_total, (rate, new, value, gradient)
+    return found
 
 
 def _exact_step(space, V, total, gradient, move, slope):
@@ -285,6 +322,7 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     y = space.from_weights(W, b)
     metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
     known = problem.has_dual or problem.objective.quadratic
+    problem.outside = min(problem.outside, TRUSTED)
     thresholds = space.thresholds()
     bound = _largest_curvature(space)
     bounded = math.isfinite(bound) or rate is not None

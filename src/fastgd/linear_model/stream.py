@@ -17,7 +17,7 @@ from fastgd.kernels.reference_updates import PLAIN
 from fastgd.linear_model.losses import LOSSES
 from fastgd.linear_model.problem import METRIC_COLUMNS, Space
 from fastgd.linear_model.quadratic import Metric
-from fastgd.linear_model.solvers import crude
+from fastgd.linear_model.solvers import TRUSTED, crude
 from fastgd.objectives import LOSS_KERNELS
 from fastgd.optimizers import GD, Momentum
 from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
@@ -95,6 +95,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     """
     known = problem.has_dual or problem.objective.quadratic
     looks_at_gap = problem.loss.smooth and watch.tol is not None and watch.score is None
+    problem.outside = TRUSTED
     space = Space(problem, as_they_are=not (scaled or looks_at_gap or rate is None))
     judge = Metric(space, space.from_weights(W, b)) if looks_at_gap and problem.d <= METRIC_COLUMNS else None
     walk = _InScaledColumns(problem, space, W, b, batch, rule) if scaled else _InUserColumns(problem, W, b, batch, rule)

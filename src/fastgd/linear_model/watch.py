@@ -197,8 +197,8 @@ class Watch:
             return False
         return self.end("converged", f"the gap to the minimum is {self.gap / (abs(value) or 1):.1e} of it")
 
-    def tries_again(self):
-        """Whether a step that did not lower the loss may do so in a new metric."""
+    def bends_otherwise(self):
+        """Whether the solver, asked whether it is at the end, shall look in a new metric first."""
         return False
 
     def at_rounding(self, estimate):
