@@ -4,10 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import logsumexp
 from sklearn.base import clone
 
 from fastgd import GDClassifier, GDRegressor
+from fastgd.errors import ConditionWarning
 
 
 def lasso_loss(model, X, y):
@@ -110,3 +112,75 @@ def test_a_small_l1_penalty_that_duality_says_nothing_of_is_no_cause_for_a_warni
         warnings.simplefilter("error")
         model = GDRegressor(penalty="l1", alpha=1e-12).fit(X, y)
     assert model.result_.status == "converged" and not model.result_.certified
+
+
+def separated(rng, n, d, classes):
+    """Rows of classes that hyperplanes tell apart, with a margin."""
+    X = rng.normal(size=(n, d)) * 10.0 ** rng.uniform(-3, 3, d)
+    scores = X / X.std(axis=0) @ rng.normal(size=(d, classes))
+    ordered = np.sort(scores, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 0.3
+    return X[clear], scores.argmax(axis=1)[clear]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("penalty", "alpha"), [("l2", 1e-10), ("l2", 1e-12), ("l1", 1e-8), ("elasticnet", 1e-12)])
+def test_a_log_loss_whose_minimum_is_near_0_takes_few_epochs(penalty, alpha, classes):
+    X, y = separated(np.random.default_rng(classes), 120, 6, classes)
+    model = GDClassifier(penalty=penalty, alpha=alpha).fit(X, y)
+    assert model.result_.status in ("converged", "rounding")
+    assert model.n_iter_ <= 120
+    assert model.history_["loss"][-1] <= 0.01
+    assert model.score(X, y) == 1
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_separated_classes_without_a_penalty_are_warned_of(classes):
+    X, y = separated(np.random.default_rng(0), 120, 4, classes)
+    with pytest.warns(ConditionWarning, match="Take a penalty"):
+        GDClassifier(penalty=None).fit(X, y)
+    mixed = y.copy()
+    mixed[:20] = (y[:20] + 1) % classes
+    GDClassifier(penalty=None).fit(X, mixed)
+    GDClassifier(alpha=1e-8).fit(X, y)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_accelerated_steps_claim_no_gap_below_the_true_one(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(20, 3)) * [1e-3, 1, 100] + [0, 50, 0]
+    y = np.arange(20) % 4
+    losses = {}
+    for solver in ("accelerated", "preconditioned"):
+        model = GDClassifier("squared_hinge", alpha=1e-4, solver=solver).fit(X, y)
+        losses[solver] = hinges(model, X, y) + 0.5e-4 * np.sum(model.coef_**2)
+    assert losses["accelerated"] <= losses["preconditioned"] * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("penalty", [None, "l1", "l2"])
+def test_csr_columns_far_off_are_like_dense_ones(penalty):
+    # Squares of the third column are 16 digits above its variance.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(145, 4)) * [1e3, 10, 2e-4, 1] + 17_325.0
+    y = (X - X.mean(axis=0)) / X.std(axis=0) @ [1.0, -2.0, 0.5, 0.0] + 0.1 * rng.normal(size=145)
+    dense, csr = (
+        GDRegressor(penalty=penalty, alpha=1e-12, tol=1e-8).fit(table, y) for table in (X, sparse.csr_array(X))
+    )
+    np.testing.assert_allclose(csr.coef_ * X.std(axis=0), dense.coef_ * X.std(axis=0), atol=1e-3)
+    assert csr.result_.status == "converged"
+    assert csr.history_["loss"][-1] == pytest.approx(dense.history_["loss"][-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["gram", "preconditioned", "accelerated"])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_exact_fit_has_no_negative_loss_and_says_so(solver, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(30, 3)) * [1, 1e-3, 10] + [0, 0, 100]
+    y = X @ [1.0, 300.0, -2.0] + 4
+    model = GDRegressor(solver=solver).fit(X, y)
+    assert np.all(model.history_["loss"] >= 0)
+    assert model.result_.status in ("converged", "rounding")
+    loss = 0.5 * np.mean((y - model.predict(X)) ** 2)
+    assert loss <= 1e-14 * np.var(y)
+    if model.result_.certified:
+        assert loss <= model.result_.gap + 1e-22 * np.var(y)

@@ -10,9 +10,10 @@ from numpy.testing import assert_allclose
 pytest.importorskip("sklearn")
 
 from fastgd import GDClassifier, GDRegressor, LinearObjective, rows, schedules
-from fastgd.linear_model import problem as problem_module
 from fastgd.linear_model import route, solvers
-from fastgd.linear_model.problem import Problem, Space
+from fastgd.linear_model import space as space_module
+from fastgd.linear_model.problem import Problem
+from fastgd.linear_model.space import Space
 
 SIZES = np.array([1.0, 10.0, 0.1, 3.0, 1.0])
 
@@ -68,7 +69,7 @@ def test_the_gap_is_an_upper_bound(loss):
 
 def test_slopes_of_curvature_are_curvature():
     X, y, s = table("log_loss")
-    for loss in problem_module.CURVATURES:
+    for loss in space_module.CURVATURES:
         problem = Problem(X, y, loss, fit_intercept=True, sample_weight=s)
         rng = np.random.default_rng(3)
         W, b, shift = 0.1 * rng.normal(size=(5, 1)) / SIZES[:, None], np.array([0.2]), 2 * SIZES
@@ -84,7 +85,7 @@ def test_slopes_of_curvature_are_curvature():
 @pytest.mark.parametrize("weighted", (False, True))
 @pytest.mark.parametrize("fit_intercept", (False, True))
 def test_entries_of_csr_tell_the_spread_of_columns(monkeypatch, fit_intercept, weighted):
-    monkeypatch.setattr(problem_module, "METRIC_COLUMNS", 1)
+    monkeypatch.setattr(space_module, "METRIC_COLUMNS", 1)
     rng = np.random.default_rng(0)
     X = np.where(rng.random((200, 30)) < 0.3, rng.normal(3.0, 1.0, (200, 30)), 0.0)
     X[:, 0], X[:, 1] = 7.0, 0.0  # columns that do not vary

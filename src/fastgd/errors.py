@@ -37,7 +37,7 @@ class DivergenceWarning(RuntimeWarning):
 
 
 class ConditionWarning(UserWarning):
-    """Weights are not, or hardly, determined by the data: columns are collinear, or nearly, or classes are separated."""
+    """Weights are not, or hardly, determined by the data: columns are collinear or nearly so, or classes separated."""
 
 
 class StartError(ValueError):

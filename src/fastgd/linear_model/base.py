@@ -209,7 +209,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if _separated(watch.problem, watch.rows["loss"]):
             warnings.warn(
                 f"the classes can be told apart without an error, so that no finite weights minimise the log loss: "
-                f'these are where it was {watch.rows["loss"][-1]:.1e}. Take a penalty.',
+                f"these are where it was {watch.rows['loss'][-1]:.1e}. Take a penalty.",
                 ConditionWarning,
                 stacklevel=3,
             )

@@ -83,7 +83,7 @@ def xlogx(q):
 
 
 def parabola(r, width):
-    """Curvature of the parabola through (0, ·) that touches Huber's loss of this width at a distance r ≥ 0 beyond it."""
+    """Curvature of the parabola about r = 0 that touches Huber's loss of this width from above at an r beyond it."""
     return np.where(r > width, width / np.maximum(r, width), 0.0)
 
 

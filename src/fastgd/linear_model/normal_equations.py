@@ -10,8 +10,8 @@ import math
 import numpy as np
 import scipy.linalg
 
-from fastgd.linear_model.problem import Space
 from fastgd.linear_model.quadratic import equilibrium, minimise_with_l1
+from fastgd.linear_model.space import Space
 
 # Up to so many values the residual is taken in extended precision, where the machine has one.
 EXTENDED_VALUES = 1 << 17

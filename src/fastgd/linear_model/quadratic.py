@@ -46,7 +46,7 @@ class Metric:
     def _solvers(self):
         space, p = self.space, self.space.problem
         # Other rows may bend where these do not, or will on the other side of their kink.
-        partial = len(space.sample) < p.n or not p.loss.bends_everywhere
+        partial = len(space.sample) < p.n or not p.loss.smooth
         ridge = np.tile(space.ridge(), p.k if self.joint else 1)
         return [inverse(G, partial, ridge) for G in self.matrices]
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from fastgd.kernels.reference import HUBER_DELTA, TUBE
 from fastgd.linear_model.losses import parabola
-from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem, Space, _transposed_product, scores
+from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem, scores, transposed_product
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import preconditioned
+from fastgd.linear_model.space import Space
 from fastgd.objectives import LinearObjective
 
 FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
@@ -33,7 +34,8 @@ def smoothed(problem, watch, W, b):
     """The minimum of a loss with a kink."""
     spread = 1.0 if problem.name == "hinge" else max(float(np.std(problem.Y)), TUBE)
     width, least = FIRST_WIDTH * spread, max(LAST_WIDTH, ROUNDINGS * problem.eps) * spread
-    lowest, dual, about = math.inf, 0.0, 0.0  # the least loss seen, and what the minimum is above, for certain and about
+    # The least loss seen, and what the minimum is above for certain, and about.
+    lowest, dual, about = math.inf, 0.0, 0.0
     smooth, share = Smooth(problem, width), SHARE
     while not watch.ended:
         level = Level(smooth, watch, share)
@@ -97,7 +99,7 @@ class Smooth:
         if problem.name == "hinge":
             s = np.ones(self.n) if self.s is None else self.s.astype(np.float64)
             Y = self.Y.astype(np.float64)
-            self._mean_xy = problem.factor * _transposed_product(o.rows, Y)
+            self._mean_xy = problem.factor * transposed_product(o.rows, Y)
             self._mean_y = problem.factor * (s @ Y)
 
     bends, bend = Problem.bends, Problem.bend
@@ -210,6 +212,11 @@ class Level:
             smooth.outside = max(LESS**2 * smooth.outside, TELLING)
             self.ended, self._otherwise = False, True
         return self.ended
+
+    uncertified = False  # what is wanted of a width is no certificate
+
+    def would_do(self, value, estimate):
+        return False
 
     def bends_otherwise(self):
         found, self._otherwise = self._otherwise, False

@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
-from fastgd.linear_model.problem import METRIC_COLUMNS, Space, sample_rows
 from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Metric
+from fastgd.linear_model.space import METRIC_COLUMNS, Space, sample_rows
 from fastgd.stochastic import HIGHER
 
 MEMORY = 10
@@ -36,6 +36,8 @@ ROUGH, ROUGH_EPOCHS = 0.1, 30
 POLISH_GAIN = 0.3
 # The time of a product in BLAS, and of what is done with a value of the sample around it, in values of a pass.
 PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
+# And that of a step beside its pass.
+STEP_TIME = 5e5
 SMALL_PRODUCTS = 1e6
 # Products of a matrix and a vector that a step with an l1 penalty takes, about.
 PROXIMAL_PRODUCTS = 100
@@ -62,7 +64,7 @@ def from_fewer_rows(problem, watch, W, b):
 class Rough:
     """The Watch of a minimum over fewer rows: what they leave open need not be known better."""
 
-    tol = None
+    tol, uncertified = None, False
 
     def __init__(self, problem):
         self.epochs, self._share = 0, ROUGH * (problem.d + 1) / problem.n
@@ -110,9 +112,11 @@ def preconditioned(problem, watch, W, b, otherwise=None):
     price, since, last, first = _price(space), 0, math.inf, math.inf
     diagonal = price > FREE_RENEWAL and not problem.l1
     metric, memory, least = _anew(space, V, diagonal)
+    renewable = math.isfinite(price) and not problem.objective.quadratic
     # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost
     # next to nothing, take more of them as long as each gains.
-    polish = (price == 0 or problem.objective.quadratic) and not problem.has_dual
+    cheap = price == 0 and problem.objective.rows.values * problem.k <= STEP_TIME
+    polish = (cheap or problem.objective.quadratic) and not problem.has_dual
     polish = polish and problem.loss.smooth and watch.tol is not None
     if not problem.has_dual:
         watch.condition, watch.lost = _condition(space)
@@ -126,6 +130,10 @@ def preconditioned(problem, watch, W, b, otherwise=None):
             move = -memory.apply(gradient)
             slope = float(np.vdot(gradient, move))
         total, bound = value + space.l1_penalty(V), crude(space, gradient)
+        if since and renewable and (watch.uncertified or not problem.has_dual) and watch.would_do(total, estimate):
+            # The curvature has changed on the way, and nothing else will tell how far the minimum is.
+            (metric, memory, least), since = _anew(space, V), 0
+            continue
         holds = True
         if problem.loss.smooth and problem.loss.straight is not None and watch.would_do(total, estimate):
             if problem.outside > TRUSTED:
@@ -133,10 +141,11 @@ def preconditioned(problem, watch, W, b, otherwise=None):
                 metric, memory, least = _anew(space, V)
                 continue
             holds = problem.has_dual or space.bends_alike(V, toward)
-        certificate = functools.partial(space.duality_gap, V, gradient)
         quick = polish and estimate <= POLISH_GAIN * last and estimate > problem.eps**2 * abs(total)
-        if watch.epochs and holds and not quick and watch.reached(*space.to_weights(V), total, estimate, bound, certificate):
-            break
+        if watch.epochs and holds and not quick:
+            certificate = functools.partial(space.duality_gap, V, gradient)
+            if watch.reached(*space.to_weights(V), total, estimate, bound, certificate):
+                break
         if watch.bends_otherwise():
             metric, memory, least = _anew(space, V)
             continue
@@ -212,7 +221,9 @@ def _price(space):
     products = rows * square / 2 + matrices * joint * space.size * square / 6
     if products <= SMALL_PRODUCTS:
         return 0.0
-    step = p.objective.rows.values * p.k + (PRODUCT_TIME * PROXIMAL_PRODUCTS * matrices * square if p.l1 else 0.0)
+    step = STEP_TIME + p.objective.rows.values * p.k
+    if p.l1:
+        step += PRODUCT_TIME * PROXIMAL_PRODUCTS * matrices * square
     return (PRODUCT_TIME * products + SAMPLE_TIME * rows * space.size * joint) / step
 
 

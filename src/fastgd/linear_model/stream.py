@@ -15,9 +15,9 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.kernels.reference_updates import PLAIN
 from fastgd.linear_model.losses import LOSSES
-from fastgd.linear_model.problem import METRIC_COLUMNS, Space
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import TRUSTED, crude
+from fastgd.linear_model.space import METRIC_COLUMNS, Space
 from fastgd.objectives import LOSS_KERNELS
 from fastgd.optimizers import GD, Momentum
 from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order

@@ -146,11 +146,12 @@ class Watch:
         if self.tol is None or self.score is not None:
             return False
         self.gap, wanted = estimate, self._wanted(value, estimate)
-        if value <= wanted:  # no loss is negative
-            self.gap, self.certified = value, True
-        elif not estimate <= wanted:
+        if value <= wanted:
+            self.gap, self.certified = self._rounded_up(value, value), True
+            return self.end("converged", "the loss itself is rounding, and no loss is below 0")
+        if not estimate <= wanted:
             return False
-        elif self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
+        if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
             self._tries += 1
             gap = math.inf
             if crude <= NOT_FAR * wanted:
