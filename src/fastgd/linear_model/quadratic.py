@@ -17,6 +17,8 @@ PROXIMAL_STEPS, SAME_SIGNS, SEARCH_STEPS = 300, 10, 1000
 # singular, and a solution for given signs is none. The minimum is then one step of a proximal point method, from where
 # the next one leads on.
 HELD = 1e-11
+# Steps that are remembered.
+MEMORY = 10
 # The weights of all outputs of a softmax have one matrix of curvatures up to this many.
 JOINT_WEIGHTS = 1024
 
@@ -138,6 +140,69 @@ class Metric:
         move = new - V
         slope = float(np.vdot(gradient, move)) + float(np.sum(t * (np.abs(new) - np.abs(V))))
         return move, slope, max(0.0, -slope - 0.5 * self.square(move))
+
+
+class Model:
+    """The quadratic model of F that steps follow: a metric made at some point, and the memory of the steps since.
+
+    Attributes
+    ----------
+    move, slope : the step from the last point looked at, and F's slope along it.
+    toward : the step by the metric alone; `estimate` is what it is expected to gain.
+    steps : how many were taken since the metric was made.
+    """
+
+    def __init__(self, space, V, diagonal=False):
+        self.space = space
+        self.renew(V, diagonal)
+
+    def renew(self, V, diagonal=False):
+        self.metric = Metric(self.space, V, diagonal)
+        self.memory, self.steps = Memory(self.metric), 0
+        self._least = 1.0  # the smallest curvature met, in units of the metric
+
+    def look(self, V, gradient):
+        if self.space.problem.l1:
+            self.move, self.slope, self.estimate = self.metric.proximal_move(V, gradient)
+            self.toward = self.move
+            return
+        self.toward = -self.metric.solve(gradient)
+        self.estimate = -0.5 * float(np.vdot(gradient, self.toward)) / self._least
+        self.move = -self.memory.apply(gradient)
+        self.slope = float(np.vdot(gradient, self.move))
+
+    def took(self, step, change):
+        """Remember a step and the change of the gradient on it."""
+        self.steps += 1
+        curvature = float(np.vdot(step, change))
+        if curvature > 0:
+            self.memory.add(step, change, curvature)
+            self._least = min(self._least, max(curvature / self.metric.square(step), 1e-8))
+
+
+class Memory:
+    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion).
+
+    A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
+    """
+
+    def __init__(self, metric):
+        self.metric, self.pairs, self.scale = metric, [], 1.0
+
+    def add(self, step, change, curvature):
+        self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
+        if not (self.metric.matrices or self.metric.constant):
+            self.scale = curvature / float(np.vdot(change, self.metric.solve(change)))
+
+    def apply(self, gradient):
+        q, scales = gradient, []
+        for step, change, inverse in reversed(self.pairs):
+            scales.append(inverse * float(np.vdot(step, q)))
+            q = q - scales[-1] * change
+        q = self.scale * self.metric.solve(q)
+        for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
+            q = q + (scale - inverse * float(np.vdot(change, q))) * step
+        return q
 
 
 def inverse(G, sampled, ridge):

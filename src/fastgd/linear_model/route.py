@@ -16,9 +16,10 @@ import functools
 import numpy as np
 
 from fastgd import validation
+from fastgd.linear_model.first_order import first_order
 from fastgd.linear_model.normal_equations import gram
 from fastgd.linear_model.smoothed import smoothed
-from fastgd.linear_model.solvers import first_order, from_fewer_rows
+from fastgd.linear_model.solvers import from_fewer_rows
 from fastgd.linear_model.space import METRIC_COLUMNS, sample_rows
 from fastgd.linear_model.stream import stochastic
 

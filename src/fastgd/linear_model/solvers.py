@@ -2,7 +2,7 @@
 
     gram             squared loss, in normal_equations.py: XᵀX once, then refinement by the true residual
     preconditioned   steps in the metric of the curvature of some rows, with the memory of the last ones (L-BFGS)
-    accelerated      Nesterov's steps with restart, in centred and scaled columns
+    accelerated      Nesterov's steps with restart, in centred and scaled columns, in first_order.py
     gd               plain steps there
 
 All but the first take an l1 penalty by its proximal map.
@@ -13,11 +13,9 @@ import math
 
 import numpy as np
 
-from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Metric
-from fastgd.linear_model.space import METRIC_COLUMNS, Space, sample_rows
-from fastgd.stochastic import HIGHER
+from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Model
+from fastgd.linear_model.space import Space, sample_rows
 
-MEMORY = 10
 # Where straight parts of a loss are made to bend more than this, a metric says nothing of the gap to the minimum.
 TRUSTED = 1e-3
 # A metric is made anew at a better point where the steps that are left, at the rate of those since it was made, would
@@ -44,8 +42,6 @@ PROXIMAL_PRODUCTS = 100
 SUFFICIENT = 1e-4
 # A loss that falls by this share of what a straight line would is tried with steps that are so many times as long.
 STRAIGHT, LONGER = 0.9, 4.0
-# Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th step.
-LOOKS = 10
 LEAST_STEP = 2.0**-40
 # A loss that falls to this share of itself is looked at, and no longer reckoned.
 CANCELLED = 1e-8
@@ -109,10 +105,10 @@ def preconditioned(problem, watch, W, b, otherwise=None):
     if otherwise is not None and not value + space.l1_penalty(V) < problem.value_at_constant(otherwise[1]):
         V = space.from_weights(*otherwise)
         value, gradient = space.evaluate(V)
-    price, since, last, first = _price(space), 0, math.inf, math.inf
-    diagonal = price > FREE_RENEWAL and not problem.l1
-    metric, memory, least = _anew(space, V, diagonal)
+    price, last, first = _price(space), math.inf, math.inf
+    model = Model(space, V, diagonal=price > FREE_RENEWAL and not problem.l1)
     renewable = math.isfinite(price) and not problem.objective.quadratic
+    straight = problem.loss.smooth and problem.loss.straight is not None
     # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps cost
     # next to nothing, take more of them as long as each gains.
     cheap = price == 0 and problem.objective.rows.values * problem.k <= STEP_TIME
@@ -121,69 +117,52 @@ def preconditioned(problem, watch, W, b, otherwise=None):
     if not problem.has_dual:
         watch.condition, watch.lost = _condition(space)
     while True:
-        if problem.l1:
-            move, slope, estimate = metric.proximal_move(V, gradient)
-            toward = move
-        else:
-            toward = -metric.solve(gradient)
-            estimate = -0.5 * float(np.vdot(gradient, toward)) / least
-            move = -memory.apply(gradient)
-            slope = float(np.vdot(gradient, move))
-        total, bound = value + space.l1_penalty(V), crude(space, gradient)
-        if since and renewable and (watch.uncertified or not problem.has_dual) and watch.would_do(total, estimate):
+        model.look(V, gradient)
+        estimate, total, bound = model.estimate, value + space.l1_penalty(V), crude(space, gradient)
+        would_do, holds = watch.would_do(total, estimate), True
+        if would_do and model.steps and renewable and (watch.uncertified or not problem.has_dual):
             # The curvature has changed on the way, and nothing else will tell how far the minimum is.
-            (metric, memory, least), since = _anew(space, V), 0
+            model.renew(V)
             continue
-        holds = True
-        if problem.loss.smooth and problem.loss.straight is not None and watch.would_do(total, estimate):
+        if would_do and straight:
             if problem.outside > TRUSTED:
                 problem.outside = TRUSTED
-                metric, memory, least = _anew(space, V)
+                model.renew(V)
                 continue
-            holds = problem.has_dual or space.bends_alike(V, toward)
+            holds = problem.has_dual or space.bends_alike(V, model.toward)
         quick = polish and estimate <= POLISH_GAIN * last and estimate > problem.eps**2 * abs(total)
         if watch.epochs and holds and not quick:
             certificate = functools.partial(space.duality_gap, V, gradient)
             if watch.reached(*space.to_weights(V), total, estimate, bound, certificate):
                 break
         if watch.bends_otherwise():
-            metric, memory, least = _anew(space, V)
+            model.renew(V)
             continue
         if watch.out_of_epochs:
             break
-        found = _line_search(space, V, total, gradient, move, slope, metric) if slope < 0 else None
+        found = _line_search(space, V, total, gradient, model) if model.slope < 0 else None
         if found is None:
             watch.at_rounding(estimate)
             if not watch.bends_otherwise():
                 break
-            metric, memory, least = _anew(space, V)
+            model.renew(V)
             continue
         rate, new, new_value, new_gradient = found
-        step, change = new - V, new_gradient - gradient
-        curvature = float(np.vdot(step, change))
-        if curvature > 0:
-            memory.add(step, change, curvature)
-            least = min(least, max(curvature / metric.square(step), 1e-8))
+        model.took(new - V, new_gradient - gradient)
         V, value, gradient = new, new_value, new_gradient
         norm = space.user_norm(space.subgradient(V, gradient))
         if watch.epoch(*space.to_weights(V), value + space.l1_penalty(V), norm, rate):
             break
         problem.bend(rate)
-        since += 1
-        first = estimate if since == 1 else first
-        slow = price == 0 or (since > price and _slow(first, estimate, bound, since - 1, price, watch.goal(total)))
+        steps = model.steps
+        first = estimate if steps == 1 else first
+        slow = price == 0 or (steps > price and _slow(first, estimate, bound, steps - 1, price, watch.goal(total)))
         if slow or (watch.epochs == 1 and price <= FREE_RENEWAL):
-            (metric, memory, least), since = _anew(space, V), 0
+            model.renew(V)
             if problem.objective.quadratic:
                 price = math.inf  # it would always be the same
         last = estimate
     return space.to_weights(V)
-
-
-def _anew(space, V, diagonal=False):
-    """A metric at V, the memory of no step, and the smallest curvature met, in units of the metric."""
-    metric = Metric(space, V, diagonal)
-    return metric, Memory(metric), 1.0
 
 
 def _slow(first, estimate, bound, steps, price, goal):
@@ -236,8 +215,9 @@ def crude(space, gradient):
     return float(np.sum(grad_W * grad_W)) / (2 * p.l2)
 
 
-def _line_search(space, V, total, gradient, move, slope, metric):
+def _line_search(space, V, total, gradient, model):
     """(t, point, value, gradient) with sufficient decrease, halving t; None where rounding hides any."""
+    move, slope, metric = model.move, model.slope, model.metric
     size = max(abs(total), space.problem.least_size)
     rate, slack, doubtful = 1.0, 8 * np.finfo(np.float64).eps * size, 100
     if space.problem.eps > 1e-10:  # weights are rounded to single precision on their way into the kernels
@@ -291,128 +271,3 @@ def _exact_step(space, V, total, gradient, move, slope):
     if not lower > CANCELLED * total:  # little but the rounding error of what was there is left
         return rate, new, *space.evaluate(new)
     return rate, new, lower, gradient + rate * change
-
-
-class Memory:
-    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion).
-
-    A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
-    """
-
-    def __init__(self, metric):
-        self.metric, self.pairs, self.scale = metric, [], 1.0
-
-    def add(self, step, change, curvature):
-        self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
-        if not (self.metric.matrices or self.metric.constant):
-            self.scale = curvature / float(np.vdot(change, self.metric.solve(change)))
-
-    def apply(self, gradient):
-        q, scales = gradient, []
-        for step, change, inverse in reversed(self.pairs):
-            scales.append(inverse * float(np.vdot(step, q)))
-            q = q - scales[-1] * change
-        q = self.scale * self.metric.solve(q)
-        for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
-            q = q + (scale - inverse * float(np.vdot(change, q))) * step
-        return q
-
-
-# ------------------------------------------------------------------------------------------------------- first order
-
-
-def first_order(problem, watch, W, b, *, accelerate, rate=None):
-    """Proximal gradient descent in the scaled columns, accelerated (FISTA with adaptive restart) or plain.
-
-    Parameters
-    ----------
-    rate : callable, optional
-        step → learning rate in the scaled columns. Without it 1/L, or what backtracking finds where there is no L.
-    """
-    space = Space(problem)
-    y = space.from_weights(W, b)
-    metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
-    known = problem.has_dual or problem.objective.quadratic
-    problem.outside = min(problem.outside, TRUSTED)
-    thresholds = space.thresholds()
-    bound = _largest_curvature(space)
-    bounded = math.isfinite(bound) or rate is not None
-    step = 1 / bound if math.isfinite(bound) and bound > 0 else 1.0
-    x, t, last, least = y, 1.0, None, math.inf
-    value, gradient = space.evaluate(y)
-    if not math.isfinite(value):
-        watch.end("diverged", "the loss is not finite at the start")
-        return space.to_weights(x)
-    first = max(value + space.l1_penalty(y), problem.value_at_zero)
-    while not watch.out_of_epochs:
-        if rate is not None:
-            step = rate(watch.epochs)
-        new = _prox(y - step * gradient, step * thresholds)
-        while not bounded and not _falls_enough(space, y, value, gradient, new, step):
-            step /= 2
-            if step < 1e-30:
-                watch.at_rounding(math.inf if metric is None else metric.gap(gradient))
-                return space.to_weights(x)
-            new = _prox(y - step * gradient, step * thresholds)
-        used = step
-        following = new
-        if accelerate:
-            if np.vdot(y - new, new - x) > 0:
-                t = 1.0
-            t_next = (1 + math.sqrt(1 + 4 * t * t)) / 2
-            following, t = new + (t - 1) / t_next * (new - x), t_next
-        last = y, gradient
-        x, y = new, following
-        step = step if bounded else 1.5 * step
-        value, gradient = space.evaluate(y)
-        subgradient = space.subgradient(y, gradient)
-        total = value + space.l1_penalty(y)
-        if rate is not None and total > HIGHER * first + 1e-300:
-            total = math.inf  # what has risen so far is lost
-        if watch.epoch(*space.to_weights(y), total, space.user_norm(subgradient), used):
-            break
-        if rate is not None:
-            rate.observe(total)
-        move = y - last[0]
-        length = float(np.vdot(move, move))
-        met = float(np.vdot(gradient - last[1], move)) / length if length else 0.0
-        least = min(least, met) if met > 0 else least
-        if metric is not None:
-            estimate = metric.gap(subgradient)
-            in_vain = watch.uncertified and not problem.objective.quadratic
-            if (not known or in_vain) and watch.would_do(total, estimate):
-                # The curvature has changed on the way, and nothing else will tell how far the minimum is.
-                metric = Metric(space, y)
-                estimate = metric.gap(subgradient)
-            if problem.l1 and watch.uncertified and watch.would_do(total, estimate):
-                # The shortest subgradient jumps where a weight leaves 0: what it says of the minimum may be far off.
-                estimate = math.inf
-                if watch.epochs % LOOKS == 0:
-                    metric = metric if problem.objective.quadratic else Metric(space, y)
-                    estimate = metric.proximal_move(y, gradient)[2]
-        else:
-            estimate = 0.5 * float(np.vdot(subgradient, subgradient)) / least if math.isfinite(least) else math.inf
-        certificate = functools.partial(space.duality_gap, y, gradient)
-        if watch.reached(*space.to_weights(y), total, estimate, crude(space, gradient), certificate):
-            break
-        if not length or float(np.linalg.norm(subgradient)) <= 4 * problem.eps**2:
-            watch.at_rounding(estimate)
-            break
-    return space.to_weights(y)
-
-
-def _prox(V, thresholds):
-    return np.sign(V) * np.maximum(np.abs(V) - thresholds, 0) if thresholds.any() else V
-
-
-def _falls_enough(space, y, value, gradient, new, step):
-    move = new - y
-    quadratic = value + float(np.vdot(gradient, move)) + 0.5 * float(np.vdot(move, move)) / step
-    return space.value(new) <= quadratic + 8 * np.finfo(np.float64).eps * abs(value)
-
-
-def _largest_curvature(space):
-    """An upper bound of the Hessian's largest eigenvalue by V; inf where there is none."""
-    p = space.problem
-    found = p.objective.curvature_in(space.shift, space.scale, 1.0).largest
-    return found + float(space.ridge().max(initial=0.0))
