@@ -184,3 +184,32 @@ def test_an_exact_fit_has_no_negative_loss_and_says_so(solver, seed):
     assert loss <= 1e-14 * np.var(y)
     if model.result_.certified:
         assert loss <= model.result_.gap + 1e-22 * np.var(y)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("n", [300, 12_000])
+@pytest.mark.parametrize(
+    "model",
+    [
+        GDClassifier(penalty=None),
+        GDClassifier(penalty=None, solver="accelerated"),
+        GDClassifier("squared_hinge", penalty=None),
+        GDClassifier("hinge", penalty=None),
+        GDRegressor("huber"),
+        GDRegressor("poisson"),
+        GDRegressor(solver="preconditioned"),
+        GDRegressor(solver="accelerated"),
+    ],
+    ids=lambda model: f"{model.loss}-{model.solver}",
+)
+def test_collinear_columns_are_warned_of_however_many_rows_there_are(model, n):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 5)) * [1, 100, 0.01, 1, 1]
+    y = (X[:, 0] + rng.logistic(size=n) > 0).astype(float)
+    clone(model).fit(X, y)  # and nothing is warned of
+    X[:, 4] = X[:, 0] + X[:, 1]
+    with pytest.warns(ConditionWarning, match="collinear"):
+        clone(model).fit(X, y)
+    # What is collinear in some rows need not be so in all.
+    X[1, 4] += 1000
+    clone(model).fit(X, y)

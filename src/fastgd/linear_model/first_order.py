@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from fastgd.linear_model.quadratic import Metric
+from fastgd.linear_model.quadratic import Metric, conditioning
 from fastgd.linear_model.solvers import TRUSTED, crude
 from fastgd.linear_model.space import METRIC_COLUMNS, Space
 from fastgd.stochastic import HIGHER
@@ -25,6 +25,8 @@ def first_order(problem, watch, W, b, *, accelerate, rate=None):
     space = Space(problem)
     y = space.from_weights(W, b)
     metric = Metric(space, y) if problem.d <= METRIC_COLUMNS else None
+    if metric is not None and not problem.has_dual:
+        watch.condition, watch.lost = conditioning(space, metric)
     known = problem.has_dual or problem.objective.quadratic
     problem.outside = min(problem.outside, TRUSTED)
     thresholds = space.thresholds()

@@ -1,6 +1,7 @@
 """Quadratic models: the metric of a sample of rows, and the minimum of a quadratic function with an l1 penalty."""
 
 import functools
+import math
 
 import numpy as np
 import scipy.linalg
@@ -11,6 +12,8 @@ from fastgd.kernels.reference import softmax
 # moves. Where other rows than those of the sample may tell more of them, they get this share as their curvature
 # instead.
 ROUNDING, UNSEEN = 1e-13, 1e-6
+# Curvatures of some rows with a reciprocal condition number below this may be those of collinear columns.
+DOUBTFUL = 1e-11
 # Of the search for the signs of weights with an l1 penalty.
 PROXIMAL_STEPS, SAME_SIGNS, SEARCH_STEPS = 300, 10, 1000
 # What is added to its diagonal, of the largest entry: where columns are collinear, or more than the rows, the matrix is
@@ -50,7 +53,7 @@ class Metric:
         # Other rows may bend where these do not, or will on the other side of their kink.
         partial = len(space.sample) < p.n or not p.loss.smooth
         ridge = np.tile(space.ridge(), p.k if self.joint else 1)
-        return [inverse(G, partial, ridge) for G in self.matrices]
+        return [Inverse(G, partial, ridge) for G in self.matrices]
 
     def _separate(self, V, mass):
         """The matrices of the outputs, which are of one shape where there are several."""
@@ -105,6 +108,11 @@ class Metric:
         if len(functions) == 1:
             return functions[0](V)
         return np.column_stack([function(v) for function, v in zip(functions, V.T, strict=True)])
+
+    @property
+    def reciprocal(self):
+        """The least reciprocal condition number of the matrices; 1 of a diagonal."""
+        return min((inverse.reciprocal for inverse in self._solvers), default=1.0)
 
     def solve(self, gradient):
         """H⁻¹g."""
@@ -205,47 +213,81 @@ class Memory:
         return q
 
 
-def inverse(G, sampled, ridge):
-    """The function g → G⁻¹g; a pseudo-inverse where G is singular but for rounding.
+class Inverse:
+    """The function g → G⁻¹g; by a pseudo-inverse where G is singular but for rounding.
 
     Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
-    others look like rounding. `ridge` (d,) is the penalty's part of the diagonal, below which nothing bends.
+    others look like rounding.
+
+    Parameters
+    ----------
+    sampled : bool
+        Whether G is of some rows only, so that directions which it lacks may bend after all.
+    ridge : (d,)
+        The penalty's part of the diagonal, below which nothing bends.
+
+    Attributes
+    ----------
+    reciprocal : float
+        About the reciprocal of the condition number of G; 0 for a pseudo-inverse.
     """
-    root = equilibrium(G)
-    G = G / root / root[:, None]
-    least = (ridge / root**2)[ridge > 0]
-    solve = _inverse(G, sampled, float(least.min()) if least.size else 0.0)
 
-    def applied(g):
-        scale = root if g.ndim == 1 else root[:, None]
-        return solve(g / scale) / scale
+    def __init__(self, G, sampled, ridge):
+        self._root = equilibrium(G)
+        G = G / self._root / self._root[:, None]
+        self._factor, self.reciprocal = None, 0.0
+        try:
+            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
+            self.reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
+        except np.linalg.LinAlgError:
+            pass
+        if not self.reciprocal > len(G) * ROUNDING:
+            self.reciprocal = 0.0
+            least = (ridge / self._root**2)[ridge > 0]
+            self._decompose(G, sampled, float(least.min()) if least.size else 0.0)
 
-    return applied
+    def _decompose(self, G, sampled, least):
+        sizes, basis = scipy.linalg.eigh(G, check_finite=False)
+        if sampled:
+            sizes = np.maximum(sizes, UNSEEN * sizes[-1])
+        floor = len(G) * ROUNDING * sizes[-1]
+        if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # what is less is rounding, but of something
+            sizes, floor = np.maximum(sizes, least), 0.0
+        kept = sizes > floor
+        self._basis, self._sizes = basis[:, kept], sizes[kept]
+
+    def __call__(self, g):
+        scale = self._root if g.ndim == 1 else self._root[:, None]
+        if self.reciprocal > 0:
+            return scipy.linalg.cho_solve(self._factor, g / scale, check_finite=False) / scale
+        return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
+
+
+def conditioning(space, metric):
+    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
+
+    Where the sample is not all rows, the curvature of some of them tells whether a look at all is worth its time.
+    """
+    p = space.problem
+    if not space.has_sample:
+        return None, 0
+    moving = np.flatnonzero(np.isfinite(space.scale))
+    if len(space.sample) == p.n:
+        A = space.sample[:, moving] * np.sqrt(space.sample_weight)[:, None]
+        G = A.T @ A
+    elif metric.reciprocal < DOUBTFUL:
+        G = p.objective.gram(space.shift, space.scale, 1.0)[np.ix_(moving, moving)]
+    else:
+        return None, 0
+    sizes = np.linalg.eigvalsh(G)
+    lost = int(np.sum(sizes <= len(sizes) * ROUNDING * sizes[-1:]))
+    return (math.inf if lost else math.sqrt(sizes[-1] / sizes[0]) if len(sizes) else 1.0), lost
 
 
 def equilibrium(G):
     """Roots of the diagonal of a positive matrix, 1 where that is 0."""
     diagonal = np.diag(G)
     return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-
-
-def _inverse(G, sampled, least):
-    try:
-        factor = scipy.linalg.cho_factor(G, check_finite=False)
-        reciprocal, _ = scipy.linalg.lapack.dpocon(factor[0], np.linalg.norm(G, 1))
-        if reciprocal > len(G) * ROUNDING:
-            return lambda g: scipy.linalg.cho_solve(factor, g, check_finite=False)
-    except np.linalg.LinAlgError:
-        pass
-    sizes, basis = scipy.linalg.eigh(G, check_finite=False)
-    if sampled:
-        sizes = np.maximum(sizes, UNSEEN * sizes[-1])
-    floor = len(G) * ROUNDING * sizes[-1]
-    if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # what is less is rounding, but of something
-        sizes, floor = np.maximum(sizes, least), 0.0
-    kept = sizes > floor
-    basis, sizes = basis[:, kept], sizes[kept]
-    return lambda g: basis @ ((basis.T @ g).T / sizes).T
 
 
 def minimise_with_l1(H, c, thresholds, start):

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from fastgd.linear_model.quadratic import JOINT_WEIGHTS, ROUNDING, Model
+from fastgd.linear_model.quadratic import JOINT_WEIGHTS, Model, conditioning
 from fastgd.linear_model.space import Space, sample_rows
 
 # Where straight parts of a loss are made to bend more than this, a metric says nothing of the gap to the minimum.
@@ -114,8 +114,6 @@ def preconditioned(problem, watch, W, b, otherwise=None):
     cheap = price == 0 and problem.objective.rows.values * problem.k <= STEP_TIME
     polish = (cheap or problem.objective.quadratic) and not problem.has_dual
     polish = polish and problem.loss.smooth and watch.tol is not None
-    if not problem.has_dual:
-        watch.condition, watch.lost = _condition(space)
     while True:
         model.look(V, gradient)
         estimate, total, bound = model.estimate, value + space.l1_penalty(V), crude(space, gradient)
@@ -162,6 +160,8 @@ def preconditioned(problem, watch, W, b, otherwise=None):
             if problem.objective.quadratic:
                 price = math.inf  # it would always be the same
         last = estimate
+    if not problem.has_dual:
+        watch.condition, watch.lost = conditioning(space, model.metric)
     return space.to_weights(V)
 
 
@@ -173,20 +173,6 @@ def _slow(first, estimate, bound, steps, price, goal):
         return False
     to_go = math.log(max(estimate, bound / 2, goal) / goal)
     return to_go * steps / math.log(first / estimate) > price - to_go / math.log(RENEWED_GAIN)
-
-
-def _condition(space):
-    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
-
-    Only where the sample is all rows, so that what is collinear in it is so everywhere.
-    """
-    A = space.sample if space.has_sample and len(space.sample) == space.problem.n else None
-    if A is None:
-        return None, 0
-    A = A[:, : space.problem.d][:, np.isfinite(space.scale)] * np.sqrt(space.sample_weight)[:, None]
-    sizes = np.linalg.eigvalsh(A.T @ A)
-    lost = int(np.sum(sizes <= len(sizes) * ROUNDING * sizes[-1:]))
-    return (math.inf if lost else math.sqrt(sizes[-1] / sizes[0]) if len(sizes) else 1.0), lost
 
 
 def _price(space):
