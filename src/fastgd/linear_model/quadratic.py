@@ -162,11 +162,16 @@ class Model:
 
     def __init__(self, space, V, diagonal=False):
         self.space = space
-        self.renew(V, diagonal)
+        self.renew(V, diagonal, ())
 
-    def renew(self, V, diagonal=False):
+    def renew(self, V, diagonal=False, pairs=None):
+        """A metric at V; steps that tell of rows which are not in the sample are remembered."""
+        if pairs is None:
+            p = self.space.problem
+            sampled = p.loss.bends_everywhere and self.space.has_sample and len(self.space.sample) < p.n
+            pairs = self.memory.pairs if sampled else ()
         self.metric = Metric(self.space, V, diagonal)
-        self.memory, self.steps = Memory(self.metric), 0
+        self.memory, self.steps = Memory(self.metric, pairs), 0
         self._least = 1.0  # the smallest curvature met, in units of the metric
 
     def look(self, V, gradient):
@@ -194,8 +199,8 @@ class Memory:
     A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
     """
 
-    def __init__(self, metric):
-        self.metric, self.pairs, self.scale = metric, [], 1.0
+    def __init__(self, metric, pairs):
+        self.metric, self.pairs, self.scale = metric, list(pairs), 1.0
 
     def add(self, step, change, curvature):
         self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
