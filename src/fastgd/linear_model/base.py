@@ -1,5 +1,8 @@
 """What the two estimators share: parameters, data, the choice of a solver, and what a fit leaves behind."""
 
+import contextlib
+import copy
+import re
 import warnings
 
 import numpy as np
@@ -24,6 +27,11 @@ PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
 DTYPES = (np.float64, np.float32)
+# The parameters that a stream of partial_fit is made of.
+OF_STREAMS = frozenset({
+    "loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size", "epsilon",
+    "class_weight", "multi_class",
+})  # fmt: skip
 
 
 class LinearModel(Saved, Exported, Summarised, BaseEstimator):
@@ -101,12 +109,17 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             The columns are collinear, or nearly: the weights are not, or hardly, determined by the data.
         """
         checked = self._check_parameters()
+        with self._as_before_if_it_fails():
+            watch = self._fit(checked, X, y, sample_weight)
+        self._warn(watch, checked)
+        return self
+
+    def _fit(self, checked, X, y, sample_weight):
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=DTYPES, ensure_all_finite=False, multi_output=True,
             y_numeric=self._numeric_targets,
         )  # fmt: skip
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        sample_weight = self._weights_of_samples(sample_weight, X)
         y, name = self._targets(y, X.dtype)
         sample_weight = self._class_weighted(y, sample_weight)
         held_out = None
@@ -124,12 +137,36 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 W, b = problem.in_kernel_units(*self._weights_so_far(problem))
             W, b, solver = self._solve(problem, watch, W, b, checked)
         self._keep(problem, watch, W, b, solver, X.dtype, y)
-        self._warn(watch, checked)
         with np.errstate(all="ignore"):
             # Where steps on single rows end is near the minimum, and not at it.
             at_minimum = watch.status != "diverged" and solver != "sgd"
             self._statistics = Statistics.of(problem, W, b) if at_minimum else None
-        return self
+        return watch
+
+    @contextlib.contextmanager
+    def _as_before_if_it_fails(self):
+        """A call that raises leaves no attribute that belongs to other weights: classes, names of columns, scores."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _weights_of_samples(self, sample_weight, X):
+        if sample_weight is None:
+            return None
+        with np.errstate(over="ignore"):
+            try:
+                s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+            except (ValueError, TypeError) as error:
+                if re.search("sample.weight", str(error), re.IGNORECASE):
+                    raise
+                raise type(error)(f"sample_weight must be one number for each sample: {error}") from None
+            if not np.isfinite(np.sum(s, dtype=np.float64)):
+                raise ValueError("sample_weight must have a finite sum; its sum overflows")
+        return s
 
     def _statistics_of(self, X, y, sample_weight):
         """For `summary`, of data that are given to it."""
@@ -137,9 +174,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=DTYPES, y_numeric=self._numeric_targets, reset=False
         )
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        y, name = self._targets(y, X.dtype)
+        sample_weight = self._weights_of_samples(sample_weight, X)
+        y, name = self._known_targets(y, X.dtype)
         problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
         return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)), always=True)
 
@@ -222,6 +258,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _split(self, X, y, sample_weight):
         assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)  # a fit looks at its own rows only
+        if sample_weight is not None and not np.all(sample_weight):
+            present = np.flatnonzero(sample_weight)  # a row of weight 0 is no row: it could neither teach nor test
+            X, y, sample_weight = X[present], y[present], sample_weight[present]
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
         try:
             parts = train_test_split(
@@ -233,6 +272,12 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 f"{error}"
             ) from error
         X, X_held, y, y_held = parts[:4]
+        if len(y_held) < self._least_held_out:
+            raise ValueError(
+                f"early_stopping holds out {len(y_held)} of {len(y) + len(y_held)} samples with "
+                f"validation_fraction={self.validation_fraction}, and their score needs {self._least_held_out}: "
+                "raise validation_fraction"
+            )
         s, s_held = parts[4:] if sample_weight is not None else (None, None)
         return X, y, s, (X_held, y_held, s_held)
 
@@ -268,25 +313,54 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         )
         return self
 
-    def _start_online(self, name, dtype, k):
+    def _stream(self, name, dtype, k):
+        """The stream that goes on with these rows: a new one where weights, dtype or parameters are no longer its own.
+
+        The weights of a new one are those of the model. Where only its parameters or the dtype have changed, it goes on
+        where the old one was in its schedule, and with what it knows of the columns.
+        """
+        old = self.__dict__.get("_online")
+        if old is not None and self.coef_ is old.coef_of_user and dtype == old.dtype:
+            return old
         checked = self._check_parameters()
         if checked.threshold is not None:
             raise ValueError("partial_fit takes the losses at their own epsilon: leave epsilon at None")
+        if hasattr(getattr(checked.rate, "function", None), "observe"):
+            raise ValueError(
+                "learning_rate looks at the losses of epochs, which partial_fit does not have: take a schedule of the "
+                "step alone"
+            )
         coef = intercept = None
         if hasattr(self, "coef_"):
             coef, intercept = self._weights_matrix()
-        self._online = Online(
+        online = Online(
             name, self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
             rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
+        if old is not None and (old.coef_of_user is None or self.coef_ is old.coef_of_user):
+            online.go_on_from(old)
+        self._online, self._statistics = online, None
         self._attach_online()
         self.n_iter_ = 1
+        return online
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in OF_STREAMS and (online := self.__dict__.get("_online")) is not None:
+            online.coef_of_user = None  # no longer the stream of these parameters
 
     def __getstate__(self):
-        state = super().__getstate__()
-        state = dict(state)
-        state.pop("_online", None)  # views of one array, which would come back as copies
+        state = dict(super().__getstate__())
+        online = state.get("_online")
+        if online is not None:
+            # The weights are views of the stream's: they are made anew, or a copy would not learn.
+            state["_online"] = copy.deepcopy(online) if online.coef_of_user is self.coef_ else None
         return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.__dict__.get("_online") is not None:
+            self._attach_online()
 
     # ------------------------------------------------------------------------------------------------------- predict
 

@@ -7,6 +7,7 @@ numbers) are left out and named in `left_out`: a loaded estimator has their defa
 
 import io
 import json
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -54,10 +55,9 @@ class Saved:
             write_whole(path, buffer.getvalue())
             return
         head["arrays"] = {
-            name: {"dtype": array.dtype.str, "values": [None if v != v else v for v in array.tolist()]
-                   if array.ndim == 1 else array.tolist()}
+            name: {"dtype": array.dtype.str, "values": _in_json(array) if array.ndim == 1 else array.tolist()}
             for name, array in arrays.items()
-        }  # fmt: skip
+        }
         write_whole(path, (json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     @classmethod
@@ -134,6 +134,13 @@ def _storable(array, name):
     return array
 
 
+def _in_json(array):
+    """A list, of what JSON has names for: a history may hold NaN, and infinity where a fit diverged."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    return [v if math.isfinite(v) else None if math.isnan(v) else str(v) for v in array.tolist()]
+
+
 def _read(path):
     if path.suffix == ".npz":
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
@@ -142,10 +149,10 @@ def _read(path):
     head = json.loads(path.read_bytes())
     arrays = {}
     for name, stored in head["arrays"].items():
-        values = stored["values"]
-        if values and not isinstance(values[0], list):
-            values = [np.nan if v is None else v for v in values]
-        arrays[name] = np.array(values, dtype=np.dtype(stored["dtype"]))
+        values, dtype = stored["values"], np.dtype(stored["dtype"])
+        if dtype.kind == "f" and values and not isinstance(values[0], list):
+            values = [math.nan if v is None else float(v) for v in values]
+        arrays[name] = np.array(values, dtype=dtype)
     return head, arrays
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
+from fastgd import validation
 from fastgd.linear_model.base import DTYPES, LinearModel
 
 
@@ -87,6 +88,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     _losses = ("squared_error", "huber", "epsilon_insensitive", "poisson")
     _numeric_targets = True
+    _least_held_out = 2  # R² of one sample is none
 
     def __init__(
         self,
@@ -161,11 +163,12 @@ class GDRegressor(RegressorMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and online is not None and online.takes(X, y, self.coef_):
+        if sample_weight is None and online is not None and online.takes(X, y, self.coef_) and online.numbers(y):
             # As the last batch was: straight to the kernel.
             Y = y.astype(online.dtype, copy=False)[:, None]
             return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
-        return self._partial_fit(X, y, sample_weight)
+        with self._as_before_if_it_fails():
+            return self._partial_fit(X, y, sample_weight)
 
     def _partial_fit(self, X, y, sample_weight):
         first = not hasattr(self, "coef_")
@@ -174,16 +177,15 @@ class GDRegressor(RegressorMixin, LinearModel):
         )
         Y, name = self._targets(y, X.dtype)
         Y = Y.reshape(len(Y), -1)
-        online = self.__dict__.get("_online")
-        stale = online is None or self.coef_ is not online.coef_of_user
-        if stale or X.dtype != online.dtype:
-            if not first and Y.shape[1] != np.atleast_2d(self.coef_).shape[0]:
-                raise ValueError(f"y must have {np.atleast_2d(self.coef_).shape[0]} columns; got shape {y.shape}")
+        k = Y.shape[1]
+        if first:
             self._one_target = y.ndim == 1
-            self._start_online(name, X.dtype, Y.shape[1])
-        s = self._online.none
-        if sample_weight is not None:
-            s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        elif k != np.atleast_2d(self.coef_).shape[0]:
+            raise ValueError(f"y must have {np.atleast_2d(self.coef_).shape[0]} columns; got shape {y.shape}")
+        else:
+            self._one_target = self.coef_.ndim == 1
+        s = self._weights_of_samples(sample_weight, X)
+        s = self._stream(name, X.dtype, k).none if s is None else s
         return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s)
 
     # ------------------------------------------------------------------------------------------------------- for fit
@@ -191,7 +193,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _targets(self, y, dtype):
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError('y must not be negative for loss="poisson"')
-        return y.astype(dtype, copy=False), self.loss
+        return validation.cast(y, "y", np.dtype(dtype)), self.loss
+
+    _known_targets = _targets
 
     def _coded(self, y, name, dtype):
         return y

@@ -10,6 +10,8 @@ import typing
 
 import numpy as np
 
+from fastgd import validation
+
 # A fit keeps what `summary` needs where that costs no more than so many multiplications, beside the fit itself.
 CHEAP, MOST_COLUMNS = 5e7, 256
 # The shares of columns of length 1 that no others explain: above this, XᵀX has lost no more than four digits.
@@ -225,8 +227,10 @@ class Summarised:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self, "coef_")
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1; got {level!r}")
+        if not 0 < validation.scalar(level, "level") < 1:
+            raise ValueError(f"level must be between 0 and 1, both excluded; got {level!r}")
+        if X is None and (y is not None or sample_weight is not None):
+            raise ValueError("X must be given with y and sample_weight: all the data of the fit, or nothing")
         if self.penalty is not None:
             raise ValueError(
                 f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
