@@ -106,12 +106,14 @@ def test_functions_are_left_out_and_named(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_history_that_overflowed_is_written(suffix, tmp_path):
     X, y = data()
-    with pytest.warns(DivergenceWarning, match="diverged"):
-        model = GDRegressor(solver="sgd", learning_rate=1e200).fit(X, y)
-    model.save(tmp_path / f"m{suffix}")
-    found = GDRegressor.load(tmp_path / f"m{suffix}")
-    assert_array_equal(found.history_["loss"], model.history_["loss"])
-    assert_array_equal(found.history_["grad_norm"], model.history_["grad_norm"])
+    for solver, rate in (("sgd", 1e200), ("gd", 1e3)):  # NaN, and infinity
+        with pytest.warns(DivergenceWarning, match="diverged"):
+            model = GDRegressor(solver=solver, learning_rate=rate).fit(X, y)
+        assert not np.all(np.isfinite(model.history_["loss"]))
+        model.save(tmp_path / f"m{suffix}")
+        found = GDRegressor.load(tmp_path / f"m{suffix}")
+        assert_array_equal(found.history_["loss"], model.history_["loss"])
+        assert_array_equal(found.history_["grad_norm"], model.history_["grad_norm"])
 
 
 def write_json(path, change):

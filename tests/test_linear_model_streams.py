@@ -175,12 +175,12 @@ def test_targets_are_looked_at_in_every_call():
         (counts, np.full(N, np.nan), "y contains NaN"),
         (plain, y * 1j, "(?i)complex"),
         (plain, np.full(N, np.inf), "y contains infinity|y contains NaN or infinity"),
-        (plain, np.full(N, "tall"), "could not convert string to float"),
+        (plain, np.full(N, "tall"), "y must hold real numbers; got dtype <U4"),
         (narrow, np.full(N, 1e300), r"y\[0\] is 1e\+300, which is too large for float32"),
     ]:
         table = X.astype(np.float32) if model is narrow else X
         before = model.coef_.copy()
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises((ValueError, TypeError), match=words):
             model.partial_fit(table, target)
         assert_array_equal(model.coef_, before)
         model.partial_fit(table, y + 20)  # and the stream goes on
@@ -202,7 +202,7 @@ def test_labels_that_are_not_among_the_classes_are_named():
             with pytest.raises(ValueError, match=r"y holds labels that are not among the classes \["):
                 model.partial_fit(X, labels, **options)
         assert_array_equal(online.coef_, before)
-    with pytest.raises(ValueError, match="not among the classes.*: None"):
+    with pytest.raises(ValueError, match=r"not among the classes.*: None"):
         online.partial_fit(X, np.full(N, None))
 
 

@@ -154,3 +154,27 @@ def test_where_there_are_no_standard_errors():
     for level in (0, 1, 1.5):
         with pytest.raises(ValueError, match="level must be between 0 and 1"):
             GDRegressor().fit(X, y).summary(level=level)
+
+
+@pytest.mark.one_build
+def test_statistics_are_those_of_the_weights_that_are_there():
+    X, y = datasets.load_women()
+    model = GDRegressor(learning_rate=1e-9).partial_fit(X, y)
+    with pytest.raises(ValueError, match="has kept no statistics"):
+        model.summary()
+    model = GDRegressor().fit(X, y)
+    model.summary()
+    model.partial_fit(X, y)
+    with pytest.raises(ValueError, match="has kept no statistics"):
+        model.summary()
+    assert_allclose(model.fit(X, y).summary().r2, 0.991009832686, rtol=1e-10)
+
+
+@pytest.mark.one_build
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_counts_that_are_all_zero():
+    X = np.arange(8.0).reshape(-1, 1)
+    model = GDRegressor("poisson", max_iter=50).fit(X, np.zeros(8))
+    assert np.all(model.predict(X) < 1e-3)
+    with pytest.raises(ValueError, match="has kept no statistics"):
+        model.summary()

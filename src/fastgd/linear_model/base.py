@@ -2,23 +2,22 @@
 
 import contextlib
 import copy
-import re
 import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import assert_all_finite, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from fastgd import optimizers, validation
 from fastgd.errors import ConditionWarning, DivergenceWarning
-from fastgd.linear_model import route
+from fastgd.linear_model import inputs, route
 from fastgd.linear_model.files import Saved
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.problem import Problem
-from fastgd.linear_model.stream import Online
+from fastgd.linear_model.stream import Online, refuse_penalty
 from fastgd.linear_model.summary import Statistics, Summarised
 from fastgd.linear_model.watch import Watch
 from fastgd.result import Result
@@ -26,7 +25,6 @@ from fastgd.result import Result
 PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
-DTYPES = (np.float64, np.float32)
 # The parameters that a stream of partial_fit is made of.
 OF_STREAMS = frozenset({
     "loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size", "epsilon",
@@ -47,8 +45,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     def _check_parameters(self):
         """The parameters as numbers; ValueError or TypeError for what they do not take."""
         validation.choice(self.loss, "loss", self._losses)
-        if self.penalty is not None:
-            validation.choice(self.penalty, "penalty", [name for name in PENALTIES if name])
+        if self.penalty is not None and self.penalty not in PENALTIES:
+            names = ", ".join(map(repr, PENALTIES))
+            raise ValueError(f"penalty must be one of {names}; got {validation.describe(self.penalty)}")
         validation.choice(self.solver, "solver", route.SOLVERS)
         checked = Checked()
         checked.rule = optimizers.get(self.optimizer)
@@ -69,6 +68,14 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if fraction >= 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, both excluded; got {fraction}")
         checked.patience = validation.count(self.n_iter_no_change, "n_iter_no_change", minimum=1)
+        if self.random_state is not None:
+            try:
+                check_random_state(self.random_state)
+            except ValueError:
+                raise ValueError(
+                    "random_state must be None, an integer from 0 to 2**32 - 1, or a RandomState; got "
+                    f"{validation.describe(self.random_state)}"
+                ) from None
         validation.boolean(self.warm_start, "warm_start")
         validation.boolean(self.shuffle, "shuffle")
         verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
@@ -115,11 +122,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         return self
 
     def _fit(self, checked, X, y, sample_weight):
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=DTYPES, ensure_all_finite=False, multi_output=True,
-            y_numeric=self._numeric_targets,
-        )  # fmt: skip
-        sample_weight = self._weights_of_samples(sample_weight, X)
+        X, y = inputs.validated(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=self._numeric_targets)
+        sample_weight = inputs.weights(sample_weight, X)
         y, name = self._targets(y, X.dtype)
         sample_weight = self._class_weighted(y, sample_weight)
         held_out = None
@@ -154,27 +158,11 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _weights_of_samples(self, sample_weight, X):
-        if sample_weight is None:
-            return None
-        with np.errstate(over="ignore"):
-            try:
-                s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-            except (ValueError, TypeError) as error:
-                if re.search("sample.weight", str(error), re.IGNORECASE):
-                    raise
-                raise type(error)(f"sample_weight must be one number for each sample: {error}") from None
-            if not np.isfinite(np.sum(s, dtype=np.float64)):
-                raise ValueError("sample_weight must have a finite sum; its sum overflows")
-        return s
-
     def _statistics_of(self, X, y, sample_weight):
         """For `summary`, of data that are given to it."""
         checked = self._check_parameters()
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=DTYPES, y_numeric=self._numeric_targets, reset=False
-        )
-        sample_weight = self._weights_of_samples(sample_weight, X)
+        X, y = inputs.validated(self, X, y, y_numeric=self._numeric_targets, reset=False)
+        sample_weight = inputs.weights(sample_weight, X)
         y, name = self._known_targets(y, X.dtype)
         problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
         return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)), always=True)
@@ -187,7 +175,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             )  # fmt: skip
         except ValueError as error:
             if "finite" in str(error):  # in the words that scikit-learn has for it
-                assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+                inputs.finite(X, self)
             raise
 
     def _solve(self, problem, watch, W, b, checked):
@@ -257,7 +245,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             )
 
     def _split(self, X, y, sample_weight):
-        assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)  # a fit looks at its own rows only
+        inputs.finite(X, self)  # a fit looks at its own rows only
         if sample_weight is not None and not np.all(sample_weight):
             present = np.flatnonzero(sample_weight)  # a row of weight 0 is no row: it could neither teach nor test
             X, y, sample_weight = X[present], y[present], sample_weight[present]
@@ -302,7 +290,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             return self
         finite = np.all(np.isfinite(X.data if hasattr(X, "tocsr") else X))
         if not finite:
-            assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
+            inputs.finite(X, self)
         if not np.all(np.isfinite(Y)):
             raise ValueError("y contains NaN or infinity")
         warnings.warn(
@@ -330,6 +318,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 "learning_rate looks at the losses of epochs, which partial_fit does not have: take a schedule of the "
                 "step alone"
             )
+        if checked.rate is None:
+            refuse_penalty(checked.rule, checked.l1, checked.l2)
         coef = intercept = None
         if hasattr(self, "coef_"):
             coef, intercept = self._weights_matrix()
@@ -366,7 +356,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _scores(self, X):
         check_is_fitted(self, "coef_")
-        X = validate_data(self, X, accept_sparse="csr", dtype=DTYPES, reset=False)
+        X = inputs.validated(self, X, reset=False)
         return self._raw_scores(X)
 
 

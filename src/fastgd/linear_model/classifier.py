@@ -5,11 +5,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from fastgd import validation
 from fastgd.kernels.reference import sigmoid, softmax
-from fastgd.linear_model.base import DTYPES, LinearModel
+from fastgd.linear_model import inputs
+from fastgd.linear_model.base import LinearModel
 
 # Losses whose targets are −1 and 1; the others' are 0 and 1.
 SIGNED = ("hinge", "squared_hinge")
@@ -193,12 +193,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
         given = None if classes is None else _sorted_labels(classes)
         if not first and given is not None and not np.array_equal(given, self.classes_):
             raise ValueError(f"classes {given!r} are not those of the first call, {self.classes_!r}")
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=first)
+        X, y = inputs.validated(self, X, y, reset=first)
         if first:
             check_classification_targets(y)
             self.classes_ = given
         numbers, name = self._known_targets(y, X.dtype)
-        s = self._weights_of_samples(sample_weight, X)
+        s = inputs.weights(sample_weight, X)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str) and self.class_weight == "balanced":
                 raise ValueError(

@@ -8,6 +8,7 @@ numbers) are left out and named in `left_out`: a loaded estimator has their defa
 import io
 import json
 import math
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -104,6 +105,8 @@ class Saved:
 
 
 def _known(path):
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the name of a file; got {path!r}")
     path = Path(path)
     if path.suffix not in (".json", ".npz"):
         raise ValueError(f"path must end in .json or .npz; got {path.name!r}")

@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import validate_data
 
 from fastgd import validation
-from fastgd.linear_model.base import DTYPES, LinearModel
+from fastgd.linear_model import inputs
+from fastgd.linear_model.base import LinearModel
 
 
 class GDRegressor(RegressorMixin, LinearModel):
@@ -172,28 +172,25 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _partial_fit(self, X, y, sample_weight):
         first = not hasattr(self, "coef_")
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=DTYPES, multi_output=True, y_numeric=True, reset=first
-        )
+        X, y = inputs.validated(self, X, y, multi_output=True, y_numeric=True, reset=first)
         Y, name = self._targets(y, X.dtype)
         Y = Y.reshape(len(Y), -1)
         k = Y.shape[1]
-        if first:
-            self._one_target = y.ndim == 1
-        elif k != np.atleast_2d(self.coef_).shape[0]:
-            raise ValueError(f"y must have {np.atleast_2d(self.coef_).shape[0]} columns; got shape {y.shape}")
-        else:
-            self._one_target = self.coef_.ndim == 1
-        s = self._weights_of_samples(sample_weight, X)
-        s = self._stream(name, X.dtype, k).none if s is None else s
-        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s)
+        known = k if first else len(np.atleast_2d(self.coef_))
+        if k != known:
+            raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
+        self._one_target = (y if first else self.coef_).ndim == 1
+        s = inputs.weights(sample_weight, X)
+        online = self._stream(name, X.dtype, k)
+        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
+        y = validation.real_array(y, "y", dtype=dtype, finite=False)
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError('y must not be negative for loss="poisson"')
-        return validation.cast(y, "y", np.dtype(dtype)), self.loss
+        return y, self.loss
 
     _known_targets = _targets
 

@@ -177,6 +177,15 @@ def follows_gradient(rule):
     return isinstance(rule, (GD, Momentum))
 
 
+def refuse_penalty(rule, l1, l2):
+    """Beside steps in scaled columns a penalty acts by itself: it has the length of theirs only if they follow g."""
+    if (l1 or l2) and not follows_gradient(rule):
+        raise ValueError(
+            f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
+            'take optimizer="gd", "momentum" or "nesterov"'
+        )
+
+
 def _automatic_rate(space, batch, rule):
     """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
     if not follows_gradient(rule):
@@ -239,11 +248,7 @@ class _InScaledColumns:
             p.loss, np.array(w, dtype=dtype, order="C"), p.d, rule=rule, batch=batch, l1=0.0, l2=0.0,
             factor=p.n / p.objective.total_weight,
         )  # fmt: skip
-        if (p.l1 or p.l2) and not follows_gradient(rule):
-            raise ValueError(
-                f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
-                'take optimizer="gd", "momentum" or "nesterov"'
-            )
+        refuse_penalty(rule, p.l1, p.l2)
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
 

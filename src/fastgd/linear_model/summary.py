@@ -61,6 +61,8 @@ class Statistics(typing.NamedTuple):
 
             rest = float(s @ gammaln(y + 1))
             found = float(s @ (y * h - np.exp(h))) - rest
+            if mean == 0:
+                return None  # no events: the best constant is at minus infinity
             log_mean = math.log(mean) if problem.fit_intercept else 0.0
             constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
         return cls(problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept)
