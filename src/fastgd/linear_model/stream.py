@@ -40,6 +40,8 @@ SCALED_VALUES = 1 << 18
 RATE_ROWS = 1000.0
 FEW_LABELS = 256
 WORTH_TAKING = 1e-3
+# Losses whose slope is finite at an infinite target, and so are the weights after it.
+BOUNDED = ("huber", "epsilon_insensitive")
 # What a copy of a stream makes anew.
 VIEWS = ("coef", "intercept", "coef_of_user", "loss")
 
@@ -357,9 +359,11 @@ class Online:
 
     def numbers(self, y):
         """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
-        if y.dtype is self.dtype or y.dtype.kind in "iub":
-            return self.name != "poisson" or not (y < 0).any()
-        return y.dtype.kind == "f" and self.name != "poisson" and bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
+        if self.name == "poisson":
+            return y.dtype.kind in "iubf" and not (y < 0).any()
+        if y.dtype.kind in "iub" or (y.dtype is self.dtype and self.name not in BOUNDED):
+            return True
+        return y.dtype.kind == "f" and bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
 
     def coded(self, y):
         """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""
