@@ -393,6 +393,17 @@ def test_early_stopping_compares_labels_with_labels(loss, labels):
     assert model.score(X_held, y_held) == model.history_["validation_score"].max() > 0.6
 
 
+@pytest.mark.one_build
+def test_the_validation_score_is_what_score_gives_with_class_weights_too():
+    X, y = table("log_loss")
+    y = y * (X[:, 1] > 2)  # few ones
+    options = {"early_stopping": True, "validation_fraction": 0.3, "random_state": 7, "class_weight": "balanced"}
+    model = GDClassifier(**options).fit(X, y)
+    _, X_held, _, y_held = train_test_split(X, y, test_size=0.3, random_state=7, stratify=y)
+    assert model.score(X_held, y_held) == model.history_["validation_score"].max()
+    assert model.score(X_held, y_held) != model.score(X_held, y_held, np.where(y_held, 1.0, 0.1))
+
+
 def test_early_stopping_holds_out_no_rows_without_weight():
     X, y = table("squared_error")
     s = np.where(np.arange(N) % 3, 1.5, 0.0)

@@ -125,11 +125,12 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         X, y = inputs.validated(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=self._numeric_targets)
         sample_weight = inputs.weights(sample_weight, X)
         y, name = self._targets(y, X.dtype)
-        sample_weight = self._class_weighted(y, sample_weight)
-        held_out = None
+        weighted, held_out = self._class_weighted(y, sample_weight), None
         if checked.early_stopping:
-            X, y, sample_weight, held_out = self._split(X, y, sample_weight)
-        problem = self._problem(X, y, name, checked, sample_weight)
+            train, held = self._split(X, y, sample_weight)
+            held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
+            X, y, weighted = X[train], y[train], None if weighted is None else weighted[train]
+        problem = self._problem(X, y, name, checked, weighted)
         watch = Watch(
             problem, tol=checked.tol, max_iter=checked.max_iter, patience=checked.patience,
             score=None if held_out is None else self._scorer(*held_out), callbacks=checked.callbacks,
@@ -245,29 +246,28 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             )
 
     def _split(self, X, y, sample_weight):
+        """The numbers of the rows to learn from and of those to hold out."""
         inputs.finite(X, self)  # a fit looks at its own rows only
-        if sample_weight is not None and not np.all(sample_weight):
-            present = np.flatnonzero(sample_weight)  # a row of weight 0 is no row: it could neither teach nor test
-            X, y, sample_weight = X[present], y[present], sample_weight[present]
-        arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
+        # A row of weight 0 is no row: it could neither teach nor test.
+        rows = np.arange(len(y)) if sample_weight is None else np.flatnonzero(sample_weight)
+        strata = self._strata(y)
         try:
-            parts = train_test_split(
-                *arrays, test_size=self.validation_fraction, random_state=self.random_state, stratify=self._strata(y)
-            )
+            train, held = train_test_split(
+                rows, test_size=self.validation_fraction, random_state=self.random_state,
+                stratify=None if strata is None else strata[rows],
+            )  # fmt: skip
         except ValueError as error:
             raise ValueError(
-                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of {len(y)} samples: "
-                f"{error}"
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of {len(rows)} "
+                f"samples: {error}"
             ) from error
-        X, X_held, y, y_held = parts[:4]
-        if len(y_held) < self._least_held_out:
+        if len(held) < self._least_held_out:
             raise ValueError(
-                f"early_stopping holds out {len(y_held)} of {len(y) + len(y_held)} samples with "
+                f"early_stopping holds out {len(held)} of {len(rows)} samples with "
                 f"validation_fraction={self.validation_fraction}, and their score needs {self._least_held_out}: "
                 "raise validation_fraction"
             )
-        s, s_held = parts[4:] if sample_weight is not None else (None, None)
-        return X, y, s, (X_held, y_held, s_held)
+        return train, held
 
     def _strata(self, y):
         return None

@@ -359,11 +359,12 @@ class Online:
 
     def numbers(self, y):
         """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
-        if self.name == "poisson":
-            return y.dtype.kind in "iubf" and not (y < 0).any()
-        if y.dtype.kind in "iub" or (y.dtype is self.dtype and self.name not in BOUNDED):
+        kind = y.dtype.kind
+        if kind not in "iubf" or (self.name == "poisson" and (y < 0).any()):
+            return False
+        if kind != "f" or (y.dtype is self.dtype and self.name not in BOUNDED):
             return True
-        return y.dtype.kind == "f" and bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
+        return bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
 
     def coded(self, y):
         """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""
