@@ -171,6 +171,7 @@ NOT_OF_CLASSIFIERS = [
     (Y, ValueError, "continuous"),
     (np.ones(N), ValueError, "only one class: 1.0"),
     (np.full(N, None), ValueError, "label"),
+    (np.array([1, 2] * 30, dtype=object), ValueError, r"y.astype\(int\) say; got 1 \(int\)"),
     (np.column_stack([LABELS, LABELS]), ValueError, r"y should be a 1d array.*\(60, 2\)"),
     (np.array([b"a", b"b"] * 30), TypeError, "bytes"),
     ([Decimal(i) for i in range(N)], ValueError, "label"),

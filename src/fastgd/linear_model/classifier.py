@@ -136,9 +136,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
             return np.column_stack([sigmoid(-h), p])
         if self._is_softmax():
             return softmax(h)
-        p = sigmoid(h)  # one against the rest: the probabilities of k models, made to add up to 1
-        totals = p.sum(axis=1, keepdims=True)
-        return np.divide(p, totals, out=np.full_like(p, 1 / p.shape[1]), where=totals > 0)
+        # One against the rest: σ(h) of k models made to add up to 1, by their logarithms, which do not underflow.
+        return softmax(-np.logaddexp(0, -h))
 
     def predict_log_proba(self, X):
         """Logarithms of predict_proba."""
@@ -195,6 +194,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
             raise ValueError(f"classes {given!r} are not those of the first call, {self.classes_!r}")
         X, y = inputs.validated(self, X, y, reset=first)
         if first:
+            _refuse_objects(y)
             check_classification_targets(y)
             self.classes_ = given
         numbers, name = self._known_targets(y, X.dtype)
@@ -238,6 +238,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         y = column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
+            _refuse_objects(y)
             check_classification_targets(y)
             self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -325,6 +326,18 @@ def _sorted_labels(classes):
     if np.any(labels != labels):
         raise ValueError(f"classes must not hold NaN; got {labels.tolist()}")
     return labels
+
+
+def _refuse_objects(y):
+    """Say what is wrong with an array of objects, for which scikit-learn guesses a regression."""
+    if y.dtype != object:
+        return
+    other = next((label for label in y.tolist() if not isinstance(label, str)), None)
+    if other is not None or None in y.tolist():
+        raise ValueError(
+            f"y must hold strings, or numbers in an array of numbers, y.astype(int) say; got {validation.describe(other)} "
+            "in an array of objects (Unknown label type)"
+        )
 
 
 def _two_classes(y):
