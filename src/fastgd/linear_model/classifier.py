@@ -335,8 +335,8 @@ def _refuse_objects(y):
     other = next((label for label in y.tolist() if not isinstance(label, str)), None)
     if other is not None or None in y.tolist():
         raise ValueError(
-            f"y must hold strings, or numbers in an array of numbers, y.astype(int) say; got {validation.describe(other)} "
-            "in an array of objects (Unknown label type)"
+            "y must hold strings, or numbers in an array of numbers, y.astype(int) say; got "
+            f"{validation.describe(other)} in an array of objects (Unknown label type)"
         )
 
 

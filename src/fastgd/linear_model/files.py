@@ -10,7 +10,6 @@ import json
 import math
 import os
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +78,9 @@ class Saved:
                 raise KeyError("format")
             version, name = int(head["format_version"]), str(head["class"])
             parameters = dict(head["parameters"])
-        except (KeyError, TypeError, AttributeError, ValueError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+        except OSError:
+            raise
+        except Exception as error:  # readers of JSON, archives and arrays raise whatever the bytes lead them to
             raise ValueError(f"{path} is not a fastgd estimator, or is damaged ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
@@ -95,12 +96,11 @@ class Saved:
                 if name in arrays:
                     setattr(model, name, arrays[name])
             _check_shapes(model)
-        except (KeyError, TypeError, AttributeError) as error:
+            left_out = ", ".join(head.get("left_out", []))
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
-        if head.get("left_out"):
-            warnings.warn(
-                f"{', '.join(head['left_out'])} could not be saved and have their defaults", UserWarning, stacklevel=2
-            )
+        if left_out:
+            warnings.warn(f"{left_out} could not be saved and have their defaults", UserWarning, stacklevel=2)
         return model
 
 
@@ -160,9 +160,18 @@ def _read(path):
 
 
 def _check_shapes(model):
-    coef, intercept = model.coef_, model.intercept_
+    coef, intercept, d = model.coef_, model.intercept_, model.n_features_in_
     outputs = 1 if coef.ndim == 1 else len(coef)
-    if coef.shape[-1] != model.n_features_in_ or intercept.shape != (outputs,):
+    is_classifier = model.__sklearn_tags__().classifier_tags is not None
+    if coef.ndim not in ((2,) if is_classifier else (1, 2)) or coef.shape[-1] != d or intercept.shape != (outputs,):
         raise TypeError(f"coef_ has shape {coef.shape}, intercept_ {intercept.shape}")
-    if not (np.all(np.isfinite(coef)) and np.all(np.isfinite(intercept))):
-        raise TypeError("weights are not finite")
+    for array in (coef, intercept):
+        if array.dtype not in (np.float64, np.float32) or not np.all(np.isfinite(array)):
+            raise TypeError("weights are not finite numbers of single or double precision")
+    if is_classifier:
+        wanted = 2 if outputs == 1 else outputs
+        if model.classes_.shape != (wanted,) or len(np.unique(model.classes_)) != wanted:
+            raise TypeError(f"classes_ must be {wanted} labels")
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None and (names.shape != (d,) or names.dtype.kind != "U"):
+        raise TypeError(f"feature_names_in_ must be {d} names")
