@@ -493,6 +493,16 @@ def test_warm_start_goes_on_from_the_last_weights(solver):
         model.fit(X[:, :2], y)
 
 
+@pytest.mark.parametrize(("loss", "solver"), [("poisson", "auto"), ("hinge", "auto"), ("log_loss", "sgd")])
+def test_a_warm_start_that_is_worse_than_a_cold_one_is_left(loss, solver):
+    X, y = table(loss)
+    options = {"solver": solver, "random_state": 0, "penalty": "l2", "alpha": 0.01}
+    cold = estimator(loss, **options).fit(X / SCALES, y)
+    model = estimator(loss, warm_start=True, **options).fit(X / SCALES, y)
+    model.coef_ = np.full_like(model.coef_, 1e3)  # e^1000 is no mean
+    assert_allclose(model.fit(X / SCALES, y).history_["loss"][-1], cold.history_["loss"][-1], rtol=1e-4)
+
+
 def test_warm_start_of_several_outputs():
     X, y = table("huber")
     Y = np.column_stack([y, -y])

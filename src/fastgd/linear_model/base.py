@@ -137,9 +137,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             verbose=checked.verbose,
         )  # fmt: skip
         with np.errstate(all="ignore"):
-            W, b = problem.start()
-            if self.warm_start and hasattr(self, "coef_"):
-                W, b = problem.in_kernel_units(*self._weights_so_far(problem))
+            W, b = self._start(problem, checked)
             W, b, solver = self._solve(problem, watch, W, b, checked)
         self._keep(problem, watch, W, b, solver, X.dtype, y)
         with np.errstate(all="ignore"):
@@ -178,6 +176,17 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             if "finite" in str(error):  # in the words that scikit-learn has for it
                 inputs.finite(X, self)
             raise
+
+    def _start(self, problem, checked):
+        """The best constant model, or the weights of the last fit, unless they are worse and any start will do."""
+        cold = problem.start()
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return cold
+        W, b = problem.in_kernel_units(*self._weights_so_far(problem))
+        if checked.rate is not None:
+            return W, b
+        value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
+        return (W, b) if value <= problem.value_at_constant(cold[1]) else cold
 
     def _solve(self, problem, watch, W, b, checked):
         solver = route.choose(problem, self.solver, checked)

@@ -48,7 +48,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     validation_fraction : float
     n_iter_no_change : int
     warm_start : bool
-        Start from the weights of the last fit.
+        Start from the weights of the last fit, where no rate is given only if they are better than no weights.
     random_state : int, RandomState or None
         Of the order of rows with "sgd", and of what early_stopping holds out.
     n_jobs : int, optional
