@@ -7,6 +7,7 @@ as so many samples.
 
 import math
 import typing
+import warnings
 
 import numpy as np
 
@@ -16,11 +17,17 @@ from fastgd import validation
 CHEAP, MOST_COLUMNS = 5e7, 256
 # The shares of columns of length 1 that no others explain: above this, XᵀX has lost no more than four digits.
 FAR_FROM_COLLINEAR = 1e-2
+# Weights that are further from the highest likelihood than this share of a standard error are worth a warning, if more
+# than rounding keeps them from it.
+FAR_OFF, NO_DIGITS = 0.1, 1e-6
 LIKELIHOODS = ("squared_error", "log_loss", "poisson")
 
 
 class Statistics(typing.NamedTuple):
-    """What `summary` is made of; the intercept is the last weight."""
+    """What `summary` is made of; the intercept is the last weight.
+
+    `distance` is how far the weights are from the highest likelihood, in standard errors.
+    """
 
     name: str
     covariance: np.ndarray
@@ -30,6 +37,7 @@ class Statistics(typing.NamedTuple):
     residual_squares: float
     total_squares: float
     fit_intercept: bool
+    distance: float
 
     @classmethod
     def of(cls, problem, W, b, always=False):
@@ -46,6 +54,7 @@ class Statistics(typing.NamedTuple):
         covariance = _inverse_curvature(problem, s * problem.loss.curvature(h[:, None], y[:, None])[:, 0])
         if covariance is None:
             return None
+        move = covariance @ _gradient(problem, s * problem.loss.slope(h[:, None], y[:, None])[:, 0])
         mean = (s @ y) / n
         residual = float(s @ (y - h) ** 2)
         total = float(s @ (y - mean) ** 2) if problem.fit_intercept else float(s @ y**2)
@@ -65,7 +74,24 @@ class Statistics(typing.NamedTuple):
                 return None  # no events: the best constant is at minus infinity
             log_mean = math.log(mean) if problem.fit_intercept else 0.0
             constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
-        return cls(problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept)
+        weights = np.append(W[:, 0], b) if problem.fit_intercept else W[:, 0]
+        return cls(
+            problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept,
+            _distance(move, covariance, weights),
+        )  # fmt: skip
+
+
+def _gradient(problem, slopes):
+    """Xᵀ·slopes, and their sum for the intercept."""
+    gradient = problem.objective.rows.X.T @ slopes
+    return np.append(gradient, slopes.sum()) if problem.fit_intercept else gradient
+
+
+def _distance(move, covariance, weights):
+    """The largest part of a Newton step in standard errors; parts that change no digits are rounding."""
+    errors = np.sqrt(np.diag(covariance))
+    changes = np.abs(move) > NO_DIGITS * np.abs(weights)
+    return float(np.max(np.abs(move[changes]) / errors[changes], initial=0.0))
 
 
 def _entropy(p):
@@ -225,7 +251,13 @@ class Summarised:
         ------
         ValueError
             There are no such statistics of this fit, or the data are needed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The weights are not those of the highest likelihood, within a tenth of a standard error.
         """
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self, "coef_")
@@ -247,6 +279,14 @@ class Summarised:
             raise ValueError(
                 "the fit has kept no statistics: pass its data, summary(X, y); there must be more samples than "
                 "weights, and no collinear columns"
+            )
+        if found.distance > FAR_OFF:
+            warnings.warn(
+                f"the weights are {found.distance:.2g} standard errors from those with the highest likelihood of these "
+                "data, which the table is about: fit without early_stopping, to a smaller tol, or pass the data of "
+                "the fit",
+                ConvergenceWarning,
+                stacklevel=2,
             )
         names = getattr(self, "feature_names_in_", None)
         names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(map(str, names))
