@@ -50,11 +50,11 @@ BAD_PARAMETERS = {
     },
     TypeError: {
         "alpha": ["much", None, [1e-4], 1j, True], "l1_ratio": ["a", None], "fit_intercept": ["yes", 1, None],
-        "learning_rate": [[0.1], None, True, lambda step: "fast"], "optimizer": [None, optimizers.Adam, 1],
+        "learning_rate": [[0.1], None, True, lambda step: "fast", lambda: 0.1], "optimizer": [None, optimizers.Adam, 1],
         "batch_size": [2.5, "auto", True], "max_iter": [1e3, None, "many"], "tol": ["auto", True],
         "early_stopping": [1, None], "validation_fraction": ["a", None], "n_iter_no_change": [None, 1.5],
         "warm_start": [None, 1], "n_jobs": ["all", 1.5], "verbose": ["loud", None], "shuffle": ["no", 0],
-        "callbacks": ["print", [1], {"a": print}],
+        "callbacks": ["print", [1], {"a": print}, lambda: None, [print, lambda a, b: None]],
     },
 }  # fmt: skip
 OF_ONE = {

@@ -82,7 +82,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         checked.verbose = validation.count(verbose, "verbose")
         calls = self.callbacks if self.callbacks is not None else ()
         calls = calls if isinstance(calls, (list, tuple)) else (calls,)
-        checked.callbacks = [validation.callable_(call, "callbacks") for call in calls]
+        checked.callbacks = [inputs.of_one_argument(call, "callbacks", "the state of the fit") for call in calls]
         checked.threshold = None
         if self.epsilon is not None:
             checked.threshold = validation.scalar(self.epsilon, "epsilon", positive=True)

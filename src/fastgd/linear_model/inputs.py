@@ -3,6 +3,7 @@
 Its own messages print whole arrays, recommend other estimators, or leave open which argument is meant.
 """
 
+import inspect
 import re
 
 import numpy as np
@@ -53,6 +54,19 @@ def weights(sample_weight, X):
         if not np.isfinite(np.sum(s, dtype=np.float64)):
             raise ValueError("sample_weight must have a finite sum; its sum overflows")
     return s
+
+
+def of_one_argument(function, name, what):
+    """A function of the user's, refused here and not in the middle of a fit if it cannot be called so."""
+    validation.callable_(function, name)
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        got = validation.describe(function)
+        raise TypeError(f"{name} must be callable with one argument, {what}; got {got}: {error}") from None
+    except ValueError:  # builtins need not tell what they take
+        pass
+    return function
 
 
 def _refuse(value, name, times=True):
