@@ -460,6 +460,27 @@ def test_an_interrupt_keeps_the_best_weights(solver):
 
 
 @pytest.mark.one_build
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupt_while_an_epoch_is_scored_leaves_whole_epochs(epoch, monkeypatch):
+    X, y = table("squared_error")
+    model = GDRegressor(early_stopping=True, validation_fraction=0.3, random_state=7)
+    whole = model.fit(X, y).history_["validation_score"]
+    score, calls = model._score_of, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == epoch:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    monkeypatch.setattr(model, "_score_of", interrupted)
+    with pytest.warns(ConvergenceWarning, match=f"interrupted after {epoch - 1} epochs"):
+        model.fit(X, y)
+    assert_array_equal(model.history_["validation_score"], whole[: epoch - 1])
+    assert model.n_iter_ == max(1, epoch - 1)
+
+
+@pytest.mark.one_build
 def test_a_callback_ends_the_fit():
     X, y = table("log_loss")
 

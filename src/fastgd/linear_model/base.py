@@ -197,6 +197,10 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         try:
             W, b = route.run(solver, problem, watch, W, b, checked, seed, self.shuffle)
         except KeyboardInterrupt:
+            # It may come while an epoch is being looked at: one that is not in all lists is none.
+            watch.epochs = min(map(len, watch.rows.values()))
+            for values in watch.rows.values():
+                del values[watch.epochs :]
             watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
         if not watch.epochs and watch.status != "interrupted":
             watch.stayed(W, b)
