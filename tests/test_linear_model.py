@@ -267,6 +267,21 @@ def numpy_sgd(X, y, slope, rate, batch, epochs, l2, s=None):
     return w, b
 
 
+@pytest.mark.one_build
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("size", [1e-300, 1e-60, 1e60, 1e300, 1e307])
+@pytest.mark.parametrize("solver", ["auto", "accelerated", "sgd"])
+def test_only_ratios_of_weights_matter(solver, size, dtype):
+    for loss in ("squared_error", "log_loss"):
+        X, y = table(loss)
+        X = (X / SCALES).astype(dtype)
+        s = np.random.default_rng(5).uniform(0.5, 2, N)
+        options = {"solver": solver, "penalty": "l2", "alpha": 0.01, "random_state": 0, "tol": 1e-5}
+        plain, sized = (estimator(loss, **options).fit(X, y, sample_weight=factor * s) for factor in (1.0, size))
+        assert_allclose(sized.coef_, plain.coef_, rtol=1e-3)
+        assert_allclose(sized.history_["loss"][-1], plain.history_["loss"][-1], rtol=1e-5)
+
+
 @pytest.mark.parametrize("batch", [1, 7])
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "log_loss", "squared_hinge"])
 def test_a_numeric_rate_takes_the_columns_as_they_are(loss, batch):

@@ -123,7 +123,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _fit(self, checked, X, y, sample_weight):
         X, y = inputs.validated(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=self._numeric_targets)
-        sample_weight = inputs.weights(sample_weight, X)
+        sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._targets(y, X.dtype)
         weighted, held_out = self._class_weighted(y, sample_weight), None
         if checked.early_stopping:
@@ -161,7 +161,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         """For `summary`, of data that are given to it."""
         checked = self._check_parameters()
         X, y = inputs.validated(self, X, y, y_numeric=self._numeric_targets, reset=False)
-        sample_weight = inputs.weights(sample_weight, X)
+        sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._known_targets(y, X.dtype)
         problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
         return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)), always=True)

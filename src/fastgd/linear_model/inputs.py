@@ -4,6 +4,7 @@ Its own messages print whole arrays, recommend other estimators, or leave open w
 """
 
 import inspect
+import math
 import re
 
 import numpy as np
@@ -15,6 +16,8 @@ from fastgd import validation
 DTYPES = (np.float64, np.float32)
 # Parts of the messages of NumPy and Python about what is no number.
 NO_NUMBERS = ("could not convert", "float() argument", "array element with a sequence", "inhomogeneous", "too large to")
+# Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
+MODERATE = {8: 1e30, 4: 1e9}
 TIMES = ("date", "time", "duration")
 
 
@@ -39,20 +42,27 @@ def finite(X, model):
         raise kind(message) from None
 
 
-def weights(sample_weight, X):
-    """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None."""
+def weights(sample_weight, X, relative=False):
+    """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
+
+    With `relative` only their ratios matter, and weights whose squares might overflow are brought to about 1.
+    """
     if sample_weight is None:
         return None
     _refuse(sample_weight, "sample_weight")
+    try:
+        s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    except (ValueError, TypeError) as error:
+        text = _first_line(error)
+        named = re.search("sample.weight", text, re.IGNORECASE)
+        raise type(error)(text if named else f"sample_weight must be a number for each sample: {text}") from None
+    largest = float(np.max(s))
+    if relative and not 1 / MODERATE[X.dtype.itemsize] < largest < MODERATE[X.dtype.itemsize]:
+        s = np.ldexp(s, -math.frexp(largest)[1])
     with np.errstate(over="ignore"):
-        try:
-            s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        except (ValueError, TypeError) as error:
-            text = _first_line(error)
-            named = re.search("sample.weight", text, re.IGNORECASE)
-            raise type(error)(text if named else f"sample_weight must be a number for each sample: {text}") from None
+        s = s.astype(X.dtype, copy=False)
         if not np.isfinite(np.sum(s, dtype=np.float64)):
-            raise ValueError("sample_weight must have a finite sum; its sum overflows")
+            raise ValueError(f"sample_weight must have a finite sum in {X.dtype}; its sum overflows")
     return s
 
 
