@@ -620,6 +620,21 @@ def test_collinear_columns_are_named(loss):
     assert_allclose(model.history_["loss"][-1], expected.history_["loss"][-1], rtol=1e-7)
 
 
+@pytest.mark.one_build
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_columns_whose_squares_overflow_or_vanish_are_named(size, sparse):
+    X, y = table("huber")
+    X = (X / SCALES) * [1, 1, size, 1]
+    with pytest.warns(ConditionWarning, match="too large or too small for their squares, numbers 2: they are"):
+        model = GDRegressor("huber").fit(scipy.sparse.csr_array(X) if sparse else X, y)
+    rest = GDRegressor("huber").fit(np.delete(X, 2, axis=1), y)
+    assert_allclose(np.delete(model.coef_, 2), rest.coef_, rtol=1e-3)
+    assert model.coef_[2] == 0
+    GDRegressor("huber").fit(X * [1, 1, (1e-140 if size < 1 else 1e140) / size, 1], y)  # that is not yet too far
+
+
+@pytest.mark.one_build
 def test_nearly_collinear_columns_are_named():
     X, y = table("squared_error")
     X = X / SCALES

@@ -117,8 +117,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         """
         checked = self._check_parameters()
         with self._as_before_if_it_fails():
-            watch = self._fit(checked, X, y, sample_weight)
-        self._warn(watch, checked)
+            watch, unusable = self._fit(checked, X, y, sample_weight)
+        self._warn(watch, checked, unusable)
         return self
 
     def _fit(self, checked, X, y, sample_weight):
@@ -144,7 +144,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             # Where steps on single rows end is near the minimum, and not at it.
             at_minimum = watch.status != "diverged" and solver != "sgd"
             self._statistics = Statistics.of(problem, W, b) if at_minimum else None
-        return watch
+        return watch, inputs.of_no_size(X) if checked.rate is None else []
 
     @contextlib.contextmanager
     def _as_before_if_it_fails(self):
@@ -227,7 +227,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             condition=watch.condition, n_passes=problem.passes,
         )  # fmt: skip
 
-    def _warn(self, watch, checked):
+    def _warn(self, watch, checked, unusable):
         name = type(self).__name__
         if watch.status == "diverged":
             rates = watch.rows["learning_rate"]
@@ -242,6 +242,13 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             warnings.warn(f"{name} was {watch.message}.", ConvergenceWarning, stacklevel=3)
         elif watch.status == "stalled" or (watch.status == "max_iter" and checked.tol is not None):
             warnings.warn(f"{name} {watch.message}.", ConvergenceWarning, stacklevel=3)
+        if unusable:
+            warnings.warn(
+                f"X has columns that are too large or too small for their squares, numbers {str(unusable[:5])[1:-1]}: "
+                "they are left out; measure them in other units",
+                ConditionWarning,
+                stacklevel=3,
+            )
         if watch.lost:
             directions = f"{watch.lost} direction{'s' * (watch.lost != 1)}"
             warnings.warn(

@@ -18,6 +18,8 @@ DTYPES = (np.float64, np.float32)
 NO_NUMBERS = ("could not convert", "float() argument", "array element with a sequence", "inhomogeneous", "too large to")
 # Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
 MODERATE = {8: 1e30, 4: 1e9}
+# Columns of such sizes have spreads in double precision, and so many rows tell a size.
+SIZES, SIZE_ROWS = (1e-150, 1e150), 1024
 TIMES = ("date", "time", "duration")
 
 
@@ -64,6 +66,13 @@ def weights(sample_weight, X, relative=False):
         if not np.isfinite(np.sum(s, dtype=np.float64)):
             raise ValueError(f"sample_weight must have a finite sum in {X.dtype}; its sum overflows")
     return s
+
+
+def of_no_size(X):
+    """Numbers of the columns whose squares overflow or vanish, as far as a sample of rows tells."""
+    sample = abs(X[:: max(1, X.shape[0] // SIZE_ROWS)]).max(axis=0)
+    sizes = (sample.toarray() if hasattr(sample, "toarray") else sample).reshape(-1).astype(np.float64)
+    return np.flatnonzero((sizes > SIZES[1]) | ((sizes > 0) & (sizes < SIZES[0]))).tolist()
 
 
 def of_one_argument(function, name, what):
