@@ -11,15 +11,15 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import BaggingRegressor, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectFromModel
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from fastgd import GDClassifier, GDRegressor, datasets
@@ -159,6 +159,14 @@ def test_metadata_routing(regression):
         assert_array_equal(pipeline[-1].coef_, direct.coef_)
         search = GridSearchCV(model, {"fit_intercept": [True]}, cv=3).fit(X, y, sample_weight=s)
         assert_array_equal(search.best_estimator_.coef_, direct.coef_)
+        scores = cross_validate(model, X, y, cv=3, params={"sample_weight": s})["test_score"]
+        parts = KFold(3).split(X)
+        expected = [direct.fit(X[a], y[a], s[a]).score(X[b], y[b], s[b]) for a, b in parts]
+        assert_allclose(scores, expected, rtol=1e-12)
+        online = GDClassifier(learning_rate=1e-9).set_partial_fit_request(sample_weight=True, classes=True)
+        each = OneVsRestClassifier(online).partial_fit(X, y > 3, classes=[False, True], sample_weight=s)
+        alone = GDClassifier(learning_rate=1e-9).partial_fit(X, y > 3, classes=[False, True], sample_weight=s)
+        assert_array_equal(each.estimators_[0].coef_, alone.coef_)
         with pytest.raises(TypeError, match="sample_weight"):
             make_pipeline(GDRegressor().set_fit_request(sample_weight=False)).fit(X, y, sample_weight=s)
 
@@ -187,9 +195,14 @@ def test_frames(library, regression, classification):
     assert_array_equal(labels.classes_, ["low", "middle", "top"])
     assert_array_equal(labels.predict(table), GDClassifier().fit(X, classification[1]).predict(X))
     steps = make_pipeline(StandardScaler(), GDRegressor())
-    if library == "pandas":
-        steps.set_output(transform="pandas").fit(table, y)
-        assert_array_equal(steps[-1].feature_names_in_, names)
+    steps.set_output(transform=library).fit(table, y)
+    assert_array_equal(steps[-1].feature_names_in_, names)
+    mixed = frames.DataFrame({**dict(zip(names, X.T, strict=True)), "size": classification[1].tolist()})
+    columns = make_column_transformer((StandardScaler(), names), (OneHotEncoder(sparse_output=False), ["size"]))
+    steps = make_pipeline(columns, GDRegressor(penalty="l2")).set_output(transform=library).fit(mixed, y)
+    assert steps[-1].n_features_in_ == 7 and steps.score(mixed, y) > 0.9
+    with pytest.raises(ValueError, match="X must hold real numbers"):
+        GDRegressor().fit(mixed, y)
     online = GDRegressor(learning_rate=1e-12).partial_fit(table, y)
     assert_array_equal(online.feature_names_in_, names)
 

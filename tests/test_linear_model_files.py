@@ -106,16 +106,18 @@ def test_functions_are_left_out_and_named(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_history_that_overflowed_is_written(suffix, tmp_path):
     X, y = data()
-    with pytest.warns(DivergenceWarning, match="diverged"):
-        model = GDRegressor(solver="sgd", learning_rate=1e200).fit(X, y)
-    model.save(tmp_path / f"m{suffix}")
-    found = GDRegressor.load(tmp_path / f"m{suffix}")
-    assert_array_equal(found.history_["loss"], model.history_["loss"])
-    assert_array_equal(found.history_["grad_norm"], model.history_["grad_norm"])
+    for solver, rate in (("sgd", 1e200), ("gd", 1e3)):  # NaN, and infinity
+        with pytest.warns(DivergenceWarning, match="diverged"):
+            model = GDRegressor(solver=solver, learning_rate=rate).fit(X, y)
+        assert not np.all(np.isfinite(model.history_["loss"]))
+        model.save(tmp_path / f"m{suffix}")
+        found = GDRegressor.load(tmp_path / f"m{suffix}")
+        assert_array_equal(found.history_["loss"], model.history_["loss"])
+        assert_array_equal(found.history_["grad_norm"], model.history_["grad_norm"])
 
 
-def write_json(path, change):
-    CASES["regressor"].save(path)
+def write_json(path, change, case="regressor"):
+    CASES[case].save(path)
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -129,12 +131,47 @@ def write_json(path, change):
     lambda c: c["arrays"]["coef_"].update(dtype="fraction"), lambda c: c["arrays"].pop("intercept_"),
     lambda c: c.update(parameters=5), lambda c: c["parameters"].update(speed=1), lambda c: c.pop("n_iter_"),
     lambda c: c.update(format_version="one"), lambda c: c.update(n_features_in_=7), lambda c: c.pop("class"),
+    lambda c: c.update(n_features_in_=1e400), lambda c: c.update(left_out=-1), lambda c: c.update(left_out=[[]]),
+    lambda c: c["arrays"]["coef_"].update(dtype="c16"), lambda c: c["arrays"]["coef_"].update(dtype="<i8"),
+    lambda c: c["arrays"]["coef_"].update(values=[[[1.0, 2.0, 3.0]]]),
+    lambda c: c["arrays"]["coef_"].update(values=10**30),
+    lambda c: c["arrays"].update(feature_names_in_={"dtype": "<U1", "values": ["a"]}),
 ])  # fmt: skip
 def test_damaged_json(change, tmp_path):
     path = tmp_path / "m.json"
     write_json(path, change)
     with pytest.raises(ValueError, match=r"m\.json (is not a fastgd estimator|is damaged)"):
         GDRegressor.load(path)
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c.pop("classes_"), lambda c: c["classes_"].update(values=["a", "b"]),
+    lambda c: c["classes_"].update(values=["a", "a", "b"]), lambda c: c["classes_"].update(values="a"),
+    lambda c: c["classes_"].update(values=[]), lambda c: c["coef_"].update(values=[1.0, 2.0, 3.0]),
+])  # fmt: skip
+def test_damaged_classes(change, tmp_path):
+    path = tmp_path / "m.json"
+    write_json(path, lambda content: change(content["arrays"]), "three words")
+    with pytest.raises(ValueError, match=r"m\.json is damaged"):
+        GDClassifier.load(path)
+
+
+def test_no_byte_that_flips_raises_anything_else(tmp_path):
+    """An archive may then be encrypted, of a later version, or of an unknown compression, to its reader."""
+    rng = np.random.default_rng(0)
+    for suffix in SUFFIXES:
+        CASES["regressor"].save(tmp_path / f"m{suffix}")
+        whole = (tmp_path / f"m{suffix}").read_bytes()
+        for place in rng.choice(len(whole), 150, replace=False):
+            broken = bytearray(whole)
+            broken[place] ^= 1 << rng.integers(8)
+            (tmp_path / f"m{suffix}").write_bytes(broken)
+            try:
+                found = GDRegressor.load(tmp_path / f"m{suffix}")
+            except ValueError as error:
+                assert f"m{suffix}" in str(error)
+            else:
+                assert np.all(np.isfinite(found.predict(data()[0])))
 
 
 def test_files_of_others_and_broken_ones(tmp_path):

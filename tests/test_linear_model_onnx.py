@@ -49,6 +49,33 @@ def test_the_graph_computes_the_model(name, dtype):
         np.testing.assert_allclose(found["probabilities"], model.predict_proba(X), **tolerance)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rows_that_no_class_wants_still_have_probabilities(dtype):
+    """p ∝ σ(h) of each class against the rest; far out e^h is all of σ(h), and it underflows."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    model = GDClassifier(multi_class="ovr").fit(np.eye(3, dtype=dtype).repeat(2, axis=0), [0, 0, 1, 1, 2, 2])
+    model.coef_, model.intercept_ = np.eye(3, dtype=dtype), np.zeros(3, dtype)
+    X = np.array([[-1001, -1000, -1002], [-1, -1, -1], [800, 0, -800]], dtype)
+    e = np.exp([-1.0, 0.0, -2.0])
+    expected = np.array([e / e.sum(), np.full(3, 1 / 3), [2 / 3, 1 / 3, 0]])
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
+    session = runtime.InferenceSession(model.to_onnx().SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(["probabilities"], {"X": X})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-30)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_constant_is_used(name):
+    """Runtimes print a warning for one that is not."""
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    X = np.random.default_rng(5).normal(size=(40, 4))
+    kind, options, target = CASES[name]
+    graph = kind(**options).fit(X, target(X[:, :3])).to_onnx().graph
+    used = {source for node in graph.node for source in node.input}
+    assert {constant.name for constant in graph.initializer} <= used
+
+
 def test_without_the_package_the_error_names_the_extra(monkeypatch):
     model = GDRegressor().fit([[1.0], [2.0], [3.0]], [1.0, 2.0, 2.5])
     monkeypatch.setitem(sys.modules, "onnx", None)

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import gammaln
+from sklearn.exceptions import ConvergenceWarning
 from test_linear_model_certified import SPECTOR_GPA, SPECTOR_GRADE, SPECTOR_TUCE, longley, numbers
 
 from fastgd import GDClassifier, GDRegressor, datasets
@@ -154,3 +155,48 @@ def test_where_there_are_no_standard_errors():
     for level in (0, 1, 1.5):
         with pytest.raises(ValueError, match="level must be between 0 and 1"):
             GDRegressor().fit(X, y).summary(level=level)
+
+
+@pytest.mark.one_build
+def test_statistics_are_those_of_the_weights_that_are_there():
+    X, y = datasets.load_women()
+    model = GDRegressor(learning_rate=1e-9).partial_fit(X, y)
+    with pytest.raises(ValueError, match="has kept no statistics"):
+        model.summary()
+    model = GDRegressor().fit(X, y)
+    model.summary()
+    model.partial_fit(X, y)
+    with pytest.raises(ValueError, match="has kept no statistics"):
+        model.summary()
+    assert_allclose(model.fit(X, y).summary().r2, 0.991009832686, rtol=1e-10)
+
+
+@pytest.mark.one_build
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_counts_that_are_all_zero():
+    X = np.arange(8.0).reshape(-1, 1)
+    model = GDRegressor("poisson", max_iter=50).fit(X, np.zeros(8))
+    assert np.all(model.predict(X) < 1e-3)
+    with pytest.raises(ValueError, match="has kept no statistics"):
+        model.summary()
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss", "poisson"])
+def test_weights_that_are_not_at_the_minimum_are_named(loss):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(300, 3))
+    h = X @ [1, -0.5, 0] + 0.3
+    y = {"squared_error": h + rng.normal(size=300), "log_loss": (h + rng.logistic(size=300) > 0) * 1,
+         "poisson": rng.poisson(np.exp(h))}[loss]  # fmt: skip
+    kind = GDClassifier if loss == "log_loss" else GDRegressor
+    best = kind(loss, penalty=None).fit(X, y)
+    best.summary()
+    best.summary(X, y)
+    early = kind(loss, penalty=None, solver="gd", max_iter=1, tol=None).fit(X, y)
+    off = np.max(np.abs(np.ravel(early.coef_ - best.coef_)) / best.summary().std_err[:3])
+    assert off > 0.5
+    for arguments in ((), (X, y)):
+        with pytest.warns(ConvergenceWarning, match="standard errors from those with the highest likelihood"):
+            early.summary(*arguments)
+    with pytest.warns(ConvergenceWarning, match="pass the data of the fit"):
+        best.summary(X[::2], y[::2])

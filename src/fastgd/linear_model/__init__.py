@@ -2,6 +2,7 @@
 
 regressor.py, classifier.py    what y is, and what scikit-learn wants to see
 base.py                        parameters, fit, what a fit leaves behind
+inputs.py                      tables, targets and weights, or one sentence on why not
 route.py                       which solver
 solvers.py …                   with normal_equations, smoothed, stream: weights from a Problem, epochs shown to a Watch
 problem.py, losses.py          what is minimised, and in which variables

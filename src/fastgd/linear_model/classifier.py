@@ -5,11 +5,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd import validation
 from fastgd.kernels.reference import sigmoid, softmax
-from fastgd.linear_model.base import DTYPES, LinearModel
+from fastgd.linear_model import inputs
+from fastgd.linear_model.base import LinearModel
 
 # Losses whose targets are −1 and 1; the others' are 0 and 1.
 SIGNED = ("hinge", "squared_hinge")
@@ -55,6 +55,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     _losses = ("log_loss", "hinge", "squared_hinge")
     _numeric_targets = False
+    _least_held_out = 1
     epsilon = None  # no loss of a classifier has one
 
     def __init__(
@@ -135,9 +136,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
             return np.column_stack([sigmoid(-h), p])
         if self._is_softmax():
             return softmax(h)
-        p = sigmoid(h)  # one against the rest: the probabilities of k models, made to add up to 1
-        totals = p.sum(axis=1, keepdims=True)
-        return np.divide(p, totals, out=np.full_like(p, 1 / p.shape[1]), where=totals > 0)
+        # One against the rest: σ(h) of k models made to add up to 1, by their logarithms, which do not underflow.
+        return softmax(-np.logaddexp(0, -h))
 
     def predict_log_proba(self, X):
         """Logarithms of predict_proba."""
@@ -182,35 +182,33 @@ class GDClassifier(ClassifierMixin, LinearModel):
             Y = online.coded(y)
             if Y is not None:
                 return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
+        with self._as_before_if_it_fails():
+            return self._partial_fit(X, y, classes, sample_weight)
+
+    def _partial_fit(self, X, y, classes, sample_weight):
         first = not hasattr(self, "classes_")
+        if first and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit")
+        given = None if classes is None else _sorted_labels(classes)
+        if not first and given is not None and not np.array_equal(given, self.classes_):
+            raise ValueError(f"classes {given!r} are not those of the first call, {self.classes_!r}")
+        X, y = inputs.validated(self, X, y, reset=first)
         if first:
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit")
-            classes = np.unique(classes)
-            if len(classes) < 2:
-                raise ValueError(f"classes must hold two labels or more; got {len(classes)}")
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"classes {classes!r} are not those of the first call, {self.classes_!r}")
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=first)
-        if first:
+            _refuse_objects(y)
             check_classification_targets(y)
-            self.classes_ = classes
-        numbers = self._numbers(column_or_1d(y))
-        name = self._loss_name()
-        online = self.__dict__.get("_online")
-        if online is None or self.coef_ is not online.coef_of_user or X.dtype != online.dtype:
-            self._start_online(name, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
-        s = self._online.none
-        if sample_weight is not None:
-            s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+            self.classes_ = given
+        numbers, name = self._known_targets(y, X.dtype)
+        s = inputs.weights(sample_weight, X)
         if self.class_weight is not None:
-            if self.class_weight == "balanced":
+            if isinstance(self.class_weight, str) and self.class_weight == "balanced":
                 raise ValueError(
                     'class_weight="balanced" is not for partial_fit, which does not see all rows: pass a dict, e.g. '
                     "from sklearn.utils.class_weight.compute_class_weight"
                 )
-            s = self._class_weighted(numbers, s if s.size else None).astype(X.dtype)
-        return self._feed(X, np.ascontiguousarray(self._coded(numbers, name, X.dtype).reshape(len(numbers), -1)), s)
+            s = self._class_weighted(numbers, s).astype(X.dtype)
+        online = self._stream(name, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
+        Y = np.ascontiguousarray(self._coded(numbers, name, X.dtype).reshape(len(numbers), -1))
+        return self._feed(X, Y, online.none if s is None else s)
 
     def _numbers(self, y):
         """The number of each label."""
@@ -220,14 +218,19 @@ class GDClassifier(ClassifierMixin, LinearModel):
             if not (second | (y == classes[0])).all():
                 self._refuse(y)
             return second.astype(np.intp)
-        numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-        if not np.all(classes[numbers] == y):
+        try:
+            numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+            known = bool(np.all(classes[numbers] == y))
+        except TypeError:  # labels that have no order with the classes are not among them
+            known = False
+        if not known:
             self._refuse(y)
         return numbers
 
     def _refuse(self, y):
-        new = np.setdiff1d(y, self.classes_)
-        raise ValueError(f"y holds labels that are not among the classes {self.classes_!r}: {new[:5]!r}")
+        known = self.classes_.tolist()
+        new = [label for label in dict.fromkeys(y.tolist()) if label not in known]
+        raise ValueError(f"y holds labels that are not among the classes {known}: {str(new[:5])[1:-1]}")
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
@@ -235,6 +238,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         y = column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
+            _refuse_objects(y)
             check_classification_targets(y)
             self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -243,6 +247,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
                 f"one class: {self.classes_.tolist()[0]!r}"
             )
         return numbers, self._loss_name()
+
+    def _known_targets(self, y, dtype):
+        """The same of labels that are all among those of the fit."""
+        return self._numbers(column_or_1d(y, warn=True)), self._loss_name()
 
     def _is_softmax(self):
         return len(self.classes_) > 2 and self.loss == "log_loss" and self.multi_class != "ovr"
@@ -268,12 +276,13 @@ class GDClassifier(ClassifierMixin, LinearModel):
             unknown = [label for label in given if label not in self.classes_.tolist()]
             if unknown:
                 raise ValueError(f"class_weight names labels that are not in the data: {unknown}")
-            weights = np.array([given.get(label, 1.0) for label in self.classes_.tolist()], np.float64)
-        elif given == "balanced":
+            weights = [given.get(label, 1.0) for label in self.classes_.tolist()]
+            weights = np.array([validation.scalar(weight, "a weight in class_weight", minimum=0) for weight in weights])
+        elif isinstance(given, str) and given == "balanced":
             counts = np.bincount(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)
             weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros_like(counts), where=counts > 0)
         else:
-            raise ValueError(f'class_weight must be a dict, "balanced" or None; got {given!r}')
+            raise ValueError(f'class_weight must be a dict, "balanced" or None; got {validation.describe(given)}')
         weights = weights[numbers]
         return weights if sample_weight is None else weights * sample_weight
 
@@ -304,6 +313,31 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _raw_scores(self, X):
         h = X @ self.coef_.T + self.intercept_
         return h[:, 0] if len(self.coef_) == 1 else h
+
+
+def _sorted_labels(classes):
+    """The labels that partial_fit is told of."""
+    classes = list(classes) if isinstance(classes, (set, frozenset)) else classes
+    if np.ndim(classes) != 1:
+        raise ValueError(f"classes must be a list of labels; got {validation.describe(classes)}")
+    labels = np.unique(classes)
+    if len(labels) < 2:
+        raise ValueError(f"classes must hold two labels or more; got {labels.tolist()}")
+    if np.any(labels != labels):
+        raise ValueError(f"classes must not hold NaN; got {labels.tolist()}")
+    return labels
+
+
+def _refuse_objects(y):
+    """Say what is wrong with an array of objects, for which scikit-learn guesses a regression."""
+    if y.dtype != object:
+        return
+    other = next((label for label in y.tolist() if not isinstance(label, str)), None)
+    if other is not None or None in y.tolist():
+        raise ValueError(
+            "y must hold strings, or numbers in an array of numbers, y.astype(int) say; got "
+            f"{validation.describe(other)} in an array of objects (Unknown label type)"
+        )
 
 
 def _two_classes(y):

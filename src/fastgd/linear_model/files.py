@@ -7,8 +7,9 @@ numbers) are left out and named in `left_out`: a loaded estimator has their defa
 
 import io
 import json
+import math
+import os
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,9 @@ class Saved:
             write_whole(path, buffer.getvalue())
             return
         head["arrays"] = {
-            name: {"dtype": array.dtype.str, "values": [None if v != v else v for v in array.tolist()]
-                   if array.ndim == 1 else array.tolist()}
+            name: {"dtype": array.dtype.str, "values": _in_json(array) if array.ndim == 1 else array.tolist()}
             for name, array in arrays.items()
-        }  # fmt: skip
+        }
         write_whole(path, (json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     @classmethod
@@ -78,7 +78,9 @@ class Saved:
                 raise KeyError("format")
             version, name = int(head["format_version"]), str(head["class"])
             parameters = dict(head["parameters"])
-        except (KeyError, TypeError, AttributeError, ValueError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+        except OSError:
+            raise
+        except Exception as error:  # readers of JSON, archives and arrays raise whatever the bytes lead them to
             raise ValueError(f"{path} is not a fastgd estimator, or is damaged ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
@@ -94,16 +96,17 @@ class Saved:
                 if name in arrays:
                     setattr(model, name, arrays[name])
             _check_shapes(model)
-        except (KeyError, TypeError, AttributeError) as error:
+            left_out = ", ".join(head.get("left_out", []))
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
-        if head.get("left_out"):
-            warnings.warn(
-                f"{', '.join(head['left_out'])} could not be saved and have their defaults", UserWarning, stacklevel=2
-            )
+        if left_out:
+            warnings.warn(f"{left_out} could not be saved and have their defaults", UserWarning, stacklevel=2)
         return model
 
 
 def _known(path):
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the name of a file; got {path!r}")
     path = Path(path)
     if path.suffix not in (".json", ".npz"):
         raise ValueError(f"path must end in .json or .npz; got {path.name!r}")
@@ -134,6 +137,13 @@ def _storable(array, name):
     return array
 
 
+def _in_json(array):
+    """A list, of what JSON has names for: a history may hold NaN, and infinity where a fit diverged."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    return [v if math.isfinite(v) else None if math.isnan(v) else str(v) for v in array.tolist()]
+
+
 def _read(path):
     if path.suffix == ".npz":
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
@@ -142,17 +152,26 @@ def _read(path):
     head = json.loads(path.read_bytes())
     arrays = {}
     for name, stored in head["arrays"].items():
-        values = stored["values"]
-        if values and not isinstance(values[0], list):
-            values = [np.nan if v is None else v for v in values]
-        arrays[name] = np.array(values, dtype=np.dtype(stored["dtype"]))
+        values, dtype = stored["values"], np.dtype(stored["dtype"])
+        if dtype.kind == "f" and values and not isinstance(values[0], list):
+            values = [math.nan if v is None else float(v) for v in values]
+        arrays[name] = np.array(values, dtype=dtype)
     return head, arrays
 
 
 def _check_shapes(model):
-    coef, intercept = model.coef_, model.intercept_
+    coef, intercept, d = model.coef_, model.intercept_, model.n_features_in_
     outputs = 1 if coef.ndim == 1 else len(coef)
-    if coef.shape[-1] != model.n_features_in_ or intercept.shape != (outputs,):
+    is_classifier = model.__sklearn_tags__().classifier_tags is not None
+    if coef.ndim not in ((2,) if is_classifier else (1, 2)) or coef.shape[-1] != d or intercept.shape != (outputs,):
         raise TypeError(f"coef_ has shape {coef.shape}, intercept_ {intercept.shape}")
-    if not (np.all(np.isfinite(coef)) and np.all(np.isfinite(intercept))):
-        raise TypeError("weights are not finite")
+    for array in (coef, intercept):
+        if array.dtype not in (np.float64, np.float32) or not np.all(np.isfinite(array)):
+            raise TypeError("weights are not finite numbers of single or double precision")
+    if is_classifier:
+        wanted = 2 if outputs == 1 else outputs
+        if model.classes_.shape != (wanted,) or len(np.unique(model.classes_)) != wanted:
+            raise TypeError(f"classes_ must be {wanted} labels")
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None and (names.shape != (d,) or names.dtype.kind != "U"):
+        raise TypeError(f"feature_names_in_ must be {d} names")

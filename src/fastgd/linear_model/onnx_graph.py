@@ -36,15 +36,13 @@ class Exported:
         is_one = self.coef_.ndim == 1 or len(self.coef_) == 1
         h = graph.add("Add", graph.add("MatMul", "X", graph.constant(np.atleast_2d(self.coef_).T)),
                       graph.constant(self.intercept_))  # fmt: skip
-        column = graph.constant(np.array([1]))
         if not hasattr(self, "classes_"):
             h = graph.add("Exp", h) if self.loss == "poisson" else h
             is_flat = self.coef_.ndim == 1
-            graph.output("prediction", graph.add("Squeeze", h, column) if is_flat else h, 1 if is_flat else 2)
+            graph.output("prediction", graph.flat(h) if is_flat else h, 1 if is_flat else 2)
             return graph.model(type(self).__name__)
-        zero = graph.constant(np.zeros(1, self.coef_.dtype))
         if is_one:
-            flat = graph.add("Squeeze", h, column)
+            flat, zero = graph.flat(h), graph.constant(np.zeros(1, self.coef_.dtype))
             number = graph.add("Cast", graph.add("Greater", flat, zero), to=graph.INT64)
             graph.output("scores", flat, 1)
         else:
@@ -62,10 +60,10 @@ class Exported:
             return graph.add("Concat", graph.add("Sigmoid", graph.add("Neg", h)), graph.add("Sigmoid", h), axis=1)
         if self._is_softmax():
             return graph.add("Softmax", h, axis=1)
-        p = graph.add("Sigmoid", h)
-        totals = graph.add("ReduceSum", p, graph.constant(np.array([1])), keepdims=1)
-        zero, even = (graph.constant(np.array([v], self.coef_.dtype)) for v in (0, 1 / len(self.classes_)))
-        return graph.add("Where", graph.add("Greater", totals, zero), graph.add("Div", p, totals), even)
+        # log σ(h) = min(h, 0) − log(1 + e^−|h|), of operators that runtimes have for double precision.
+        zero, one = (graph.constant(np.full(1, value, self.coef_.dtype)) for value in (0, 1))
+        tail = graph.add("Log", graph.add("Add", one, graph.add("Exp", graph.add("Neg", graph.add("Abs", h)))))
+        return graph.add("Softmax", graph.add("Sub", graph.add("Min", h, zero), tail), axis=1)
 
 
 class _Graph:
@@ -82,6 +80,9 @@ class _Graph:
         name = f"{operator}_{len(self._nodes)}"
         self._nodes.append(self._onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         return name
+
+    def flat(self, column):
+        return self.add("Squeeze", column, self.constant(np.array([1])))
 
     def constant(self, array):
         name = f"constant_{len(self._constants)}"

@@ -3,9 +3,10 @@
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from fastgd.linear_model.base import DTYPES, LinearModel
+from fastgd import validation
+from fastgd.linear_model import inputs
+from fastgd.linear_model.base import LinearModel
 
 
 class GDRegressor(RegressorMixin, LinearModel):
@@ -47,7 +48,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     validation_fraction : float
     n_iter_no_change : int
     warm_start : bool
-        Start from the weights of the last fit.
+        Start from the weights of the last fit, where no rate is given only if they are better than no weights.
     random_state : int, RandomState or None
         Of the order of rows with "sgd", and of what early_stopping holds out.
     n_jobs : int, optional
@@ -87,6 +88,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     _losses = ("squared_error", "huber", "epsilon_insensitive", "poisson")
     _numeric_targets = True
+    _least_held_out = 2  # R² of one sample is none
 
     def __init__(
         self,
@@ -161,37 +163,36 @@ class GDRegressor(RegressorMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and online is not None and online.takes(X, y, self.coef_):
+        if sample_weight is None and online is not None and online.takes(X, y, self.coef_) and online.numbers(y):
             # As the last batch was: straight to the kernel.
             Y = y.astype(online.dtype, copy=False)[:, None]
             return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
-        return self._partial_fit(X, y, sample_weight)
+        with self._as_before_if_it_fails():
+            return self._partial_fit(X, y, sample_weight)
 
     def _partial_fit(self, X, y, sample_weight):
         first = not hasattr(self, "coef_")
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=DTYPES, multi_output=True, y_numeric=True, reset=first
-        )
+        X, y = inputs.validated(self, X, y, multi_output=True, y_numeric=True, reset=first)
         Y, name = self._targets(y, X.dtype)
         Y = Y.reshape(len(Y), -1)
-        online = self.__dict__.get("_online")
-        stale = online is None or self.coef_ is not online.coef_of_user
-        if stale or X.dtype != online.dtype:
-            if not first and Y.shape[1] != np.atleast_2d(self.coef_).shape[0]:
-                raise ValueError(f"y must have {np.atleast_2d(self.coef_).shape[0]} columns; got shape {y.shape}")
-            self._one_target = y.ndim == 1
-            self._start_online(name, X.dtype, Y.shape[1])
-        s = self._online.none
-        if sample_weight is not None:
-            s = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s)
+        k = Y.shape[1]
+        known = k if first else len(np.atleast_2d(self.coef_))
+        if k != known:
+            raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
+        self._one_target = (y if first else self.coef_).ndim == 1
+        s = inputs.weights(sample_weight, X)
+        online = self._stream(name, X.dtype, k)
+        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
+        y = validation.real_array(y, "y", dtype=dtype, finite=False)
         if self.loss == "poisson" and np.any(y < 0):
             raise ValueError('y must not be negative for loss="poisson"')
-        return y.astype(dtype, copy=False), self.loss
+        return y, self.loss
+
+    _known_targets = _targets
 
     def _coded(self, y, name, dtype):
         return y

@@ -16,6 +16,7 @@ import functools
 import numpy as np
 
 from fastgd import validation
+from fastgd.linear_model import inputs
 from fastgd.linear_model.first_order import first_order
 from fastgd.linear_model.normal_equations import gram
 from fastgd.linear_model.smoothed import smoothed
@@ -39,7 +40,7 @@ def rate(learning_rate):
             raise ValueError(f'learning_rate must be "auto", a number or a function of the step; got {learning_rate!r}')
         return None
     if callable(learning_rate):
-        return Schedule(learning_rate)
+        return Schedule(inputs.of_one_argument(learning_rate, "learning_rate", "the step"))
     return Constant(validation.scalar(learning_rate, "learning_rate", positive=True))
 
 

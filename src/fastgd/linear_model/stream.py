@@ -19,7 +19,7 @@ from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import TRUSTED, crude
 from fastgd.linear_model.space import METRIC_COLUMNS, Space
 from fastgd.objectives import LOSS_KERNELS
-from fastgd.optimizers import GD, Momentum
+from fastgd.optimizers import GD, Momentum, State
 from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
 from fastgd.updates import Update
 
@@ -40,6 +40,10 @@ SCALED_VALUES = 1 << 18
 RATE_ROWS = 1000.0
 FEW_LABELS = 256
 WORTH_TAKING = 1e-3
+# Losses whose slope is finite at an infinite target, and so are the weights after it.
+BOUNDED = ("huber", "epsilon_insensitive")
+# What a copy of a stream makes anew.
+VIEWS = ("coef", "intercept", "coef_of_user", "loss")
 
 
 def codes(loss):
@@ -176,6 +180,15 @@ def follows_gradient(rule):
     return isinstance(rule, (GD, Momentum))
 
 
+def refuse_penalty(rule, l1, l2):
+    """Beside steps in scaled columns a penalty acts by itself: it has the length of theirs only if they follow g."""
+    if (l1 or l2) and not follows_gradient(rule):
+        raise ValueError(
+            f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
+            'take optimizer="gd", "momentum" or "nesterov"'
+        )
+
+
 def _automatic_rate(space, batch, rule):
     """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
     if not follows_gradient(rule):
@@ -238,11 +251,7 @@ class _InScaledColumns:
             p.loss, np.array(w, dtype=dtype, order="C"), p.d, rule=rule, batch=batch, l1=0.0, l2=0.0,
             factor=p.n / p.objective.total_weight,
         )  # fmt: skip
-        if (p.l1 or p.l2) and not follows_gradient(rule):
-            raise ValueError(
-                f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
-                'take optimizer="gd", "momentum" or "nesterov"'
-            )
+        refuse_penalty(rule, p.l1, p.l2)
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
 
@@ -291,8 +300,7 @@ class Online:
             self.w[:d] = coef
             if fit_intercept:
                 self.w[d] = intercept
-        self.coef = self.w[:d]
-        self.intercept = self.w[d] if fit_intercept else np.zeros(k, dtype)
+        self._view()
         self.codes = codes(self.loss)
         self.none = np.empty(0, dtype)
         self._rule = PLAIN[self.w.dtype]
@@ -307,6 +315,31 @@ class Online:
         """The rule's state at its start; a rule that averages walks apart from the weights."""
         walked = self.w.copy() if self.rule.name == "asgd" else self.w
         self._steps = Steps(self.loss, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
+
+    def _view(self):
+        self.coef = self.w[: self.d]
+        self.intercept = self.w[self.d] if self.fit_intercept else np.zeros(self.k, self.dtype)
+
+    def go_on_from(self, other):
+        """Go on where a stream of other parameters or dtype has come to, with these weights."""
+        self.step, self.rows_seen, self.calls = other.step, other.rows_seen, other.calls
+        # What is known of the columns; the next call adds its rows to it.
+        self.mean, self.spread = other.mean, other.spread
+        if other.mean is not None:
+            self._weight, self._mean, self._square = other._weight, other._mean.copy(), other._square.copy()
+        if self.rule == other.rule and self.w.shape == other.w.shape:
+            state, walked = other._steps.update.state, other._steps.w
+            self._steps.update.state = State(state.moments.astype(self.dtype), state.step)
+            if walked is not other.w:
+                self._steps.w[:] = walked
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name not in VIEWS}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.loss = LOSSES[self.name]
+        self._view()
 
     def takes(self, X, y, coef):
         """Whether the weights are still the model's and a batch is arrays as they are used, so that it needs no check.
@@ -324,6 +357,15 @@ class Online:
             and X.shape[1] == self.d
             and X.shape[0] == y.shape[0] > 0
         )
+
+    def numbers(self, y):
+        """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
+        kind = y.dtype.kind
+        if kind not in "iubf" or (self.name == "poisson" and (y < 0).any()):
+            return False
+        if kind != "f" or (y.dtype is self.dtype and self.name not in BOUNDED):
+            return True
+        return bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
 
     def coded(self, y):
         """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""

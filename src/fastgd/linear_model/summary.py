@@ -7,18 +7,27 @@ as so many samples.
 
 import math
 import typing
+import warnings
 
 import numpy as np
+
+from fastgd import validation
 
 # A fit keeps what `summary` needs where that costs no more than so many multiplications, beside the fit itself.
 CHEAP, MOST_COLUMNS = 5e7, 256
 # The shares of columns of length 1 that no others explain: above this, XᵀX has lost no more than four digits.
 FAR_FROM_COLLINEAR = 1e-2
+# Weights that are further from the highest likelihood than this share of a standard error are worth a warning, if more
+# than rounding keeps them from it.
+FAR_OFF, NO_DIGITS = 0.1, 1e-6
 LIKELIHOODS = ("squared_error", "log_loss", "poisson")
 
 
 class Statistics(typing.NamedTuple):
-    """What `summary` is made of; the intercept is the last weight."""
+    """What `summary` is made of; the intercept is the last weight.
+
+    `distance` is how far the weights are from the highest likelihood, in standard errors.
+    """
 
     name: str
     covariance: np.ndarray
@@ -28,6 +37,7 @@ class Statistics(typing.NamedTuple):
     residual_squares: float
     total_squares: float
     fit_intercept: bool
+    distance: float
 
     @classmethod
     def of(cls, problem, W, b, always=False):
@@ -44,6 +54,7 @@ class Statistics(typing.NamedTuple):
         covariance = _inverse_curvature(problem, s * problem.loss.curvature(h[:, None], y[:, None])[:, 0])
         if covariance is None:
             return None
+        move = covariance @ _gradient(problem, s * problem.loss.slope(h[:, None], y[:, None])[:, 0])
         mean = (s @ y) / n
         residual = float(s @ (y - h) ** 2)
         total = float(s @ (y - mean) ** 2) if problem.fit_intercept else float(s @ y**2)
@@ -59,9 +70,28 @@ class Statistics(typing.NamedTuple):
 
             rest = float(s @ gammaln(y + 1))
             found = float(s @ (y * h - np.exp(h))) - rest
+            if mean == 0:
+                return None  # no events: the best constant is at minus infinity
             log_mean = math.log(mean) if problem.fit_intercept else 0.0
             constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
-        return cls(problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept)
+        weights = np.append(W[:, 0], b) if problem.fit_intercept else W[:, 0]
+        return cls(
+            problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept,
+            _distance(move, covariance, weights),
+        )  # fmt: skip
+
+
+def _gradient(problem, slopes):
+    """Xᵀ·slopes, and their sum for the intercept."""
+    gradient = problem.objective.rows.X.T @ slopes
+    return np.append(gradient, slopes.sum()) if problem.fit_intercept else gradient
+
+
+def _distance(move, covariance, weights):
+    """The largest part of a Newton step in standard errors; parts that change no digits are rounding."""
+    errors = np.sqrt(np.diag(covariance))
+    changes = np.abs(move) > NO_DIGITS * np.abs(weights)
+    return float(np.max(np.abs(move[changes]) / errors[changes], initial=0.0))
 
 
 def _entropy(p):
@@ -221,12 +251,20 @@ class Summarised:
         ------
         ValueError
             There are no such statistics of this fit, or the data are needed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The weights are not those of the highest likelihood, within a tenth of a standard error.
         """
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self, "coef_")
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1; got {level!r}")
+        if not 0 < validation.scalar(level, "level") < 1:
+            raise ValueError(f"level must be between 0 and 1, both excluded; got {level!r}")
+        if X is None and (y is not None or sample_weight is not None):
+            raise ValueError("X must be given with y and sample_weight: all the data of the fit, or nothing")
         if self.penalty is not None:
             raise ValueError(
                 f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
@@ -241,6 +279,14 @@ class Summarised:
             raise ValueError(
                 "the fit has kept no statistics: pass its data, summary(X, y); there must be more samples than "
                 "weights, and no collinear columns"
+            )
+        if found.distance > FAR_OFF:
+            warnings.warn(
+                f"the weights are {found.distance:.2g} standard errors from those with the highest likelihood of these "
+                "data, which the table is about: fit without early_stopping, to a smaller tol, or pass the data of "
+                "the fit",
+                ConvergenceWarning,
+                stacklevel=2,
             )
         names = getattr(self, "feature_names_in_", None)
         names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(map(str, names))
