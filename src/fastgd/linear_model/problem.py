@@ -6,6 +6,7 @@ A `Space` is a change of variables, W = V/scale and b = β − m·W, with the me
 sample of rows: in V every column is centred and of like size. X is never copied for it.
 """
 
+import copy
 import functools
 import math
 
@@ -91,6 +92,18 @@ class Problem:
             sums = o.sums(W.astype(o.dtype), b.astype(o.dtype), shift, want_gradient)
             value = self.factor * float(sums[0].sum()) + self.constant
             return (value, self.factor * sums[1], self.factor * sums[2]) if want_gradient else value
+
+    def sums_of_each(self, W, b):
+        """`sums` at several weights of a problem with one output, (d, m) and (m,), in one pass over X.
+
+        Losses (m,) and gradients (d, m) and (m,), each that of its own column alone.
+        """
+        o = copy.copy(self.objective)
+        o.rows = o.rows.with_targets(np.broadcast_to(self.Y, (self.n, W.shape[1])))
+        self.passes += 1
+        with np.errstate(all="ignore"):
+            losses, grad_W, grad_b = o.sums(W.astype(o.dtype), b.astype(o.dtype), None, True)
+            return self.factor * losses + self.constant, self.factor * grad_W, self.factor * grad_b
 
     def penalty(self, W):
         """Of weights in the kernels' units."""
@@ -377,8 +390,11 @@ class Space:
 
     def evaluate(self, V):
         """The smooth part of F and its gradient by V."""
+        return self.from_sums(V, *self.problem.sums(*self._for_kernel(V), self._shift))
+
+    def from_sums(self, V, value, grad_W, grad_b):
+        """`evaluate`, given the loss at V and its gradients by the weights; these are written to."""
         p = self.problem
-        value, grad_W, grad_b = p.sums(*self._for_kernel(V), self._shift)
         W = V[: p.d] / self.scale[:, None]
         if self._shift is None:
             grad_W -= self.shift[:, None] * grad_b
