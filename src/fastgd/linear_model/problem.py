@@ -16,7 +16,7 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import THREAD_VALUES, Dense, Sparse, over_blocks, tree_sum
+from fastgd.rows import THREAD_VALUES, Dense, Sparse, even_blocks, over_blocks, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
 
@@ -100,6 +100,8 @@ class Problem:
         """
         o = copy.copy(self.objective)
         o.rows = o.rows.with_targets(np.broadcast_to(self.Y, (self.n, W.shape[1])))
+        # Gradients of so many weights are long, and there is one for each block.
+        o.edges = np.array([0, *(last for _, last in even_blocks(self.n, o.rows.values, W.size))], np.int64)
         self.passes += 1
         with np.errstate(all="ignore"):
             losses, grad_W, grad_b = o.sums(W.astype(o.dtype), b.astype(o.dtype), None, True)
