@@ -242,7 +242,7 @@ class _InUserColumns:
         )  # fmt: skip
 
     def take(self, order, rates):
-        self.steps.take(self.p.objective.rows, order, rates * self.times)
+        self.steps.take(self.p.objective.rows, order, rates if self.times == 1 else rates * self.times)
 
     def weights(self):
         w, d = self.steps.reported().astype(np.float64), self.p.d
