@@ -7,7 +7,7 @@ TOGETHER, NUMBERS, SHARE = 16, 1 << 16, 1 / 4
 
 
 class Backlog:
-    """Epochs that a `Watch` has not been shown yet.
+    """Ends of epochs that a `Watch` has not been shown yet.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Backlog:
                 V = self.space.from_weights(W, b)
                 total = value + self.space.l1_penalty(V)
                 norm = self.space.user_norm(self.space.subgradient(V, gradient))
-                if self.watch.epoch(W, b, total if total <= self.highest else np.nan, norm, rate, seconds):
+                if self.watch.epoch(W, b, np.nan if total > self.highest else total, norm, rate, seconds):
                     self._ends.clear()
                     return True
                 del self._ends[0]
