@@ -88,6 +88,7 @@ extensions = [
             "updates.pxi",
             "small_table.pxi",
             "single_rows.pxi",
+            "single_sparse_rows.pxi",
             "perturbed.pxi",
             "functions.pxi",
             "lanes.pxi",

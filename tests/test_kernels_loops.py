@@ -390,6 +390,22 @@ def test_stochastic_steps_are_those_of_the_specification(build, batch, k, activa
             np.testing.assert_array_equal(array, copy)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("intercept, l2", [(False, 0.0), (True, 0.7)])
+def test_stochastic_steps_on_wide_rows(build, intercept, l2, batch, dtype):
+    """Rows of many lengths, empty ones among them, of which a kernel takes some entries at a time, and a rest."""
+    n, d = 60, 90
+    data = sparse_problem(n, d, 1, dtype, True, density=1)
+    data[0][np.random.default_rng(2).random((n, d)) > np.linspace(0, 1, n)[:, None]] = 0
+    order = some_order(n)
+    steps = Steps(data, ("identity", "squared"), intercept, order, batch, True, rates_for(order, batch, 2e-3), l2=l2)
+    theirs = steps.weights(reference)
+    assert np.abs(theirs - steps.start).max() > 0.01
+    for index in (None, np.int32, np.int64):
+        assert_same_weights(steps.weights(build, index), theirs, dtype)
+
+
 @pytest.mark.parametrize("index", [None, np.int32])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_stochastic_steps_by_hand(build, index, dtype):

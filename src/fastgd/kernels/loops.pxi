@@ -342,14 +342,14 @@ cdef inline void begin_move(Update* rule, floating* w, floating* moved, double s
 cdef int check_order(const long long[::1] order, Py_ssize_t n, Py_ssize_t batch, Py_ssize_t steps, Py_ssize_t w_rows,
                      Py_ssize_t d) except -1:
     cdef Py_ssize_t i
-    cdef bint inside = True
     if w_rows != d and w_rows != d + 1:
         raise ValueError(f"w has {w_rows} rows, X has {d} columns")
     if batch < 1 or steps != (order.shape[0] + batch - 1) // batch:
         raise ValueError(f"{order.shape[0]} rows in batches of {batch} are not {steps} steps")
+    cdef unsigned long long largest = 0  # a negative number is a large one without its sign
     with nogil:
         for i in range(order.shape[0]):
-            inside = inside and 0 <= order[i] < n
-    if not inside:
+            largest = max(largest, <unsigned long long> order[i])
+    if order.shape[0] and largest >= <unsigned long long> n:
         raise ValueError(f"order must hold numbers of rows, 0 to {n - 1}")
     return 0

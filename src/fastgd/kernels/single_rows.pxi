@@ -8,6 +8,11 @@
 #
 # It is the same sequence of steps; only the rounding is another.
 
+# Rows of more bytes are asked for a line at a time.
+cdef enum:
+    WIDE = 512
+
+
 cdef inline double point_slope(double h, double y, int activation, int loss) noexcept nogil:
     """∂l/∂h of one point: `point_losses` for the loop that takes one row at a time."""
     cdef double e, f, slope
@@ -112,7 +117,8 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
     """The weights are in v, the intercept is behind those in w, which is scratch but for that."""
     cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating), d = r.d
     cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, four, i, j, number
-    cdef Py_ssize_t bytes = min(d * r.size, <Py_ssize_t> 4096), ahead = 8 if bytes <= 1024 else 4
+    cdef Py_ssize_t bytes = d * r.size, ahead = 8 if bytes <= 1024 else 4
+    cdef bint wide = bytes > WIDE
     cdef register_ zeros = filled(<floating> 0, like), mask = zeros, v_, x0, x1, x2, x3
     cdef register_ s0, s1, s2, s3, g10, g20, g21, g30, g31, g32
     cdef floating[4] h
@@ -123,15 +129,22 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
     cdef double[4] rest
     cdef double at1, at2, at3, m0, m1, m2, m3, shrunk, one = intercept, c = w[d] if intercept else 0
     cdef const floating* x[4]
+    cdef const floating* later[4]
     for j in range(lanes - (d - whole), lanes):
         (<floating*> &mask)[j] = 1
     for four in range(fours):
-        # Rows come in random order: those that follow are asked for now.
-        for i in range(4 * four + ahead, min(4 * four + ahead + 4, steps)):
-            prefetch_bytes(r.X + order[i] * r.X_row, bytes)
-            prefetch(r.Y + order[i] * r.Y_row)
+        # Rows come in random order: those that follow are asked for now, or, where all of them at once would hold up
+        # what is wanted now, a line at a time while the weights move.
+        if not wide:
+            for i in range(4 * four + ahead, min(4 * four + ahead + 4, steps)):
+                prefetch_bytes(r.X + order[i] * r.X_row, bytes)
+                prefetch(r.Y + order[i] * r.Y_row)
         for i in range(4):
             x[i] = <const floating*> (r.X + order[4 * four + i] * r.X_row)
+            later[i] = x[i]
+            if wide and 4 * four + ahead + i < steps:
+                later[i] = <const floating*> (r.X + order[4 * four + ahead + i] * r.X_row)
+                prefetch(r.Y + order[4 * four + ahead + i] * r.Y_row)
         s0 = s1 = s2 = s3 = g10 = g20 = g21 = g30 = g31 = g32 = zeros
         j = 0
         while j < whole:
@@ -216,6 +229,11 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
                 v[j] *= <floating> shrunk
         j = 0
         while j < whole:
+            if wide:
+                prefetch(later[0] + j)
+                prefetch(later[1] + j)
+                prefetch(later[2] + j)
+                prefetch(later[3] + j)
             # One after the other as they come: behind the last move there is one operation.
             v_ = (<const register_*> (v + j))[0]
             v_ += (<const register_*> (x[0] + j))[0] * s0

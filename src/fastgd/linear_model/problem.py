@@ -3,6 +3,7 @@
 F(W, b) = (1/Σs) Σ s·φ(Xw + b, y) + l1·‖W‖₁ + ½·l2·‖W‖²        (in the user's units)
 """
 
+import copy
 import functools
 import math
 
@@ -12,7 +13,7 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import THREAD_VALUES, Dense, over_blocks, tree_sum
+from fastgd.rows import THREAD_VALUES, Dense, even_blocks, over_blocks, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
 
@@ -83,6 +84,20 @@ class Problem:
             sums = o.sums(W.astype(o.dtype), b.astype(o.dtype), shift, want_gradient)
             value = self.factor * float(sums[0].sum()) + self.constant
             return (value, self.factor * sums[1], self.factor * sums[2]) if want_gradient else value
+
+    def sums_of_each(self, W, b):
+        """`sums` at several weights of a problem with one output, (d, m) and (m,), in one pass over X.
+
+        Losses (m,) and gradients (d, m) and (m,), each that of its own column alone.
+        """
+        o = copy.copy(self.objective)
+        o.rows = o.rows.with_targets(np.broadcast_to(self.Y, (self.n, W.shape[1])))
+        # Gradients of so many weights are long, and there is one for each block.
+        o.edges = np.array([0, *(last for _, last in even_blocks(self.n, o.rows.values, W.size))], np.int64)
+        self.passes += 1
+        with np.errstate(all="ignore"):
+            losses, grad_W, grad_b = o.sums(W.astype(o.dtype), b.astype(o.dtype), None, True)
+            return self.factor * losses + self.constant, self.factor * grad_W, self.factor * grad_b
 
     def bends(self, h, Y):
         """φ''(h), and where the loss is straight so much of the parabola that touches it from above as `outside` says.

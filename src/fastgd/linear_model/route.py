@@ -57,13 +57,20 @@ class Schedule:
         """Those of `count` steps from `step` on."""
         return np.array([self(step + i) for i in range(count)], np.float64)
 
+    @property
+    def observes(self):
+        """Whether it looks at the loss."""
+        return hasattr(self.function, "observe")
+
     def observe(self, loss):
-        if hasattr(self.function, "observe"):
+        if self.observes:
             self.function.observe(loss)
 
 
 class Constant(float):
     """A rate that is the same for every step."""
+
+    observes = False
 
     def __call__(self, step):
         return float(self)

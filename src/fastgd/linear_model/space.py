@@ -59,7 +59,9 @@ class Space:
         self._shift = None
         if as_they_are:
             return
-        spread = self._measure() if self.has_sample else self._measure_all()
+        # Of sparse columns a few rows hold next to nothing.
+        all_rows = isinstance(p.objective.rows, Sparse) or not self.has_sample
+        spread = self._measure_all() if all_rows else self._measure()
         spread[self._is_still(spread)] = math.inf
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
         self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
@@ -165,8 +167,11 @@ class Space:
 
     def evaluate(self, V):
         """The smooth part of F and its gradient by V."""
+        return self.from_sums(V, *self.problem.sums(*self._for_kernel(V), self._shift))
+
+    def from_sums(self, V, value, grad_W, grad_b):
+        """`evaluate`, given the loss at V and its gradients by the weights; these are written to."""
         p = self.problem
-        value, grad_W, grad_b = p.sums(*self._for_kernel(V), self._shift)
         W = V[: p.d] / self.scale[:, None]
         if self._shift is None:
             grad_W -= self.shift[:, None] * grad_b

@@ -14,6 +14,7 @@ from fastgd import kernels, rows
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.kernels.reference_updates import PLAIN
+from fastgd.linear_model.backlog import Backlog
 from fastgd.linear_model.losses import LOSSES
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import TRUSTED, crude
@@ -97,6 +98,8 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     scaled : bool
         Whether to walk in centred and scaled columns, as without a rate.
     """
+    if not (scaled or rate is None or rate.observes or watch.waits):
+        return _unwatched(problem, watch, W, b, rate=rate, batch=batch, seed=seed, rule=rule, shuffle=shuffle)
     known = problem.has_dual or problem.objective.quadratic
     looks_at_gap = problem.loss.smooth and watch.tol is not None and watch.score is None
     problem.outside = TRUSTED
@@ -106,14 +109,12 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     automatic = None if rate is not None else _automatic_rate(space, batch, rule)
     first = last = problem.value_at_zero
     typical = problem.factor * problem.objective.total_weight  # of the curvature in scaled columns
-    # A rate that falls, too, may rise at first.
-    room = HIGHER if isinstance(rate, float) and not rule.may_rise else HIGHER_WHILE
+    highest = _highest(problem, rate, rule)
     gained, first_rate, caution = math.inf, automatic, 1.0
     step = since = 0
     while not watch.out_of_epochs:
-        pieces = epoch_order(seed, watch.epochs, problem.n) if shuffle else [np.arange(problem.n)]
         start = W, b
-        for order in pieces:
+        for order in _pieces(problem, seed, watch.epochs, shuffle):
             count = -(-len(order) // batch)
             rates = rate.rates(step, count) if automatic is None else np.full(count, automatic)
             walk.take(order, rates)
@@ -131,7 +132,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
                 walk = _InScaledColumns(problem, space, W, b, batch, rule)
                 continue
             subgradient = space.subgradient(V, gradient)
-            if rate is not None and total > room * abs(first) + 1e-300:
+            if rate is not None and total > highest:
                 total = math.nan  # what has risen so far is lost
             if watch.epoch(W, b, total, space.user_norm(subgradient), float(rates[-1])):
                 break
@@ -164,6 +165,38 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
         if watch.reached(W, b, total, estimate, crude(space, gradient), certificate):
             break
     return W, b
+
+
+def _unwatched(problem, watch, W, b, *, rate, batch, seed, rule, shuffle):
+    """`stochastic` in the columns as they are, where nothing wants to hear of an epoch before the next one begins."""
+    walk = _InUserColumns(problem, W, b, batch, rule)
+    backlog = Backlog(Space(problem, as_they_are=True), watch, _highest(problem, rate, rule))
+    step = 0
+    try:
+        for epoch in range(watch.max_iter):
+            for order in _pieces(problem, seed, epoch, shuffle):
+                rates = rate.rates(step, -(-len(order) // batch))
+                walk.take(order, rates)
+                step += len(rates)
+            if backlog.add(*walk.weights(), float(rates[-1])):
+                return walk.weights()
+        if not backlog.settle():
+            watch.took_all()
+    except KeyboardInterrupt:
+        backlog.settle()
+        raise
+    return walk.weights()
+
+
+def _pieces(problem, seed, epoch, shuffle):
+    """Numbers of the rows in the order of one epoch, a piece at a time."""
+    return epoch_order(seed, epoch, problem.n) if shuffle else [np.arange(problem.n)]
+
+
+def _highest(problem, rate, rule):
+    """What the loss may rise to before it counts as lost. Where the rate falls, too, it may rise at first."""
+    room = HIGHER if isinstance(rate, float) and not rule.may_rise else HIGHER_WHILE
+    return room * abs(problem.value_at_zero) + 1e-300
 
 
 def _stands_still(watch, since):
@@ -223,7 +256,7 @@ class _InUserColumns:
         )  # fmt: skip
 
     def take(self, order, rates):
-        self.steps.take(self.p.objective.rows, order, rates * self.times)
+        self.steps.take(self.p.objective.rows, order, rates if self.times == 1 else rates * self.times)
 
     def weights(self):
         w, d = self.steps.reported().astype(np.float64), self.p.d

@@ -56,21 +56,35 @@ class Watch:
     def ended(self):
         return self.status is not None
 
+    @property
+    def seconds(self):
+        """Since the fit began."""
+        return time.perf_counter() - self._started
+
+    @property
+    def waits(self):
+        """Whether anything wants to hear of an epoch before the next one begins."""
+        return bool(self.tol is not None or self.score is not None or self.callbacks or self.verbose)
+
     def end(self, status, message):
         self.status, self.message = status, message
         return True
 
     # ------------------------------------------------------------------------------------------------------- epochs
 
-    def epoch(self, W, b, value, norm, rate):
-        """Look at an epoch's end, weights in the kernels' units; True if the fit ends here."""
+    def epoch(self, W, b, value, norm, rate, seconds=None):
+        """Look at an epoch's end, now or `seconds` after the fit began, weights in the kernels' units.
+
+        True if the fit ends here.
+        """
         self.epochs += 1
         W, b = self.problem.in_user_units(W, b)
         finite = math.isfinite(value) and bool(np.all(np.isfinite(W)) and np.all(np.isfinite(b)))
         score = math.nan
         if self.score is not None and finite:
             score = self.score(W, b)
-        for name, number in zip(HISTORY, (value, score, norm, rate, time.perf_counter() - self._started), strict=True):
+        seconds = self.seconds if seconds is None else seconds
+        for name, number in zip(HISTORY, (value, score, norm, rate, seconds), strict=True):
             self.rows[name].append(number)
         if self.verbose:
             held_out = f", validation score {score:.6g}" if self.score is not None else ""
@@ -128,8 +142,9 @@ class Watch:
 
     @property
     def out_of_epochs(self):
-        if self.epochs < self.max_iter:
-            return False
+        return self.epochs >= self.max_iter and self.took_all()
+
+    def took_all(self):
         message = f"took all {self.epochs} epochs"
         if self.tol is not None and self.score is None:
             message += f" without reaching tol = {self.tol:g}: raise max_iter"
