@@ -11,8 +11,6 @@ TOLERANCES = tuple(float(f"1e-{i}") for i in range(1, 15))
 EPOCHS = tuple(2**i for i in range(12))
 EXACT = (0.0,)  # for solvers to which a tolerance means nothing
 ITERATIONS = 300
-# A fit that is not there after so many times our time, and at least a second, is given up with its member.
-PATIENCE = 10
 
 
 class Unsuitable(Exception):
@@ -46,10 +44,12 @@ class Contest:
     members : dict of str → Member
     quick : bool
         Leave out what compiles.
+    patience : float
+        A fit that is not there after so many times our time, and at least a second, is given up with its member.
     """
 
-    def __init__(self, problem, accuracy, members, quick):
-        self.problem, self.accuracy = problem, accuracy
+    def __init__(self, problem, accuracy, members, quick, patience):
+        self.problem, self.accuracy, self.patience = problem, accuracy, patience
         self.fits, self.missing, said = {}, {}, []
         self._ours = None
         for who, member in members.items():
@@ -81,7 +81,7 @@ class Contest:
             above = "infinitely far above" if not np.isfinite(gap) else f"{gap:.0e} above"
             if spent:
                 raise Unsuitable(f"{above} the minimum after {spent} iterations")
-            if self._ours is not None and seconds > max(1.0, PATIENCE * self._ours):
+            if self._ours is not None and seconds > max(1.0, self.patience * self._ours):
                 raise Unsuitable(f"{above} the minimum after {seconds / self._ours:.0f} times our time")
         raise Unsuitable(f"{above} the minimum {member.at(at)}")
 
@@ -98,10 +98,13 @@ class Contests:
     members : dict of str → Member
     remark : str, optional
         What the reader of every row should know.
+    patience : float, optional
+        As in Contest.
     """
 
-    def __init__(self, section, accuracy, make, members, remark=""):
-        self.section, self.accuracy, self.make, self.members, self.remark = section, accuracy, make, members, remark
+    def __init__(self, section, accuracy, make, members, *, remark="", patience=10):
+        self.section, self.accuracy, self.make, self.members = section, accuracy, make, members
+        self.remark, self.patience = remark, patience
 
     def time(self, compare, who, what, shape, *, target=None, **options):
         """Time one member, or skip it if it does not solve the problem."""
@@ -119,4 +122,4 @@ class Contests:
 
 @functools.lru_cache(maxsize=1)  # the members of a group are timed one after the other
 def _contest(contests, what, shape, quick):
-    return Contest(contests.make(what, shape), contests.accuracy, contests.members, quick)
+    return Contest(contests.make(what, shape), contests.accuracy, contests.members, quick, contests.patience)

@@ -163,15 +163,18 @@ def skglm_svc(problem, tol):
     from skglm import LinearSVC
 
     refuse(problem.fit_intercept, "it fits no intercept")
-    return LinearSVC(C=1 / (problem.n * problem.l2), tol=tol, fit_intercept=False)
+    # It adds rows to its working set a few at a time: by default too few times to get to many.
+    return LinearSVC(C=1 / (problem.n * problem.l2), tol=tol, max_iter=10 * PASSES, fit_intercept=False)
 
 
 def skglm_l1(problem, tol):
     from skglm import ElasticNet, Lasso, SparseLogisticRegression
 
     if problem.name == "log_loss":
-        return SparseLogisticRegression(alpha=problem.l1, tol=tol, fit_intercept=problem.fit_intercept)
-    return _l1(Lasso, ElasticNet, problem, tol)
+        return SparseLogisticRegression(
+            alpha=problem.l1, tol=tol, max_iter=ITERATIONS, fit_intercept=problem.fit_intercept
+        )  # fmt: skip
+    return _l1(Lasso, ElasticNet, problem, tol, max_iter=ITERATIONS)
 
 
 def _l1(lasso, elastic_net, problem, tol, **options):

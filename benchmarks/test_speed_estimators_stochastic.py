@@ -26,7 +26,7 @@ def labelled(shape, density):
     X, y, rate, _ = same.problem(shape, density)
     y = (y > 0).astype(np.float64)
     reached = log_loss(X, y, sgd_classifier(rate, seed=1).fit(X, y).coef_[0])
-    assert reached < 0.5 * np.log(2), "the epochs must get somewhere, or nothing is compared"
+    assert reached < 0.7 * np.log(2), "the epochs must get somewhere, or nothing is compared"
     return X, y, rate, reached
 
 
@@ -96,14 +96,19 @@ OURS = OURS | {'ours, solver="sgd"': member(functools.partial(ours, solver="sgd"
 NEEDED = "the columns are standardised, which {} needs and ours does not"
 regressors, classifiers = (
     Contests(
-        f"{kind} to 1e-3 of the minimum", 1e-3, make, OURS | {peer: by_epochs(stochastic)}, remark=NEEDED.format(peer)
-    )
+        f"{kind} to 1e-2 of the minimum",
+        1e-2,
+        make,
+        OURS | {peer: by_epochs(stochastic)},
+        remark=NEEDED.format(peer),
+        patience=300,
+    )  # fmt: skip
     for kind, make, peer in (
         ("GDRegressor, squared error", noisy, "SGDRegressor"),
         ("GDClassifier, log loss", logistic, "SGDClassifier"),
     )
 )
-CASES = [(CORRELATED, (100_000, 50)), (INDEPENDENT, (100_000, 50)), (INDEPENDENT, (20_000, 500))]
+CASES = [(CORRELATED, (20_000, 50)), (INDEPENDENT, (20_000, 50))]
 
 
 @pytest.mark.parametrize("who", regressors.members)
