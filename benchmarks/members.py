@@ -85,7 +85,7 @@ def refuse(when, why):
 
 
 def near(problem):
-    """Where the columns that an l1 penalty leaves are looked for."""
+    """Where Problem looks for the columns that an l1 penalty leaves; what it finds there, it proves."""
     return fitted(ours(problem, 1e-12), problem)[0]
 
 
@@ -181,9 +181,8 @@ def _l1(lasso, elastic_net, problem, tol, **options):
     if not problem.l2:
         return lasso(problem.l1, tol=tol, fit_intercept=problem.fit_intercept, **options)
     alpha = problem.l1 + problem.l2
-    return elastic_net(
-        alpha, l1_ratio=problem.l1 / alpha, tol=tol, fit_intercept=problem.fit_intercept, **options
-    )  # fmt: skip
+    ratio = problem.l1 / alpha
+    return elastic_net(alpha, l1_ratio=ratio, tol=tol, fit_intercept=problem.fit_intercept, **options)
 
 
 def coordinate_descent(problem, tol, **options):
@@ -203,10 +202,13 @@ def statsmodels(problem, tol):
     from statsmodels.api import GLM, OLS, add_constant, families
 
     refuse(problem.l2, "it has no penalty")
-    A = add_constant(table(problem), prepend=False, has_constant="add")
-    if problem.name == "squared_error":
-        return OLS(problem.y, A).fit(method="qr").params, None
-    return GLM(problem.y, A, family=families.Poisson()).fit(maxiter=ITERATIONS, tol=tol).params, None
+    with quiet():
+        A = add_constant(table(problem), prepend=False, has_constant="add")
+        if problem.name == "squared_error":
+            found = OLS(problem.y, A).fit(method="qr")
+        else:
+            found = GLM(problem.y, A, family=families.Poisson()).fit(maxiter=ITERATIONS, tol=tol)
+    return found.params, None
 
 
 def stochastic(problem, epochs):
@@ -218,6 +220,10 @@ def stochastic(problem, epochs):
 
 def ridge(solver):
     return lambda problem, tol: Ridge(problem.n * problem.l2, solver=solver, tol=tol)
+
+
+def poisson(solver):
+    return lambda problem, tol: PoissonRegressor(alpha=problem.l2, solver=solver, tol=tol, max_iter=ITERATIONS)
 
 
 NEWTON = {solver: member(logistic(solver)) for solver in ("lbfgs", "newton-cholesky", "newton-cg")}
@@ -268,13 +274,6 @@ LASSO = {
 }
 POISSON = {
     **OURS,
-    **{
-        solver: member(
-            lambda problem, tol, solver=solver: PoissonRegressor(
-                alpha=problem.l2, solver=solver, tol=tol, max_iter=ITERATIONS
-            )
-        )
-        for solver in ("lbfgs", "newton-cholesky")
-    },
+    **{solver: member(poisson(solver)) for solver in ("lbfgs", "newton-cholesky")},
     **installed(statsmodels=Member(statsmodels)),
 }
