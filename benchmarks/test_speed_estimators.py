@@ -183,4 +183,4 @@ def test_squared_hinge(compare, what, shape, who):
 @pytest.mark.parametrize("who", hinge.members)
 @pytest.mark.parametrize("what", (CORRELATED, INDEPENDENT))
 def test_hinge(compare, what, who):
-    hinge.time(compare, who, what, (20_000, 50))
+    hinge.time(compare, who, what, (10_000, 20))

@@ -41,13 +41,13 @@ def test_same_bits(make):
 
 
 @pytest.mark.parametrize("who", log_loss.members)
-@pytest.mark.parametrize(("what", "shape"), [(CORRELATED, (100_000, 50)), (INDEPENDENT, (1_000_000, 20))], ids=str)
+@pytest.mark.parametrize(("what", "shape"), [(CORRELATED, (100_000, 50)), (INDEPENDENT, (300_000, 20))], ids=str)
 def test_logistic_regression(compare, what, shape, who):
     log_loss.time(compare, who, what, shape, threads=2)
 
 
 @pytest.mark.parametrize("who", least_squares.members)
-@pytest.mark.parametrize("shape", [(100_000, 50), (20_000, 500)], ids=str)
+@pytest.mark.parametrize("shape", [(100_000, 50)], ids=str)
 def test_least_squares(compare, shape, who):
     least_squares.time(compare, who, "no penalty", shape, threads=2)
 
