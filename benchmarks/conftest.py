@@ -116,7 +116,7 @@ def compare(benchmark):
 def pytest_benchmark_update_machine_info(machine_info):
     """What the head of the report says about the software."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    peers = {name: installed(name) for name in ("scikit-learn", "torch")}
+    peers = {name: installed(name) for name in ("scikit-learn", "torch", "cyanure", "skglm", "statsmodels")}
     machine_info["fastgd"] = dict(fastgd.show_config()) | {"blas": f"{blas['name']} {blas['version']}", "peers": peers}
 
 

@@ -1,111 +1,125 @@
-"""Fits to a stated accuracy: each solver at the loosest tolerance, a power of ten, that gets it there."""
+"""Fits to a stated accuracy: each member at the loosest setting, a tolerance or a number of epochs, that gets there."""
 
 import functools
 import time
-import warnings
+import typing
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from workload import LeastSquares, Logistic
 
+TOLERANCES = tuple(float(f"1e-{i}") for i in range(1, 15))
+EPOCHS = tuple(2**i for i in range(12))
+EXACT = (0.0,)  # for solvers to which a tolerance means nothing
 ITERATIONS = 300
-# A fit that is not there after so many times our time, and at least a second, is given up with its solver.
-PATIENCE = 10
-LOGISTIC_GAP, SQUARES_GAP = 1e-8, 1e-10
-DIRECT = ("LinearRegression", "Ridge cholesky", "Ridge svd", "statsmodels")  # a tolerance means nothing to them
+
+
+class Unsuitable(Exception):
+    """A member does not solve this problem, or another one than is meant; the message says why."""
+
+
+class Member(typing.NamedTuple):
+    """Who takes part.
+
+    fit : fit(problem, setting) → weights as Problem.value takes them, and the number of iterations if they ran out
+    compiles : whether its first call takes seconds, which are then no part of any time
+    """
+
+    fit: typing.Callable
+    setting: str = "tol"
+    ladder: tuple = TOLERANCES
+    compiles: bool = False
+
+    def at(self, setting):
+        return f"at {self.setting} = {setting}" if self.ladder is EPOCHS else f"at {self.setting} = {setting:.0e}"
 
 
 class Contest:
-    """A problem, and the tolerance at which each solver solves it.
+    """A problem, and the setting at which each member solves it.
 
     Parameters
     ----------
-    problem : Logistic or LeastSquares
+    problem : Problem
     accuracy : float
         Of the objective, relative to its minimum.
-    fits : dict of str → callable
-        fit(problem, tol) → weights with the intercept last, and the number of iterations where that is known.
+    members : dict of str → Member
+    quick : bool
+        Leave out what compiles.
+    patience : float
+        A fit that is not there after so many times our time, and at least a second, is given up with its member.
     """
 
-    def __init__(self, problem, accuracy, fits):
-        self.problem, self.accuracy = problem, accuracy
-        self.members, said, ours = {}, [], None
-        self.missing = {}
-        for who, fit in fits.items():
-            tol, seconds, why = self._search(functools.partial(fit, problem), ours)
-            if who == "ours":
-                ours = seconds
-            if tol is None:
-                self.missing[who] = why
+    def __init__(self, problem, accuracy, members, quick, patience):
+        self.problem, self.accuracy, self.patience = problem, accuracy, patience
+        self.fits, self.missing, said = {}, {}, []
+        self._ours = None
+        for who, member in members.items():
+            try:
+                at = self._search(who, member, quick)
+            except Unsuitable as why:
+                self.missing[who] = str(why)
                 said.append(f"{who} is left out: {why}")
             else:
-                self.members[who] = functools.partial(fit, problem, tol)
-                said += [f"{who} at tol = {tol:.0e}"] if who not in DIRECT else []
+                self.fits[who] = functools.partial(member.fit, problem, at)
+                said += [] if member.ladder is EXACT else [f"{who} {member.at(at)}"]
         self.note = "; ".join(said)
 
-    def _search(self, fit, ours):
-        """The tolerance, the time of the last fit, and why there is none."""
-        for tol in 10.0 ** -np.arange(1, 15):
+    def _search(self, who, member, quick):
+        """The setting; Unsuitable if there is none."""
+        if member.compiles:
+            if quick:
+                raise Unsuitable("it compiles for seconds, and nothing is timed")
+            member.fit(self.problem, member.ladder[0])
+        for at in member.ladder:
             start = time.perf_counter()
-            w, iterations = fit(tol)
+            w, spent = member.fit(self.problem, at)
             seconds = time.perf_counter() - start
             gap = self.problem.value(w) / self.problem.minimum - 1
             if gap <= self.accuracy:
-                return tol, seconds, None
-            if iterations is not None and iterations >= ITERATIONS:
-                return None, seconds, f"{gap:.0e} above the minimum after {ITERATIONS} iterations"
-            if ours is not None and seconds > max(1.0, PATIENCE * ours):
-                return None, seconds, f"{gap:.0e} above the minimum after {seconds / ours:.0f} times our time"
-        return None, seconds, f"{gap:.0e} above the minimum at tol = {tol:.0e}"
+                if who == "ours":
+                    self._ours = seconds
+                return at
+            above = "infinitely far above" if not np.isfinite(gap) else f"{gap:.0e} above"
+            if spent:
+                raise Unsuitable(f"{above} the minimum after {spent} iterations")
+            if self._ours is not None and seconds > max(1.0, self.patience * self._ours):
+                raise Unsuitable(f"{above} the minimum after {seconds / self._ours:.0f} times our time")
+        raise Unsuitable(f"{above} the minimum {member.at(at)}")
 
-    def time(self, compare, section, what, who, **options):
+
+class Contests:
+    """The contests of a section: the same members on several problems.
+
+    Parameters
+    ----------
+    section : str
+    accuracy : float
+    make : callable
+        make(what, shape) → Problem
+    members : dict of str → Member
+    remark : str, optional
+        What the reader of every row should know.
+    patience : float, optional
+        As in Contest.
+    """
+
+    def __init__(self, section, accuracy, make, members, *, remark="", patience=10):
+        self.section, self.accuracy, self.make, self.members = section, accuracy, make, members
+        self.remark, self.patience = remark, patience
+
+    def time(self, compare, who, what, shape, *, target=None, **options):
         """Time one member, or skip it if it does not solve the problem."""
-        if who in self.missing:
-            (pytest.fail if who == "ours" else pytest.skip)(f"{who}: {self.missing[who]}")
+        contest = _contest(self, what, compare.shape(*shape), compare.quick)
+        if who in contest.missing:
+            (pytest.fail if who == "ours" else pytest.skip)(f"{who}: {contest.missing[who]}")
+        problem = contest.problem
         compare(
-            section, what, who, self.members, self.problem.minimum, judge=lambda found: self.problem.value(found[0]),
-            tolerance=self.accuracy, shape=self.problem.X.shape, note=self.note, **options,
+            self.section, what, who, contest.fits, problem.minimum, judge=lambda found: problem.value(found[0]),
+            tolerance=self.accuracy, shape=problem.X.shape,
+            note="; ".join(filter(None, (self.remark, contest.note))),
+            target={peer: ratio for peer, ratio in (target or {}).items() if peer in contest.fits}, **options,
         )  # fmt: skip
 
 
-def of_sklearn(estimator, problem):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a solver has not converged is found out from its objective
-        estimator.fit(problem.X, problem.y)
-    iterations = getattr(estimator, "n_iter_", None)
-    w = np.append(estimator.coef_.reshape(-1), estimator.intercept_)
-    return w, None if iterations is None else int(np.max(iterations))
-
-
-def contests(logistic_fits, squares_fits, ridge_fits):
-    """logistic(columns, shape) and squares(shape, l2): Contests of those fits. The last of each is kept."""
-
-    @functools.lru_cache(maxsize=1)
-    def logistic(columns, shape):
-        return Contest(Logistic(columns, shape), LOGISTIC_GAP, logistic_fits)
-
-    @functools.lru_cache(maxsize=1)
-    def squares(shape, l2):
-        return Contest(LeastSquares(shape, l2), SQUARES_GAP, ridge_fits if l2 else squares_fits)
-
-    return logistic, squares
-
-
-def logistic_by(solver):
-    # C weighs the sum of the losses, l2 = 1/n is beside their mean: with C = 1 the objectives are the same.
-    return lambda problem, tol: of_sklearn(
-        LogisticRegression(C=1, solver=solver, tol=tol, max_iter=ITERATIONS), problem
-    )
-
-
-def ridge_by(solver):
-    return lambda problem, tol: of_sklearn(Ridge(problem.l2, solver=solver, tol=tol), problem)
-
-
-def linear_regression(problem, tol):
-    return of_sklearn(LinearRegression(), problem)
-
-
-LOGISTIC_PEERS = {solver: logistic_by(solver) for solver in ("lbfgs", "newton-cholesky", "newton-cg")}
-RIDGE_PEERS = {f"Ridge {solver}": ridge_by(solver) for solver in ("cholesky", "lsqr", "sparse_cg", "svd")}
+@functools.lru_cache(maxsize=1)  # the members of a group are timed one after the other
+def _contest(contests, what, shape, quick):
+    return Contest(contests.make(what, shape), contests.accuracy, contests.members, quick, contests.patience)

@@ -1,173 +1,186 @@
-"""GDRegressor and GDClassifier against scikit-learn's linear models.
+"""GDRegressor and GDClassifier against other linear models: fits to a stated accuracy, on generated tables.
 
-Fits to a stated accuracy, where each solver runs at the loosest tolerance that gets it there (see `contest`); epochs of
-stochastic descent; and `partial_fit` on a small batch. What is timed is `fit`, from the arrays to the estimator.
+What is timed is `fit`, from the arrays to the estimator. Each member runs at the loosest setting that gets it there
+(see `contest`); how each is called is in `members`.
 """
-
-import importlib.util
 
 import numpy as np
 import pytest
-import test_speed_stochastic as stochastic
-from contest import ITERATIONS, LOGISTIC_PEERS, RIDGE_PEERS, contests, linear_regression, of_sklearn
-from sklearn.linear_model import SGDRegressor
-from sklearn.neural_network import MLPRegressor
-
-from fastgd import GDClassifier, GDRegressor
+from contest import Contests
+from members import HINGE, L1_LOGISTIC, LASSO, LEAST_SQUARES, LOGISTIC, OURS, POISSON, RIDGE, SQUARED_HINGE, near
+from problems import CORRELATED, DECADES, INDEPENDENT, Problem, classes, logistic, sparse_classes, squares
 
 pytestmark = pytest.mark.benchmark(min_rounds=3)
 
-LOGISTIC = {
-    ("correlated, ρ = 0.9", (100_000, 50)): 3.0,
-    ("columns over 6 decades", (100_000, 50)): 3.0,
-    ("independent columns", (100_000, 50)): 2.0,
-    ("independent columns", (20_000, 500)): 2.0,
-    ("independent columns", (1_000_000, 20)): 2.0,
-}
+
+# ------------------------------------------------------------------------------------------------------ squared error
+
+
 SQUARES = [(100_000, 50), (20_000, 500), (1_000_000, 20)]
-BATCH, RATE = (32, 10), 0.01
+least_squares = Contests("GDRegressor, least squares to 1e-10 of the minimum", 1e-10, squares, LEAST_SQUARES)
+ridge = Contests("GDRegressor, ridge regression to 1e-10 of the minimum", 1e-10, squares, OURS | RIDGE)
 
 
-def classified(problem, tol):
-    return of_sklearn(GDClassifier(alpha=problem.l2, tol=tol, max_iter=ITERATIONS), problem)
-
-
-def regressed(problem, tol):
-    # Half the squared error is a sum in the problem and a mean in the estimator.
-    n = len(problem.y)
-    return of_sklearn(GDRegressor(penalty="l2" if problem.l2 else None, alpha=problem.l2 / n, tol=tol), problem)
-
-
-def by_network(problem, tol):
-    """A network without hidden layers, whose l2 is 0."""
-    network = MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0, tol=tol, max_iter=ITERATIONS, random_state=0)
-    network.fit(problem.X, problem.y)
-    return np.append(network.coefs_[0], network.intercepts_[0]), network.n_iter_
-
-
-def by_cyanure(problem, tol):
-    """The solver that cyanure picks; it too stops by a duality gap."""
-    from cyanure.estimators import Classifier
-
-    classifier = Classifier(
-        loss="logistic", penalty="l2", lambda_1=problem.l2, fit_intercept=True, tol=tol, max_iter=ITERATIONS,
-        n_threads=1, verbose=False,
-    )  # fmt: skip
-    return of_sklearn(classifier, problem)
-
-
-def by_statsmodels(problem, tol):
-    from statsmodels.api import OLS, add_constant
-
-    found = OLS(problem.y, add_constant(problem.X, prepend=False, has_constant="add")).fit(method="qr")
-    return found.params, None
-
-
-def installed(**fits):
-    """Those whose package, the name of the member, is there."""
-    return {who: fit for who, fit in fits.items() if importlib.util.find_spec(who)}
-
-
-LOGISTIC_FITS = {
-    "ours": classified,
-    **LOGISTIC_PEERS,
-    **installed(cyanure=by_cyanure),
-}
-SQUARES_FITS = {
-    "ours": regressed,
-    "LinearRegression": linear_regression,
-    "MLPRegressor(())": by_network,
-    **installed(statsmodels=by_statsmodels),
-}
-RIDGE_FITS = {
-    "ours": regressed,
-    **RIDGE_PEERS,
-}
-
-logistic_contest, squares_contest = contests(LOGISTIC_FITS, SQUARES_FITS, RIDGE_FITS)
-
-
-@pytest.mark.parametrize("who", LOGISTIC_FITS)
-@pytest.mark.parametrize(("columns", "shape"), LOGISTIC, ids=str)
-def test_logistic_regression(compare, columns, shape, who):
-    ratio = LOGISTIC[columns, shape]
-    contest = logistic_contest(columns, compare.shape(*shape))
-    target = {peer: ratio for peer in contest.members if peer not in ("ours", "cyanure")}
-    contest.time(compare, "GDClassifier, logistic regression to 1e-8 of the minimum", columns, who, target=target)
-
-
-@pytest.mark.parametrize("who", SQUARES_FITS)
+@pytest.mark.parametrize("who", least_squares.members)
 @pytest.mark.parametrize("shape", SQUARES, ids=str)
 def test_least_squares(compare, shape, who):
-    contest = squares_contest(compare.shape(*shape), 0.0)
-    section = "GDRegressor, least squares to 1e-10 of the minimum"
-    contest.time(compare, section, "no penalty", who, target={"LinearRegression": 5.0})
+    least_squares.time(compare, who, "no penalty", shape, target={"LinearRegression": 5.0})
 
 
-@pytest.mark.parametrize("who", RIDGE_FITS)
+@pytest.mark.parametrize("who", ridge.members)
 @pytest.mark.parametrize("shape", SQUARES, ids=str)
 def test_ridge(compare, shape, who):
-    contest = squares_contest(compare.shape(*shape), 1.0)
-    target = {peer: 1.0 for peer in contest.members if peer != "ours"}
-    contest.time(
-        compare, "GDRegressor, ridge regression to 1e-10 of the minimum", "alpha = 1", who, target=target
-    )  # fmt: skip
+    ridge.time(compare, who, "alpha = 1", shape, target=dict.fromkeys(RIDGE, 1.0))
 
 
-# ------------------------------------------------------------------------------------------------------- stochastic
+PENALTIES = {"l1": (0.02, 0.0), "elastic net": (0.01, 0.01)}
 
 
-def compare_epochs(compare, what, shape, density, who, target):
-    X, y, rate, reached = stochastic.problem(shape, density)
-
-    def ours():
-        model = GDRegressor(
-            solver="sgd", learning_rate=rate, max_iter=stochastic.EPOCHS, tol=None, fit_intercept=False, random_state=0
-        )
-        return model.fit(X, y).coef_
-
-    compare(
-        f"GDRegressor, {stochastic.EPOCHS} epochs of one row a step", what, who,
-        {"ours": ours, "SGDRegressor": lambda: stochastic.by_sklearn(X, y, rate, seed=0)}, reached,
-        judge=lambda w: stochastic.mean_square(X, y, w), tolerance=stochastic.ORDERS_DIFFER, shape=shape,
-        target={"SGDRegressor": target}, note="ours also takes the loss and the gradient of all rows after each epoch",
-    )  # fmt: skip
+def few_weights(what, shape):
+    """One column in five has a weight; columns are correlated."""
+    X, _ = classes(CORRELATED, shape)
+    n, d = shape
+    rng = np.random.default_rng(1)
+    w = np.where(np.arange(d) % 5 == 0, rng.normal(size=d), 0) / np.sqrt(d / 5)
+    l1, l2 = PENALTIES[what]
+    return Problem(X, X @ w + 0.5 + rng.normal(size=n), "squared_error", l1=l1, l2=l2, near=near)
 
 
-@pytest.mark.parametrize("who", ("ours", "SGDRegressor"))
-@pytest.mark.parametrize("shape", stochastic.SHAPES, ids=str)
-def test_dense_epochs(compare, shape, who):
-    compare_epochs(compare, "dense", compare.shape(*shape, least=2000), 1, who, stochastic.SHAPES[shape])
+lasso = Contests("GDRegressor, lasso and elastic net to 1e-8 of the minimum", 1e-8, few_weights, LASSO)
 
 
-@pytest.mark.parametrize("who", ("ours", "SGDRegressor"))
-def test_sparse_epochs(compare, who):
-    shape, density = stochastic.SPARSE_SHAPE, stochastic.DENSITY
-    if compare.quick:
-        shape, density = (2_000, 20), 0.2
-    compare_epochs(compare, f"CSR, {density:.0%} of the columns in a row", shape, density, who, 2.5)
+@pytest.mark.parametrize("who", lasso.members)
+@pytest.mark.parametrize(
+    ("what", "shape"), [("l1", (100_000, 50)), ("l1", (20_000, 500)), ("elastic net", (20_000, 500))], ids=str
+)
+def test_lasso(compare, what, shape, who):
+    lasso.time(compare, who, what, shape)
 
 
-@pytest.mark.parametrize("who", ("ours", "SGDRegressor"))
-def test_partial_fit(compare, who):
+def counts(what, shape):
+    X, _ = classes(INDEPENDENT, shape)
+    n, d = shape
+    rng = np.random.default_rng(1)
+    y = rng.poisson(np.exp(X @ rng.normal(size=d) / (2 * np.sqrt(d)) + 0.5)).astype(np.float64)
+    return Problem(X, y, "poisson", l2=1 / n if what == "alpha = 1/n" else 0)
+
+
+poisson = Contests("GDRegressor, Poisson regression to 1e-8 of the minimum", 1e-8, counts, POISSON)
+
+
+@pytest.mark.parametrize("who", poisson.members)
+@pytest.mark.parametrize(
+    ("what", "shape"),
+    [("alpha = 1/n", (100_000, 50)), ("alpha = 1/n", (20_000, 500)), ("no penalty", (100_000, 50))], ids=str,
+)  # fmt: skip
+def test_poisson(compare, what, shape, who):
+    poisson.time(compare, who, what, shape)
+
+
+# ----------------------------------------------------------------------------------------------------------- log loss
+
+
+LOGISTIC_CASES = {
+    (CORRELATED, (100_000, 50)): 3.0,
+    (DECADES, (100_000, 50)): 3.0,
+    (INDEPENDENT, (100_000, 50)): 2.0,
+    (INDEPENDENT, (20_000, 500)): 2.0,
+    (INDEPENDENT, (1_000_000, 20)): 2.0,
+}
+SCIKIT_LEARN = ("lbfgs", "newton-cholesky", "newton-cg", "sag", "saga")
+with_intercept = Contests("GDClassifier, logistic regression to 1e-8 of the minimum", 1e-8, logistic, LOGISTIC)
+
+
+@pytest.mark.parametrize("who", with_intercept.members)
+@pytest.mark.parametrize(("what", "shape"), LOGISTIC_CASES, ids=str)
+def test_logistic_regression(compare, what, shape, who):
+    with_intercept.time(compare, who, what, shape, target=dict.fromkeys(SCIKIT_LEARN, LOGISTIC_CASES[what, shape]))
+
+
+def through_origin(loss, **penalty):
+    """Of classes, for members that have no intercept or penalise it."""
+
+    def make(what, shape):
+        X, y = classes(what, shape)
+        return Problem(X, y, loss, **(penalty or {"l2": 1 / len(y)}), fit_intercept=False, near=near)
+
+    return make
+
+
+CASES = [(CORRELATED, (100_000, 50)), (INDEPENDENT, (20_000, 500))]
+no_intercept = Contests(
+    "GDClassifier, logistic regression without intercept to 1e-8 of the minimum", 1e-8,
+    through_origin("log_loss"), LOGISTIC,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("who", no_intercept.members)
+@pytest.mark.parametrize(("what", "shape"), CASES, ids=str)
+def test_logistic_regression_without_intercept(compare, what, shape, who):
+    no_intercept.time(compare, who, what, shape)
+
+
+l1_logistic = Contests(
+    "GDClassifier, logistic regression with l1, without intercept, to 1e-8 of the minimum", 1e-8,
+    through_origin("log_loss", l1=0.002), L1_LOGISTIC,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("who", l1_logistic.members)
+@pytest.mark.parametrize(("what", "shape"), CASES, ids=str)
+def test_l1_logistic_regression(compare, what, shape, who):
+    l1_logistic.time(compare, who, what, shape)
+
+
+def several_classes(what, shape):
+    n, d, k = shape
     rng = np.random.default_rng(0)
-    X = rng.normal(size=BATCH)
-    y = X @ rng.normal(size=BATCH[1]) + 1
-    model = {
-        "ours": GDRegressor(learning_rate=RATE),
-        "SGDRegressor": SGDRegressor(penalty=None, learning_rate="constant", eta0=RATE, shuffle=False),
-    }[who].partial_fit(X, y)
-    w, b = np.zeros(BATCH[1]), 0.0
-    for _ in range(2):  # that call, and the one that is compared
-        for x, target in zip(X, y, strict=True):
-            r = x @ w + b - target
-            w, b = w - RATE * r * x, b - RATE * r
+    X = rng.normal(size=(n, d))
+    h = X @ (2 * rng.normal(size=(d, k)) / np.sqrt(d))
+    return Problem(X, np.argmax(h + rng.gumbel(size=h.shape), axis=1), "softmax", l2=1 / n)
 
-    def fed():
-        model.partial_fit(X, y)
-        return model
 
-    compare(
-        "partial_fit", "steps on one row after the other", who, {"ours": fed, "SGDRegressor": fed}, np.append(w, b),
-        judge=lambda found: np.append(found.coef_, found.intercept_), shape=BATCH, target={"SGDRegressor": 15.0},
-    )  # fmt: skip
+softmax = Contests("GDClassifier, multinomial regression to 1e-8 of the minimum", 1e-8, several_classes, LOGISTIC)
+
+
+@pytest.mark.parametrize("who", softmax.members)
+@pytest.mark.parametrize("shape", [(20_000, 50, 5)], ids=str)
+def test_multinomial_regression(compare, shape, who):
+    softmax.time(compare, who, "independent columns, 5 classes", shape)
+
+
+def sparse_rows(what, shape):
+    X, y = sparse_classes(shape, 0.01 if shape[1] > 100 else 0.2)
+    return Problem(X, y, "log_loss", l2=1 / len(y), fit_intercept=False)
+
+
+csr = Contests("GDClassifier, logistic regression on CSR rows to 1e-8 of the minimum", 1e-8, sparse_rows, LOGISTIC)
+
+
+@pytest.mark.parametrize("who", csr.members)
+def test_sparse_logistic_regression(compare, who):
+    csr.time(compare, who, "1 % of the columns in a row, no intercept", (20_000, 2_000))
+
+
+# -------------------------------------------------------------------------------------------------------------- hinges
+
+squared_hinge = Contests(
+    "GDClassifier, squared hinge without intercept to 1e-8 of the minimum", 1e-8, through_origin("squared_hinge"),
+    SQUARED_HINGE,
+)  # fmt: skip
+hinge = Contests(
+    "GDClassifier, hinge without intercept to 1e-3 of the minimum", 1e-3, through_origin("hinge"), HINGE,
+    patience=100,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("who", squared_hinge.members)
+@pytest.mark.parametrize(("what", "shape"), CASES, ids=str)
+def test_squared_hinge(compare, what, shape, who):
+    squared_hinge.time(compare, who, what, shape)
+
+
+@pytest.mark.parametrize("who", hinge.members)
+@pytest.mark.parametrize("what", (CORRELATED, INDEPENDENT))
+def test_hinge(compare, what, who):
+    hinge.time(compare, who, what, (10_000, 20))

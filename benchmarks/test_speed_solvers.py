@@ -4,10 +4,10 @@ Each solver runs at the loosest tolerance, a power of ten, at which its objectiv
 That is looked for before anything is timed; a solver that does not get there is left out, and the report says why.
 """
 
-import functools
-
 import pytest
-from contest import ITERATIONS, LOGISTIC_PEERS, RIDGE_PEERS, contests, linear_regression
+from contest import ITERATIONS, Contests, Member
+from members import LINEAR_REGRESSION, NEWTON, RIDGE
+from problems import logistic, squares
 
 from fastgd import LinearObjective, gradient_descent
 
@@ -22,42 +22,35 @@ LOGISTIC = [
 SQUARES = [(100_000, 50), (20_000, 500), (1_000_000, 20)]
 
 
-def ours(problem, tol, **model):
+def ours(problem, tol):
     """Preconditioned descent, from the arrays to the weights."""
-    objective = LinearObjective(problem.X, problem.y, fit_intercept=True, l2=problem.l2, **model)
+    n, log = problem.n, problem.name == "log_loss"
+    model = {"activation": "sigmoid", "loss": "log", "l2": problem.l2} if log else {"loss": "sse", "l2": n * problem.l2}
+    objective = LinearObjective(problem.X, problem.y, fit_intercept=True, **model)
     result = gradient_descent(objective, lr="auto", precondition="gram", step_num=ITERATIONS, tol=tol)
-    return result.x, result.nit
+    return result.x, ITERATIONS if result.nit >= ITERATIONS else None
 
 
-LOGISTIC_FITS = {
-    "ours": functools.partial(ours, activation="sigmoid", loss="log"),
-    **LOGISTIC_PEERS,
-}
-SQUARES_FITS = {"ours": ours, "LinearRegression": linear_regression}
-RIDGE_FITS = {
-    "ours": ours,
-    **RIDGE_PEERS,
-}
-
-logistic_contest, squares_contest = contests(LOGISTIC_FITS, SQUARES_FITS, RIDGE_FITS)
+OURS = {"ours": Member(ours)}
+log_loss = Contests("gradient_descent on the log loss to 1e-8 of the minimum", 1e-8, logistic, OURS | NEWTON)
+squared = "gradient_descent on the squared error to 1e-10 of the minimum"
+least_squares = Contests(squared, 1e-10, squares, OURS | LINEAR_REGRESSION)
+ridge = Contests(squared, 1e-10, squares, OURS | RIDGE)
 
 
-@pytest.mark.parametrize("who", LOGISTIC_FITS)
-@pytest.mark.parametrize(("columns", "shape"), LOGISTIC, ids=str)
-def test_logistic_regression(compare, columns, shape, who):
-    contest = logistic_contest(columns, compare.shape(*shape))
-    contest.time(compare, "gradient_descent on the log loss to 1e-8 of the minimum", columns, who)
+@pytest.mark.parametrize("who", log_loss.members)
+@pytest.mark.parametrize(("what", "shape"), LOGISTIC, ids=str)
+def test_logistic_regression(compare, what, shape, who):
+    log_loss.time(compare, who, what, shape)
 
 
-@pytest.mark.parametrize("who", SQUARES_FITS)
+@pytest.mark.parametrize("who", least_squares.members)
 @pytest.mark.parametrize("shape", SQUARES, ids=str)
 def test_least_squares(compare, shape, who):
-    contest = squares_contest(compare.shape(*shape), 0.0)
-    contest.time(compare, "gradient_descent on the squared error to 1e-10 of the minimum", "no penalty", who)
+    least_squares.time(compare, who, "no penalty", shape)
 
 
-@pytest.mark.parametrize("who", RIDGE_FITS)
+@pytest.mark.parametrize("who", ridge.members)
 @pytest.mark.parametrize("shape", SQUARES, ids=str)
 def test_ridge(compare, shape, who):
-    contest = squares_contest(compare.shape(*shape), 1.0)
-    contest.time(compare, "gradient_descent on the squared error to 1e-10 of the minimum", "l2 = 1", who)
+    ridge.time(compare, who, "l2 = 1", shape)

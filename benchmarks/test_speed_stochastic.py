@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from scipy import sparse
+from problems import sparse_table
 from sklearn.linear_model import SGDRegressor
 
 from fastgd import LinearObjective, gradient_descent
@@ -24,14 +24,7 @@ def problem(shape, density):
     """X, y, a rate that is safe for every row, and the objective that one more run reaches."""
     n, d = shape
     rng = np.random.default_rng(0)
-    if density == 1:
-        X, values = rng.normal(size=shape), d
-    else:
-        values = max(1, round(density * d))
-        columns = rng.integers(0, d, n * values, dtype=np.int32)  # scikit-learn takes no wider ones
-        starts = np.arange(0, n * values + 1, values, dtype=np.int32)
-        X = sparse.csr_array((rng.normal(size=n * values), columns, starts), shape)
-        X.sum_duplicates()
+    X, values = (rng.normal(size=shape), d) if density == 1 else sparse_table(shape, density)
     w = rng.normal(size=d)
     y = X @ w + NOISE * np.sqrt(values) * rng.normal(size=n)
     rate = 0.1 / values

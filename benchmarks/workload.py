@@ -106,61 +106,6 @@ def descend_in_torch(X, y, w, lr, step_num):
     return w.detach().numpy()
 
 
-class Logistic:
-    """Logistic regression with an intercept and l2 = 1/n, and its minimum.
-
-    Parameters
-    ----------
-    columns : str
-        How they are made: "independent columns", "correlated, ρ = 0.9" or "columns over 6 decades".
-    """
-
-    def __init__(self, columns, shape):
-        n, d = shape
-        rng = np.random.default_rng(0)
-        Z = rng.normal(size=shape)
-        if columns.startswith("correlated"):
-            Z = np.sqrt(0.1) * Z + np.sqrt(0.9) * rng.normal(size=(n, 1))
-        h = Z @ (2 * rng.normal(size=d) / np.sqrt(d)) + 0.5
-        self.X = Z * np.geomspace(1e-3, 1e3, d) if columns == "columns over 6 decades" else Z
-        self.y = (rng.random(n) < 1 / (1 + np.exp(-h))).astype(np.float64)
-        self.l2 = 1 / n
-        self.minimum = self.value(self._newton())
-
-    def value(self, w):
-        h = self.X @ w[:-1] + w[-1]
-        return np.mean(np.logaddexp(0, h) - self.y * h) + 0.5 * self.l2 * np.dot(w[:-1], w[:-1])
-
-    def _newton(self):
-        """Newton's method until it no longer lowers the value."""
-        A = np.column_stack([self.X, np.ones(len(self.y))])
-        ridge = np.append(np.full(self.X.shape[1], self.l2), 0.0)
-        w, last = np.zeros(A.shape[1]), np.inf
-        while (now := self.value(w)) < last * (1 - 1e-14):
-            last, f = now, 1 / (1 + np.exp(-(A @ w)))
-            H = A.T @ (A * (f * (1 - f) / len(f))[:, None]) + np.diag(ridge)
-            unit = 1 / np.sqrt(np.diag(H))  # columns on different scales would cost digits
-            gradient = A.T @ (f - self.y) / len(f) + ridge * w
-            w = w - unit * np.linalg.solve(H * np.outer(unit, unit), unit * gradient)
-        return w
-
-
-class LeastSquares:
-    """½ Σ (y − Xw − b)² + ½·l2·‖w‖², and its minimum."""
-
-    def __init__(self, shape, l2):
-        self.l2 = l2
-        self.X, self.y, _ = table(shape)
-        means, mean = self.X.mean(axis=0), self.y.mean()
-        centred = self.X - means
-        w = np.linalg.solve(centred.T @ centred + l2 * np.eye(shape[1]), centred.T @ (self.y - mean))
-        self.minimum = self.value(np.append(w, mean - means @ w))
-
-    def value(self, w):
-        r = self.X @ w[:-1] + w[-1] - self.y
-        return 0.5 * np.dot(r, r) + 0.5 * self.l2 * np.dot(w[:-1], w[:-1])
-
-
 def assert_same(result, answer, tolerance):
     """Equal to within `tolerance` of the largest number; tuples part by part."""
     if isinstance(answer, tuple):
