@@ -62,7 +62,7 @@ class Space:
         # Of sparse columns a few rows hold next to nothing.
         all_rows = isinstance(p.objective.rows, Sparse) or not self.has_sample
         spread = self._measure_all() if all_rows else self._measure()
-        spread[self._is_still(spread)] = math.inf
+        spread[~np.isfinite(spread) | self._is_still(spread)] = math.inf
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
         self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
         if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
