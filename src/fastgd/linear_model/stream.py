@@ -15,12 +15,13 @@ from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.kernels.reference_updates import PLAIN
 from fastgd.linear_model.backlog import Backlog
+from fastgd.linear_model.first_order import first_order
 from fastgd.linear_model.losses import LOSSES
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import TRUSTED, crude
 from fastgd.linear_model.space import METRIC_COLUMNS, Space
 from fastgd.objectives import LOSS_KERNELS
-from fastgd.optimizers import GD, Momentum, State
+from fastgd.optimizers import GD, Momentum, Nesterov, State
 from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
 from fastgd.updates import Update
 
@@ -36,7 +37,12 @@ PROGRESS = 0.5
 # share of the first.
 LEAST_RATE = 2.0**-12
 # Rows that are centred and scaled on their way into the kernel, at a time: about so many values.
-SCALED_VALUES = 1 << 18
+SCALED_VALUES = 1 << 16
+# With an automatic rate an epoch ends at the mean of the weights that it has passed, of so many looks at them after the
+# first part (Polyak & Juditsky, SIAM J. Control Optim. 30 (1992)): steps on few rows go about the minimum, and not to
+# it. Not with batches so large that there are fewer steps than the last number.
+LOOKS, BURNED, LEAST_LOOKS = 64, 0.25, 8
+AVERAGED = (GD, Momentum, Nesterov)
 # An automatic rate of partial_fit falls like 1/√(1 + rows/this).
 RATE_ROWS = 1000.0
 FEW_LABELS = 256
@@ -93,7 +99,8 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
     ----------
     rate : callable or None
         with rates(step, count), or None: found from the curvature of the rows, and the batch grows when the loss stops
-        falling, or the rate is halved where the rule's steps do not follow the gradient's length.
+        falling, until steps on all rows take over; or the rate is halved where the rule's steps do not follow the
+        gradient's length.
     rule : Optimizer
     scaled : bool
         Whether to walk in centred and scaled columns, as without a rate.
@@ -143,7 +150,11 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
             if not gain > PROGRESS * gained and not follows_gradient(rule):
                 automatic /= 2
             elif problem.loss.smooth and not gain > PROGRESS * gained and batch < problem.n:
-                batch = min(2 * batch, problem.n)
+                # Up to 1/share rows, longer steps would undo what more rows gain.
+                batch = min(max(2 * batch, math.ceil(1 / _largest_share(space))), problem.n)
+                if batch * LEAST_LOOKS > problem.n:
+                    # Little is left to chance, and steps that know it are the quicker ones.
+                    return first_order(problem, watch, W, b, accelerate=True)
                 walk.steps.batch, automatic = batch, caution * _automatic_rate(space, batch, rule)
             gained = max(gain, 0.0)
         last = total
@@ -287,12 +298,18 @@ class _InScaledColumns:
         refuse_penalty(rule, p.l1, p.l2)
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
+        self._inverse = np.where(finite, 1 / self.scale, 0.0).astype(dtype)
+        self._shift = self.shift.astype(dtype)  # as it is
+        self.averages = type(rule) in AVERAGED
+        self._total, self._count, self._taken = 0.0, 0, 0
 
     def take(self, order, rates):
-        batch = self.steps.batch
-        length = max(1, SCALED_VALUES // max(1, self.p.d) // batch) * batch
+        """Steps on a piece of an epoch, and the mean of the weights that they pass."""
+        batch, n = self.steps.batch, self.p.n
+        length = max(1, min(SCALED_VALUES // self.p.d, n // LOOKS) // batch) * batch
         if self.l1 or self.l2:
             length = min(length, PENALTY_STEPS * batch)
+        averages = self.averages and batch * LEAST_LOOKS <= n
         for first in range(0, len(order), length):
             part = order[first : first + length]
             some = rates[first // batch : first // batch + -(-len(part) // batch)]
@@ -300,9 +317,14 @@ class _InScaledColumns:
                 self.steps.take(self.scaled, part, some)
             else:
                 weights = self.rows.weights[part] if self.rows.weights.size else self.rows.weights
-                Z = ((self.rows.X[part] - self.shift) / self.scale).astype(self.steps.w.dtype)
+                Z = self.rows.X[part]
+                Z -= self._shift
+                Z *= self._inverse
                 self.steps.take(rows.Dense(Z, self.rows.Y[part], weights), np.arange(len(part)), some)
             self._shrink(float(some.sum()))
+            self._taken += len(part)
+            if averages and self._taken > BURNED * n:
+                self._total, self._count = self._total + self.steps.w, self._count + 1
 
     def _shrink(self, length):
         if not (self.l1 or self.l2):
@@ -313,6 +335,13 @@ class _InScaledColumns:
             np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - length * self.l1 / scale, 0))
 
     def weights(self):
+        """Those that an epoch has come to, where the next one begins."""
+        if self._count:
+            mean = self._total / self._count
+            if self.l1:  # what it has put at 0 stays there
+                mean[: self.p.d][self.steps.w[: self.p.d] == 0] = 0
+            self.steps.w[:] = mean
+        self._total, self._count, self._taken = 0.0, 0, 0
         w, d = self.steps.reported().astype(np.float64), self.p.d
         W = w[:d] / self.scale[:, None]
         return W, w[d] - self.shift @ W if self.p.fit_intercept else np.zeros(self.p.k)
