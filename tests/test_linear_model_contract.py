@@ -44,7 +44,7 @@ CONFIGURATIONS = [
     (GDRegressor(loss="huber"), {}),
     (GDRegressor(loss="poisson", alpha=0.1, penalty="l2", **EXACT), {"check_regressor_multioutput": NEGATIVE}),
     (GDRegressor(loss="epsilon_insensitive", penalty="l2", alpha=0.01, tol=0.01), dict.fromkeys(WEIGHTS, FLAT)),
-    (GDRegressor(solver="sgd", max_iter=200, tol=None), {}),
+    (GDRegressor(solver="sgd", max_iter=50, tol=None), {WEIGHTS[1]: STEPS}),
     (GDRegressor(solver="sgd", learning_rate=0.01, max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
     (GDRegressor(batch_size=8, optimizer="adam", max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
     (GDRegressor(early_stopping=True, validation_fraction=0.3), dict.fromkeys(WEIGHTS, PART)),
