@@ -46,7 +46,10 @@ ROUTES = [
     ("squared_error", {}, (200, 5), "gram"), ("squared_error", {"penalty": "l2"}, (200, 5), "gram"),
     ("squared_error", {"penalty": "l1"}, (200, 5), "gram"), ("squared_error", {}, (40, 60), "gram"),
     ("squared_error", {}, (12_000, 300), "gram"), ("squared_error", {"penalty": "l2"}, (12_000, 300), "preconditioned"),
+    ("squared_error", {"penalty": "l1"}, (12_000, 300), "gram"),
     ("squared_error", {"penalty": "l2"}, (30, 2100), "preconditioned"),
+    ("squared_error", {"penalty": "elasticnet"}, (300, 600), "gram"),
+    ("squared_error", {"penalty": "l2"}, (300, 600), "preconditioned"),
     ("squared_error", {"penalty": "l1", "alpha": 1.0}, (30, 2100), "accelerated"),
     ("huber", {}, (200, 5), "preconditioned"), ("poisson", {}, (200, 5), "preconditioned"),
     ("log_loss", {}, (200, 5), "preconditioned"), ("squared_hinge", {"penalty": "l1"}, (200, 5), "preconditioned"),
@@ -67,6 +70,16 @@ def test_auto_takes_the_route_that_the_documentation_names(loss, options, shape,
     X = rng.normal(size=shape)
     y = (X[:, 0] + rng.normal(size=len(X)) > 0) * 1
     model = estimator(loss, max_iter=2, random_state=0, **options).fit(X, y)
+    assert model.result_.solver == route
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(("penalty", "columns", "route"), [
+    (None, 400, "gram"), ("l1", 400, "gram"), ("l2", 400, "preconditioned"), ("l2", 100, "gram"),
+])  # fmt: skip
+def test_entries_of_csr_rows_tell_what_a_product_costs(penalty, columns, route):
+    X = scipy.sparse.random(4000, columns, density=0.05, format="csr", random_state=0)
+    model = GDRegressor(penalty=penalty, alpha=1e-3).fit(X, X @ np.arange(float(columns)))
     assert model.result_.solver == route
 
 

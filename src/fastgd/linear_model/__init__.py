@@ -5,6 +5,7 @@ base.py                        parameters, fit, what a fit leaves behind
 inputs.py                      tables, targets and weights, or one sentence on why not
 route.py                       which solver
 solvers.py …                   with normal_equations, smoothed, stream: weights from a Problem, epochs shown to a Watch
+online.py                      rows as they come: what partial_fit keeps between calls
 problem.py, losses.py          what is minimised, and in which variables
 """
 

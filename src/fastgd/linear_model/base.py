@@ -16,9 +16,10 @@ from fastgd import optimizers, validation
 from fastgd.errors import ConditionWarning, DivergenceWarning
 from fastgd.linear_model import inputs, route
 from fastgd.linear_model.files import Saved
+from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.problem import Problem
-from fastgd.linear_model.stream import Online, refuse_penalty
+from fastgd.linear_model.stream import refuse_penalty
 from fastgd.linear_model.summary import Statistics, Summarised
 from fastgd.linear_model.watch import Watch
 from fastgd.result import Result

@@ -3,7 +3,7 @@
 "auto" compares, in passes over X, what each would cost:
 
     gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more.
-                     Without a penalty always, with one where that is less than preconditioned steps take
+                     Always but with l2 alone; then where that is less than preconditioned steps take
     preconditioned   every other smooth problem: the curvature of max(4096, 8d) rows, and some 5 to 15 passes
     accelerated      an l1 penalty with more columns than a matrix is formed for; early stopping, which wants a path
     smoothed         losses with a kink (hinge, epsilon-insensitive)
@@ -27,10 +27,15 @@ from fastgd.linear_model.stream import stochastic
 SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
 # Multiplications of a BLAS product that take as long as one value of a pass over X.
 BLAS_ADVANTAGE = 16
+# What a product of two entries of a CSR row takes, in values of a pass; and of the operations of a Cholesky
+# decomposition that take as long as one.
+SPARSE_PRODUCT, CHOLESKY_ADVANTAGE = 2.5, 96
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
 # From so many multiplications on, a tenth of a millisecond, it is worth telling the BLAS how to do them.
 MUCH_WORK = 1 << 20
+# Up to so many, some milliseconds, no choice of a solver is worth much.
+SMALL_CHOICE = 1 << 26
 
 
 def rate(learning_rate):
@@ -113,15 +118,20 @@ def choose(problem, solver, checked):
 
 
 def _gram_pays(problem):
-    n, d = problem.n, problem.d
+    n, d, X = problem.n, problem.d, problem.objective.rows.X
     if d > METRIC_COLUMNS:
         return False
-    if n <= sample_rows(d):  # the curvature of all rows is wanted either way
+    # Without l2 the steps of others are many, as a relative gap bounds only the root of the weights' error, or costly:
+    # each minimises a quadratic function with l1, where XᵀX is that function once and for all.
+    if problem.l1 or not problem.has_dual:
         return True
-    if not problem.has_dual:  # a relative gap bounds only the root of the weights' error: all digits are wanted
-        return True
-    passes = n * d * d / BLAS_ADVANTAGE / max(1.0, problem.objective.rows.values)
-    return passes <= MORE_PASSES + passes * sample_rows(d) / n
+    if hasattr(X, "indptr"):
+        products = SPARSE_PRODUCT * float(np.sum(np.diff(X.indptr).astype(np.float64) ** 2)) + d**3 / CHOLESKY_ADVANTAGE
+    else:
+        products = n * d * d / BLAS_ADVANTAGE
+    passes = products / max(1.0, problem.objective.rows.values)
+    metric = passes * sample_rows(d) / n if n > sample_rows(d) else 0.0  # else steps begin with a diagonal
+    return n * d * d <= SMALL_CHOICE or passes <= MORE_PASSES + metric
 
 
 def run(solver, problem, watch, W, b, checked, seed, shuffle):
