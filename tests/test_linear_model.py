@@ -419,6 +419,17 @@ def test_the_validation_score_is_what_score_gives_with_class_weights_too():
     assert model.score(X_held, y_held) != model.score(X_held, y_held, np.where(y_held, 1.0, 0.1))
 
 
+def test_callbacks_see_the_epoch_in_which_early_stopping_ends_the_fit():
+    X, y = table("squared_error")
+    seen = []
+    model = GDRegressor(
+        early_stopping=True, random_state=7, callbacks=lambda epoch: seen.append(epoch.validation_score)
+    )
+    model.fit(X, y)
+    assert model.result_.status == "early_stopping"
+    assert_array_equal(seen, model.history_["validation_score"])
+
+
 def test_early_stopping_holds_out_no_rows_without_weight():
     X, y = table("squared_error")
     s = np.where(np.arange(N) % 3, 1.5, 0.0)

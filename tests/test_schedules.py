@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,27 @@ def test_any_callable_serves_and_is_checked():
     for bad in (lambda step: -1.0, lambda step: None, lambda step: math.nan):
         with pytest.raises((TypeError, ValueError), match=r"lr\(0\) must be"):
             gradient_descent(lambda x: float(x @ x), [1.0], bad, 2)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.constant(0.1),
+        schedules.step_decay(0.1, 10),
+        schedules.exponential_decay(0.1, factor=0.5),
+        schedules.inverse_time_decay(0.1, 0.01),
+        schedules.polynomial_decay(1, 10),
+        schedules.cosine_decay(0.1, 100, end=0.01),
+        schedules.one_cycle(0.1, 100),
+        schedules.warmup(schedules.cosine_decay(0.1, 100), 10),
+        schedules.warmup(schedules.warmup(schedules.plateau(0.1), 10), 5),
+    ],
+    ids=repr,
+)
+def test_schedules_are_pickled(schedule):
+    again = pickle.loads(pickle.dumps(schedule))
+    assert [again(step) for step in range(30)] == [schedule(step) for step in range(30)]
+
+
+def test_a_schedule_shows_how_it_was_made():
+    assert repr(schedules.warmup(schedules.step_decay(0.1, every=10), 5)) == "warmup(step_decay(0.1, every=10), 5)"

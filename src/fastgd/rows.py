@@ -29,7 +29,7 @@ MOST_BLOCKS = 64
 # Below this many values a pass takes less than threads cost.
 THREAD_VALUES = 1 << 20
 # From this many outputs and multiplications on, BLAS is worth the 0.15 s that importing scipy's takes, once.
-BLAS_OUTPUTS = 4
+BLAS_OUTPUTS = 2
 BLAS_VALUES = 1 << 18
 PIECE_VALUES = 1 << 17
 # Products of pieces are quickest where these are about as long as wide, up to this many rows; and from so many
@@ -297,6 +297,8 @@ def centred(source, origin, first, second):
     # Where the origin was far off, the difference has lost too many digits; now the mean is known.
     left = np.diag(found.centred)
     if isinstance(source, Dense):
+        if not np.all(np.isfinite(found.mean)):
+            return None
         far = np.any(left < LEFT[0] * squares) and not np.array_equal(origin, found.mean)
         return source.moments(found.mean) if far else found
     doubtful = np.flatnonzero(left < LEFT[1] * squares)

@@ -6,17 +6,48 @@ counts is the step, not the epoch: with batches of m of n rows an epoch is ⌈n/
 `plateau` alone looks at the values of a run; see `Plateau`.
 """
 
+import functools
 import math
 
 from fastgd import validation
 
 
+class Schedule:
+    """A function of the step that knows how it was made, and can so be pickled and printed."""
+
+    def __init__(self, function, maker, args, kwargs):
+        self._function, self._maker, self._args, self._kwargs = function, maker, args, kwargs
+
+    def __call__(self, step):
+        return self._function(step)
+
+    def __reduce__(self):
+        return functools.partial(self._maker, *self._args, **self._kwargs), ()
+
+    def __repr__(self):
+        given = [*map(repr, self._args), *(f"{name}={value!r}" for name, value in self._kwargs.items())]
+        return f"{self._maker.__name__}({', '.join(given)})"
+
+
+def _schedule(maker):
+    """A maker of functions as a maker of Schedules."""
+
+    @functools.wraps(maker)
+    def make(*args, **kwargs):
+        function = maker(*args, **kwargs)
+        return function if isinstance(function, Plateau) else Schedule(function, make, args, kwargs)
+
+    return make
+
+
+@_schedule
 def constant(lr):
     """η(t) = lr."""
     lr = validation.scalar(lr, "lr", minimum=0)
     return lambda step: lr
 
 
+@_schedule
 def step_decay(lr, every, factor=0.1):
     """η(t) = lr·factor^⌊t/every⌋: the rate falls by a factor every so many steps.
 
@@ -27,6 +58,7 @@ def step_decay(lr, every, factor=0.1):
     return lambda step: lr * factor ** (step // every)
 
 
+@_schedule
 def exponential_decay(lr, factor, every=1):
     """η(t) = lr·factor^(t/every): falls by a factor over so many steps. torch's ExponentialLR with every=1."""
     lr, factor = validation.scalar(lr, "lr", minimum=0), _share(factor, "factor")
@@ -34,6 +66,7 @@ def exponential_decay(lr, factor, every=1):
     return lambda step: lr * factor ** (step / every)
 
 
+@_schedule
 def inverse_time_decay(lr, decay, power=1.0):
     """η(t) = lr/(1 + decay·t)^power.
 
@@ -45,6 +78,7 @@ def inverse_time_decay(lr, decay, power=1.0):
     return lambda step: lr / (1 + decay * step) ** power
 
 
+@_schedule
 def polynomial_decay(lr, steps, end=0.0, power=1.0):
     """η(t) = end + (lr − end)·(1 − t/steps)^power, and `end` from then on. torch's PolynomialLR with end=0."""
     lr, end = validation.scalar(lr, "lr", minimum=0), validation.scalar(end, "end", minimum=0)
@@ -53,6 +87,7 @@ def polynomial_decay(lr, steps, end=0.0, power=1.0):
     return lambda step: end + (lr - end) * (1 - step / steps) ** power if step < steps else end
 
 
+@_schedule
 def cosine_decay(lr, steps, end=0.0):
     """η(t) = end + ½(lr − end)(1 + cos(πt/steps)), and `end` from then on (Loshchilov & Hutter 2017, eq. 5)."""
     lr, end = validation.scalar(lr, "lr", minimum=0), validation.scalar(end, "end", minimum=0)
@@ -60,6 +95,7 @@ def cosine_decay(lr, steps, end=0.0):
     return lambda step: _cosine(lr, end, min(step / steps, 1.0))
 
 
+@_schedule
 def one_cycle(peak, steps, rise=0.3, start=25.0, end=1e4):
     """Up from peak/start to `peak` and down to peak/(start·end), along cosines (Smith & Topin 2018, arXiv 1708.07120).
 
@@ -95,6 +131,7 @@ def one_cycle(peak, steps, rise=0.3, start=25.0, end=1e4):
     return rate
 
 
+@_schedule
 def warmup(schedule, steps, start=0.0):
     """From `start` in a straight line to the first rate of a schedule, which then begins.
 
@@ -113,7 +150,7 @@ def warmup(schedule, steps, start=0.0):
         schedule = constant(validation.scalar(schedule, "schedule", minimum=0))
     steps, start = validation.count(steps, "steps"), validation.scalar(start, "start", minimum=0)
     if isinstance(schedule, Plateau):
-        return schedule.after(lambda step, rate: start + (rate - start) * min(step / steps, 1.0) if steps else rate)
+        return schedule.after(functools.partial(_rising, steps, start))
     return lambda step: start + (schedule(0) - start) * step / steps if step < steps else schedule(step - steps)
 
 
@@ -167,6 +204,10 @@ class Plateau:
         self._shape = shape
         self.state = (self.lr, math.inf, 0.0, 0.0)
 
+    def __repr__(self):
+        shaped = "" if self._shape is None else ", after a warm-up"
+        return f"<plateau from {self.lr:g} by {self.factor:g} after {self.patience} losses{shaped}>"
+
     def __call__(self, step):
         rate = self.state[0]
         return rate if self._shape is None else self._shape(step, rate)
@@ -190,9 +231,16 @@ class Plateau:
 
     def after(self, shape):
         """The same with shape(step, rate) for its rate: what `warmup` puts before it."""
-        inner = self._shape
-        outer = shape if inner is None else lambda step, rate: shape(step, inner(step, rate))
+        outer = shape if self._shape is None else functools.partial(_nested, shape, self._shape)
         return Plateau(self.lr, self.factor, self.patience, self.threshold, self.cooldown, self.end, outer)
+
+
+def _rising(steps, start, step, rate):
+    return start + (rate - start) * min(step / steps, 1.0) if steps else rate
+
+
+def _nested(outer, inner, step, rate):
+    return outer(step, inner(step, rate))
 
 
 def _share(value, name):

@@ -14,7 +14,7 @@ from fastgd.linear_model.quadratic import equilibrium, minimise_with_l1
 from fastgd.linear_model.space import Space
 
 # Up to so many values the residual is taken in extended precision, where the machine has one.
-EXTENDED_VALUES = 1 << 17
+EXTENDED_VALUES = 1 << 15
 # Below this reciprocal condition number of XᵀX it is no longer what the steps are made of.
 LEAST_RECIPROCAL = 1e-10
 MOST_STEPS = 20
@@ -159,7 +159,7 @@ def _reached(space, watch, equations, V, total, gradient):
 def evaluate(space, V):
     """`space.evaluate`, by residuals in extended precision where the data are few."""
     p = space.problem
-    if p.n * p.d > EXTENDED_VALUES or p.eps > 1e-10:
+    if p.n * p.d > EXTENDED_VALUES or p.eps > 1e-10 or p.has_dual:  # a penalty moves the weights by far more
         return space.evaluate(V)
     residual = _residual(space, V)
     X, s = _extended_rows(space)

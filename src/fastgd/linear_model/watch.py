@@ -91,14 +91,16 @@ class Watch:
             print(f"epoch {self.epochs}: loss {value:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
         if not finite:
             return self.end("diverged", "the loss or the weights are no longer finite")
-        if self.score is None:
-            if self.best is None or not value > self.best[2]:
-                self.best, self._best_epoch = (W, b, value), self.epochs
-        elif self._is_stale(W, b, value, score):
-            return self.end(
+        if self.score is None and (self.best is None or not value > self.best[2]):
+            self.best, self._best_epoch = (W, b, value), self.epochs
+        stale = self.score is not None and self._is_stale(W, b, value, score)
+        if self._callbacks_stop(W, b, value, score, norm, rate):
+            return True
+        if stale:
+            self.end(
                 "early_stopping", f"the validation score has not risen for {self.patience} epochs; the best are kept"
             )
-        return self._callbacks_stop(W, b, value, score, norm, rate)
+        return stale
 
     def stayed(self, W, b):
         """Look at the only epoch of a fit that took no step: its start could not be bettered."""
