@@ -51,7 +51,7 @@ REASONS = {
     "test_sgd_early_stopping_with_partial_fit": "early_stopping is for fit; partial_fit has no epochs to end after",
     "test_partial_fit_weight_class_balanced": "the error says the same in other words",
     "test_underflow_or_overflow": "an overflow is a DivergenceWarning and the best weights, not a ValueError",
-    "test_sgd_error_on_zero_validation_weight": "the error comes from the score, in other words",
+    "test_sgd_error_on_zero_validation_weight": "rows without weight are not held out, so there is no such error",
 }  # fmt: skip
 
 
