@@ -1,6 +1,7 @@
 """What the estimators minimise, how they stop, and what they say of it; judged by formulas written here."""
 
 import functools
+import sys
 import warnings
 
 import numpy as np
@@ -525,6 +526,22 @@ def test_verbose_prints_an_epoch_a_line(capsys):
     GDClassifier(solver="gd", max_iter=3, tol=None, verbose=1).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("epoch 1: loss 0.6")
+
+
+@pytest.mark.one_build
+def test_verbose_2_shows_a_bar(capsys):
+    X, y = table("log_loss")
+    GDClassifier(solver="gd", max_iter=3, tol=None, verbose=2).fit(X, y)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "/3 [" in shown.err
+
+
+@pytest.mark.one_build
+def test_a_bar_without_tqdm_names_the_extra(monkeypatch):
+    X, y = table("log_loss")
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match=r"fastgd\[cli\]"):
+        GDClassifier(verbose=2).fit(X, y)
 
 
 @pytest.mark.parametrize("solver", ["preconditioned", "accelerated", "gd", "sgd"])

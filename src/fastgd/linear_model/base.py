@@ -139,7 +139,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             score=None if held_out is None else self._scorer(*held_out), callbacks=checked.callbacks,
             verbose=checked.verbose,
         )  # fmt: skip
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), contextlib.closing(watch):
             W, b = self._start(problem, checked)
             W, b, solver = self._solve(problem, watch, W, b, checked)
         self._keep(problem, watch, W, b, solver, X.dtype, y)

@@ -54,7 +54,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     n_jobs : int, optional
         Threads for a pass over X; no result depends on it by a bit.
     verbose : int
-        1 prints a line for each epoch.
+        1 prints a line for each epoch, 2 shows a progress bar instead (tqdm, of the extra "cli").
     callbacks : callable or list of callables, optional
         Each is called after every epoch with a Result (epoch, coef, intercept, loss, validation_score, grad_norm,
         learning_rate); StopIteration ends the fit.

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from fastgd.errors import import_extra
 from fastgd.result import Result
 
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
@@ -17,7 +18,16 @@ CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
 NOT_FAR = 1.1
 # Above this share of F a gap is no matter of rounding.
 ROUNDED = 1e-9
+# From this verbosity on a bar is shown, and no lines.
+BAR = 2
 HISTORY = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
+
+
+def bar(epochs):
+    """A progress bar of so many epochs; an ImportError that names the extra where tqdm is not installed."""
+    return import_extra("tqdm.auto", "cli", f"verbose={BAR}").tqdm(
+        total=epochs, unit="epoch", mininterval=0.2, leave=False
+    )
 
 
 class Watch:
@@ -35,6 +45,8 @@ class Watch:
         more than `tol` for `patience` epochs, and the weights with the best score are kept.
     callbacks : sequence of callable
         Each is called with a Result after every epoch; StopIteration from one of them ends the fit.
+    verbose : int
+        1 prints a line for each epoch, BAR and more show a bar, which `close` takes away.
     """
 
     def __init__(self, problem, *, tol, max_iter, score=None, patience=5, callbacks=(), verbose=0):
@@ -46,6 +58,7 @@ class Watch:
         self.condition, self.lost = None, 0
         self.epochs = self._tries = self._stale = 0
         self._best_score, self.best = -math.inf, None
+        self._bar = bar(max_iter) if verbose >= BAR else None
         self._started = time.perf_counter()
 
     @property
@@ -87,8 +100,7 @@ class Watch:
         for name, number in zip(HISTORY, (value, score, norm, rate, seconds), strict=True):
             self.rows[name].append(number)
         if self.verbose:
-            held_out = f", validation score {score:.6g}" if self.score is not None else ""
-            print(f"epoch {self.epochs}: loss {value:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
+            self._say(value, score, norm, rate)
         if not finite:
             return self.end("diverged", "the loss or the weights are no longer finite")
         if self.score is None and (self.best is None or not value > self.best[2]):
@@ -101,6 +113,19 @@ class Watch:
                 "early_stopping", f"the validation score has not risen for {self.patience} epochs; the best are kept"
             )
         return stale
+
+    def _say(self, value, score, norm, rate):
+        held_out = f", validation score {score:.6g}" if self.score is not None else ""
+        if self._bar is None:
+            print(f"epoch {self.epochs}: loss {value:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
+            return
+        self._bar.set_postfix_str(f"loss {value:.6g}{held_out}", refresh=False)
+        self._bar.update()
+
+    def close(self):
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
 
     def stayed(self, W, b):
         """Look at the only epoch of a fit that took no step: its start could not be bettered."""
