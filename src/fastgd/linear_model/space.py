@@ -145,6 +145,15 @@ class Space:
     def sample_weight(self):
         return self._weights(self._part)
 
+    @functools.cached_property
+    def largest_share(self):
+        """Of the variance of the sample, what lies in its first principal component; 1 where that is not looked for."""
+        if not self.has_sample:
+            return 1.0
+        A = self.sample * np.sqrt(self.sample_weight)[:, None]
+        G = A.T @ A
+        return float(np.linalg.eigvalsh(G)[-1] / np.trace(G))
+
     @property
     def _part(self):
         return slice(None, None, max(1, self.problem.n // sample_rows(self.problem.d)))

@@ -141,7 +141,7 @@ def stochastic(problem, watch, W, b, *, rate, batch, seed, rule, scaled, shuffle
                 automatic /= 2
             elif problem.loss.smooth and not gain > PROGRESS * gained and batch < problem.n:
                 # Up to 1/share rows, longer steps would undo what more rows gain.
-                batch = min(max(2 * batch, math.ceil(1 / _largest_share(space))), problem.n)
+                batch = min(max(2 * batch, math.ceil(1 / space.largest_share)), problem.n)
                 if batch * LEAST_LOOKS > problem.n:
                     # Little is left to chance, and steps that know it are the quicker ones.
                     return first_order(problem, watch, W, b, accelerate=True)
@@ -230,17 +230,10 @@ def _automatic_rate(space, batch, rule):
     p = space.problem
     typical = curvature_bound(p.name, float(np.mean(p.Y)) if p.name == "poisson" else 1.0)
     length = p.d + p.fit_intercept  # of a row of centred and scaled columns, squared
-    share = _largest_share(space) if space.has_sample else 1.0
+    share = space.largest_share
     apart = 0.0 if batch >= p.n else 1 / batch  # how far a batch is from all rows
     L = typical * length * (apart + share * (1 - apart)) + float(space.ridge().max(initial=0.0))
     return 0.5 * (1 - getattr(rule, "momentum", 0.0)) / L  # a velocity is the sum of 1/(1 − μ) steps
-
-
-def _largest_share(space):
-    """Of the variance of the sample, what lies in its first principal component."""
-    A = space.sample * np.sqrt(space.sample_weight)[:, None]
-    G = A.T @ A
-    return float(np.linalg.eigvalsh(G)[-1] / np.trace(G))
 
 
 class _InUserColumns:
