@@ -75,6 +75,22 @@ def test_the_minimum_is_that_of_linear_programming(loss, penalty, n, d):
         assert objective(model, X, y) - least <= model.result_.gap + 1e-12
 
 
+@pytest.mark.one_build
+@pytest.mark.parametrize("penalty", [None, "l1"])
+@pytest.mark.parametrize("epsilon", [1e-4, 0.5, 30.0])
+def test_tubes_of_other_widths(epsilon, penalty):
+    rng = np.random.default_rng(0)
+    X = columns(rng, 300, 5)
+    y = epsilon * targets(rng, X, "epsilon_insensitive")
+    alpha = 1e-3 * epsilon
+    model = GDRegressor("epsilon_insensitive", epsilon=epsilon, penalty=penalty, alpha=alpha, tol=1e-5).fit(X, y)
+    w, b = model.coef_, model.intercept_
+    loss = np.maximum(0, np.abs(y - X @ w - b) - epsilon).mean() + (alpha * np.abs(w).sum() if penalty else 0)
+    least = least_by_linear_programming(X, y, "epsilon_insensitive", alpha if penalty else 0.0, tube=epsilon)
+    assert loss <= least * (1 + 1e-5)
+    assert model.history_["loss"][-1] == pytest.approx(loss, rel=1e-9)
+
+
 @pytest.mark.parametrize("alpha", [1e-5, 1e-2, 1.0])
 def test_hinge_with_l2_is_a_support_vector_machine(alpha):
     rng = np.random.default_rng(1)

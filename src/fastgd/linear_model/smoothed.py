@@ -150,7 +150,7 @@ class Smooth:
         """
         h, s = self.scores(W, b), np.ones(self.n) if self.s is None else self.s.astype(np.float64)
         inside = sum(np.count_nonzero(np.abs(h - self.Y - shift) < self.width, axis=1) for shift in self._shifts)
-        return self.width / 4 * float(s @ inside) / float(s.sum())
+        return self.width / 4 * self.factor * float(s @ inside)
 
     def sums(self, W, b, shift=None, want_gradient=True):
         """As Problem.sums."""
@@ -197,7 +197,8 @@ class Level:
         return self.watch.epoch(W, b, value, norm, rate)
 
     def goal(self, value):
-        return max(self.share * self.smooth.width, self._rounding(value))
+        smooth = self.smooth
+        return max(self.share * smooth.width * smooth.factor * smooth.objective.total_weight, self._rounding(value))
 
     def _rounding(self, value):
         return np.finfo(np.float64).eps * max(abs(value), self.smooth.least_size)
