@@ -54,8 +54,7 @@ def smoothed(problem, watch, W, b):
         if problem.has_dual and not level.at_end and watch.would_do(lowest, excess):
             share *= CLOSER  # narrow enough: the slopes are not yet near enough to those at the minimum
             continue
-        if watch.would_do(lowest, excess + level.gap) or smooth.width <= least:
-            about = max(about, value - excess - max(level.gap, smooth.gap(W, b)))
+        about = max(about, value - excess - max(level.gap, smooth.gap(W, b)))
         gap = lowest - max(dual, about)
         if watch.reached_exactly(lowest, gap, certified=False):
             break
