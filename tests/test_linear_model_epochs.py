@@ -207,3 +207,21 @@ def test_seconds_are_those_of_the_end_of_an_epoch(monkeypatch):
     expected = np.arange(1.0, TOGETHER + 4)
     expected[TOGETHER:] += 100
     assert_array_equal(model.history_["seconds"], expected)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("optimizer", ["gd", "momentum"])
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_array])
+def test_an_epoch_without_a_rate_ends_near_the_minimum(kind, optimizer):
+    # Single rows lead to within a fifth of the minimum and about it; the mean of the weights on the way is far nearer.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5000, 10)) * 10.0 ** np.arange(-5, 5)
+    y = X @ (rng.normal(size=10) / X.std(axis=0)) + rng.normal(size=5000)
+    model = GDRegressor(solver="sgd", optimizer=optimizer, random_state=0, tol=0.03).fit(kind(X), y)
+    least = GDRegressor().fit(X, y).history_["loss"][-1]
+    assert model.n_iter_ <= 3
+    assert model.history_["loss"][-1] <= 1.03 * least
+    # And steps on all rows lead on from there, as near as is asked for.
+    nearer = GDRegressor(solver="sgd", optimizer=optimizer, random_state=0, tol=1e-7).fit(kind(X), y)
+    assert nearer.history_["loss"][-1] <= (1 + 1e-7) * least
+    assert nearer.n_iter_ <= 80
