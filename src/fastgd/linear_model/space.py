@@ -152,7 +152,8 @@ class Space:
             return 1.0
         A = self.sample * np.sqrt(self.sample_weight)[:, None]
         G = A.T @ A
-        return float(np.linalg.eigvalsh(G)[-1] / np.trace(G))
+        total = np.trace(G)
+        return float(np.linalg.eigvalsh(G)[-1] / total) if total > 0 else 1.0
 
     @property
     def _part(self):
