@@ -74,6 +74,12 @@ class Renamed:
 
     solver, batch_size, callbacks, multi_class = "sgd", None, None, "ovr"
 
+    def _store(self, given):
+        """Take the arguments of __init__, whose signature is where scikit-learn looks for the names."""
+        for name, value in given.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
     def _check_parameters(self):
         kept = dict(self.__dict__)
         self.learning_rate = schedule(self.learning_rate, self.eta0, self.power_t, self.alpha)
@@ -97,9 +103,7 @@ class SGDClassifier(Renamed, GDClassifier):
         power_t=0.5, early_stopping=False, validation_fraction=0.1, n_iter_no_change=5, class_weight=None,
         warm_start=False, average=False,
     ):  # fmt: skip
-        for name, value in locals().items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
+        self._store(locals())
 
 
 class SGDRegressor(Renamed, GDRegressor):
@@ -109,9 +113,7 @@ class SGDRegressor(Renamed, GDRegressor):
         power_t=0.25, early_stopping=False, validation_fraction=0.1, n_iter_no_change=5, warm_start=False,
         average=False, n_jobs=None,
     ):  # fmt: skip
-        for name, value in locals().items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
+        self._store(locals())
 
 
 class Outcomes:

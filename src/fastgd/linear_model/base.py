@@ -35,7 +35,7 @@ OF_STREAMS = frozenset({
 
 
 class LinearModel(Saved, Exported, Summarised, BaseEstimator):
-    """Fits, streams and reports; a subclass says what y is (`_targets`) and what a score is (`_held_out_score`)."""
+    """Fits, streams and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

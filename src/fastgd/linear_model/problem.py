@@ -66,12 +66,12 @@ class Problem:
         self.eps = float(np.finfo(o.dtype).eps)
         self.least_size = 0.0  # of the numbers whose sum a small F may be
         # The deviance is the Poisson loss less its least possible value: never negative, and so are all the others.
-        self.constant = -float(self._mean(_poisson_least(self.Y))) if loss == "poisson" else 0.0
+        self.constant = -float(self.mean(_poisson_least(self.Y))) if loss == "poisson" else 0.0
         self.passes = 0
         self.outside = 1.0
         self._column_sums = None
 
-    def _mean(self, values):
+    def mean(self, values):
         """(1/Σs) Σ s·values over rows and outputs, in F's units."""
         rows = values.sum(axis=1)
         return self.factor * float(rows @ self.s.astype(np.float64) if self.s is not None else rows.sum())
@@ -188,7 +188,7 @@ class Problem:
                     u, v, excess = u * (self.l1 / largest), v * (self.l1 / largest), None
             if excess is None:
                 value = self.sums(W, b, want_gradient=False) - self.constant
-                excess = value + self._mean(self.loss.conjugate(u, Y.astype(np.float64))) - float(np.vdot(W, v))
+                excess = value + self.mean(self.loss.conjugate(u, Y.astype(np.float64))) - float(np.vdot(W, v))
                 if self.fit_intercept:
                     excess -= self.factor * float(b @ (u if s is None else u * s).sum(axis=0))
             return excess + self._fenchel_gap(W, v) if math.isfinite(excess) else math.inf
@@ -245,14 +245,10 @@ class Problem:
 
     def scores(self, W, b):
         """h = XW + b in float64, of weights in the kernels' units."""
+        o = self.objective
         self.passes += 1
-        return scores(self.objective, W, b)
-
-
-def scores(o, W, b):
-    """XW + b in float64, for the rows of an objective."""
-    with np.errstate(all="ignore"):
-        return o.rows.predict(W.astype(o.dtype), b.astype(o.dtype), IDENTITY).astype(np.float64)
+        with np.errstate(all="ignore"):
+            return o.rows.predict(W.astype(o.dtype), b.astype(o.dtype), IDENTITY).astype(np.float64)
 
 
 def _evened(u, s):

@@ -1,4 +1,4 @@
-"""Quadratic models: the metric of a sample of rows, and the minimum of a quadratic function with an l1 penalty."""
+"""Quadratic models: the metric of some rows, the memory of steps, the minimum of a quadratic function with l1."""
 
 import functools
 import math

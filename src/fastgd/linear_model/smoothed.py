@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgd.kernels.reference import HUBER_DELTA, TUBE
 from fastgd.linear_model.losses import parabola
-from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem, scores, transposed_product
+from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem, transposed_product
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import preconditioned
 from fastgd.linear_model.space import Space
@@ -101,7 +101,7 @@ class Smooth:
             self._mean_xy = problem.factor * transposed_product(o.rows, Y)
             self._mean_y = problem.factor * (s @ Y)
 
-    bends, bend = Problem.bends, Problem.bend
+    scores, bends, bend = Problem.scores, Problem.bends, Problem.bend
 
     @property
     def has_dual(self):
@@ -136,20 +136,15 @@ class Smooth:
         self.outside = min(before, LEAST_OUTSIDE / LESS)
         return gap
 
-    def scores(self, W, b):
-        """As Problem.scores."""
-        self.passes += 1
-        return scores(self.objective, W, b)
-
     def excess(self, W, b):
         """About how far the minimum of the loss with the kink may be below its value at the minimum of this one.
 
         Outside of the width the two differ by a constant. Rows that lie on the kink at the one minimum are inside of
         the width at the other, and each has there up to width/4 more than outside.
         """
-        h, s = self.scores(W, b), np.ones(self.n) if self.s is None else self.s.astype(np.float64)
-        inside = sum(np.count_nonzero(np.abs(h - self.Y - shift) < self.width, axis=1) for shift in self._shifts)
-        return self.width / 4 * self.factor * float(s @ inside)
+        h = self.scores(W, b)
+        inside = sum(np.abs(h - self.Y - shift) < self.width for shift in self._shifts)
+        return self.width / 4 * self.problem.mean(inside)
 
     def sums(self, W, b, shift=None, want_gradient=True):
         """As Problem.sums."""

@@ -282,7 +282,7 @@ class _InScaledColumns:
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
         self._inverse = np.where(finite, 1 / self.scale, 0.0).astype(dtype)
-        self._shift = self.shift.astype(dtype)  # as it is
+        self._shift = self.shift.astype(dtype)  # nothing is lost: a Space rounds it to this
         self.averages = type(rule) in AVERAGED
         self._total, self._count, self._taken = 0.0, 0, 0
 

@@ -190,7 +190,7 @@ class Watch:
         self.gap, wanted = estimate, self._wanted(value, estimate)
         if value <= wanted:
             self.gap, self.certified = self._rounded_up(value, value), True
-            return self.end("converged", "the loss itself is rounding, and no loss is below 0")
+            return self.end("converged", "the loss is no larger than the gap that is wanted, and no loss is below 0")
         if not estimate <= wanted:
             return False
         if self.problem.has_dual and (self._tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
