@@ -130,6 +130,13 @@ class Problem:
         """F at W = 0 and b = 0: what is small beside it is rounding."""
         return self.value_at_constant(np.zeros(self.k))
 
+    @functools.cached_property
+    def target_means(self):
+        """(1/Σs) Σ s·y·x, (d, k), and (1/Σs) Σ s·y, (k,), in F's units."""
+        s = np.ones(self.n) if self.s is None else self.s.astype(np.float64)
+        Y = self.Y.astype(np.float64)
+        return self.factor * transposed_product(self.objective.rows, Y), self.factor * (s @ Y)
+
     def value_at_constant(self, b):
         """F at W = 0, which takes no pass over X."""
         o = self.objective

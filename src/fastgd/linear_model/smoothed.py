@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgd.kernels.reference import HUBER_DELTA, TUBE
 from fastgd.linear_model.losses import parabola
-from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem, transposed_product
+from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import preconditioned
 from fastgd.linear_model.space import Space
@@ -96,10 +96,7 @@ class Smooth:
         straight = self._straight if problem.l1 else None
         self.loss = problem.loss._replace(slope=self._slope, curvature=self._curvature, straight=straight)
         if problem.name == "hinge":
-            s = np.ones(self.n) if self.s is None else self.s.astype(np.float64)
-            Y = self.Y.astype(np.float64)
-            self._mean_xy = problem.factor * transposed_product(o.rows, Y)
-            self._mean_y = problem.factor * (s @ Y)
+            self._mean_xy, self._mean_y = problem.target_means
 
     scores, bends, bend = Problem.scores, Problem.bends, Problem.bend
 

@@ -302,6 +302,8 @@ class Space:
             curvature = p.bends(h, Y)
             if not math.isfinite(curvature.sum()):
                 curvature = np.nan_to_num(curvature, nan=0.0, posinf=1e300)
-            slopes = s @ np.abs(p.loss.slope(h, Y))
-        least = LEAST_CURVATURE if p.loss.straight is None else 0.0
-        return curvature, least * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)
+            least = np.zeros(curvature.shape[1])
+            if p.loss.straight is None and np.any(s @ curvature < LEAST_CURVATURE):  # else the slopes do not matter
+                slopes = s @ np.abs(p.loss.slope(h, Y))
+                least = LEAST_CURVATURE * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)
+        return curvature, least
