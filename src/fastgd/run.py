@@ -6,7 +6,7 @@ import numpy as np
 
 from fastgd import optimizers, validation
 from fastgd.errors import DivergenceError, StartError
-from fastgd.norms import euclidean_norm
+from fastgd.linalg import euclidean_norm
 from fastgd.recorder import Recorder
 from fastgd.result import Result, Status
 from fastgd.stopping import Stopping

@@ -9,7 +9,7 @@ many. Hessians are never asked for; they are had from differences of gradients.
 import numpy as np
 
 from fastgd import validation
-from fastgd.norms import euclidean_norm
+from fastgd.linalg import euclidean_norm
 from fastgd.objectives import LinearObjective
 from fastgd.paths import Columns, FunctionPath
 from fastgd.result import _Record

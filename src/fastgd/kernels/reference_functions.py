@@ -5,7 +5,7 @@ import numpy as np
 from fastgd.kernels import reference_differences, reference_updates
 from fastgd.kernels.reference_differences import OWN_STEPS
 from fastgd.kernels.reference_updates import optimizer_step
-from fastgd.norms import euclidean_norm
+from fastgd.linalg import euclidean_norm
 
 # Why `descend_function` came back.
 ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL = range(4)

@@ -1,6 +1,6 @@
-"""What can be descended besides a function: the loss of a one-layer model.
+"""The loss of a one-layer model as a function of its weights: rows × loss × penalty.
 
-An objective does not change: runs that walk on it keep what they need in a path of their own (`paths.py`).
+An objective does not change; `replace` makes another. A run keeps what it needs in `Variables`.
 """
 
 import copy
@@ -9,21 +9,9 @@ import math
 
 import numpy as np
 
-from fastgd import curvature, kernels, perturbed, rows, validation
-from fastgd.curvature import Curvature
-from fastgd.kernels.reference import ACTIVATIONS, LOSSES
-
-# The kernel's loss behind each name, and the activations that it belongs to.
-LOSS_KERNELS = {
-    "sse": ("squared", tuple(ACTIVATIONS)),
-    "mse": ("squared", tuple(ACTIVATIONS)),
-    "log": ("log", ("sigmoid", "softmax")),
-    "huber": ("huber", tuple(ACTIVATIONS)),
-    "poisson": ("poisson", ("exp",)),
-    "hinge": ("hinge", ("identity",)),
-    "squared_hinge": ("squared_hinge", ("identity",)),
-    "epsilon_insensitive": ("epsilon_insensitive", tuple(ACTIVATIONS)),
-}
+from fastgd import kernels, losses, rows, validation
+from fastgd.objective import curvature, perturbed
+from fastgd.objective.curvature import Curvature
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
 MOMENT_COLUMNS = 2048
@@ -44,11 +32,11 @@ class LinearObjective:
         classes, 0 to k − 1. For the hinges −1 or 1.
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
         f. The softmax is over the k outputs of a sample.
-    loss : {"sse", "mse", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"}
+    loss : {"sse", "mse", "squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"}
         "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over
         samples (not over outputs), with l =
-        "mse": (y − f)², without the half;
-        "log": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the softmax;
+        "mse": (y − f)², without the half; "squared_error": ½(y − f)²;
+        "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the softmax;
         "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
         "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
         "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
@@ -58,6 +46,8 @@ class LinearObjective:
         Whether there is a b. It is then the last row of w.
     l2 : float
         Adds ½·l2·‖w‖², the intercept excepted.
+    l1 : float
+        Adds l1·‖w‖₁, the intercept excepted, to the value; gradients are those of the rest, which is smooth.
     sample_weight : array_like, (n,), optional
         s, not negative, all ones without it. A weight of 2 is the same as the sample twice.
     n_jobs : int, optional
@@ -93,48 +83,79 @@ class LinearObjective:
         loss="sse",
         fit_intercept=False,
         l2=0.0,
+        l1=0.0,
         sample_weight=None,
         n_jobs=None,
     ):
-        self.activation = validation.choice(activation, "activation", ACTIVATIONS)
-        self.loss = validation.choice(loss, "loss", LOSS_KERNELS)
-        kernel, activations = LOSS_KERNELS[loss]
-        if activation not in activations:
-            fitting = " or ".join(map(repr, activations))
-            raise ValueError(f"loss={loss!r} goes with activation {fitting}; got {activation!r}")
-        self.fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
-        self.l2 = validation.scalar(l2, "l2", minimum=0)
-        self.n_jobs = n_jobs
-        self._jobs = rows.job_count(n_jobs)
+        record = losses.of(loss, activation)
+        fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
+        l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
+        jobs = rows.job_count(n_jobs)
         X, y = validation.data(X, y)
-        if activation == "softmax":
-            y = validation.classes(y, X.dtype) if loss == "log" else validation.several(y, "softmax")
-        if loss == "log":
+        if record.joint:
+            y = validation.classes(y, X.dtype) if record.kernel == "log" else validation.several(y, "softmax")
+        if record.kernel == "log":
             validation.between(y, "y", 0, 1, "for the log loss")
-        if loss == "poisson":
+        if record.kernel == "poisson":
             validation.between(y, "y", 0, math.inf, "for the Poisson loss")
-        if loss in ("hinge", "squared_hinge"):
+        if record.kernel in ("hinge", "squared_hinge"):
             validation.signs(y, "for the hinge losses")
-        self.X, self.y, self.dtype = X, y, X.dtype
-        n, d = X.shape
-        self.shape = (d + self.fit_intercept, *y.shape[1:])
         s = np.empty(0, X.dtype)
         if sample_weight is not None:
-            s = validation.sample_weights(sample_weight, n, X.dtype)
-        source = rows.Sparse if validation.is_sparse(X) else rows.Dense
-        self.rows = source(X, y.reshape(n, -1), s)
+            s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
+        self._set(X, y, s, record, fit_intercept, l2, l1, 0.0, n_jobs, jobs)
+
+    @classmethod
+    def of_arrays(cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, deviance=False, n_jobs=None):
+        """An objective of arrays that have been checked, and of a Loss.
+
+        Parameters
+        ----------
+        X, y : ndarray, CSR or Rows, ndarray
+            Of one floating dtype, finite.
+        sample_weight : (n,) or (0,), of that dtype
+        record : Loss
+        deviance : bool
+            Whether the least value that the loss can have for these targets is subtracted, so that F is not negative.
+        """
+        self = cls.__new__(cls)
+        constant = 0.0
+        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, rows.job_count(n_jobs))
+        if deviance:
+            self.constant = -self.least
+        return self
+
+    def _set(self, X, y, s, record, fit_intercept, l2, l1, constant, n_jobs, jobs):
+        self.record, self.loss, self.activation = record, record.name, record.activation
+        self.fit_intercept, self.l2, self.l1, self.constant = fit_intercept, l2, l1, constant
+        self.n_jobs, self._jobs = n_jobs, jobs
+        self.X, self.y, self.dtype = X, y, X.dtype
+        n, d = X.shape
+        self.shape = (d + fit_intercept, *y.shape[1:])
+        self.Y = y.reshape(n, -1)
+        unit = record.unit  # the kernels' formula has a threshold of its own: see `losses.table.UNITS`
+        self.rows = rows.rows_of(X, self.Y if unit == 1 else (unit * self.Y).astype(X.dtype), s)
         self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
         self.total_weight = float(np.sum(s, dtype=np.float64)) if s.size else float(n)
-        # The kernels sum l, or ½(f − y)² for the squared losses.
-        self.factor = {"sse": 1.0, "mse": 2.0 / self.total_weight}.get(loss, 1.0 / self.total_weight)
-        self.codes = ACTIVATIONS[activation], LOSSES[kernel]
+        self.factor = record.factor(self.total_weight)  # of Σ s·l of the kernel
+        self.codes = record.codes
 
     def __repr__(self):
         n, d = self.X.shape
         return (
             f"LinearObjective({n} x {d} {self.dtype}, activation={self.activation!r}, loss={self.loss!r}, "
-            f"fit_intercept={self.fit_intercept}, l2={self.l2:g})"
+            f"fit_intercept={self.fit_intercept}, l2={self.l2:g}{f', l1={self.l1:g}' if self.l1 else ''})"
         )
+
+    def replace(self, **changes):
+        """The same objective with other l2, l1 or n_jobs."""
+        other = copy.copy(self)
+        for name in ("curvature",) if "l2" in changes else ():
+            other.__dict__.pop(name, None)
+        if "n_jobs" in changes:
+            other._jobs = rows.job_count(changes["n_jobs"])
+        vars(other).update(changes)
+        return other
 
     # ------------------------------------------------------------------------------------------------ for the user
 
@@ -148,7 +169,7 @@ class LinearObjective:
         return self.value_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
     def gradient(self, w):
-        """The gradient at w, an array of the shape and dtype of w."""
+        """The gradient at w, an array of the shape and dtype of w; of all but the l1 penalty."""
         return self.value_and_gradient(w)[1]
 
     def value_and_gradient(self, w):
@@ -228,30 +249,40 @@ class LinearObjective:
         """
         return self.curvature.largest
 
-    def with_jobs(self, n_jobs):
-        """The same objective on the same data, with other threads."""
-        other = copy.copy(self)
-        other.n_jobs, other._jobs = n_jobs, rows.job_count(n_jobs)
-        return other
-
     # --------------------------------------------------------------------------------------------------- the passes
 
     def value_at(self, w):
         """`value` of weights that are known to have the right shape and dtype."""
-        return self._value(self._block_sums(*self.split(w), None, False), w, np.empty((0, self.rows.k), self.dtype))
+        w, c = self._in_kernel_units(w)
+        sums = self._block_sums(*self.split(w), None, False)
+        return self._value(sums, w, c, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
+        w, c = self._in_kernel_units(w)
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
-        if self.jobs(rows.THREAD_VALUES) == 1 and isinstance(self.rows, rows.Dense):  # then one kernel does all of it
-            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
+        if self.jobs(rows.THREAD_VALUES) == 1 and self.rows.one_array:  # then one kernel does all of it
+            l2 = self.l2 if c == 1 else self.l2 / c**2
+            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, l2, self.edges, out)
+            value += self._besides(w, c)
         else:
-            value = self._value(self._block_sums(*self.split(w), None, True), w, out)
+            value = self._value(self._block_sums(*self.split(w), None, True), w, c, out)
+        if c != 1:
+            gradient *= self.dtype.type(c)
         return value, gradient
 
-    def _value(self, sums, w, gradient):
-        columns = w.reshape(self.shape[0], self.rows.k)
-        return kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, self.l2, gradient)
+    def _value(self, sums, w, c, gradient):
+        columns, l2 = w.reshape(self.shape[0], self.rows.k), self.l2 / c**2
+        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, l2, gradient)
+        return value + self._besides(w, c)
+
+    def _besides(self, w, c):
+        """What the kernels leave out of the value, at weights in their units."""
+        return self.constant + (self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) / c if self.l1 else 0.0)
+
+    def _in_kernel_units(self, w):
+        c = self.record.unit
+        return (w, c) if c == 1 else ((c * w).astype(self.dtype), c)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -262,27 +293,171 @@ class LinearObjective:
     def join(self, W, b):
         return (np.concatenate([W, b[None, :]]) if self.fit_intercept else W).reshape(self.shape)
 
-    def sums(self, W, b, shift, gradient):
-        """Σ loss of each output, and its gradients by W and b, over all rows, in float64; without the factor."""
-        total, k = rows.sum_of_rows(self._block_sums(W, b, shift, gradient)), self.rows.k
-        return (total[:k], total[k:-k].reshape(W.shape), total[-k:]) if gradient else (total,)
+    def sums(self, W, b, shift=None, gradient=True):
+        """The data term of F, and with `gradient` its gradients by W and b.
+
+        Parameters
+        ----------
+        W, b : (d, k), (k,)
+            In any floating dtype; a pass is made in that of X.
+        shift : (d,), optional
+            The rows are x − shift.
+
+        Returns
+        -------
+        float, or (float, (d, k), (k,)), in float64
+        """
+        return self.sums_of(self.rows, self.codes, W, b, shift, gradient)
+
+    def sums_of(self, source, codes, W, b, shift=None, gradient=True):
+        """`sums` over other rows, by another loss of the kernels."""
+        c, dtype, k = self.record.unit, self.dtype, source.k
+        with np.errstate(all="ignore"):
+            W, b = (W, b) if c == 1 else (c * W, c * b)
+            model = W.astype(dtype), b.astype(dtype), shift, *codes, gradient
+            total = rows.sum_of_rows(self._shared(source, self.edges, model))
+            value = self.factor * float(total[:k].sum()) + self.constant
+            if not gradient:
+                return value
+            factor = c * self.factor
+            return value, factor * total[k:-k].reshape(W.shape), factor * total[-k:]
+
+    def sums_of_each(self, W, b):
+        """`sums` at several weights of an objective with one output, (d, m) and (m,), in one pass over X.
+
+        Returns
+        -------
+        (m,), (d, m), (m,)
+            Each the value or the gradient at its own weights alone.
+        """
+        m, c, dtype = W.shape[1], self.record.unit, self.dtype
+        source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
+        # Gradients of so many weights are long, and there is one for each block.
+        edges = np.array([0, *(last for _, last in rows.even_blocks(source.n, source.values, W.size))], np.int64)
+        with np.errstate(all="ignore"):
+            model = (c * W).astype(dtype), (c * b).astype(dtype), None, *self.codes, True
+            total = rows.sum_of_rows(self._shared(source, edges, model))
+            factor = c * self.factor
+            return self.factor * total[:m] + self.constant, factor * total[m:-m].reshape(W.shape), factor * total[-m:]
 
     def _block_sums(self, W, b, shift, gradient):
         """A row of sums for each block; see `rows.Dense.block_sums`."""
-        model, jobs, m = (W, b, shift, *self.codes, gradient), self.jobs(rows.THREAD_VALUES), len(self.edges) - 1
+        return self._shared(self.rows, self.edges, (W, b, shift, *self.codes, gradient))
+
+    def _shared(self, source, edges, model):
+        jobs, m = self.jobs(rows.THREAD_VALUES), len(edges) - 1
         if jobs == 1:
-            return self.rows.block_sums(self.edges, *model)
+            return source.block_sums(edges, *model)
         # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
         length = -(-m // (SHARES * jobs))
-        shares = [self.edges[first : first + length + 1] for first in range(0, m, length)]
-        return np.concatenate(rows.over_blocks(lambda share: self.rows.block_sums(share, *model), shares, jobs))
+        shares = [edges[first : first + length + 1] for first in range(0, m, length)]
+        return np.concatenate(rows.over_blocks(lambda share: source.block_sums(share, *model), shares, jobs))
+
+    def scores(self, W, b):
+        """h = XW + b in float64, (n, k)."""
+        with np.errstate(all="ignore"):
+            identity = ACTIVATIONS["identity"]
+            return self.rows.predict(W.astype(self.dtype), b.astype(self.dtype), identity).astype(np.float64)
+
+    def every(self, step):
+        """The same objective of every so-many-th row; None where these have no weight."""
+        part = slice(None, None, step)
+        s = self.rows.weights[part]
+        if s.size and not s.any():
+            return None
+        deviance = self.constant != 0
+        return LinearObjective.of_arrays(
+            self.rows.take(part), np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s), self.record, l2=self.l2, l1=self.l1,
+            fit_intercept=self.fit_intercept, deviance=deviance, n_jobs=self.n_jobs,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def target_means(self):
+        """f·Σ s·y·x, (d, k), and f·Σ s·y, (k,)."""
+        s = np.ones(self.rows.n) if self.sample_weight is None else self.sample_weight
+        Y, factor = self.Y.astype(np.float64), self.unit_factor
+        return factor * self.rows.transposed_product(Y), factor * (s @ Y)
+
+    def mean(self, values):
+        """The data term of numbers (n, k) in the place of the kernel's losses: factor·Σ s·values."""
+        each, s = values.sum(axis=1), self.rows.weights
+        return self.unit_factor * float(each @ s.astype(np.float64) if s.size else each.sum())
 
     def jobs(self, least):
         """Threads for a pass, which is worth more than one from so many values on."""
         return self._jobs if self.rows.values * self.rows.k >= least else 1
 
     def penalty(self, W):
-        return 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0
+        """½·l2·‖W‖² + l1·‖W‖₁."""
+        total = 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0
+        return total + self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else total
+
+    @property
+    def sample_weight(self):
+        """(n,) float64, or None."""
+        return self.rows.weights.astype(np.float64) if self.rows.weights.size else None
+
+    @property
+    def unit_factor(self):
+        """`factor` of sums of the loss with its own threshold, and not the kernel's."""
+        return self.factor * self.record.unit**self.record.power
+
+    @functools.cached_property
+    def mass(self):
+        """The data term of a loss that is 1 for each sample."""
+        return self.unit_factor * self.total_weight
+
+    # ------------------------------------------------------------------------------------------- where a run begins
+
+    def best_constant(self):
+        """W = 0 and the intercepts of the best model without columns, or one near it; (d, k), (k,)."""
+        W, b = np.zeros((self.rows.d, self.rows.k)), np.zeros(self.rows.k)
+        if self.fit_intercept:
+            start = self.record.start(self.Y.astype(np.float64), self.sample_weight)
+            b = np.asarray(start, np.float64).reshape(self.rows.k)
+        return W, b
+
+    @functools.cached_property
+    def value_at_zero(self):
+        """F at W = 0 and b = 0: what is small beside it is rounding."""
+        return self.value_at_constant(np.zeros(self.rows.k))
+
+    def value_at_constant(self, b):
+        """F at W = 0, without a pass over X."""
+        source = rows.rows_of(np.zeros((self.rows.n, 1), self.dtype), self.rows.Y, self.rows.weights)
+        W, unit = np.zeros((1, self.rows.k), self.dtype), self.record.unit
+        with np.errstate(all="ignore"):
+            model = W, (unit * b).astype(self.dtype), None, *self.codes, False
+            parts = [source.sums(block, *model) for block in source.blocks()]
+            return self.factor * float(rows.tree_sum(parts)[0].sum()) + self.constant
+
+    # -------------------------------------------------------------------------------------- what is known of minima
+
+    @property
+    def smooth(self):
+        return self.record.smooth
+
+    @property
+    def convex(self):
+        """Whether a stationary point is a minimum."""
+        return self.record.convex
+
+    @functools.cached_property
+    def least(self):
+        """A lower bound of F: the least value that the loss can have for these targets."""
+        if self.record.kernel == "poisson":
+            return float(self.mean(losses.formulas.poisson_least(self.Y))) + self.constant
+        return self.constant
+
+    @property
+    def has_dual(self):
+        """Whether a duality gap can be had: with no penalty at all the dual asks for Xᵀu = 0 exactly."""
+        return self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
+
+    @property
+    def eps(self):
+        """The rounding of a weight."""
+        return float(np.finfo(self.dtype).eps)
 
     # ----------------------------------------------------------------------------------------------------- curvature
 
@@ -294,17 +469,12 @@ class LinearObjective:
     @functools.cached_property
     def loss_curvature(self):
         """c ≥ |∂²loss/∂h²| of one sample of weight 1, at any h; inf where there is no bound."""
-        return self.factor * curvature.loss_bound(self.activation, self.loss, float(self.y.min()), float(self.y.max()))
+        return self.unit_factor * self.record.bound(float(self.Y.min()), float(self.Y.max()))
 
     @property
     def quadratic(self):
-        """Whether the objective is a quadratic function of w: then the bound of its Hessian is the Hessian."""
-        return self.activation == "identity" and self.loss in ("sse", "mse")
-
-    @property
-    def kinked(self):
-        """Whether the slope of the loss jumps, so that it need not be small near a minimum."""
-        return self.loss in curvature.KINKED
+        """Whether all but the l1 penalty is a quadratic function of w: the bound of its Hessian is then the Hessian."""
+        return self.record.quadratic
 
     def design(self, shift, scale, intercept_scale):
         """√s·[(X − shift)/scale, 1/intercept_scale] in float64, √s, and the rows' slice, a few rows at a time."""

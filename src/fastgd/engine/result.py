@@ -1,6 +1,7 @@
-"""What a run of descent reports."""
+"""What a run of descent reports, whoever asked for it."""
 
 import enum
+import typing
 
 import numpy as np
 
@@ -18,6 +19,9 @@ class Status(enum.IntEnum):
     POINT_SETTLED = 7  # it moves by less than x_tol
     NO_WAY_DOWN = 8  # no step against the gradient lowers the value
     INTERRUPTED = 9  # by Ctrl-C; the KeyboardInterrupt carries the result
+    EARLY_STOPPED = 10  # the score of the held-out part no longer rises
+    NO_PROGRESS = 11  # stochastic steps on a loss with a kink no longer lower it
+    STALLED = 12  # no step lowers the value, and the gap to the minimum is larger than tol
 
 
 class _Record(dict):
@@ -74,14 +78,23 @@ class Result(_Record):
     message : str
         Why the run ended and, where it ended short, what to do.
     history : History or None
+    gap : float or None
+        Of an objective: F(x) − min F, at most that or about that; None where nothing was said of it.
+    certified : bool
+        Whether `gap` is a bound.
+    n_passes : int
+        Passes over the rows of an objective.
+    solver : str
+        The one that was taken.
     """
 
 
 class History(_Record):
-    """The path of a run, a row for each point that was recorded, the start and the end among them.
+    """The path of a run, a row for each point that was recorded.
 
-    Every entry is an attribute and a key; what was not asked for is not there. The usual history=True has a row for
-    each point, so that row i is the point after i steps.
+    Every entry is an attribute and a key; what was not asked for is not there. With history=True in `gradient_descent`
+    there is a row for each point, so that row i is the point after i steps; an estimator has a row for each epoch. The
+    names fun and loss stand for the same entry, and so do lr and learning_rate.
 
     Attributes
     ----------
@@ -90,9 +103,19 @@ class History(_Record):
     fun : ndarray, (rows,)
         The value at each. To ask for it is to ask for evaluations: a function is evaluated at each point.
     lr : ndarray, (rows − 1,)
-        The rate of the step from the point of row i.
+        The rate of the step from the point of row i; of an estimator, (rows,), that of the last step of the epoch.
     grad_norm : ndarray, (rows,)
         Euclidean norm of the gradient at each, in the user's units.
     step : ndarray of int, (rows,)
         The steps that led to each.
+    validation_score, seconds : ndarray, (rows,)
+        Of an estimator: what `score` gives on the held-out part, and the time since the fit began.
     """
+
+    _OTHER_NAMES: typing.ClassVar = {"loss": "fun", "fun": "loss", "learning_rate": "lr", "lr": "learning_rate"}
+
+    def __missing__(self, name):
+        other = self._OTHER_NAMES.get(name)
+        if other is None or not dict.__contains__(self, other):
+            raise KeyError(name)
+        return self[other]

@@ -3,8 +3,8 @@
 import time
 
 from fastgd import validation
-from fastgd.norms import euclidean_norm
-from fastgd.result import Status
+from fastgd.engine.result import Status
+from fastgd.linalg import euclidean_norm
 
 # A change is small when it was so in as many steps in a row: at the turn of a swing one step may change little.
 STEPS_IN_A_ROW = 3

@@ -3,13 +3,58 @@
 import numpy as np
 
 from fastgd import validation
-from fastgd.result import History
+from fastgd.engine.result import History
 
 COLUMNS = {True: ("x", "fun", "lr", "grad_norm"), "x": ("x", "lr", "grad_norm"), "fun": ("fun", "lr", "grad_norm")}
+OF_EPOCHS = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds")
+
+
+class Epochs:
+    """Rows for epochs, as an estimator has them: each with the rate that led there; the start has none."""
+
+    on, every, wants_x, wants_fun = True, 1, False, True
+
+    def __init__(self):
+        self.rows = {name: [] for name in OF_EPOCHS}
+
+    def takes(self, step):
+        return step > 0
+
+    @property
+    def last(self):
+        return len(self.rows["loss"])
+
+    def epoch(self, *numbers):
+        """Add a row: numbers in the order of OF_EPOCHS."""
+        for name, number in zip(OF_EPOCHS, numbers, strict=True):
+            self.rows[name].append(number)
+
+    def rate(self, step, lr):
+        pass
+
+    def end_at(self, fun, norm):
+        """Let the last row have the loss and the gradient's norm of the point at which the run ends."""
+        self.rows["loss"][-1], self.rows["grad_norm"][-1] = fun, norm
+
+    def cut(self, step):
+        """Drop rows after the one of a step, and one that was not finished."""
+        for values in self.rows.values():
+            del values[min(step, len(self.rows["seconds"])) :]
+
+    def history(self):
+        return History({name: np.array(values, dtype=np.float64) for name, values in self.rows.items()})
+
+    @property
+    def state(self):
+        return {name: np.array(values, dtype=np.float64) for name, values in self.rows.items()}
+
+    @state.setter
+    def state(self, saved):
+        self.rows = {name: saved[name].tolist() for name in OF_EPOCHS}
 
 
 class Recorder:
-    """Rows for points, as a user asked for them.
+    """Rows for points, as a user of `gradient_descent` asked for them.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastgd import kernels, validation
+from fastgd.linalg import soft_threshold
 from fastgd.kernels.reference_updates import PLAIN, least_subgradient
 
 
@@ -18,6 +19,9 @@ class Update:
         l1 is for so many entries of the flat variables, from the first; all of them without it.
     l1 : float
         λ of the penalty λ·‖w‖₁.
+    thresholds : ndarray, optional
+        Of the shape of `start`, in place of l1: the λ of each variable. The rule's steps must be proportional to the
+        gradient.
     bounds : pair, optional
         (lower, upper), numbers or arrays of the shape of `start`, or None for no bound on that side.
     clip_value, clip_norm : float, optional
@@ -33,7 +37,9 @@ class Update:
         Whether there is a penalty or a bound, so that a minimum need not have a gradient of zero.
     """
 
-    def __init__(self, optimizer, start, penalised=None, *, l1=0.0, bounds=None, clip_value=None, clip_norm=None):
+    def __init__(
+        self, optimizer, start, penalised=None, *, l1=0.0, thresholds=None, bounds=None, clip_value=None, clip_norm=None
+    ):  # fmt: skip
         if clip_value is not None and clip_norm is not None:
             raise ValueError("clip_value and clip_norm: give one of them, not both")
         self.optimizer, self.state = optimizer, optimizer.fresh_state(start.size, start.dtype)
@@ -47,7 +53,8 @@ class Update:
         self._lower, self._upper = box(bounds, start.shape, start.dtype)
         if self._lower.size:
             np.clip(start, self._lower.reshape(start.shape), self._upper.reshape(start.shape), out=start)
-        self.limited = bool(self.l1) or self._lower.size > 0
+        self._thresholds = thresholds
+        self.limited = bool(self.l1) or self._lower.size > 0 or thresholds is not None
         self.plain = optimizer.kind == PLAIN[start.dtype][0] and not self.limited and min(clips) == np.inf
 
     @property
@@ -71,13 +78,16 @@ class Update:
         kernels.active.optimizer_step(
             kind, parameters, z.reshape(-1), gradient.reshape(-1), moments, lr, step, *limits
         )  # fmt: skip
-
-    def penalty(self, z):
-        """l1·‖z‖₁."""
-        return self.l1 * float(np.sum(np.abs(z.reshape(-1)[: self._penalised]), dtype=np.float64))
+        if self._thresholds is not None:
+            # A velocity comes to 1/(1 − momentum) times the gradient, and so must the penalty's.
+            times = lr / (1 - getattr(self.optimizer, "momentum", 0.0))
+            z[...] = soft_threshold(z, times * self._thresholds)
 
     def least_subgradient(self, z, gradient):
         """The gradient less what the penalty and the bounds take up: zero at a minimum."""
+        if self._thresholds is not None:
+            t = self._thresholds
+            return np.where(z != 0, gradient + t * np.sign(z), soft_threshold(gradient, t))
         flat = z.reshape(-1), gradient.reshape(-1)
         return least_subgradient(*flat, self.l1, self._penalised, self._lower, self._upper)
 

@@ -17,8 +17,8 @@ import collections
 
 import numpy as np
 
-from fastgd.norms import euclidean_norm
-from fastgd.result import Status
+from fastgd.engine.result import Status
+from fastgd.linalg import euclidean_norm
 
 # The first step has no curvature to go by: it is this long, as a share of max(1, ‖x‖). One that is searched is
 # shortened where it is too long; the other only finds out the curvature.
@@ -108,80 +108,84 @@ METHODS = {"bb": BarzilaiBorwein, "armijo": Armijo, "adgd": AdGD}
 AUTO = "bb"
 
 
-def rate_free(run, method):
-    """The loop of a Run by one of the METHODS."""
-    path, rule = run.path, METHODS[method]()
-    run.advice = "Start elsewhere, or bound the variables: no rate is at fault."
+def rate_free(variables, monitor, method):
+    """Steepest descent by one of the METHODS."""
+    rule = METHODS[method]()
+    monitor.advice = "Start elsewhere, or bound the variables: no rate is at fault."
     step, last, lowest, lowest_step = 0, None, np.inf, 0
     recent = collections.deque(maxlen=max(1, rule.memory))
-    if kept := run.resumed:
+    if kept := monitor.resumed:
         step, last, lowest, lowest_step, point = (kept[name] for name in KEPT)
         recent.extend(kept["recent"])
         vars(rule).update(kept["rule"])
     else:
-        point = run.point(0, path.start, want_fun=rule.memory > 0 or None)
+        point = monitor.point(0, variables.start, want_fun=rule.memory > 0 or None)
     while True:
         kept = dict(zip(KEPT[1:], (last, lowest, lowest_step, point), strict=True))
-        run.keep(step, **kept, recent=list(recent), rule=vars(rule))
+        monitor.keep(step, **kept, recent=list(recent), rule=vars(rule))
         if rule.memory and last is not None and not point.finite:
-            raise run.diverged(last, last.lr, WITHOUT_END, step=step)
-        run.judge(point, last)
-        if result := run.look_at(point):
-            return result
-        if run.jump is not None:
-            z, step, last, lowest, lowest_step = run.take_jump(step), step + 1, None, np.inf, step + 1
+            raise monitor.diverged(last, last.lr, WITHOUT_END, step=step)
+        monitor.judge(point, last)
+        if monitor.see(point):
+            return
+        if monitor.jump is not None:
+            z, step, last, lowest, lowest_step = monitor.take_jump(step), step + 1, None, np.inf, step + 1
             recent.clear()
-            point = run.point(step, z, want_fun=rule.memory > 0 or None)
+            point = monitor.point(step, z, want_fun=rule.memory > 0 or None)
             continue
         if point.least == 0:
-            return run.result(point, Status.CONVERGED, "the gradient is zero")
+            monitor.end(Status.CONVERGED, "the gradient is zero", point)
+            return
         if rule.memory:
             recent.append(point.fun)
             if point.fun < lowest - ROUNDING * abs(point.fun):
                 lowest, lowest_step = point.fun, step
             elif step - lowest_step >= PATIENCE:
-                return _no_way_down(run, point, f"no step of the last {PATIENCE} lowered the value")
-        if step == run.limit:
-            return run.at_limit(point)
+                _no_way_down(variables, monitor, point, f"no step of the last {PATIENCE} lowered the value")
+                return
+        if step == monitor.limit:
+            monitor.at_limit(point)
+            return
         if last is None:
             share = FIRST_MOVE_SEARCHED if rule.memory else FIRST_MOVE
             point.lr = share * max(1.0, euclidean_norm(point.z)) / point.norm
         else:
             point.lr = rule.propose(point, last)
-        found = _search(run, point, max(recent)) if rule.memory else _probe(run, point)
+        found = _search(variables, monitor, point, max(recent)) if rule.memory else _probe(monitor, point)
         if found is None:
-            return _no_way_down(run, point, "no step lowers the value")
-        run.took(step, point.lr)
+            _no_way_down(variables, monitor, point, "no step lowers the value")
+            return
+        monitor.took(step, point.lr)
         last, point = point, found
         step += 1
 
 
-def _moved(run, point):
+def _moved(monitor, point):
     """Where a step from a point leads; None where it leads nowhere."""
     z = point.z.copy()
     with np.errstate(over="ignore", invalid="ignore"):
-        run.update(z, point.gradient, point.lr)
+        monitor.update(z, point.gradient, point.lr)
     return None if np.array_equal(z, point.z) else z
 
 
-def _search(run, point, reference):
+def _search(variables, monitor, point, reference):
     """The next Point: that of the first λ from point.lr down that brings the value far enough below the reference.
 
     It leaves λ in point.lr; None where no λ does. A trial costs a value; where a gradient brings its value with it, one
     pass for both, as most trials are taken.
     """
-    path, rounding = run.path, ROUNDING * abs(point.fun)
-    while (z := _moved(run, point)) is not None:
+    rounding = ROUNDING * abs(point.fun)
+    while (z := _moved(monitor, point)) is not None:
         new = None
         with np.errstate(over="ignore", invalid="ignore"):
-            if path.fun_is_free:
-                new = run.point(point.step + 1, z, want_fun=True)
-            fun = path.value(z) if new is None else new.fun
+            if variables.fun_is_free:
+                new = monitor.point(point.step + 1, z, want_fun=True)
+            fun = variables.value(z) if new is None else new.fun
             # What a bound or a penalty has shortened promises as much less.
-            move = point.norm * point.lr if run.update.plain else euclidean_norm(z - point.z)
+            move = point.norm * point.lr if monitor.update.plain else euclidean_norm(z - point.z)
             promised = move / point.lr * move
         if fun <= reference - SUFFICIENT * promised + rounding:
-            new = run.point(point.step + 1, z, fun=fun) if new is None else new
+            new = monitor.point(point.step + 1, z, fun=fun) if new is None else new
             if np.isfinite(new.norm):
                 return new
             fun = np.nan
@@ -191,41 +195,41 @@ def _search(run, point, reference):
     return None
 
 
-def _probe(run, point):
+def _probe(monitor, point):
     """The same without values: only a step to where f or its gradient is not finite is shortened."""
     new = None
-    while (z := _moved(run, point)) is not None:
+    while (z := _moved(monitor, point)) is not None:
         if np.all(np.isfinite(z)):
-            new = run.point(point.step + 1, z)
+            new = monitor.point(point.step + 1, z)
             if new.finite:
                 return new
         point.lr *= SHORTEST
     if new is not None:
-        raise run.not_finite(new, point)
+        raise monitor.not_finite(new, point)
     return None
 
 
-def _no_way_down(run, point, what):
-    """The Result of a run that gets no lower: it is at the bottom, or its gradient is not that of the value.
+def _no_way_down(variables, monitor, point, what):
+    """End a run that gets no lower: it is at the bottom, or its gradient is not that of the value.
 
     A difference along the gradient tells which. Where it bends more than it slopes, the bottom is within its width.
     """
-    if run.update.limited:  # then a step goes elsewhere than along the gradient
-        return run.result(point, Status.CONVERGED, f"{what}: it is at its rounding error")
-    path = run.path
+    at_rounding = f"{what}: it is at its rounding error"
+    if monitor.update.limited:  # then a step goes elsewhere than along the gradient
+        return monitor.end(Status.CONVERGED, at_rounding, point)
     width = ROUNDING ** (1 / 3) * max(1.0, euclidean_norm(point.z))
     direction = point.gradient / point.norm * width  # in this order: the norm may be next to nothing
     with np.errstate(over="ignore", invalid="ignore"):
-        here = path.value(point.z) if point.fun is None else point.fun
-        above, below = path.value(point.z + direction), path.value(point.z - direction)
+        here = variables.value(point.z) if point.fun is None else point.fun
+        above, below = variables.value(point.z + direction), variables.value(point.z - direction)
     if here == -np.inf:
-        raise run.diverged(point, run.last_rate, WITHOUT_END)
+        raise monitor.diverged(point, monitor.last_rate, WITHOUT_END)
     slope, bend = (above - below) / (2 * width), abs(above - 2 * here + below) / width
     rounding = ROUNDING * max(abs(above), abs(here), abs(below)) / width
     if abs(slope - point.norm) <= 0.5 * point.norm + bend + rounding:
-        return run.result(point, Status.CONVERGED, f"{what}: it is at its rounding error")
+        return monitor.end(Status.CONVERGED, at_rounding, point)
     message = (
         f"stuck: {what}. Along the gradient the slope is {slope:.3g} by differences and {point.norm:.3g} by the "
         "gradient, so it is not the gradient of f (check_gradient shows where), or f is not smooth here"
     )
-    return run.result(point, Status.NO_WAY_DOWN, message, success=False)
+    return monitor.end(Status.NO_WAY_DOWN, message, point, success=False)

@@ -8,12 +8,6 @@ import math
 import typing
 
 import numpy as np
-from numpy.polynomial import Polynomial
-
-from fastgd.kernels.reference import HUBER_DELTA
-
-# Losses whose slope jumps.
-KINKED = ("hinge", "epsilon_insensitive")
 
 # Up to this many columns the Gram matrix is formed and its eigenvalues are exact; above, Lanczos.
 EXACT_COLUMNS = 512
@@ -43,63 +37,6 @@ class Curvature(typing.NamedTuple):
             largest = float(np.float64(self.largest) * unit * unit)
             smallest = None if self.smallest is None else float(np.float64(self.smallest) * unit * unit)
         return Curvature(largest, smallest or None, self.lost)
-
-
-def loss_bound(activation, loss, y_min, y_max):
-    """The largest |φ''(h)| of φ(h) = l(f(h), y) over all h, for targets between y_min and y_max; inf without a bound.
-
-    For the softmax, whose points do not stand alone, it bounds the largest eigenvalue of ∂²l/∂h².
-    """
-    if loss == "log":  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
-        return 0.25 if activation == "sigmoid" else 0.5
-    if loss == "squared_hinge":  # with y = −1 or 1
-        return 2.0
-    if loss in ("poisson", *KINKED) or activation == "exp":
-        return math.inf
-    if activation == "softmax":
-        # uᵀJᵀJu ≤ ¼ for the Jacobian J = diag(p) − ppᵀ, and Σ_c r_c uᵀ∇²p_c u = E_p[(r − r̄)(u − ū)²] is at most the
-        # range of the slopes r times Var_p(u) ≤ ½.
-        slopes = 2 * HUBER_DELTA if loss == "huber" else 1 + y_max - y_min
-        return 0.25 + 0.5 * slopes
-    if activation in ("identity", "relu"):
-        return 1.0
-    if loss == "huber":  # ψ'f'² + ψf'' with ψ' ≤ 1 and |ψ| ≤ δ, from the largest f'² and |f''|
-        prime, second = {"sigmoid": (1 / 16, 3**0.5 / 18), "tanh": (1.0, 4 / 27**0.5), "softplus": (1.0, 0.25)}[
-            activation
-        ]
-        return prime + HUBER_DELTA * second
-    return _softplus_bound(y_min, y_max) if activation == "softplus" else _squared_bound(activation, y_min, y_max)
-
-
-def _squared_bound(activation, y_min, y_max):
-    """The largest |φ''(h)| of φ(h) = ½(f(h) − y)² for the sigmoid and tanh.
-
-    φ'' = f'² + (f − y)f''. In terms of the activation's value p it is a polynomial of degree four, so the extrema are
-    among the roots of its derivative; it is linear in y, so they belong to the smallest or the largest y.
-    """
-    p = Polynomial([0, 1])
-    prime, second, ends = {
-        "sigmoid": (p * (1 - p), p * (1 - p) * (1 - 2 * p), (0.0, 1.0)),
-        "tanh": (1 - p**2, -2 * p * (1 - p**2), (-1.0, 1.0)),
-    }[activation]
-    largest = 0.0
-    for y in (y_min, y_max):
-        phi = prime**2 + (p - y) * second
-        roots = phi.deriv().roots()
-        # A double root may come out as a pair with tiny imaginary parts: its real part is still a point of the domain.
-        inside = np.clip(np.real(roots), *ends)
-        largest = max(largest, float(np.max(np.abs(phi(np.append(inside, ends))))))
-    # The roots are exact to rounding only, and near an extremum the value falls off quadratically.
-    return largest * (1 + 1e-9)
-
-
-def _softplus_bound(y_min, y_max):
-    """The same for the softplus: σ² + (softplus − y)σ(1 − σ), by a grid; outside of it the value is within e^−40 of 0
-    or 1."""
-    h = np.linspace(-40, 40, 80_001)
-    p = 1 / (1 + np.exp(-h))
-    values = [p**2 + (np.logaddexp(0, h) - y) * p * (1 - p) for y in (y_min, y_max)]
-    return float(max(1.0, np.max(np.abs(values)))) * (1 + 1e-6)  # what a step of 0.001 can miss
 
 
 def extremes(H, movable, exact):

@@ -1,0 +1,478 @@
+"""Stochastic steps: epochs over rows in an order that is shuffled anew for each.
+
+With a rate of the user's the steps are taken in the columns as they are: w ← (1 − η·l2)·w − η·(1/m)·Σ s·∂l/∂w over the
+m rows of a batch. Without one they are taken in standardised columns, where a rate follows from the loss.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from fastgd.data.order import epoch_order
+from fastgd.engine.accelerated import accelerated
+from fastgd.engine.divergence import HIGHER, HIGHER_WHILE
+from fastgd.engine.rates import Constant
+from fastgd.engine.result import Status
+from fastgd.engine.update import Update
+from fastgd.linalg import soft_threshold
+from fastgd.losses.table import typical_curvature
+from fastgd.objective.sample import Sample
+from fastgd.optimizers import GD, Momentum, Nesterov
+
+# A kernel that takes many steps comes back after about so many multiplications (some 50 ms); a multiple of so many
+# steps, which it takes at once.
+BURST_WORK, AT_ONCE = 1 << 25, 4
+# In scaled columns the penalties, which differ from column to column there, act after so many steps at a time
+# (truncated gradient: Langford, Li & Zhang, JMLR 10 (2009)).
+PENALTY_STEPS = 32
+# The automatic rate of rules whose steps do not follow the length of the gradient, in scaled columns.
+ADAPTIVE_RATE = 0.05
+# With an automatic rate the batch is doubled after an epoch that has lowered the loss by less than this share of what
+# the epoch before has: steps become fewer and surer (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
+PROGRESS = 0.5
+# A loss with a kink has a gradient that does not vanish: its rate is halved where the loss stands still, down to this
+# share of the first.
+LEAST_RATE = 2.0**-12
+# Rows that are centred and scaled on their way into the kernel, at a time: about so many values.
+SCALED_VALUES = 1 << 16
+# With an automatic rate an epoch ends at the mean of the weights that it has passed, of so many looks at them after the
+# first part (Polyak & Juditsky, SIAM J. Control Optim. 30 (1992)): steps on few rows go about the minimum, and not to
+# it. Not with batches so large that there are fewer steps than the last number.
+LOOKS, BURNED, LEAST_LOOKS = 64, 0.25, 8
+AVERAGED = (GD, Momentum, Nesterov)
+# Ends of epochs that nothing waits for are evaluated so many at a time, or fewer where weights are long: all that wait
+# are so many numbers, or this share of X.
+TOGETHER, NUMBERS, SHARE = 16, 1 << 16, 1 / 4
+
+
+def follows_gradient(rule):
+    """Whether the rule's steps are proportional to the gradient."""
+    return isinstance(rule, (GD, Momentum))
+
+
+def refuse_penalty(rule, l1, l2):
+    """Beside steps in scaled columns a penalty acts by itself: it has the length of theirs only if they follow g."""
+    if (l1 or l2) and not follows_gradient(rule):
+        raise ValueError(
+            f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
+            'take optimizer="gd", "momentum" or "nesterov"'
+        )
+
+
+def in_user_columns(variables, monitor, rate, *, batch, seed, shuffle=True):
+    """Stochastic descent by a rate of the user's, in Columns.
+
+    The monitor counts steps, and looks at each that it wants to see, or epochs.
+    """
+    _InUserColumns(variables, monitor, rate, batch, seed, shuffle).run()
+
+
+def in_scaled_columns(variables, monitor, rule, *, batch, seed, shuffle=True):
+    """Stochastic descent without a rate, in Standardised variables; the monitor counts epochs.
+
+    The rate is found from the curvature of the rows, and the batch grows when the loss stops falling, until steps on
+    all rows take over; or the rate is halved where the rule's steps do not follow the gradient's length.
+    """
+    if monitor.resumed is not None and "x" in monitor.resumed:
+        accelerated(variables, monitor)
+        return
+    _InScaledColumns(variables, monitor, rule, batch, seed, shuffle).run()
+
+
+class _Epochs:
+    """What both share: the order of the rows, where the run is in it, the ends of epochs."""
+
+    def __init__(self, variables, monitor, batch, seed, shuffle):
+        self.variables, self.monitor, self.objective = variables, monitor, variables.objective
+        self.rows, self.seed, self.shuffle = self.objective.rows, seed, shuffle
+        self.n = self.rows.n
+        self.batch = min(batch, self.n)
+        self.step, self.begun, self.losses, self.since = 0, (0, 0, 0), [], 0
+
+    def _pieces(self, epoch):
+        """Numbers of the rows in the order of one epoch, a piece at a time."""
+        return epoch_order(self.seed, epoch, self.n) if self.shuffle else [np.arange(self.n)]
+
+    def _parts(self, epoch, length):
+        """(piece, start, numbers of rows) of what is left of an epoch, at most so many rows at a time."""
+        for piece, order in enumerate(self._pieces(epoch)):
+            if (epoch, piece) < self.begun[:2]:
+                continue
+            begun = self.begun[2] if (epoch, piece) == self.begun[:2] else 0
+            for start in range(begun, len(order), length):
+                yield piece, start, order[start : start + length]
+
+    @property
+    def _burst_rows(self):
+        steps = max(1, BURST_WORK // (self.batch * (self.rows.values // self.n + 16) * self.rows.k))
+        return self.batch * (steps - steps % AT_ONCE if steps >= AT_ONCE else steps)
+
+    def _where(self, epoch, piece, start):
+        return {"at": [epoch, piece, start], "steps_taken": self.step, "losses": self.losses, "since": self.since}
+
+    def _resume_where(self, kept):
+        self.begun, self.step = tuple(kept["at"]), kept["steps_taken"]
+        self.losses, self.since = list(kept["losses"]), kept["since"]
+
+    @property
+    def _stands_still(self):
+        """Where no gradient tells how far the minimum is: whether the loss has not fallen by `tol` for some epochs."""
+        monitor = self.monitor
+        if self.objective.smooth or not monitor.tolerates:
+            return False
+        losses, tol = self.losses[max(0, self.since - 1) :], monitor.gap.tol
+        before, last = losses[: -monitor.patience], losses[-monitor.patience :]
+        return bool(before) and min(last) >= (1 - tol) * min(before)
+
+    def _no_progress(self, point):
+        monitor = self.monitor
+        what = f"the loss has not fallen by {monitor.gap.tol:g} of it for {monitor.patience} epochs"
+        return monitor.end(Status.NO_PROGRESS, what, point)
+
+
+class _InUserColumns(_Epochs):
+    def __init__(self, variables, monitor, rate, batch, seed, shuffle):
+        super().__init__(variables, monitor, batch, seed, shuffle)
+        o, rule, c = self.objective, monitor.update.optimizer, self.objective.record.unit
+        self.rate, self.c, self.mean = rate, c, o.record.times is not None
+        # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average. The kernel walks in
+        # its own units, c·w, where a step that does not follow the gradient's length must be c times as long.
+        follows = follows_gradient(rule)
+        self.times = 1.0 if follows else c
+        self.factor = o.factor * (self.n if self.mean else 1.0) * (c * c if follows else c)
+        self.l2 = o.l2 if follows else o.l2 / c
+        self.w = variables.start.copy() if c == 1 else (c * variables.start).astype(o.dtype)
+        room = HIGHER if isinstance(rate, Constant) and not rule.may_rise else HIGHER_WHILE
+        self.room = (HIGHER_WHILE if rule.may_rise else HIGHER) if not monitor.in_epochs else room
+        monitor.noisy = True
+
+    def run(self):
+        monitor = self.monitor
+        if kept := monitor.resumed:
+            self.w, self.point = kept["w"], kept["point"]
+            self._resume_where(kept)
+        else:
+            self.point = monitor.point(0, self.variables.start.copy(), want_fun=True)
+            monitor.judge(self.point, None)
+            if monitor.see(self.point):
+                return
+        waiting = Waiting(self) if self._nothing_waits else None
+        each = not monitor.in_epochs and (monitor.looks_at_each_step or monitor.recorder.on)
+        try:
+            for epoch in itertools.count(self.begun[0]):
+                if self._epoch(epoch, self.batch if each else self._burst_rows):
+                    return
+                if monitor.in_epochs:
+                    if waiting is None:
+                        ended = self._end_of_epoch(self._point_here(epoch + 1))
+                    else:
+                        ended = waiting.add(epoch + 1, self._z())
+                    if ended:
+                        return
+                elif self._end_of_pass():
+                    return
+        finally:
+            if waiting is not None and not monitor.ended:
+                waiting.settle()
+
+    @property
+    def _nothing_waits(self):
+        m = self.monitor
+        waits = m.looks_at_each_step or m.observe or m.bar or m.tolerates or m.checkpoint or m.stopping.looks_at_points
+        return m.in_epochs and not waits
+
+    def _z(self):
+        """The weights that the rule has come to, in the user's units."""
+        w = self.monitor.update.reported(self.w) if self.monitor.in_epochs else self.w
+        return w.copy() if self.c == 1 else (w / self.c).astype(w.dtype)
+
+    def _point_here(self, number):
+        return self.monitor.point(number, self._z(), self.monitor.last_rate, want_fun=True)
+
+    def _epoch(self, epoch, length):
+        """The steps of an epoch; True if the run ends within it."""
+        monitor, o, step_limit = self.monitor, self.objective, math.inf
+        if not monitor.in_epochs:
+            step_limit = monitor.limit
+        shape = o.shape[0], -1
+        for piece, start, part in self._parts(epoch, length):
+            before = self._z()
+            if not monitor.in_epochs:
+                monitor.latest = self.step, before
+            number = epoch if monitor.in_epochs else self.step
+            monitor.keep(number, w=self.w, point=self.point, **self._where(epoch, piece, start))
+            if self.step == step_limit:
+                return self._end(monitor.point(self.step, before, want_fun=True))
+            count = min(-(-len(part) // self.batch), step_limit - self.step)
+            part = part[: count * self.batch]
+            rates = self.rate.rates(self.step, count)
+            used = rates if self.times == 1 else rates * self.times
+            self.rows.stochastic(
+                self.w.reshape(shape), *self.objective.codes, self.factor, self.l2, part, self.batch, self.mean, used,
+                monitor.update.kernel_arguments,
+            )  # fmt: skip
+            monitor.update.took(count)
+            monitor.last_rate = float(rates[-1])
+            self.variables.njev += len(part) / self.n
+            self.variables.passes += len(part) / self.n
+            self.step += count
+            if not np.all(np.isfinite(self.w)):
+                number = epoch + 1 if monitor.in_epochs else self.step
+                last = monitor.point(max(0, number - 1), before, monitor.last_rate, want_fun=True)
+                what = "the weights are no longer finite"
+                raise monitor.diverged(last, last.lr, what, step=number, stable=self._stable_rate(self.batch))
+            if not monitor.in_epochs and self._look(count):
+                return True
+        return False
+
+    def _look(self, count):
+        """After steps that the monitor counts; True if the run ends here."""
+        monitor, step = self.monitor, self.step
+        if monitor.recorder.on or monitor.looks_at_each_step:
+            monitor.took(step - 1, monitor.last_rate)
+        if monitor.looks_at_each_step or monitor.recorder.takes(step):
+            self.point = monitor.point(step, self._z(), want_fun=True)
+            self._refuse_divergence(self.point, self.room)
+            return monitor.see(self.point, rules=False)
+        if monitor.stopping.out_of_time():
+            return monitor.out_of_time(monitor.point(step, self._z(), want_fun=True))
+        if monitor.bar is not None:
+            monitor.bar.update(count)
+        return False
+
+    def _end_of_pass(self):
+        """After all rows, where the monitor counts steps; True if the run ends here."""
+        monitor = self.monitor
+        if not (monitor.tolerates or monitor.observe or monitor.stopping.looks_at_points):
+            return False
+        last = None
+        if self.point.step != self.step:
+            last, self.point = self.point, monitor.point(self.step, self._z(), want_fun=True)
+            self._refuse_divergence(self.point, self.room)
+        if monitor.observe:
+            monitor.observe(self.point.fun)
+        return monitor.ends(self.point, last)
+
+    def _end_of_epoch(self, point):
+        """After all rows, where the monitor counts epochs; True if the run ends here."""
+        monitor = self.monitor
+        monitor.took(point.step - 1, monitor.last_rate)
+        self._refuse_divergence(point, self.room)
+        self.losses.append(point.fun)
+        self.point = point
+        if monitor.see(point, tolerance=self.objective.smooth):
+            return True
+        if monitor.observe:
+            monitor.observe(point.fun)
+        return (self._stands_still and self._no_progress(point)) or monitor.out_of_steps(point)
+
+    def _refuse_divergence(self, point, room):
+        first = max(abs(self.monitor.first_fun), abs(self.objective.value_at_zero))
+        if not point.finite or point.fun > room * first + 1e-300:
+            lr = self.monitor.last_rate if point.step else None
+            what = f"the value has risen from {self.monitor.first_fun:.3g} to {point.fun:.3g}"
+            raise self.monitor.diverged(point, lr, what, stable=self._stable_rate(1))
+
+    def _end(self, point):
+        if point.step:
+            self._refuse_divergence(point, HIGHER)
+        return self.monitor.at_limit(point)
+
+    def _stable_rate(self, batch):
+        """The rule's largest stable rate for the row with the largest curvature: no step on one row overshoots below
+        it."""
+        o = self.objective
+        if not math.isfinite(o.loss_curvature):
+            return None
+        longest = max(float(np.max(np.sum(A**2, axis=1))) for A, *_ in o.design(0.0, np.ones(o.rows.d), 1.0))
+        # The factor of a mean is 1/n; a step follows the gradient of a mean over the batch, or of a sum over it.
+        curvature = o.loss_curvature * (self.n if self.mean else batch) * longest + o.l2
+        return self.monitor.update.optimizer.stable_rate(curvature) if longest else None
+
+
+class Waiting:
+    """Ends of epochs that nothing waits for: their losses are taken together, in one pass over X for all of them."""
+
+    def __init__(self, epochs):
+        self._epochs, o = epochs, epochs.objective
+        most = min(TOGETHER, int(max(NUMBERS, SHARE * o.rows.values) // o.rows.d))
+        self._most = max(1, most) if o.rows.k == 1 else 1
+        self._ends = []
+
+    def add(self, number, z):
+        """Put an epoch's end with the others; True if the run is found to end with one of them."""
+        monitor = self._epochs.monitor
+        self._ends.append((number, z, monitor.last_rate, monitor.seconds))
+        lost = not np.all(np.isfinite(z))
+        full = len(self._ends) >= self._most or number >= monitor.limit or monitor.stopping.out_of_time()
+        return (lost or full) and self.settle()
+
+    def settle(self):
+        """Show all that have come together; True if the run ends with one of them."""
+        monitor, variables = self._epochs.monitor, self._epochs.variables
+        ends, self._ends = self._ends, []
+        found = variables.evaluate_each([z for _, z, *_ in ends])
+        for (number, z, rate, seconds), (fun, gradient) in zip(ends, found, strict=True):
+            monitor.last_rate, monitor.seconds_then = rate, seconds
+            if self._epochs._end_of_epoch(monitor.evaluated(number, z, fun, gradient, rate)):
+                return True
+        monitor.seconds_then = None
+        return False
+
+
+class _InScaledColumns(_Epochs):
+    """Rows are centred and scaled on their way into the kernel."""
+
+    def __init__(self, variables, monitor, rule, batch, seed, shuffle):
+        super().__init__(variables, monitor, batch, seed, shuffle)
+        o = self.objective
+        refuse_penalty(rule, o.l1, o.l2)
+        self.rule, self.averages, self.c = rule, type(rule) in AVERAGED, o.record.unit
+        self.source, self.shift = self.rows.scaled(variables.shift, variables.scale)
+        # The kernel walks in its own units, c·V, on a loss that weighs 1 for each sample.
+        unit = o.factor * o.total_weight
+        self.l1, self.l2, self.factor = o.l1 / self.c / unit, o.l2 / self.c**2 / unit, o.rows.n / o.total_weight
+        self.gained, self.caution, self.last = math.inf, 1.0, o.value_at_zero
+        self._begin(variables.start)
+        self.automatic = self.first_rate = self._rate()
+
+    def _begin(self, V):
+        """Begin at V, with a rule that knows nothing of what was before."""
+        W, b = self.variables.to_weights(V)
+        w = self.variables._finite * W
+        w = np.vstack([w, b + self.shift @ W]) if self.objective.fit_intercept else w
+        self.w = np.array(self.c * w, dtype=self.objective.dtype, order="C")
+        self.update = Update(self.rule, self.w)
+        self._total, self._count, self._passed = 0.0, 0, 0
+
+    def _rate(self):
+        """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
+        if not follows_gradient(self.rule):
+            return self.caution * ADAPTIVE_RATE
+        o, n = self.objective, self.n
+        typical = typical_curvature(o.record, float(np.mean(o.Y)))
+        length = o.rows.d + o.fit_intercept  # of a row of centred and scaled columns, squared
+        share = self._sample.largest_share
+        apart = 0.0 if self.batch >= n else 1 / self.batch  # how far a batch is from all rows
+        L = typical * length * (apart + share * (1 - apart)) + float(self.variables.ridge().max(initial=0.0))
+        return self.caution * 0.5 * (1 - getattr(self.rule, "momentum", 0.0)) / L  # a velocity sums 1/(1 − μ) steps
+
+    @property
+    def _sample(self):
+        if not hasattr(self, "_sample_"):
+            self._sample_ = Sample(self.variables)
+        return self._sample_
+
+    def run(self):
+        monitor = self.monitor
+        if kept := monitor.resumed:
+            self._resume(kept)
+        else:
+            self.point = monitor.point(0, self.variables.start, want_fun=True)
+            if monitor.see(self.point, tolerance=False):
+                return
+        while not monitor.out_of_steps(self.point):
+            epoch = self.point.step
+            for piece, start, part in self._parts(epoch, self._look_rows):
+                self._keep(epoch, piece, start)
+                count = -(-len(part) // self.batch)
+                self._take(part, np.full(count, self.automatic))
+                self.step += count
+                self.variables.njev += len(part) / self.n
+                self.variables.passes += len(part) / self.n
+            V = self._end_of_epoch()
+            with np.errstate(all="ignore"):
+                point = monitor.point(epoch + 1, V, want_fun=True)
+            if self.caution > LEAST_RATE and not point.fun <= HIGHER * abs(self.objective.value_at_zero) + 1e-300:
+                # The curvature was larger than it seemed: the epoch is taken again with shorter steps.
+                self.caution /= 4
+                self.automatic = self._rate()
+                self._begin(self.point.z)
+                continue
+            monitor.took(epoch, self.automatic)
+            self.losses.append(point.fun)
+            self.point = point
+            if monitor.see(point, tolerance=self.objective.smooth):
+                return
+            if self._adapt(point):
+                return
+
+    def _adapt(self, point):
+        """Batch and rate of the next epoch; True if the run ends here, or goes on with steps on all rows."""
+        gain, n = self.last - point.fun, self.n
+        slow = not gain > PROGRESS * self.gained
+        if slow and not follows_gradient(self.rule):
+            self.automatic /= 2
+        elif slow and self.objective.smooth and self.batch < n:
+            # Up to 1/share rows, longer steps would undo what more rows gain.
+            self.batch = min(max(2 * self.batch, math.ceil(1 / self._sample.largest_share)), n)
+            if self.batch * LEAST_LOOKS > n:
+                # Little is left to chance, and steps that know it are the quicker ones.
+                accelerated(self.variables, self.monitor, point=point)
+                return True
+            self.automatic = self._rate()
+        self.gained, self.last = max(gain, 0.0), point.fun
+        if self._stands_still:
+            if self.automatic <= LEAST_RATE * self.first_rate:
+                return self._no_progress(point)
+            self.automatic, self.since = self.automatic / 2, len(self.losses)
+        return False
+
+    @property
+    def _look_rows(self):
+        """Rows between two looks at the weights, and between two times that the penalties act."""
+        length = max(1, min(SCALED_VALUES // self.rows.d, self.n // LOOKS) // self.batch) * self.batch
+        return min(length, PENALTY_STEPS * self.batch) if self.l1 or self.l2 else length
+
+    def _take(self, part, rates):
+        o, w = self.objective, self.w
+        self.source.stochastic(
+            w, *o.codes, self.factor, 0.0, part, self.batch, True, rates, self.update.kernel_arguments
+        )  # fmt: skip
+        self.update.took(len(rates))
+        self._shrink(float(rates.sum()))
+        self._passed += len(part)
+        if self.averages and self.batch * LEAST_LOOKS <= self.n and self._passed > BURNED * self.n:
+            self._total, self._count = self._total + w, self._count + 1
+
+    def _shrink(self, length):
+        """The penalties, which act on V/scale, differently on each column."""
+        V, scale = self.w[: self.rows.d], self.variables.scale[:, None]
+        if self.l2:
+            V *= np.exp(-length * self.l2 / scale**2)
+        if self.l1:
+            np.copyto(V, soft_threshold(V, length * self.l1 / scale))
+
+    def _end_of_epoch(self):
+        """The weights that an epoch has come to, where the next one begins."""
+        d, w = self.rows.d, self.w
+        if self._count:
+            mean = self._total / self._count
+            if self.l1:  # what it has put at 0 stays there
+                mean[:d][w[:d] == 0] = 0
+            w[:] = mean
+        self._total, self._count, self._passed = 0.0, 0, 0
+        w = self.update.reported(w).astype(np.float64) / self.c
+        W = w[:d] / self.variables.scale[:, None]
+        b = w[d] - self.shift @ W if self.objective.fit_intercept else np.zeros(w.shape[1])
+        return self.variables.from_weights(W, b)
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    KEPT = ("batch", "automatic", "first_rate", "gained", "caution", "last", "w", "_count", "_passed")
+
+    def _keep(self, epoch, piece, start):
+        if self.monitor.keeps(epoch):
+            total = self._total if self._count else None
+            rule = [self.update.state.moments, self.update.state.step]
+            kept = {name: getattr(self, name) for name in self.KEPT}
+            self.monitor.keep(epoch, point=self.point, total=total, rule=rule, **kept, **self._where(epoch, piece, start))
+
+    def _resume(self, kept):
+        self._resume_where(kept)
+        for name in self.KEPT:
+            setattr(self, name, kept[name])
+        self._total = kept["total"] if self._count else 0.0
+        self.point = kept["point"]
+        self.update.state.moments, self.update.state.step = kept["rule"]

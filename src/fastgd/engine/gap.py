@@ -1,0 +1,254 @@
+"""How far a point is above the minimum of an objective, and whether that is within the tolerance.
+
+`tol` asks for F(w) − min F ≤ tol·max(F(w), ε·F(0)), ε being the rounding of the dtype, where F is measured from the
+least value that the loss can have for these targets (0 for most).
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from fastgd.engine.metric import Metric, conditioning
+from fastgd.objective.sample import Sample
+from fastgd.objective.standardised import Standardised
+
+# After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
+# below has to do.
+CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
+# A duality gap is not taken where the crude bound of it is above this many times what is wanted.
+NOT_FAR = 1.1
+# Above this share of F a gap is no matter of rounding.
+ROUNDED = 1e-9
+# Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th look.
+LOOKS = 10
+# A loss is linear in parts: that much of them is made to bend where the model must tell how far the minimum is.
+TRUSTED = 1e-3
+
+
+class GapRule:
+    """The tolerance of one run on an objective.
+
+    Parameters
+    ----------
+    objective : LinearObjective or one like it
+    tol : float or None
+        None: nothing is within it.
+
+    Attributes
+    ----------
+    gap : float or None
+        What was found last: a bound of F − min F where `certified`, else an estimate.
+    certified : bool
+    sentence : str
+        How it was found.
+    """
+
+    def __init__(self, objective, tol):
+        self.objective, self.tol = objective, tol
+        self.gap, self.certified, self.sentence = None, False, ""
+        self.tries = 0
+        self._looks = 0
+        self._variables = self._metric = self._metric_at = None
+        self._least_met = math.inf
+
+    @functools.cached_property
+    def scale(self):
+        """F at W = 0 and b = 0: what is small beside it is rounding."""
+        return self.objective.value_at_zero - self.objective.least
+
+    def above_least(self, fun):
+        return fun - self.objective.least
+
+    def wanted(self, fun, gap=math.inf):
+        """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
+        if self.tol is None:
+            return -math.inf
+        F = self.above_least(fun)
+        return self.tol * F if gap <= self.tol * F else self.tol * max(F, self.objective.eps * self.scale)
+
+    def goal(self, fun):
+        """The gap that ends the run; 0 where none does."""
+        return 0.0 if self.tol is None else self.tol * abs(self.above_least(fun))
+
+    def would_do(self, fun, estimate):
+        """Whether an estimate of the gap says that the run may end."""
+        return self.tol is not None and estimate <= self.wanted(fun, estimate)
+
+    @property
+    def uncertified(self):
+        """Whether duality gaps have been tried in vain, and an estimate has to do."""
+        return self.objective.has_dual and self.tries >= CERTIFICATE_TRIES
+
+    def reached(self, fun, estimate, crude=0.0, certificate=None):
+        """Whether the gap is within `tol`, given an estimate of it.
+
+        A duality gap is computed where there is one and the `crude` bound of it is not far above, by `certificate`.
+        """
+        if self.tol is None:
+            return False
+        self.gap, wanted = estimate, self.wanted(fun, estimate)
+        F = self.above_least(fun)
+        if F <= wanted:
+            self.gap, self.certified = self.rounded_up(F, fun), True
+            return self._say("the loss is no larger than the gap that is wanted, and no loss is below 0")
+        if not estimate <= wanted:
+            return False
+        if certificate is not None and self.objective.has_dual:
+            if self.tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted:
+                self.tries += 1
+                gap = certificate() if crude <= NOT_FAR * wanted else math.inf
+                if not gap <= wanted:
+                    return False
+                self.gap, self.certified = self.rounded_up(gap, fun), True
+        return self._tell(fun, "by a duality gap" if self.certified else "by an estimate")
+
+    def reached_exactly(self, fun, gap, certified=True, how="by the curvature"):
+        """Whether a gap that is known, and no estimate, is within `tol`."""
+        gap = min(gap, self.above_least(fun))
+        self.gap, self.certified = self.rounded_up(gap, fun), certified
+        return self.tol is not None and gap <= self.wanted(fun, gap) and self._tell(fun, how)
+
+    def _tell(self, fun, how):
+        bound, F = "at most" if self.certified else "about", abs(self.above_least(fun)) or 1
+        if not self.objective.convex:
+            return self._say(
+                f"the gradient is small: a quadratic model of the loss gains {self.gap / F:.1e} of the value, within "
+                f"tol = {self.tol:g}. The loss is not convex, so that there may be lower minima"
+            )
+        return self._say(f"the gap to the minimum is {bound} {self.gap / F:.1e} of the value, within tol = {self.tol:g}, {how}")
+
+    def _say(self, sentence):
+        self.sentence = sentence
+        return True
+
+    def rounded_up(self, gap, fun):
+        """A gap and the rounding error of F, which is what is left of a gap of 0."""
+        F = self.above_least(fun)
+        if gap > ROUNDED * F:
+            return gap
+        return max(gap, 0.0) + self.objective.eps * max(F, self.scale)
+
+    # ------------------------------------------------------------------------- for loops that have no model of their own
+
+    def judge(self, variables, point, last, slope=None):
+        """Whether a point of any variables is within `tol`.
+
+        Parameters
+        ----------
+        slope : ndarray, optional
+            Where there are bounds or an l1 penalty: the shortest subgradient within them, in the variables.
+        """
+        if self.tol is None:
+            return False
+        o, norm, F = self.objective, point.least, self.above_least(point.fun)
+        if norm == 0 and o.convex:
+            self.gap, self.certified = self.rounded_up(0.0, point.fun), True
+            return self._say("the gradient is zero")
+        if F <= self.wanted(point.fun, F):
+            self.gap, self.certified = self.rounded_up(F, point.fun), True
+            return self._say("the value is zero but for rounding" if F <= o.eps * self.scale else
+                             "the loss is no larger than the gap that is wanted, and no loss is below 0")
+        self._meet(point, last)
+        curvature, square = variables.curvature(), norm * norm  # a power would raise where a product is inf
+        if curvature is not None and curvature.smallest and o.convex:
+            gap = square / (2 * curvature.smallest)
+            if self.reached_exactly(point.fun, gap, curvature.lost == 0):
+                self.sentence += _lost(curvature.lost)
+                return True
+            return self._at_rounding(point, square, curvature)
+        # ‖g‖²/2L is never more than the gap; but the shortest subgradient jumps at the kinks of a penalty.
+        bounded = curvature is not None and math.isfinite(curvature.largest)
+        if bounded and slope is None and square > 2 * curvature.largest * self.wanted(point.fun, 0.0):
+            return self._at_rounding(point, square, curvature)
+        if self._by_model(variables, point, slope):
+            return True
+        return bounded and self._at_rounding(point, square, curvature)
+
+    def look_at_columns(self, variables, monitor):
+        """Tell the monitor of the condition of the columns, where that decides which weights are found."""
+        if self.objective.has_dual or not isinstance(variables, Standardised):
+            return
+        sample = Sample(variables)
+        if not sample.exists:
+            return
+        if self._metric is None:
+            self._metric_at = variables.start if self._metric_at is None else self._metric_at
+            self._metric = Metric(sample, self._metric_at, damping=TRUSTED)
+        monitor.condition, monitor.lost = conditioning(sample, self._metric)
+
+    def _meet(self, point, last):
+        """Remember the smallest curvature between points of the run."""
+        if last is None:
+            return
+        move = point.z - last.z
+        length = float(np.vdot(move, move))
+        met = float(np.vdot(point.gradient - last.gradient, move)) / length if length > 0 else 0.0
+        self._least_met = min(met, self._least_met) if met > 0 else self._least_met
+
+    def _at_rounding(self, point, square, curvature):
+        # A component of the gradient is a sum of rows whose rounding is about ε·√(2F·L).
+        rounding = 2 * point.z.size * (8 * self.objective.eps) ** 2 * curvature.largest
+        if square > rounding * abs(self.above_least(point.fun)):
+            return False
+        return self._say("the gradient is at its rounding error: no step can lower the value")
+
+    def _by_model(self, variables, point, slope):
+        """By ½·gᵀH⁻¹g with the curvature H of a sample at the point."""
+        o = self.objective
+        if isinstance(variables, Standardised):
+            v, V, gradient, slope = variables, point.z, point.gradient, None
+        else:
+            if self._variables is None:
+                self._variables = Standardised(o)
+            v = self._variables
+            V = v.from_user(variables.to_user(point.z))
+            gradient = v.gradient_from_user(variables.gradient_to_user(point.gradient))
+        metric = self._metric
+        if metric is None:
+            sample = Sample(v)
+            if not sample.exists:
+                met = self._least_met
+                estimate = 0.5 * point.least * point.least / met if math.isfinite(met) else math.inf
+                return self.reached(point.fun, estimate, 0.0, lambda: v.duality_gap(V, gradient))
+            self._metric_at = V if self._metric_at is None else self._metric_at
+            metric = self._metric = Metric(sample, self._metric_at, damping=TRUSTED)
+        if slope is None:
+            slope = v.subgradient(V, gradient)
+        else:
+            slope = v.gradient_from_user(variables.gradient_to_user(slope))
+        estimate = metric.gap(slope)
+        if (not (o.has_dual or o.quadratic) or self.uncertified) and self.would_do(point.fun, estimate):
+            # The curvature has changed on the way, and nothing else will tell how far the minimum is.
+            if not o.quadratic:
+                self._metric_at = V
+                metric = self._metric = Metric(metric.sample, V, damping=TRUSTED)
+            estimate = metric.gap(slope)
+            if o.l1:
+                # The shortest subgradient jumps where a weight leaves 0: what it says of the minimum may be far off.
+                self._looks += 1
+                looks = self._looks % LOOKS == 1
+                estimate = metric.proximal_move(V, gradient)[2] if looks else math.inf
+        return self.reached(point.fun, estimate, v.crude_gap(gradient), lambda: v.duality_gap(V, gradient))
+
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    @property
+    def state(self):
+        """What a checkpoint keeps; a metric is made again where it was made."""
+        names = ("gap", "certified", "sentence", "tries", "_looks", "_least_met", "_metric_at")
+        return {name: getattr(self, name) for name in names}
+
+    @state.setter
+    def state(self, saved):
+        vars(self).update(saved)
+
+
+def _lost(count):
+    if not count:
+        return ""
+    return (
+        f"; that leaves out {count} direction{'s' * (count != 1)} in which the columns are collinear but for rounding, "
+        "where the weights are not determined"
+    )

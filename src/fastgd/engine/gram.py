@@ -1,0 +1,202 @@
+"""Squared losses by XᵀX: what is a quadratic function of the weights is minimised as one, and then refined.
+
+A solution of the normal equations has lost digits by the condition number of XᵀX. Steps of refinement, each by a
+residual taken from X itself, bring them back until the correction no longer shrinks (Björck, Numerical Methods for
+Least Squares Problems, 1996, section 2.9).
+"""
+
+import functools
+import math
+
+import numpy as np
+import scipy.linalg
+
+from fastgd.engine.lasso import minimise_with_l1
+from fastgd.engine.result import Status
+from fastgd.linalg import equilibrium
+
+# Up to so many values the residual is taken in extended precision, where the machine has one.
+EXTENDED_VALUES = 1 << 15
+# Below this reciprocal condition number of XᵀX it is no longer what the steps are made of.
+LEAST_RECIPROCAL = 1e-10
+MOST_STEPS = 20
+# A duality gap of so many rounding errors of the loss is one.
+OF_ROUNDING = 1e3
+SVD_VALUES = 1 << 21
+REFINED = "refined until the correction was rounding"
+
+
+class NormalEquations:
+    """Solves AᵀA·z = g/factor + ridge, A being the rows in the variables: by Cholesky, else by SVD."""
+
+    def __init__(self, variables):
+        v, o = variables, variables.objective
+        self.variables = v
+        ridge, still = v.ridge(), np.zeros(v.size)
+        still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
+        G = o.factor * o.gram(v.shift, v.scale, 1.0)
+        G[np.diag_indices_from(G)] += ridge + still
+        self.matrix, self.lost = G, 0
+        self._left = None
+        self.condition = None
+        if o.l1:  # which has no use for an inverse
+            return
+        self._root = equilibrium(G)[:, None]
+        G = G / self._root / self._root.T
+        try:
+            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
+            reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
+        except np.linalg.LinAlgError:
+            reciprocal = 0.0
+        self.condition = 1 / math.sqrt(reciprocal) if reciprocal > 0 else math.inf
+        if reciprocal < LEAST_RECIPROCAL:
+            self._decompose(ridge, still)
+
+    def _decompose(self, ridge, still):
+        """Singular values of A, or of its triangular factor where A is large."""
+        v, o = self.variables, self.variables.objective
+        n, d = o.rows.n, o.rows.d
+        extra = np.diag(np.sqrt((ridge + still) / o.factor))
+        pieces = o.design(v.shift, v.scale, 1.0)
+        root = self._root.T
+        if n * d <= SVD_VALUES:
+            A = np.vstack([A for A, *_ in pieces] + ([extra] if extra.any() else [])) / root
+        else:
+            A = extra / root
+            for piece, *_ in pieces:
+                A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
+        U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
+        rounding = max(n, d) * np.finfo(np.float64).eps * (1 if o.eps < 1e-10 else 1e2)
+        kept = sizes > rounding * sizes[0]
+        self.lost = v.size - int(np.count_nonzero(kept))
+        self.condition = float(sizes[0] / sizes[-1]) if not self.lost and sizes[-1] > 0 else math.inf
+        self._basis, self._sizes = Vt[kept].T, sizes[kept]
+        self._left = U[:, kept] if n * d <= SVD_VALUES else None
+
+    def solve(self, gradient):
+        if not hasattr(self, "_basis"):
+            return scipy.linalg.cho_solve(self._factor, gradient / self._root, check_finite=False) / self._root
+        turned = self._basis.T @ (gradient / self._root)
+        return self._basis @ (turned / self._sizes[:, None] ** 2) / (self.variables.objective.factor * self._root)
+
+    def step(self, V, gradient):
+        """Towards the minimum from V."""
+        if self._left is None:
+            return -self.solve(gradient)
+        o = self.variables.objective
+        residual = _residual(self.variables, V)
+        if o.sample_weight is not None:
+            residual = residual * np.sqrt(o.sample_weight)[:, None]
+        extra = len(self._left) - o.rows.n
+        if extra:
+            ridge = np.sqrt(self.variables.ridge() / o.factor)[:, None]
+            residual = np.vstack([residual, -(ridge * V)])
+        return self._basis @ ((self._left.T @ residual) / self._sizes[:, None]) / self._root
+
+
+def gram(variables, monitor):
+    """The minimum of a quadratic objective in Standardised variables, with an l1 penalty or without."""
+    o = variables.objective
+    equations = NormalEquations(variables)
+    monitor.condition, monitor.lost = equations.condition, equations.lost
+    refine = not o.l1 and not o.l2
+    if kept := monitor.resumed:
+        point, last = kept["point"], kept["last"]
+    else:
+        point, last = _point(variables, monitor, 0, variables.start), math.inf
+        if monitor.see(point, tolerance=False):
+            return
+        if monitor.limit == 0:
+            monitor.at_limit(point)
+            return
+    while True:
+        monitor.keep(point.step, point=point, last=last)
+        step, estimate = _step(variables, equations, point)
+        size = float(np.max(np.abs(step), initial=0.0))
+        if point.step and (not size < 0.5 * last or size <= o.eps * float(np.max(np.abs(point.z)))):
+            break  # the correction stagnates, or is rounding
+        monitor.took(point.step, 1.0)
+        point, last = _point(variables, monitor, point.step + 1, point.z + step), size
+        if monitor.see(point, tolerance=False):
+            return
+        if not refine and _reached(monitor, equations, point):
+            return
+        if point.step >= MOST_STEPS or size == 0 or (point.step >= monitor.limit and not refine):
+            break
+    if o.l1:
+        _end_by_duality(variables, monitor, point, estimate)
+        return
+    gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))
+    monitor.reached_exactly(point, gap)
+    monitor.end(Status.CONVERGED, REFINED, point)
+
+
+def _step(variables, equations, point):
+    """The step to the minimum of the quadratic function, and with an l1 penalty what it promises to gain."""
+    V, gradient = point.z, point.gradient
+    if not variables.objective.l1:
+        return equations.step(V, gradient), math.inf
+    c = gradient - equations.matrix @ V
+    t = np.broadcast_to(variables.thresholds(), V.shape)
+    new = np.column_stack([minimise_with_l1(equations.matrix, c[:, j], t[:, j], V[:, j]) for j in range(V.shape[1])])
+    step = new - V
+    slope = float(np.vdot(gradient, step)) + float(np.sum(t * (np.abs(new) - np.abs(V))))
+    return step, max(0.0, -slope - 0.5 * float(np.vdot(step, equations.matrix @ step)))
+
+
+def _reached(monitor, equations, point):
+    if monitor.variables.objective.l1:
+        certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient)
+        return monitor.reached(point, 0.0, certificate=certificate)
+    gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))  # of a quadratic function: no estimate
+    return monitor.reached_exactly(point, gap)
+
+
+def _end_by_duality(variables, monitor, point, estimate):
+    """The end of steps that no longer shrink; what the last would have gained tells where duality does not."""
+    o, rule = variables.objective, monitor.gap
+    gap = max(0.0, variables.duality_gap(point.z, point.gradient))
+    rounding = OF_ROUNDING * o.eps * max(rule.above_least(point.fun), rule.scale)
+    certified = gap <= rounding or monitor.would_do(point.fun, gap)
+    if not certified and estimate <= rounding:
+        gap = rounding
+    elif monitor.tolerates and not certified:
+        monitor.stalled(point, gap)
+    if not monitor.ended:
+        monitor.end(Status.CONVERGED, REFINED, point)
+    rule.gap, rule.certified = gap, certified
+
+
+def _point(variables, monitor, step, V):
+    return monitor.evaluated(step, V, *_evaluate(variables, V))
+
+
+def _evaluate(variables, V):
+    """`variables.evaluate`, by residuals in extended precision where the data are few."""
+    o = variables.objective
+    # A penalty moves the weights by far more.
+    if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual:
+        return variables.evaluate(V)
+    residual, X, s = _residual(variables, V), o.rows.extended(), o.sample_weight
+    weighted = residual if s is None else residual * s.astype(np.longdouble)[:, None]
+    value = o.factor * 0.5 * float(np.sum(residual * weighted))
+    gradient = -o.factor * ((X - variables.shift).T @ weighted) / variables.scale[:, None]
+    if o.fit_intercept:
+        gradient = np.vstack([gradient, -o.factor * weighted.sum(axis=0)])
+    variables.nfev, variables.njev, variables.passes = variables.nfev + 1, variables.njev + 1, variables.passes + 1
+    return value + o.constant, gradient.astype(np.float64)
+
+
+def _in_extended_precision(o):
+    return o.rows.n * o.rows.d <= EXTENDED_VALUES
+
+
+def _residual(variables, V):
+    """y − Xw − b, float64."""
+    o = variables.objective
+    if not _in_extended_precision(o):
+        return o.Y.astype(np.float64) - variables.scores(V)
+    d = o.rows.d
+    W = V[:d].astype(np.longdouble) / variables.scale[:, None]
+    h = (o.rows.extended() - variables.shift) @ W + (V[d] if o.fit_intercept else 0.0)
+    return (o.Y.astype(np.longdouble) - h).astype(np.float64)

@@ -1,0 +1,318 @@
+"""Quadratic models of an objective: the metric of some rows, and the memory of steps."""
+
+import functools
+import math
+
+import numpy as np
+import scipy.linalg
+
+from fastgd.engine.lasso import minimise_with_l1
+from fastgd.linalg import equilibrium, softmax
+
+# Eigenvalues below this share of the largest are rounding: directions in which the columns are collinear, where nothing
+# moves. Where other rows than those of the sample may tell more of them, they get this share as their curvature
+# instead.
+ROUNDING, UNSEEN = 1e-13, 1e-6
+# Curvatures of some rows with a reciprocal condition number below this may be those of collinear columns.
+DOUBTFUL = 1e-11
+# Steps that are remembered.
+MEMORY = 10
+# The weights of all outputs of a softmax have one matrix of curvatures up to this many.
+JOINT_WEIGHTS = 1024
+
+
+class Metric:
+    """H ≈ the Hessian of F at V, from the rows of a sample.
+
+    One matrix for each output, or one for all where they are alike; for a softmax of not too many weights, whose
+    outputs bend together, one of all outputs (`joint`); a diagonal where asked for, and with too many columns.
+
+    Parameters
+    ----------
+    sample : Sample
+    V : (d', k)
+    diagonal : bool
+    damping : float
+        How much of a loss's linear parts is made to bend, see `Loss.straight`: all of that (1) always falls, and slowly
+        (iteratively reweighted least squares); little of it is Newton's method.
+    """
+
+    def __init__(self, sample, V, diagonal=False, damping=1.0):
+        self.sample, self.variables = sample, sample.variables
+        v, o = self.variables, self.variables.objective
+        still = np.zeros(v.size)
+        still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
+        self._diagonal = v.ridge() + still
+        self.joint, self.matrices = False, []
+        self.constant = o.quadratic  # the same at every V
+        if diagonal or not sample.exists:
+            self._diagonal = (self._diagonal + o.mass * sample.mean_curvature(V, damping))[:, None]
+            return
+        self.joint = is_joint(o, v.size)
+        self.matrices = [self._softmax(V, o.mass)] if self.joint else self._separate(V, o.mass, damping)
+
+    @functools.cached_property
+    def _solvers(self):
+        v, o = self.variables, self.variables.objective
+        # Other rows may bend where these do not, or will on the other side of their kink.
+        partial = not self.sample.is_all or not o.smooth
+        ridge = np.tile(v.ridge(), o.rows.k if self.joint else 1)
+        return [Inverse(G, partial, ridge) for G in self.matrices]
+
+    def _separate(self, V, mass, damping):
+        """The matrices of the outputs, which are of one shape where there are several."""
+        sample, record = self.sample, self.variables.objective.record
+        s = sample.weight
+        if record.bends_everywhere or sample.is_all:
+            (curvature, least), A = sample.curvature(V, damping), sample.design
+            means = s @ curvature
+            if curvature.shape[1] > 1 and (record.quadratic or record.joint):
+                A = A * np.sqrt(s)[:, None]
+                base, means = mass * (A.T @ A), np.maximum(means, least)
+                alike = np.ptp(means) <= 1e-12 * means.max()
+                return [self._held(base * m) for m in (means[:1] if alike else means)]
+            rows = [(A, shares) for shares in (s[:, None] * curvature).T]  # each output has other rows that bend
+        else:
+            rows, least = sample.rows_that_bend(V, damping)
+            means = np.array([shares.sum() for _, shares in rows])
+        grams = []
+        for A, shares in rows:
+            A = A * np.sqrt(shares)[:, None]
+            grams.append(mass * (A.T @ A))
+        for G, mean, floor in zip(grams, means, least, strict=True):
+            if mean < floor:
+                G[np.diag_indices_from(G)] += mass * floor
+        return [self._held(G) for G in grams]
+
+    def _held(self, G):
+        G[np.diag_indices_from(G)] += self._diagonal
+        return G
+
+    def _softmax(self, V, mass):
+        """Σ s(diag(p) − ppᵀ) ⊗ xxᵀ, the weights of one output after those of the other."""
+        o, s, size = self.variables.objective, self.sample.weight, self.variables.size
+        A, k = self.sample.design, o.rows.k
+        P = softmax(A @ V)
+        H = np.empty((k, size, k, size))
+        for a in range(k):
+            for b in range(a + 1):
+                weight = mass * s * P[:, a] * ((a == b) - P[:, b])
+                H[a, :, b] = H[b, :, a] = A.T @ (A * weight[:, None])
+        H = H.reshape(k * size, k * size)
+        # The same added to all outputs changes nothing, and no gradient points there; let the matrix be regular. But an
+        # l1 penalty does change, and its steps go there.
+        alike = range(size - o.fit_intercept if o.l1 else 0, size)
+        H.reshape(k, size, k, size)[:, alike, :, alike] += np.trace(H) / (k * k * size)
+        H[np.diag_indices_from(H)] += np.tile(self._diagonal, k)
+        return H
+
+    def _each(self, functions, V):
+        """Apply functions of vectors to the weights that each is for."""
+        if self.joint:
+            return functions[0](V.T.reshape(-1)).reshape(V.T.shape).T
+        if len(functions) == 1:
+            return functions[0](V)
+        return np.column_stack([function(v) for function, v in zip(functions, V.T, strict=True)])
+
+    @property
+    def reciprocal(self):
+        """The least reciprocal condition number of the matrices; 1 of a diagonal."""
+        return min((inverse.reciprocal for inverse in self._solvers), default=1.0)
+
+    def solve(self, gradient):
+        """H⁻¹g."""
+        return self._each(self._solvers, gradient) if self.matrices else gradient / self._diagonal
+
+    def multiply(self, V):
+        return self._each([H.__matmul__ for H in self.matrices], V) if self.matrices else self._diagonal * V
+
+    def square(self, V):
+        """VᵀHV."""
+        return float(np.vdot(V, self.multiply(V)))
+
+    def gap(self, gradient):
+        """About how far F is above its minimum: ½·gᵀH⁻¹g."""
+        return 0.5 * float(np.vdot(gradient, self.solve(gradient)))
+
+    def length(self, V, gradient):
+        return self.gap(self.variables.subgradient(V, gradient))
+
+    def proximal_move(self, V, gradient):
+        """The step to the minimum of the quadratic model with the l1 penalty; its slope; and the model's decrease."""
+        t = np.broadcast_to(self.variables.thresholds(), V.shape)
+        c = gradient - self.multiply(V)
+        if not self.matrices:
+            new = -np.sign(c) * np.maximum(np.abs(c) - t, 0) / self._diagonal
+        elif self.joint:
+            flat = [M.T.reshape(-1) for M in (c, t, V)]
+            new = minimise_with_l1(self.matrices[0], *flat).reshape(V.T.shape).T
+        else:
+            matrices = self.matrices * (V.shape[1] if len(self.matrices) == 1 else 1)
+            columns = zip(matrices, c.T, t.T, V.T, strict=True)
+            new = np.column_stack([minimise_with_l1(*column) for column in columns])
+        move = new - V
+        slope = float(np.vdot(gradient, move)) + float(np.sum(t * (np.abs(new) - np.abs(V))))
+        return move, slope, max(0.0, -slope - 0.5 * self.square(move))
+
+
+class Model:
+    """The quadratic model of F that steps follow: a metric made at some point, and the memory of the steps since.
+
+    Attributes
+    ----------
+    move, slope : the step from the last point looked at, and F's slope along it.
+    toward : the step by the metric alone; `estimate` is what it is expected to gain.
+    steps : how many were taken since the metric was made.
+    """
+
+    def __init__(self, sample, V, diagonal=False, damping=1.0):
+        self.sample, self.variables = sample, sample.variables
+        self._make(V, diagonal, damping, ())
+
+    def renew(self, V, damping):
+        """A metric at V; steps that tell of rows which are not in the sample are remembered."""
+        kept = self.variables.objective.record.bends_everywhere and self.sample.exists and not self.sample.is_all
+        self._make(V, False, damping, self.memory.pairs if kept else ())
+
+    def _make(self, V, diagonal, damping, pairs):
+        self._made_of = {"V": V, "diagonal": diagonal, "damping": damping}
+        self.metric = Metric(self.sample, V, diagonal, damping)
+        self.memory, self.steps = Memory(self.metric, pairs), 0
+        self._least = 1.0  # the smallest curvature met, in units of the metric
+
+    def look(self, V, gradient):
+        if self.variables.objective.l1:
+            self.move, self.slope, self.estimate = self.metric.proximal_move(V, gradient)
+            self.toward = self.move
+            return
+        self.toward = -self.metric.solve(gradient)
+        self.estimate = -0.5 * float(np.vdot(gradient, self.toward)) / self._least
+        self.move = -self.memory.apply(gradient)
+        self.slope = float(np.vdot(gradient, self.move))
+
+    def forget(self):
+        """Drop the memory, which on a function that is not convex may point uphill."""
+        self.memory = Memory(self.metric, ())
+
+    def took(self, step, change):
+        """Remember a step and the change of the gradient on it."""
+        self.steps += 1
+        curvature = float(np.vdot(step, change))
+        if curvature > 0:
+            self.memory.add(step, change, curvature)
+            self._least = min(self._least, max(curvature / self.metric.square(step), 1e-8))
+
+    @property
+    def state(self):
+        """What a checkpoint keeps: what the metric was made of, and the memory."""
+        memory = {"pairs": [list(pair) for pair in self.memory.pairs], "scale": self.memory.scale}
+        return {"made_of": self._made_of, "memory": memory, "steps": self.steps, "least": self._least}
+
+    @classmethod
+    def of(cls, sample, state):
+        model = cls(sample, **state["made_of"])
+        model.memory = Memory(model.metric, [tuple(pair) for pair in state["memory"]["pairs"]])
+        model.memory.scale, model.steps, model._least = state["memory"]["scale"], state["steps"], state["least"]
+        return model
+
+
+class Memory:
+    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion).
+
+    A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
+    """
+
+    def __init__(self, metric, pairs):
+        self.metric, self.pairs, self.scale = metric, list(pairs), 1.0
+
+    def add(self, step, change, curvature):
+        self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
+        if not (self.metric.matrices or self.metric.constant):
+            self.scale = curvature / float(np.vdot(change, self.metric.solve(change)))
+
+    def apply(self, gradient):
+        q, scales = gradient, []
+        for step, change, inverse in reversed(self.pairs):
+            scales.append(inverse * float(np.vdot(step, q)))
+            q = q - scales[-1] * change
+        q = self.scale * self.metric.solve(q)
+        for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
+            q = q + (scale - inverse * float(np.vdot(change, q))) * step
+        return q
+
+
+class Inverse:
+    """The function g → G⁻¹g; by a pseudo-inverse where G is singular but for rounding.
+
+    Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
+    others look like rounding.
+
+    Parameters
+    ----------
+    sampled : bool
+        Whether G is of some rows only, so that directions which it lacks may bend after all.
+    ridge : (d,)
+        The penalty's part of the diagonal, below which nothing bends.
+
+    Attributes
+    ----------
+    reciprocal : float
+        About the reciprocal of the condition number of G; 0 for a pseudo-inverse.
+    """
+
+    def __init__(self, G, sampled, ridge):
+        self._root = equilibrium(G)
+        G = G / self._root / self._root[:, None]
+        self._factor, self.reciprocal = None, 0.0
+        try:
+            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
+            self.reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
+        except np.linalg.LinAlgError:
+            pass
+        if not self.reciprocal > len(G) * ROUNDING:
+            self.reciprocal = 0.0
+            least = (ridge / self._root**2)[ridge > 0]
+            self._decompose(G, sampled, float(least.min()) if least.size else 0.0)
+
+    def _decompose(self, G, sampled, least):
+        sizes, basis = scipy.linalg.eigh(G, check_finite=False)
+        if sampled:
+            sizes = np.maximum(sizes, UNSEEN * sizes[-1])
+        floor = len(G) * ROUNDING * sizes[-1]
+        if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # what is less is rounding, but of something
+            sizes, floor = np.maximum(sizes, least), 0.0
+        kept = sizes > floor
+        self._basis, self._sizes = basis[:, kept], sizes[kept]
+
+    def __call__(self, g):
+        scale = self._root if g.ndim == 1 else self._root[:, None]
+        if self.reciprocal > 0:
+            return scipy.linalg.cho_solve(self._factor, g / scale, check_finite=False) / scale
+        return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
+
+
+def is_joint(objective, size):
+    """Whether the weights of all outputs have one matrix of curvatures."""
+    o = objective
+    return o.record.joint and o.record.kernel == "log" and o.rows.k * size <= JOINT_WEIGHTS
+
+
+def conditioning(sample, metric):
+    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
+
+    Where the sample is not all rows, the curvature of some of them tells whether a look at all is worth its time.
+    """
+    v = sample.variables
+    if not sample.exists:
+        return None, 0
+    moving = np.flatnonzero(np.isfinite(v.scale))
+    if sample.is_all:
+        A = sample.design[:, moving] * np.sqrt(sample.weight)[:, None]
+        G = A.T @ A
+    elif metric.reciprocal < DOUBTFUL:
+        G = v.objective.gram(v.shift, v.scale, 1.0)[np.ix_(moving, moving)]
+    else:
+        return None, 0
+    sizes = np.linalg.eigvalsh(G)
+    lost = int(np.sum(sizes <= len(sizes) * ROUNDING * sizes[-1:]))
+    return (math.inf if lost else math.sqrt(sizes[-1] / sizes[0]) if len(sizes) else 1.0), lost

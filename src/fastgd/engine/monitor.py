@@ -1,0 +1,554 @@
+"""What looks on while a solver runs: stopping rules, divergence, history, callbacks, bar, best point, checkpoint.
+
+A solver evaluates points and shows them: `see(point)` is True where the run ends. What is to be reported is then with
+the monitor: `result()`.
+"""
+
+import math
+import time
+
+import numpy as np
+
+from fastgd import optimizers, validation
+from fastgd.engine.divergence import Overshoots
+from fastgd.engine.point import Point
+from fastgd.engine.recorder import Epochs, Recorder
+from fastgd.engine.result import Result, Status
+from fastgd.engine.stopping import Stopping
+from fastgd.engine.update import Update
+from fastgd.errors import DivergenceError, StartError
+from fastgd.linalg import euclidean_norm
+
+# What a checkpoint keeps of a monitor's judgement.
+JUDGEMENT = ("first_fun", "first_norm", "rose", "last_rate", "condition", "lost", "_stale", "_best_score")
+
+
+class Monitor:
+    """What looks on in one run.
+
+    Parameters
+    ----------
+    variables : Variables
+    limit : int
+        Steps at most.
+    rate : callable, optional
+        Of a run with a rate of the user's.
+    update : Update, optional
+        The rule of the steps; plain descent without it.
+    gap : GapRule, optional
+        The tolerance of an objective.
+    tol : float, optional
+        The tolerance of a function: ‖∇f‖ ≤ tol.
+    stopping : Stopping
+    recorder : Recorder or Epochs
+    callbacks : sequence of callable
+        Each is called with `describe(monitor, point, score)` after every step; StopIteration ends the run.
+    say : callable, optional
+        say(monitor, point, score) prints a line for a point.
+    bar : progress bar, optional
+    score : callable, optional
+        score(x) of a held-out part, x in the user's units; the run then ends when it has not risen by more than
+        `least_rise` for `patience` steps, and the point with the best score is reported.
+    keep : {"last", "best"}
+        Which point is reported.
+    checkpoint, saved
+        The file of the run, and the state in it.
+    guard : Guard, optional
+        What leads away from saddles.
+    in_epochs : bool
+        Whether a step is an epoch of an estimator, and how it is called in messages.
+    settles : bool
+        Whether value and gradient are computed once more at exactly the point that is reported.
+    """
+
+    def __init__(
+        self, variables, *, limit, rate=None, update=None, gap=None, tol=None, stopping=None, recorder=None,
+        callbacks=(), describe=None, say=None, bar=None, score=None, patience=5, least_rise=0.0, keep="last",
+        checkpoint=None, saved=None, guard=None, in_epochs=False, settles=True,
+    ):  # fmt: skip
+        self.variables, self.limit, self.rate, self.gap, self.tol = variables, limit, rate, gap, tol
+        self.update = Update(optimizers.GD(), variables.start) if update is None else update
+        self.observe = rate.observe if rate is not None and rate.observes else None
+        self.stopping = Stopping() if stopping is None else stopping
+        self.recorder = Recorder(False) if recorder is None else recorder
+        self.callbacks, self.describe, self.say, self.bar = callbacks, describe, say, bar
+        self.score, self.patience, self._least_rise, self.keeps_best = score, patience, least_rise, keep == "best"
+        self.checkpoint, self.guard, self.jump = checkpoint, guard, None
+        self.in_epochs, self.settles = in_epochs, settles
+        self.unit, self.limit_name = ("epoch", "max_iter") if in_epochs else ("step", "step_num")
+        self.solver = self.advice = self.latest = self.end_point = None
+        self.noisy = False  # steps on a few rows: then the loop judges values, which may rise by noise
+        self.first_fun, self.first_norm, self.rose = None, np.inf, False  # `rose`: whether the value may have risen
+        self.last_rate = None
+        self.overshoots = Overshoots(self.update.optimizer)
+        self.damping = 1.0  # how much of a loss's linear parts is made to bend in the next metric
+        self.condition, self.lost = None, 0  # of the columns, where a solver has found them out
+        self.best, self._best_score, self._stale, self._last_seen = None, -math.inf, 0, None
+        self._started, self._seconds_before, self.seconds_then = time.perf_counter(), 0.0, None
+        self.resumed = None  # where a solver goes on: what it kept
+        if saved is not None:
+            self._go_on_from(saved)
+
+    # ------------------------------------------------------------------------------------------- points for solvers
+
+    def point(self, step, z, lr=None, *, want_fun=None, fun=None):
+        """The Point at z, evaluated; its value may be known."""
+        want_fun = fun is None and (self.wants_fun(step) if want_fun is None else want_fun)
+        found, gradient = self.variables.evaluate(z, want_fun)
+        return self.evaluated(step, z, found if fun is None else fun, gradient, lr)
+
+    def evaluated(self, step, z, fun, gradient, lr=None):
+        """The Point at z, its value and gradient being known."""
+        least = None
+        if self.update.limited:
+            least = euclidean_norm(self.update.least_subgradient(z, gradient))
+        elif self.variables.objective.l1:
+            least = euclidean_norm(self.variables.subgradient(z, gradient))
+        return Point(step, z, fun, gradient, lr, least)
+
+    def wants_fun(self, step):
+        """Whether somebody has asked for the value at the point of a step."""
+        return self.values_every > 0 and step % self.values_every == 0
+
+    @property
+    def values_every(self):
+        """Values are asked for at each step whose number is a multiple of this; 0 for none."""
+        if self.callbacks or self.observe or self.stopping.wants_fun or self.bar is not None or self.keeps_best:
+            return 1
+        return self.recorder.every if self.recorder.wants_fun else 0
+
+    @property
+    def looks_at_each_step(self):
+        return bool(self.callbacks) or self.say is not None or self.score is not None
+
+    @property
+    def may_burst(self):
+        """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
+        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points or self.guard or self.keeps_best:
+            return False
+        return not self.recorder.on or self.variables.in_user_units  # it records norms in the variables of the run
+
+    @property
+    def seconds(self):
+        """Since the run began; when the point was reached that is shown later than that."""
+        if self.seconds_then is not None:
+            return self.seconds_then
+        return self._seconds_before + time.perf_counter() - self._started
+
+    # ---------------------------------------------------------------------------------------------------- judgement
+
+    def judge(self, point, last):
+        """For steps by a rate: raise if they lead away; remember what tells."""
+        if not point.finite:
+            raise self.not_finite(point, last)
+        if last is None:
+            self.first_fun, self.first_norm = point.fun, point.norm
+            return
+        turned = np.vdot(point.gradient, last.gradient) < 0
+        # A run may end above its beginning only where the gradient has grown, or a step has gone over a valley.
+        self.rose = self.rose or point.norm > self.first_norm or bool(turned)
+        if self.overshoots.look(point, last, turned, self.update.plain) and self._is_higher(point):
+            self._show(point, math.nan)
+            raise self.diverged(point, last.lr, self.overshoots.patience.sentence)
+
+    def _is_higher(self, point):
+        """Whether the value is above the first. A function that nobody asked for is only evaluated on suspicion."""
+        if self.first_fun is None:
+            self.first_fun = self.variables.value(self.variables.start)
+        if point.fun is None:
+            point.fun = self.variables.value(point.z)
+        slack = 8 * float(np.finfo(self.variables.start.dtype).eps) * abs(self.first_fun)
+        return not (point.fun <= self.first_fun or point.fun <= self.first_fun + slack)
+
+    def _may_have_risen(self, point):
+        return point.step > 0 and (self.rose or self.variables.fun_is_free)
+
+    def refuse_rest_above_the_start(self, point):
+        """Raise if a run meets its tolerance because it has leapt out to where the function is flat."""
+        if self._may_have_risen(point) and self._is_higher(point):
+            raise self.diverged(point, self.last_rate, "it came to rest where the value is higher than at the start")
+
+    def not_finite(self, point, last):
+        """The error for a value or a gradient that is not finite."""
+        if last is not None and point.step:
+            return self.diverged(last, last.lr, "the value or the gradient is no longer finite", step=point.step)
+        what = "the value or the gradient is not finite"
+        if point.fun is not None and not np.isfinite(point.fun):
+            what = f"the value is {point.fun}"
+        return StartError(f"{what} at the start, x = {validation.show_point(self.variables.to_user(point.z))}")
+
+    def diverged(self, point, lr, what, step=None, stable=None):
+        """The error for a divergence noticed at `step`, with `point` as the last one worth reporting."""
+        step = point.step if step is None else step
+        curvature, rule, source = self.variables.curvature(), self.update.optimizer, "the curvature that the last steps met"
+        if stable is not None:
+            source = "the largest curvature of the loss of one row"
+        elif curvature is not None:
+            stable, source = rule.stable_rate(curvature.largest) if curvature.largest else None, "the largest curvature"
+        elif self.overshoots.steps and self.overshoots.met:
+            stable = rule.stable_rate(self.overshoots.met)
+        source = f"{rule.stable_formula} with L {source}"
+        limit = f"; the largest stable rate is about {stable:.3g} ({source})" if stable else ""
+        automatic = ', or lr="auto"' if curvature is not None and rule.stable_formula else ""
+        name = "gradient descent" if rule.name == "gd" else f"descent by {rule!r}"
+        by = "" if lr is None else f" with learning rate {lr:.6g}"
+        self.end(Status.DIVERGED, f"diverged at {self.unit} {step}", point, success=False)
+        return DivergenceError(
+            f"{name} diverged at {self.unit} {step}{by}: {what}{limit}. "
+            f"{self.advice or f'Take a smaller lr{automatic}.'}",
+            step=step, lr=lr, stable_lr=stable or None, result=self.result(),
+        )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------------------------- looking on
+
+    def see(self, point, *, rules=True, tolerance=True):
+        """Show a point to whoever looks at each step; True if the run ends here.
+
+        Parameters
+        ----------
+        rules : bool
+            Whether the stopping rules are asked; the clock always is.
+        tolerance : bool
+            Whether `tol` is judged here; a solver that has an estimate of the gap calls `reached`.
+        """
+        if not point.finite:
+            raise self.not_finite(point, self._last_seen)
+        if self.first_fun is None:
+            self.first_fun, self.first_norm = point.fun, point.norm
+        last, self.latest = self._last_seen, point
+        self._last_seen = point
+        score = self._scored(point)
+        self._show(point, score)
+        stale = self._remember(point, score)
+        if point.step and self._callback_stops(point, score):
+            what = f"the callback stopped the run at {self.unit} {point.step}"
+            return self.end(Status.STOPPED_BY_CALLBACK, what, point)
+        if stale:
+            what = f"the validation score has not risen for {self.patience} epochs; the best weights are kept"
+            return self.end(Status.EARLY_STOPPED, what, point)
+        if self.guard is not None and rules and point.step < self.limit:
+            self.jump = self.guard.way_on(self.variables, point, self.within_tolerance(point, last))
+        if rules and self.jump is None:
+            return self.ends(point, last, tolerance)
+        return self.out_of_time(point)
+
+    def ends(self, point, last=None, tolerance=True):
+        """Whether a tolerance or a stopping rule ends the run at a point, or the clock."""
+        if tolerance and self.within_tolerance(point, last):
+            self.refuse_rest_above_the_start(point)
+            return self.end(Status.CONVERGED, self._why, point)
+        if self.stopping.looks_at_points:
+            moved = point.step > 0 and self.last_rate != 0
+            if found := self.stopping.verdict(self.variables.to_user(point.z), point.fun, point.least, moved):
+                if found[0] != Status.TARGET_REACHED and not self.noisy:
+                    self.refuse_rest_above_the_start(point)
+                return self.end(*found, point)
+        return self.out_of_time(point)
+
+    def within_tolerance(self, point, last=None):
+        if self.gap is not None:
+            if self.score is not None:
+                return False
+            slope = None
+            if self.update.limited:
+                slope = self.update.least_subgradient(point.z, point.gradient).reshape(point.z.shape)
+            found = self.gap.judge(self.variables, point, last, slope)
+            self._why = self.gap.sentence
+            return found
+        self._why = f"the gradient norm {point.least:.3g} is within tol = {self.tol or 0.0:g}"
+        return self.tol is not None and point.least <= self.tol
+
+    def out_of_time(self, point):
+        """Whether the time is up."""
+        if sentence := self.stopping.out_of_time():
+            taken = f"{point.step} {self.unit}s taken"
+            return self.end(Status.TIME_LIMIT, f"{sentence}; {taken}", point, not self.asked_for)
+        return False
+
+    def took(self, step, lr):
+        """Remember the rate of the step from a point."""
+        self.last_rate = lr
+        self.recorder.rate(step, lr)
+
+    def take_jump(self, step):
+        """Away from a saddle: the new place. It counts as a step, without a rate; the optimizer starts anew there."""
+        z, self.jump = self.jump, None
+        self.recorder.rate(step, np.nan)
+        self.update.state = self.update.optimizer.init(z)
+        self.overshoots.reset()
+        return z
+
+    def _scored(self, point):
+        if self.score is None or not point.step:
+            return math.nan
+        return self.score(self.variables.to_user(point.z))
+
+    def _remember(self, point, score):
+        """Keep the best point; whether the score no longer rises."""
+        if self.score is None:
+            if (self.keeps_best or self.in_epochs) and (self.best is None or not point.fun > self.best.fun):
+                self.best = point
+            return False
+        if not point.step:
+            return False
+        self._stale = 0 if score > self._best_score + self._least_rise else self._stale + 1
+        if score > self._best_score:
+            self._best_score, self.best = score, point
+        return self._stale >= self.patience
+
+    def _show(self, point, score):
+        records = self.recorder.takes(point.step)
+        if records and isinstance(self.recorder, Epochs):
+            rate = math.nan if self.last_rate is None else self.last_rate
+            self.recorder.epoch(point.fun, score, self._user_norm(point), rate, self.seconds)
+        elif records:
+            self.recorder.point(point.step, self.variables.to_user(point.z), point.fun, self._user_norm(point))
+        if self.say is not None:
+            self.say(self, point, score)
+        if self.bar is not None:
+            self.bar.update(point.step > 0)
+            self.show_bar(point.fun, point.least, score)
+
+    def _user_norm(self, point):
+        """Of the shortest subgradient, in the user's units."""
+        v = self.variables
+        return point.least if v.in_user_units else v.user_norm(v.subgradient(point.z, point.gradient))
+
+    def show_bar(self, fun, norm, score=math.nan):
+        parts = [] if fun is None else [f"value {fun:.6g}"]
+        parts += [] if math.isnan(score) else [f"validation score {score:.6g}"]
+        parts += [] if self.last_rate is None else [f"lr {self.last_rate:.3g}"]
+        self.bar.set_postfix_str(", ".join([*parts, f"|gradient| {norm:.3g}"]), refresh=False)
+
+    def _callback_stops(self, point, score):
+        seen = None
+        for callback in self.callbacks:
+            seen = seen or self.describe(self, point, score)
+            try:
+                callback(seen)
+            except StopIteration:
+                return True
+        return False
+
+    # ------------------------------------------------------------- for solvers that know how far the minimum may be
+
+    @property
+    def tolerates(self):
+        """Whether there is a tolerance that ends the run."""
+        return self.gap is not None and self.gap.tol is not None and self.score is None
+
+    def reached(self, point, estimate, crude=0.0, certificate=None):
+        """Whether the gap is within the tolerance, given an estimate of it; ends the run if so."""
+        found = self.tolerates and self.gap.reached(point.fun, estimate, crude, certificate)
+        return found and self.end(Status.CONVERGED, self.gap.sentence, point)
+
+    def reached_exactly(self, point, gap, certified=True, how="by the curvature"):
+        """The same of a gap that is known, and no estimate."""
+        found = self.gap.reached_exactly(point.fun, gap, certified, how)
+        return self.tolerates and found and self.end(Status.CONVERGED, self.gap.sentence, point)
+
+    def would_do(self, fun, estimate):
+        return self.tolerates and self.gap.would_do(fun, estimate)
+
+    def goal(self, fun):
+        return self.gap.goal(fun) if self.tolerates else 0.0
+
+    @property
+    def uncertified(self):
+        return self.gap.uncertified
+
+    def at_rounding(self, point, estimate):
+        """End where no step gets lower."""
+        self.gap.gap = estimate
+        return self.end(Status.CONVERGED, "no step lowers the value: it is at its rounding error", point)
+
+    def stalled(self, point, gap):
+        """End where no step gets lower, and the minimum is further away than the tolerance."""
+        share = gap / (abs(self.gap.above_least(point.fun)) or 1)
+        self.gap.gap, self.gap.certified = gap, False
+        return self.end(
+            Status.STALLED, f"the gap to the minimum is still {share:.1e} of the value", point, success=False
+        )
+
+    def wants_another_metric(self):
+        """Whether quasi-Newton steps are to go on in another metric, where they would end; see `smoothing.Level`."""
+        return False
+
+    # ----------------------------------------------------------------------------------------------------------- ends
+
+    @property
+    def asked_for(self):
+        """The tolerances that would have ended the run, as a message names them."""
+        tol = self.tol if self.gap is None else self.gap.tol if self.score is None else None
+        return ([] if tol is None else [f"tol = {tol:g}"]) + self.stopping.asked_for
+
+    @property
+    def ended(self):
+        return self.end_point is not None
+
+    def end(self, status, message, point, success=True):
+        self.status, self.message, self.success, self.end_point = status, message, success, point
+        return True
+
+    def out_of_steps(self, point):
+        """End the run if it has taken all its steps."""
+        return point.step >= self.limit and self.at_limit(point)
+
+    def at_limit(self, point):
+        """End a run that has taken all its steps."""
+        # The first few steps of a plain run may leap over a valley; the ones after bring it down.
+        leaps = point.step > self.overshoots.patience.steps or self.overshoots.steps or self.update.optimizer.may_rise
+        if leaps and not self.noisy and self._may_have_risen(point) and self._is_higher(point):
+            raise self.diverged(point, self.last_rate, "the run ends higher than it began")
+        moments = self.update.state.moments
+        if moments.size and not np.all(np.isfinite(moments)):  # then the rates are zero, and no step moves
+            raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
+        asked_for = self.asked_for
+        message = f"took all {point.step} {self.unit}s"
+        if asked_for:
+            message += f" without reaching {' or '.join(asked_for)}: raise {self.limit_name}"
+        if self.noisy and self._is_higher(point):
+            message += (
+                f"; the value, {point.fun:.6g}, is above the first, {self.first_fun:.6g}: that may be the noise of "
+                "small batches, or a rate too large; let it fall (fastgd.schedules)"
+            )
+        return self.end(Status.STEP_LIMIT, message, point, success=not asked_for)
+
+    def interrupted(self):
+        """The Result at the last whole point of a run that Ctrl-C ends; None before there is one."""
+        point = self.latest
+        if point is None:
+            return None
+        if not isinstance(point, Point):
+            point = self.point(*point, want_fun=True)
+        self.recorder.cut(point.step)
+        self.end(Status.INTERRUPTED, f"interrupted after {point.step} {self.unit}s", point, success=False)
+        return self.result()
+
+    def _reported(self):
+        """The Point that is reported."""
+        point, cut_short = self.end_point, self.status in (Status.DIVERGED, Status.INTERRUPTED)
+        scored = self.score is not None and self.best is not None
+        lowest = self.best is not None and (self.keeps_best or (self.in_epochs and cut_short))
+        if scored or lowest:
+            return self.best
+        if self.update.averages and not self.in_epochs and self.status != Status.DIVERGED:
+            z = self.update.reported(point.z)
+            averaged = Point(point.step, z, *self.variables.evaluate(z, True))
+            if not (self.noisy or cut_short) and self._is_higher(averaged):
+                raise self.diverged(point, self.last_rate, "the average of the points is higher than the start")
+            return averaged
+        return point
+
+    def result(self):
+        """What came of the run."""
+        v, end, reported, message = self.variables, self.end_point, self._reported(), self.message
+        fun, jac = reported.fun, reported.gradient
+        if self.settles:
+            x, fun, jac = v.settle(reported.z, fun, jac)
+        else:
+            x, jac = v.to_user(reported.z), v.gradient_to_user(jac)
+        self._finish_history(end, fun, reported is end)
+        if self.guard is not None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
+            message += self.guard.sentence(v, reported.z)
+        gap = None if self.gap is None else self.gap.gap
+        return Result(
+            x=x, fun=float(fun), jac=jac, nit=end.step, nfev=v.nfev, njev=v.njev, success=self.success,
+            status=self.status, message=message + v.note, history=self.recorder.history(), gap=gap,
+            certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=v.passes,
+            solver=self.solver,
+        )  # fmt: skip
+
+    def _finish_history(self, end, fun, is_end):
+        """Give the end a row of its own; a history of epochs ends at what is reported, and has a row at least."""
+        if isinstance(self.recorder, Epochs):
+            if not self.recorder.last:
+                self.recorder.epoch(end.fun, math.nan, self._user_norm(end), math.nan, self.seconds)
+            elif not is_end and self.score is None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
+                self.recorder.end_at(self.best.fun, self._user_norm(self.best))
+        elif self.recorder.on and self.recorder.last != end.step:
+            value = fun if is_end or end.fun is None else end.fun
+            if end.fun is None and not is_end:
+                value = self.variables.value(end.z)
+            self.recorder.point(end.step, self.variables.to_user(end.z), value, self._user_norm(end))
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    def keeps(self, step):
+        """Whether `keep` has something to do."""
+        return self.checkpoint is not None and (self.checkpoint.due or step == self.limit)
+
+    def keep(self, step, **loop):
+        """Offer the checkpoint what a solver needs to go on from here: arrays, numbers, lists, dicts and Points."""
+        if not self.keeps(step):
+            return
+        state = {name: getattr(self, name) for name in JUDGEMENT}
+        over = self.overshoots
+        state["overshoots"] = [over.steps, over.growth, over.met]
+        state["update"] = {"moments": self.update.state.moments, "step": self.update.state.step}
+        state["spent"] = [self.variables.nfev, self.variables.njev, self.variables.passes]
+        state["schedule"] = self.rate.state if self.observe else None
+        state |= {"recorder": self.recorder.state, "stopping": self.stopping.state, "seconds": self.seconds}
+        state["guard"] = None if self.guard is None else self.guard.state
+        state["gap"] = None if self.gap is None else self.gap.state
+        state |= {"best": _plain(self.best), "seen": _plain(self._last_seen)}
+        self.checkpoint.save({"step": step, "steps": self.limit, "run": state, "loop": _plain({"step": step, **loop})})
+
+    def _go_on_from(self, saved):
+        state = saved["run"]
+        for name in JUDGEMENT:
+            setattr(self, name, state[name])
+        self.overshoots.steps, self.overshoots.growth, self.overshoots.met = state["overshoots"]
+        self.update.state.moments, self.update.state.step = state["update"]["moments"], state["update"]["step"]
+        self.variables.nfev, self.variables.njev, self.variables.passes = state["spent"]
+        if self.observe:
+            self.rate.state = state["schedule"]
+        self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
+        self._seconds_before = state["seconds"]
+        if self.guard is not None:
+            self.guard.state = state["guard"]
+        if self.gap is not None:
+            self.gap.state = state["gap"]
+        self.best, self._last_seen = _pointed(state["best"]), _pointed(state["seen"])
+        self.resumed = _pointed(saved["loop"])
+
+
+def _plain(value):
+    """A tree with Points as dicts."""
+    if isinstance(value, Point):
+        return value.state
+    if isinstance(value, dict):
+        return {name: _plain(branch) for name, branch in value.items()}
+    return [_plain(branch) for branch in value] if isinstance(value, (list, tuple)) else value
+
+
+def _pointed(value):
+    """The tree again."""
+    if isinstance(value, dict):
+        return Point.of(value) if "gradient" in value else {name: _pointed(branch) for name, branch in value.items()}
+    return [_pointed(branch) for branch in value] if isinstance(value, list) else value
+
+
+# ------------------------------------------------------------------------------------------------- what a face shows
+
+
+def step_line(monitor, point, score):
+    """The line of a step, as the textbook has it."""
+    v = monitor.variables
+    shown = validation.show_point(v.to_user(point.z)), validation.show_point(v.gradient_to_user(point.gradient))
+    print(f"step {point.step}: x = {shown[0]}, gradient = {shown[1]}")
+
+
+def epoch_line(monitor, point, score):
+    """The line of an epoch."""
+    if point.step:
+        held_out = f", validation score {score:.6g}" if monitor.score is not None else ""
+        norm, rate = monitor._user_norm(point), math.nan if monitor.last_rate is None else monitor.last_rate
+        print(f"epoch {point.step}: loss {point.fun:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
+
+
+def step_result(monitor, point, score):
+    """What the callback of `gradient_descent` is called with: a Result of its own that may be kept."""
+    v = monitor.variables
+    jac = v.gradient_to_user(point.gradient).copy()
+    return Result(x=v.to_user(point.z), fun=point.fun, jac=jac, nit=point.step, nfev=v.nfev, njev=v.njev)

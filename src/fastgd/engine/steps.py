@@ -1,0 +1,266 @@
+"""Steps by a rate: x ← x − η·∇F(x), or the step of another rule of `fastgd.optimizers`.
+
+This is the loop of the textbook; where nothing looks at each step, a kernel takes many at once.
+"""
+
+import math
+import time
+
+import numpy as np
+
+from fastgd.engine.point import Point
+from fastgd.engine.rates import Constant
+from fastgd.engine.result import Status
+from fastgd.kernels import reference_functions as in_c
+from fastgd.kernels.reference import (
+    BEGUN,
+    CURVATURE,
+    FIRST_FUN,
+    FUN,
+    GROWTH,
+    NORM,
+    NOT_FINITE,
+    OVERSHOOTING,
+    OVERSHOOTS,
+    RATE,
+    REACHED,
+)
+from fastgd.objective.sample import METRIC_COLUMNS
+
+# A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
+BURST_SECONDS = 0.05
+# The first time it takes so many steps that they go over so many numbers: no more than a few milliseconds.
+FIRST_VALUES = 300_000
+MOST_STEPS = 1 << 20
+# A kernel that came to a point which is not near enough looks again where ‖∇F‖² is smaller by this at least.
+CLOSER = 0.25
+
+
+def steps(variables, monitor, rate=None):
+    """Steps by a rate and the rule of the monitor's `update`.
+
+    Parameters
+    ----------
+    rate : callable, optional
+        step → η. Without it 1/L, L being the largest curvature in these variables.
+    """
+    kept = monitor.resumed or {"z": variables.start, "last": None, "step": 0, "kernel": None}
+    z, last, step, kernel = kept["z"], kept["last"], kept["step"], kept["kernel"]
+    rate = Constant(1 / (variables.curvature().largest or 1.0)) if rate is None else rate
+    bursts = None
+    if variables.has_bursts and monitor.may_burst and Bursts.can_tell(variables, monitor):
+        bursts = Bursts(variables, monitor, rate, kernel, z, last)
+        z = bursts.z
+    by_kernel = InC(variables, monitor, rate) if variables.in_c and monitor.may_burst else None
+    while True:
+        known = None
+        if bursts is not None:
+            step, last = bursts.take(step)
+            if monitor.ended:
+                return
+            bursts, kernel = None, bursts.state  # it came to its last point, or to where the time was up
+        elif by_kernel is not None and last is not None:
+            z, last, step, known = by_kernel.steps(z, last, step)
+        if known is None:
+            monitor.keep(step, z=z, last=last, kernel=kernel)
+        point = monitor.point(step, z) if known is None else monitor.evaluated(step, z, *known)
+        monitor.judge(point, last)
+        if monitor.see(point):
+            return
+        if step == monitor.limit:
+            monitor.at_limit(point)
+            return
+        if monitor.jump is not None:
+            z, last, step = monitor.take_jump(step), None, step + 1
+            continue
+        if monitor.observe:
+            monitor.observe(point.fun)
+        point.lr = rate(step)
+        monitor.took(step, point.lr)
+        last = point
+        z = z.copy()
+        monitor.update(z, point.gradient, point.lr)
+        step, kernel = step + 1, None
+
+
+class Bursts:
+    """All steps, or those there is time for, by a kernel that judges divergence and the gradient's norm itself.
+
+    Attributes
+    ----------
+    z : ndarray
+        Where the run is, written to.
+    """
+
+    def __init__(self, variables, monitor, rate, state, z, last):
+        self.variables, self.monitor, self.rate, self.z = variables, monitor, rate, z.copy()
+        self.state = np.zeros(8) if state is None else state
+        if state is None:
+            self.state[GROWTH] = 1
+        self._gradient = np.zeros(z.shape, z.dtype) if last is None else last.gradient
+        self._previous = np.zeros(z.shape, z.dtype) if last is None else last.z
+        self._factor, self._floor = self._gap_rule()
+        self._length = max(64, FIRST_VALUES // variables.burst_values)
+
+    @staticmethod
+    def can_tell(variables, monitor):
+        """Whether the norm of the gradient, which is all that the kernel knows, can tell of the tolerance."""
+        if monitor.gap is None or monitor.gap.tol is None:
+            return True
+        curvature, o = variables.curvature(), monitor.gap.objective
+        if curvature.smallest and o.convex:
+            return True
+        return math.isfinite(curvature.largest) and not monitor.update.limited and o.rows.d <= METRIC_COLUMNS
+
+    def _gap_rule(self):
+        """(factor, floor): the kernel comes back where ‖∇F‖² ≤ factor·max(F, floor·F(start))."""
+        gap, start = self.monitor.gap, self.variables.start
+        if gap is None or gap.tol is None:
+            return -1.0, 0.0
+        curvature, o = self.variables.curvature(), gap.objective
+        factor = 2 * gap.tol * (curvature.smallest if curvature.smallest and o.convex else curvature.largest)
+        rounding = 2 * start.size * (8 * o.eps) ** 2 * curvature.largest
+        floor = o.eps
+        if start.any():
+            first = self.variables.value_of_start()
+            floor = o.eps * (gap.scale / first if first > 0 else 0.0)
+        return max(factor, rounding), floor
+
+    def take(self, step):
+        """Take the steps from number `step` on. Returns the number of z and the Point before it."""
+        monitor, variables, state, z = self.monitor, self.variables, self.state, self.z
+        monitor.latest = step, z.copy()
+        while step < monitor.limit:
+            if monitor.keeps(step):
+                monitor.keep(step, z=z, last=self._before(step), kernel=state)
+            step, reason, point = self._burst(step)
+            if reason == NOT_FINITE:
+                last = Point(step - 1, z, None, self._gradient, lr=state[RATE]) if state[BEGUN] else None
+                raise monitor.not_finite(Point(step, z, np.nan, self._gradient), last)
+            if reason == OVERSHOOTING:
+                what = monitor.overshoots.patience.sentence
+                raise monitor.diverged(Point(step, z, None, self._gradient), state[RATE], what)
+            if reason == REACHED:
+                if monitor.within_tolerance(point):
+                    monitor.refuse_rest_above_the_start(point)
+                    point.fun = None  # the kernel may have added up in another order than `value` does
+                    monitor.end(Status.CONVERGED, monitor.gap.sentence, point)
+                    return step, None
+                step = self._go_on_from(point)
+            if step == monitor.limit or monitor.stopping.out_of_time():
+                break
+        return step, self._before(step)
+
+    def _burst(self, step):
+        """One call of the kernel: the step it came to, why it came back, and the Point there if it is at its end."""
+        monitor, state, z = self.monitor, self.state, self.z
+        recorder, rule = monitor.recorder, monitor.update.kernel_arguments
+        length = min(self._length, monitor.limit - step)
+        rates = self.rate.rates(step, length)
+        funs, norms = np.empty((2, length))
+        points = np.empty((length if recorder.wants_x else 0, *z.shape), z.dtype)
+        over = monitor.overshoots
+        stop = self._factor, self._floor, over.patience.steps, over.patience.growth
+        started = time.perf_counter()
+        flat = points.reshape(len(points), z.size)
+        found = self._gradient, self._previous, funs, norms, flat
+        taken, reason = self.variables.burst(z, rule, rates, *stop, state, *found)
+        elapsed = time.perf_counter() - started
+        monitor.update.took(taken)
+        now = state.tolist()
+        monitor.first_fun, monitor.last_rate = now[FIRST_FUN], now[RATE]
+        over.met, over.steps, over.growth = now[CURVATURE], int(now[OVERSHOOTS]), now[GROWTH]
+        evaluated = taken + (reason in (REACHED, OVERSHOOTING))
+        recorder.burst(step, evaluated, taken, points, funs, norms, rates, self.variables.to_user)
+        step += taken
+        monitor.latest = step, z.copy()
+        if monitor.bar is not None and evaluated:
+            monitor.bar.update(taken)
+            monitor.show_bar(funs[evaluated - 1], norms[evaluated - 1])
+        point = None
+        if reason == REACHED:
+            point = Point(step, z, funs[taken], self._gradient, least=norms[taken])
+        self._length = _next_length(length, elapsed)
+        return step, reason, point
+
+    def _go_on_from(self, point):
+        """Take the step from a point that is not near enough, as the kernel would, and look again nearer by."""
+        monitor, state = self.monitor, self.state
+        wanted, found = monitor.gap.wanted(point.fun), monitor.gap.gap
+        nearer = wanted / found if found and math.isfinite(found) else CLOSER
+        self._factor *= min(max(nearer, CLOSER**4), CLOSER)
+        lr = self.rate(point.step)
+        monitor.took(point.step, lr)
+        self._previous[...] = self.z
+        monitor.update(self.z, self._gradient, lr)
+        state[BEGUN], state[NORM], state[RATE], state[FUN] = 1, point.norm, lr, point.fun
+        monitor.latest = point.step + 1, self.z.copy()
+        return point.step + 1
+
+    def _before(self, step):
+        """The Point before the last step that was taken."""
+        if not step:
+            return None
+        state = self.state
+        fun, lr, norm = float(state[FUN]), float(state[RATE]), float(state[NORM])
+        return Point(step - 1, self._previous, fun, self._gradient, lr=lr, norm=norm)
+
+
+def _next_length(length, elapsed):
+    """As many steps as take about BURST_SECONDS, where `length` of them took so long, without leaping."""
+    return max(1, int(min(length * BURST_SECONDS / max(elapsed, 1e-6), 16 * length, MOST_STEPS)))
+
+
+class InC:
+    """Steps on a C function in a kernel, between those points of a run that are to be judged."""
+
+    def __init__(self, variables, monitor, rate):
+        self.variables, self.monitor, self.rate = variables, monitor, rate
+        self.length = 1  # of the next burst: nothing is known yet of what f costs
+
+    def steps(self, z, last, step):
+        """Take steps from z, `last` being the Point before it.
+
+        Returns
+        -------
+        z, last, step
+            Where the run is now.
+        known : (value or None, gradient) or None
+            At z, if they have been evaluated.
+        """
+        monitor, recorder, over = self.monitor, self.monitor.recorder, self.monitor.overshoots
+        z, known = z.copy(), None
+        gradient, previous = last.gradient.copy(), last.z.copy()
+        state = np.array(
+            [over.steps, over.growth, over.met or 0, last.norm, last.lr, monitor.first_norm, monitor.rose], float
+        )
+        tol = -1.0 if monitor.tol is None else monitor.tol
+        while step < monitor.limit and known is None:
+            monitor.keep(step, z=z, last=last, kernel=None)
+            length = min(self.length, monitor.limit - step)
+            rates = self.rate.rates(step, length)
+            funs, norms = np.empty((2, length))
+            points = np.empty((length if recorder.wants_x else 0, *z.shape))
+            started = time.perf_counter()
+            taken, known = self.variables.steps_in_c(
+                z, rates, tol, over.patience.steps, over.patience.growth, monitor.values_every, state, gradient,
+                previous, funs, norms, points.reshape(len(points), z.size), monitor.update.kernel_arguments,
+            )  # fmt: skip
+            elapsed = time.perf_counter() - started
+            monitor.update.took(taken)
+            step += taken
+            monitor.latest = step, z.copy()
+            if taken:
+                recorder.burst(step - taken, taken, taken, points, funs, norms, rates, self.variables.to_user)
+                monitor.last_rate, monitor.rose = state[in_c.RATE], bool(state[in_c.ROSE])
+                over.steps, over.growth = int(state[in_c.OVERSHOOTS]), state[in_c.GROWTH]
+                over.met = state[in_c.CURVATURE] or None
+                fun = None if np.isnan(funs[taken - 1]) else funs[taken - 1]
+                last = Point(step - 1, previous.copy(), fun, gradient.copy(), lr=monitor.last_rate)
+                if monitor.bar is not None:
+                    monitor.bar.update(taken)
+                    monitor.show_bar(fun, norms[taken - 1])
+            if monitor.stopping.out_of_time() or (known is None and taken < length):
+                break
+            self.length = _next_length(length, elapsed)
+        return z, last, step, known

@@ -1,0 +1,220 @@
+"""Formulas of losses as functions of h = Xw + b that solvers need beside the kernels' sums, on float64 arrays (n, k).
+
+The kernels' loss l is meant throughout: ½(f − y)² for the squared ones. A slope is ∂l/∂h. A conjugate is
+l*(u) = max_h u·h − l(h), infinite outside of its domain.
+"""
+
+import math
+
+import numpy as np
+
+from fastgd import kernels
+from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.linalg import softmax
+
+# Slopes that differ from the border of a conjugate's domain by rounding are on it.
+BORDER = 1e-12
+# A probability or mean of 0 or 1 has no finite log-odds: where every row says the same, stay this far off.
+MOST_CERTAIN = 1e-6
+
+
+def activated(h, activation, derivative=False):
+    """f(h) or f'(h) of each number of an array, by the kernels; not for the softmax."""
+    h = np.ascontiguousarray(h, dtype=np.float64)
+    out = np.empty_like(h)
+    apply = kernels.active.apply_derivative if derivative else kernels.active.apply_activation
+    apply(h.reshape(-1), ACTIVATIONS[activation], out.reshape(-1))
+    return out
+
+
+def xlogx(q):
+    """q·log q; 0 at 0 and inf below."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(q > 0, q * np.log(np.where(q > 0, q, 1.0)), np.where(q == 0, 0.0, math.inf))
+
+
+def parabola(r, width):
+    """Curvature of the parabola about r = 0 that touches Huber's loss of this width from above at an r beyond it."""
+    return np.where(r > width, width / np.maximum(r, width), 0.0)
+
+
+# ------------------------------------------------------------------------------------- losses with any activation
+
+
+class Residual:
+    """A loss ρ(f(h) − y) for any activation f.
+
+    Its curvature is that of Gauss and Newton, ρ''·f'², which is not negative: the Hessian's where f is the identity,
+    and elsewhere what a descent step may be made with.
+
+    Parameters
+    ----------
+    slope, curvature, straight : callable
+        ρ', ρ'' and, for a ρ that is linear in parts, the curvature there of the parabola that touches it from above,
+        as functions of r = f − y.
+    """
+
+    def __init__(self, activation, slope, curvature, straight=None):
+        self._activation, self._slope, self._curvature, self._straight = activation, slope, curvature, straight
+
+    def slope(self, h, y):
+        if self._activation == "identity":
+            return self._slope(h - y)
+        if self._activation == "softmax":
+            p = softmax(h)
+            inner = self._slope(p - y)
+            return p * (inner - np.sum(p * inner, axis=1, keepdims=True))
+        return self._slope(activated(h, self._activation) - y) * activated(h, self._activation, derivative=True)
+
+    def curvature(self, h, y):
+        return self._bent(self._curvature, h, y)
+
+    def straight(self, h, y):
+        return self._bent(self._straight, h, y)
+
+    def _bent(self, curvature, h, y):
+        if self._activation == "identity":
+            return curvature(h - y)
+        if self._activation == "softmax":  # the diagonal of JᵀJ, J being diag(p) − ppᵀ
+            p = softmax(h)
+            jacobian = p * p * (1 - 2 * p + np.sum(p * p, axis=1, keepdims=True))
+            return np.mean(curvature(p - y), axis=1, keepdims=True) * jacobian
+        return curvature(activated(h, self._activation) - y) * activated(h, self._activation, derivative=True) ** 2
+
+
+def squared_conjugate(u, y):
+    return 0.5 * u * u + u * y
+
+
+def huber_conjugate(delta):
+    def conjugate(u, y):
+        return np.where(np.abs(u) <= delta * (1 + BORDER), 0.5 * u * u + u * y, math.inf)
+
+    return conjugate
+
+
+def tube_conjugate(epsilon):
+    def conjugate(u, y):
+        return np.where(np.abs(u) <= 1 + BORDER, u * y + epsilon * np.abs(u), math.inf)
+
+    return conjugate
+
+
+# -------------------------------------------------------------------------------------------------- log-likelihoods
+
+
+def log_slope(h, y):
+    return activated(h, "sigmoid") - y
+
+
+def log_curvature(h, y):
+    return activated(h, "sigmoid", derivative=True)
+
+
+def log_conjugate(u, y):
+    return xlogx(u + y) + xlogx(1 - (u + y))
+
+
+def softmax_slope(h, y):
+    return softmax(h) - y
+
+
+def softmax_curvature(h, y):
+    p = softmax(h)
+    return p * (1 - p)
+
+
+def softmax_conjugate(u, y):
+    return xlogx(u + y)  # summed over the outputs by whoever sums
+
+
+def poisson_slope(h, y):
+    return np.exp(h) - y
+
+
+def poisson_curvature(h, y):
+    return np.exp(h)
+
+
+def poisson_conjugate(u, y):
+    return xlogx(u + y) - (u + y)
+
+
+def poisson_least(y):
+    """The least value of f − y·log f over all f."""
+    y = y.astype(np.float64)
+    return y - y * np.log(np.where(y > 0, y, 1.0))
+
+
+# ------------------------------------------------------------------------------------------------ margins, y = ±1
+
+
+def hinge_slope(h, y):
+    return np.where(y * h < 1, -y, 0.0)
+
+
+def hinge_conjugate(u, y):
+    q = u * y  # between −1 and 0
+    return np.where((q >= -1 - BORDER) & (q <= BORDER), q, math.inf)
+
+
+def squared_hinge_slope(h, y):
+    return -2 * y * np.maximum(1 - y * h, 0)
+
+
+def squared_hinge_curvature(h, y):
+    return 2.0 * (y * h < 1)
+
+
+def squared_hinge_conjugate(u, y):
+    q = u * y
+    return np.where(q <= 0, 0.25 * q * q + q, math.inf)
+
+
+# ------------------------------------------------------------------------------------------------- best constants h
+
+
+def zero(y, s):
+    return np.zeros(y.shape[1])
+
+
+def mean(y, s):
+    return np.average(y, axis=0, weights=s)
+
+
+def median(y, s):
+    if s is None:
+        return np.median(y, axis=0)
+    order = np.argsort(y, axis=0)
+    below = np.cumsum(s[order], axis=0)
+    middle = np.argmax(below >= 0.5 * below[-1], axis=0)
+    return np.take_along_axis(np.take_along_axis(y, order, 0), middle[None], 0)[0]
+
+
+def log_odds(y, s):
+    p = np.clip(mean(y, s), MOST_CERTAIN, 1 - MOST_CERTAIN)
+    return np.log(p / (1 - p))
+
+
+def log_priors(y, s):
+    logs = np.log(np.maximum(mean(y, s), MOST_CERTAIN))
+    return logs - logs.mean()
+
+
+def log_mean(y, s):
+    return np.log(np.maximum(mean(y, s), MOST_CERTAIN))
+
+
+def inverse_mean(activation):
+    """h with f(h) = the mean of y, for losses of f − y: where rows of every kind have a slope to learn by."""
+    inverse = {
+        "identity": lambda m: m,
+        "sigmoid": lambda m: np.log(np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN))
+        - np.log1p(-np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN)),
+        "tanh": lambda m: np.arctanh(np.clip(m, -1 + MOST_CERTAIN, 1 - MOST_CERTAIN)),
+        "relu": lambda m: np.maximum(m, MOST_CERTAIN),
+        "softplus": lambda m: np.log(np.expm1(np.clip(m, MOST_CERTAIN, 500.0))),
+        "exp": lambda m: np.log(np.maximum(m, MOST_CERTAIN)),
+        "softmax": lambda m: np.log(np.maximum(m, MOST_CERTAIN)),
+    }[activation]
+    return lambda y, s: inverse(mean(y, s))

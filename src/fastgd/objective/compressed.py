@@ -1,0 +1,106 @@
+"""A squared loss as what it is, a quadratic function of the weights: X is read once, and a step costs O(d²).
+
+With A the design and e the residuals at z = 0, both in the user's columns,
+
+    F(z) = F(0) − cᵀz + ½·zᵀGz = ½‖Rz − t‖² + F(0) − ½‖t‖²,
+    G = f·AᵀA + l2·diag(1, …, 0) = RᵀR,    c = f·Aᵀy,    t = R⁻ᵀc,
+
+so a run goes over a table of d rows, R and t, by the kernels that go over X otherwise.
+"""
+
+import numpy as np
+
+from fastgd.objective import curvature
+from fastgd.objective.linear import LinearObjective
+from fastgd.objective.variables import Columns, Variables
+
+# The Gram matrix is formed, factored and kept for no more columns than this.
+GRAM_COLUMNS = 2048
+# Above this condition number a step on the Gram matrix loses more digits than 1e-9 leaves.
+WELL_CONDITIONED = 1e8
+# A table of fewer values is gone over as quickly as its Gram matrix.
+FEW_VALUES = 1 << 15
+
+
+class Compressed(Variables):
+    """The variables of Columns, for a quadratic objective without its rows."""
+
+    has_bursts = True
+
+    def __init__(self, columns):
+        o = columns.objective
+        super().__init__(o, columns.start.astype(np.float64))
+        self._columns, self.penalised = columns, columns.penalised
+        d, k = o.rows.d, o.rows.k
+        G, c, squares = np.diag(o.ridge(np.ones(d))), np.zeros((o.shape[0], k)), 0.0
+        for A, root, part in o.design(np.zeros(d), np.ones(d), 1.0):
+            residual = root[:, None] * o.rows.Y[part]
+            G += o.factor * (A.T @ A)
+            c += o.factor * (A.T @ residual)
+            squares += o.factor * float(np.sum(residual**2))
+        still = np.flatnonzero(np.diag(G) == 0)  # columns that cannot move
+        G[still, still] = 1
+        eigenvalues = np.linalg.eigvalsh(G)
+        self.condition = float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else np.inf
+        if self.condition > WELL_CONDITIONED:
+            return
+        R = np.linalg.cholesky(G).T
+        t = np.linalg.solve(R.T, c)
+        self._offset = 0.5 * squares - 0.5 * float(np.sum(t**2))
+        self._table = Columns(LinearObjective(R, t.reshape(o.shape)))
+        self._curvature = curvature.extremes(G, len(G), exact=True)
+
+    @classmethod
+    def of(cls, columns, steps):
+        """The Columns compressed where that is possible, quicker for so many steps, and as exact; else as they are."""
+        o = columns.objective
+        n, d = o.rows.n, o.shape[0]
+        # A value of X costs about as much in a direct step as d/8 values of G, by BLAS, in forming it.
+        few = o.rows.values < FEW_VALUES or steps <= 4 + d / 8 or n < 2 * d
+        if not o.quadratic or d > GRAM_COLUMNS or few:
+            return columns
+        found = cls(columns)
+        if found.condition <= WELL_CONDITIONED:
+            return found
+        columns.note = (
+            f"; by passes over X, because the condition number of the Gram matrix is {found.condition:.0e} and steps on "
+            "it would lose digits"
+        )
+        return columns
+
+    def evaluate(self, z, want_fun=True):
+        self.nfev, self.njev = self.nfev + 1, self.njev + 1
+        fun, gradient = self._table.objective.value_and_gradient_at(z)
+        return fun + self._offset + self.l1_penalty(z), gradient
+
+    def value(self, z):
+        self.nfev += 1
+        return self._table.objective.value_at(z) + self._offset + self.l1_penalty(z)
+
+    def value_of_start(self):
+        return self._table.objective.value_at(self.start) + self._offset + self.l1_penalty(self.start)
+
+    @property
+    def burst_values(self):
+        return self._table.burst_values
+
+    def burst(self, z, rule, *arguments):
+        table = self._table
+        found = table.burst(z, rule, *arguments, offset=self._offset)
+        self.nfev, self.njev = self.nfev + table.nfev, self.njev + table.njev
+        table.nfev = table.njev = 0
+        return found
+
+    def settle(self, z, fun, gradient):
+        self.nfev, self.njev, self.passes = self.nfev + 1, self.njev + 1, self.passes + 1
+        w = self.to_user(z)
+        return w, *self.objective.value_and_gradient_at(w)
+
+    def to_user(self, z):
+        return z.astype(self.objective.dtype)
+
+    def gradient_to_user(self, gradient):
+        return gradient.astype(self.objective.dtype)
+
+    def curvature(self):
+        return self._curvature

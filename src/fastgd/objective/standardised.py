@@ -1,0 +1,249 @@
+"""Variables in which every column is centred and of like size, so that one rate means the same for all.
+
+W = V/scale and b = V_d − shift·W with the means and the spreads of the columns. X is never copied for it.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from fastgd.objective import certificate
+from fastgd.objective.curvature import Curvature
+from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
+from fastgd.objective.variables import Variables
+
+# Columns whose means are no more than so many spreads off are centred by algebra after a pass, beyond in the kernels:
+# that costs half a pass, and algebra loses as many digits.
+FAR_OFF = {8: 1e3, 4: 10.0}
+
+
+class Standardised(Variables):
+    """V (d', k), float64, of a LinearObjective, d' being d or, with an intercept, d + 1.
+
+    Parameters
+    ----------
+    objective : LinearObjective
+    start : (W, b), optional
+        Where the run begins; the best constant model without it.
+    like : Standardised, optional
+        Of the same rows, whose measures of the columns are taken.
+    as_they_are : bool
+        Columns are neither centred nor scaled: the user's own, in this shape and precision.
+
+    Attributes
+    ----------
+    shift, scale : (d,)
+        Centres, 0 without an intercept, and spreads. An infinite scale is that of a column that does not vary, whose
+        weight stays 0.
+    size : int
+        d'.
+    """
+
+    in_user_units = False
+
+    def __init__(self, objective, start=None, *, like=None, as_they_are=False):
+        o = objective
+        d, self.size = o.rows.d, o.rows.d + o.fit_intercept
+        self.shift, self.spread, self._shift = np.zeros(d), np.ones(d), None
+        if like is not None:
+            self.shift, self.spread, self._shift = like.shift, like.spread, like._shift
+        elif not as_they_are:
+            self._measure(o)
+        # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
+        self.scale = self.spread if as_they_are else np.sqrt(self.spread**2 + o.l2 / o.mass)
+        self._finite = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
+        self.objective = o
+        super().__init__(o, self.from_weights(*(o.best_constant() if start is None else start)))
+        self.penalised = d * o.rows.k
+
+    def _measure(self, o):
+        sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
+        self.shift, spread, still = o.rows.measures(o.fit_intercept, sample)
+        spread[~np.isfinite(spread) | still] = math.inf
+        self.spread = spread
+        if np.any(np.abs(self.shift) > FAR_OFF[o.dtype.itemsize] * spread):
+            self._shift = self.shift.astype(o.dtype)
+
+    # ------------------------------------------------------------------------------------------- there and back again
+
+    def from_weights(self, W, b):
+        """V of weights. Weights of columns that do not vary are dropped: nothing moves them."""
+        V = self._finite * W
+        return np.vstack([V, b + self.shift @ W]) if self.objective.fit_intercept else V
+
+    def to_weights(self, V):
+        """W (d, k) and b (k,)."""
+        d = self.objective.rows.d
+        W = V[:d] / self.scale[:, None]
+        return W, V[d] - self.shift @ W if self.objective.fit_intercept else np.zeros(V.shape[1])
+
+    def from_user(self, w):
+        """V of weights of the objective's shape."""
+        return self.from_weights(*(part.astype(np.float64) for part in self.objective.split(w)))
+
+    def to_user(self, V):
+        return self.objective.join(*self.to_weights(V)).astype(self.objective.dtype)
+
+    def gradient_to_user(self, gradient):
+        o = self.objective
+        grad_W, grad_b = self._user_gradient(gradient)
+        return o.join(grad_W, grad_b).astype(o.dtype)
+
+    def gradient_from_user(self, gradient):
+        """The gradient by V of a gradient by weights of the objective's shape."""
+        o = self.objective
+        grad_W, grad_b = (part.astype(np.float64) for part in o.split(gradient))
+        grad_W = (grad_W - self.shift[:, None] * grad_b) / self.scale[:, None]
+        return np.vstack([grad_W, grad_b]) if o.fit_intercept else grad_W
+
+    def user_norm(self, gradient):
+        grad_W, grad_b = self._user_gradient(gradient)
+        return math.sqrt(float(np.sum(grad_W * grad_W)) + float(grad_b @ grad_b))
+
+    def _user_gradient(self, gradient):
+        d = self.objective.rows.d
+        grad_W = gradient[:d] * self._finite
+        if not self.objective.fit_intercept:
+            return grad_W, np.zeros(gradient.shape[1])
+        return grad_W + self.shift[:, None] * gradient[d], gradient[d]
+
+    def _for_kernel(self, V):
+        """Weights and intercepts for a pass, about the shift if the kernels are to subtract it."""
+        if self._shift is None:
+            return self.to_weights(V)
+        return V[: self.objective.rows.d] / self.scale[:, None], V[self.objective.rows.d]
+
+    # --------------------------------------------------------------------------------------------------- evaluations
+
+    def evaluate(self, V, want_fun=True):
+        self.nfev, self.njev, self.passes = self.nfev + 1, self.njev + 1, self.passes + 1
+        return self.from_sums(V, *self.objective.sums(*self._for_kernel(V), self._shift))
+
+    def from_sums(self, V, value, grad_W, grad_b):
+        """`evaluate`, given the data term at V and its gradients by the weights; these are written to."""
+        o = self.objective
+        W = V[: o.rows.d] / self.scale[:, None]
+        if self._shift is None:
+            grad_W -= self.shift[:, None] * grad_b
+        if o.l2:
+            value += 0.5 * o.l2 * float(np.sum(W * W))
+            grad_W += o.l2 * W
+        if o.l1:
+            value += o.l1 * float(np.sum(np.abs(W)))
+        grad_W /= self.scale[:, None]
+        return value, np.vstack([grad_W, grad_b]) if o.fit_intercept else grad_W
+
+    def value(self, V):
+        self.nfev, self.passes = self.nfev + 1, self.passes + 1
+        W, b = self._for_kernel(V)
+        value = self.objective.sums(W, b, self._shift, gradient=False)
+        return value + self.objective.penalty(W)
+
+    def settle(self, V, fun, gradient):
+        w = self.to_user(V)  # rounded to the user's units, so what is reported is computed there
+        self.nfev, self.njev, self.passes = self.nfev + 1, self.njev + 1, self.passes + 1
+        return w, *self.objective.value_and_gradient_at(w)
+
+    def scores(self, V):
+        """h of all rows, (n, k)."""
+        self.passes += 1
+        return self.objective.scores(*self.to_weights(V))
+
+    # ------------------------------------------------------------------------------------------------------ penalties
+
+    @property
+    def l1(self):
+        """0: here the penalty's λ differs from column to column, see `thresholds`."""
+        return 0.0
+
+    def l1_penalty(self, V):
+        o = self.objective
+        return o.l1 * float(np.sum(np.abs(V[: o.rows.d]) / self.scale[:, None])) if o.l1 else 0.0
+
+    def thresholds(self):
+        """(d', 1): the l1 penalty is Σ thresholds·|V|."""
+        t = np.zeros((self.size, 1))
+        t[: self.objective.rows.d, 0] = self.objective.l1 / self.scale
+        return t
+
+    def subgradient(self, V, gradient):
+        if not self.objective.l1:
+            return gradient
+        t = self.thresholds()
+        at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - t, 0)
+        return np.where(V != 0, gradient + t * np.sign(V), at_zero)
+
+    def ridge(self):
+        """(d',): what l2 adds to the diagonal of the Hessian by V."""
+        diagonal = np.zeros(self.size)
+        diagonal[: self.objective.rows.d] = self.objective.l2 / self.scale**2
+        return diagonal
+
+    # ------------------------------------------------------------------------------------------------- certificates
+
+    def crude_gap(self, gradient):
+        """About what the duality gap will be at least, where the penalty is l2 alone: ‖∂F/∂W‖²/2·l2."""
+        o = self.objective
+        if o.l1 or not o.l2:
+            return 0.0
+        grad_W = gradient[: o.rows.d] * self._finite
+        return float(np.sum(grad_W * grad_W)) / (2 * o.l2)
+
+    def duality_gap(self, V, gradient):
+        """`certificate.duality_gap` at V, from the gradient there: its slopes are summed already, for one pass or none.
+
+        The dual point is u − cD, u the slopes, D = l'' and c such that its sum is 0.
+        """
+        o = self.objective
+        W, b = self.to_weights(V)
+        if o.l1 or not o.l2 or o.record.by_pass is None:
+            return self._duality_gap_of_rows(W, b)
+        with np.errstate(all="ignore"):
+            v, excess = gradient[: o.rows.d] * self._finite - o.l2 * W, 0.0
+            if o.fit_intercept:
+                by_W, total = self._curvature_sums(V)
+                if self._shift is None:
+                    by_W = by_W - self.shift[:, None] * total
+                c = gradient[o.rows.d] / total
+                if not (np.all(total > 0) and (not o.record.entropy or np.max(np.abs(c)) <= 1)):
+                    return self._duality_gap_of_rows(W, b)
+                v = v - c * by_W
+                excess = float(np.sum(c * c * total))
+            gap = excess + certificate.fenchel_gap(o, W, v)
+        return gap if math.isfinite(gap) else math.inf
+
+    def _duality_gap_of_rows(self, W, b):
+        self.passes += 3
+        return certificate.duality_gap(self.objective, W, b)
+
+    def _curvature_sums(self, V):
+        if not self.objective.quadratic:
+            self.passes += 1
+            return certificate.curvature_sums(self.objective, *self._for_kernel(V), self._shift)
+        return self._constant_curvature_sums
+
+    @functools.cached_property
+    def _constant_curvature_sums(self):
+        self.passes += 1
+        o = self.objective
+        nothing = np.zeros((o.rows.d, o.rows.k)), np.zeros(o.rows.k)
+        return certificate.curvature_sums(o, *nothing, self._shift)
+
+    # ----------------------------------------------------------------------------------------------------- curvature
+
+    def curvature(self):
+        return self._curvature
+
+    @functools.cached_property
+    def _curvature(self):
+        o = self.objective
+        if not math.isfinite(o.loss_curvature):
+            return Curvature(math.inf, None)
+        return o.curvature_in(self.shift, self.scale, 1.0)
+
+    def measures(self):
+        return self.shift, self.scale, 1.0
+
+    def centred_weights(self, V):
+        return V[: self.objective.rows.d] / self.scale[:, None], V[-1] if self.objective.fit_intercept else np.zeros(1)
