@@ -3,15 +3,23 @@
 An objective does not change: runs that walk on it keep what they need in a path of their own (`paths.py`).
 """
 
+from __future__ import annotations
+
 import copy
 import functools
 import math
+import typing
 
 import numpy as np
 
 from fastgd import curvature, kernels, perturbed, rows, validation
 from fastgd.curvature import Curvature
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Activation, Floats, Loss, Table
 
 # The kernel's loss behind each name, and the activations that it belongs to.
 LOSS_KERNELS = {
@@ -84,18 +92,23 @@ class LinearObjective:
     array([0.00792761, 0.02378282])
     """
 
+    activation: Activation
+    loss: Loss
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.floating]
+
     def __init__(
         self,
-        X,
-        y,
+        X: Table,
+        y: ArrayLike,
         *,
-        activation="identity",
-        loss="sse",
-        fit_intercept=False,
-        l2=0.0,
-        sample_weight=None,
-        n_jobs=None,
-    ):
+        activation: Activation = "identity",
+        loss: Loss = "sse",
+        fit_intercept: bool = False,
+        l2: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.activation = validation.choice(activation, "activation", ACTIVATIONS)
         self.loss = validation.choice(loss, "loss", LOSS_KERNELS)
         kernel, activations = LOSS_KERNELS[loss]
@@ -138,7 +151,7 @@ class LinearObjective:
 
     # ------------------------------------------------------------------------------------------------ for the user
 
-    def value(self, w):
+    def value(self, w: ArrayLike) -> float:
         """The objective at w, a float.
 
         Parameters
@@ -147,15 +160,15 @@ class LinearObjective:
         """
         return self.value_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
-    def gradient(self, w):
+    def gradient(self, w: ArrayLike) -> Floats:
         """The gradient at w, an array of the shape and dtype of w."""
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w):
+    def value_and_gradient(self, w: ArrayLike) -> tuple[float, Floats]:
         """Both, in one pass over X."""
         return self.value_and_gradient_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
-    def numerical_gradient(self, w, h=None):
+    def numerical_gradient(self, w: ArrayLike, h: ArrayLike | None = None) -> Floats:
         """The gradient by central differences of the loss: independent of the analytic one, to hold that against it.
 
         Only values of the loss are used. One pass over X moves every weight, so it costs 1 to 3 times `gradient` for a
@@ -194,7 +207,7 @@ class LinearObjective:
         """
         return perturbed.numerical_gradient(self, w, h)
 
-    def predict(self, w, X=None):
+    def predict(self, w: ArrayLike, X: Table | None = None) -> Floats:
         """ŷ = f(Xw + b) for the rows of X, or of the objective's own X.
 
         Returns
@@ -212,7 +225,7 @@ class LinearObjective:
         W, b = self.split(w)
         return source.predict(W, b, self.codes[0]).reshape(source.n, *self.shape[1:])
 
-    def lipschitz(self):
+    def lipschitz(self) -> float:
         """An upper bound of the Hessian's largest eigenvalue, valid at every w.
 
         c·λmax(Xᵀ diag(s) X) + l2, with c the largest second derivative of the loss by h and a column of ones in X for
@@ -228,7 +241,7 @@ class LinearObjective:
         """
         return self.curvature.largest
 
-    def with_jobs(self, n_jobs):
+    def with_jobs(self, n_jobs: int | None) -> LinearObjective:
         """The same objective on the same data, with other threads."""
         other = copy.copy(self)
         other.n_jobs, other._jobs = n_jobs, rows.job_count(n_jobs)
