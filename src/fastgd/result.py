@@ -1,8 +1,16 @@
 """What a run of descent reports."""
 
+from __future__ import annotations
+
 import enum
+import typing
 
 import numpy as np
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastgd.types import Floats
 
 
 class Status(enum.IntEnum):
@@ -20,14 +28,16 @@ class Status(enum.IntEnum):
     INTERRUPTED = 9  # by Ctrl-C; the KeyboardInterrupt carries the result
 
 
-class _Record(dict):
+class _Record(dict[str, typing.Any]):
     """A dict whose keys are attributes too, like scipy's OptimizeResult, which takes 0.3 s to import."""
 
-    def __getattr__(self, name):
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}") from None
+    if not typing.TYPE_CHECKING:  # or any name would do for a type checker
+
+        def __getattr__(self, name):
+            try:
+                return self[name]
+            except KeyError:
+                raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}") from None
 
     def __setattr__(self, name, value):
         self[name] = value
@@ -76,6 +86,17 @@ class Result(_Record):
     history : History or None
     """
 
+    x: Floats
+    fun: float
+    jac: Floats
+    nit: int
+    nfev: int
+    njev: int
+    success: bool
+    status: Status
+    message: str
+    history: History | None
+
 
 class History(_Record):
     """The path of a run, a row for each point that was recorded, the start and the end among them.
@@ -96,3 +117,9 @@ class History(_Record):
     step : ndarray of int, (rows,)
         The steps that led to each.
     """
+
+    x: Floats
+    fun: Floats
+    lr: NDArray[np.float64]
+    grad_norm: NDArray[np.float64]
+    step: NDArray[np.int64]
