@@ -7,11 +7,11 @@ import contextlib
 import importlib.util
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from snippets import PAGES, ROOT, blocks
 
 from fastgd import (
     DivergenceError,
@@ -25,8 +25,7 @@ from fastgd import (
     sse,
 )
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+DOCS = ROOT / "docs"
 LAST_DIGITS = 4e-15  # relative; the texts print 16 digits
 
 
@@ -313,11 +312,6 @@ def test_s4_slopes_of_a_cubic_and_the_wrong_formula():
 
 
 # ---------------------------------------------------------------------------------------------------------- the pages
-
-
-def blocks(page):
-    """(language, text) of each fenced block."""
-    return re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")

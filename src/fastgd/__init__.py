@@ -94,20 +94,22 @@ _HOMES = {
 }
 
 
-def __getattr__(name):
-    if not name.startswith("_"):
-        module = f"fastgd.{_HOMES.get(name, name)}"
-        try:
-            found = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:  # it is there, and what it needs is not
-                raise
-        else:
-            value = getattr(found, name) if name in _HOMES else found
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+if not typing.TYPE_CHECKING:  # or any attribute would do for a type checker
+
+    def __getattr__(name):
+        if not name.startswith("_"):
+            module = f"fastgd.{_HOMES.get(name, name)}"
+            try:
+                found = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name != module:  # it is there, and what it needs is not
+                    raise
+            else:
+                value = getattr(found, name) if name in _HOMES else found
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -1,6 +1,9 @@
 """Is this gradient the gradient of that function? And if not, where not, and which of the two is to blame?"""
 
+from __future__ import annotations
+
 import dataclasses
+import typing
 
 import numpy as np
 
@@ -8,6 +11,11 @@ from fastgd import callbacks, numdiff, perturbed, sampling, stencils, validation
 from fastgd.hessian import gradient_at
 from fastgd.objectives import LinearObjective
 from fastgd.stencils import EPSILON
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastgd.types import Bounds, Doubles, Gradient, Map, ScalarFunction
 
 # A component is wrong where it differs from the difference quotient by more than this many of its estimated errors.
 ERRORS = 10
@@ -51,20 +59,20 @@ class GradientCheck:
 
     ok: bool
     max_error: float
-    worst_index: int | tuple
-    gradient: np.ndarray
-    numerical: np.ndarray
-    tolerance: np.ndarray
-    wrong: np.ndarray
-    unclear: np.ndarray
-    fault: str | None
+    worst_index: int | tuple[int, ...]
+    gradient: Doubles
+    numerical: Doubles
+    tolerance: Doubles
+    wrong: NDArray[np.bool_]
+    unclear: NDArray[np.bool_]
+    fault: typing.Literal["gradient", "f", "gradient and f"] | None
     hint: str
     nfev: int | None
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.ok
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"GradientCheck(ok={self.ok}): {self._summary()}"]
         error = np.abs(self.gradient - self.numerical)
         shown = np.flatnonzero(self.wrong | self.unclear)
@@ -105,7 +113,17 @@ class GradientCheck:
         return "; ".join(parts)
 
 
-def check_gradient(f, grad, x, *, args=(), bounds=None, typical_x=None, vectorized=False, workers=None):
+def check_gradient(
+    f: ScalarFunction | LinearObjective,
+    grad: Gradient | ArrayLike | None,
+    x: ArrayLike,
+    *,
+    args: tuple[typing.Any, ...] = (),
+    bounds: Bounds | None = None,
+    typical_x: ArrayLike | None = None,
+    vectorized: bool = False,
+    workers: int | Map | None = None,
+) -> GradientCheck:
     """Hold a gradient against differences of its function.
 
     The differences are Richardson's, and the tolerance of each component follows from their error estimate.

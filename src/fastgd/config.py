@@ -1,12 +1,14 @@
 """Which build of the kernels runs, and on what."""
 
+from __future__ import annotations
+
 import platform
 
 from fastgd import kernels
 from fastgd._version import __version__
 
 
-def show_config():
+def show_config() -> Config:
     """What a bug report should say: kernels in use and available, CPU features, compiler, versions.
 
     It works on an installation without compiled kernels too, and says that they are missing.
@@ -51,9 +53,9 @@ def _compiled():
     }
 
 
-class Config(dict):
+class Config(dict[str, str]):
     """A dict that prints as a table, one entry a line."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         width = max(map(len, self))
         return "\n".join(f"{name:<{width}}  {value}" for name, value in self.items())

@@ -4,7 +4,11 @@ It looks at what is asked for, and hands a `Run` (`run.py`) on a path (`paths.py
 `linesearch.py` or `stochastic.py`.
 """
 
+from __future__ import annotations
+
 import contextlib
+import typing
+from typing import Literal, Unpack
 
 import numpy as np
 
@@ -22,9 +26,45 @@ from fastgd.stochastic import stochastic
 from fastgd.stopping import Stopping
 from fastgd.updates import Update
 
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.result import Result
+    from fastgd.types import RateOfRun, RecordedResult, RunOptions, ScalarFunction
+
 PRECONDITIONERS = ("gram", "diagonal")
 
 
+@typing.overload
+def gradient_descent(
+    f: ScalarFunction | LinearObjective,
+    init_x: ArrayLike | None = None,
+    lr: RateOfRun = 0.01,
+    step_num: int = 100,
+    *,
+    history: Literal[True, "x", "fun"],
+    **options: Unpack[RunOptions],
+) -> RecordedResult: ...
+@typing.overload
+def gradient_descent(
+    f: ScalarFunction | LinearObjective,
+    init_x: ArrayLike | None = None,
+    lr: RateOfRun = 0.01,
+    step_num: int = 100,
+    *,
+    history: bool = False,
+    **options: Unpack[RunOptions],
+) -> Result: ...
+@typing.overload
+def gradient_descent(
+    f: ScalarFunction | LinearObjective,
+    init_x: ArrayLike | None = None,
+    lr: RateOfRun = 0.01,
+    step_num: int = 100,
+    *,
+    history: int,
+    **options: Unpack[RunOptions],
+) -> RecordedResult: ...
 def gradient_descent(
     f,
     init_x=None,

@@ -1,7 +1,13 @@
 """What can go wrong in a way of its own, and how an absent extra is named."""
 
+from __future__ import annotations
+
 import copyreg
 import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from fastgd.result import Result
 
 
 class DivergenceError(ArithmeticError):
@@ -20,7 +26,20 @@ class DivergenceError(ArithmeticError):
         The run so far, with its history if one was asked for.
     """
 
-    def __init__(self, message, *, step, lr, stable_lr=None, result=None):
+    step: int
+    lr: float
+    stable_lr: float | None
+    result: Result
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: int,
+        lr: float | None,
+        stable_lr: float | None = None,
+        result: Result | None = None,
+    ) -> None:
         super().__init__(message)
         self.step = step
         self.lr = lr

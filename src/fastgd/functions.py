@@ -1,9 +1,18 @@
 """The formulas of a one-layer model as plain functions of arrays."""
 
+from __future__ import annotations
+
+import typing
+
 import numpy as np
 
 from fastgd import kernels, rows, validation
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Activation, Floats, Number, Table
 
 
 def _elementwise(kernel, h):
@@ -13,6 +22,10 @@ def _elementwise(kernel, h):
     return out.reshape(h.shape) if h.ndim else out[0]
 
 
+@typing.overload
+def sigmoid(h: Number) -> np.floating: ...
+@typing.overload
+def sigmoid(h: ArrayLike) -> Floats: ...
 def sigmoid(h):
     """The logistic function σ(h) = 1 / (1 + e^−h), elementwise.
 
@@ -33,6 +46,10 @@ def sigmoid(h):
     return _elementwise(kernels.active.apply_activation, h)
 
 
+@typing.overload
+def sigmoid_prime(h: Number) -> np.floating: ...
+@typing.overload
+def sigmoid_prime(h: ArrayLike) -> Floats: ...
 def sigmoid_prime(h):
     """The derivative of the logistic function, σ'(h) = σ(h)(1 − σ(h)), elementwise.
 
@@ -55,7 +72,7 @@ def sigmoid_prime(h):
     return _elementwise(kernels.active.apply_derivative, h)
 
 
-def sse(X, y, w, b=0.0, activation="identity"):
+def sse(X: Table, y: ArrayLike, w: ArrayLike, b: ArrayLike = 0.0, activation: Activation = "identity") -> float:
     """Sum of squared errors of a one-layer model, E = ½ Σ_μ Σ_j (y_j^μ − f(Σ_i w_ij x_i^μ + b_j))².
 
     Parameters

@@ -10,13 +10,21 @@ so a Hessian costs d² + d + 1 evaluations and is symmetric by construction. A c
 differenced to its other side, with formulas that are O(h²) too.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+import typing
+from typing import Literal, NamedTuple, Unpack
 
 import numpy as np
 
 from fastgd import callbacks, stencils, validation
 from fastgd.stencils import EPSILON
 from fastgd.vectorial import ScalarSampler
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Doubles, Gradient, SamplingOptions, ScalarFunction
 
 SCHEMES = ("central", "richardson")
 NAN_POLICIES = ("raise", "propagate")
@@ -43,12 +51,32 @@ class HessianEstimate(NamedTuple):
         How often f was called; how many points it was given where it is vectorized.
     """
 
-    hessian: np.ndarray
-    error: np.ndarray
-    steps: np.ndarray
+    hessian: Doubles
+    error: Doubles
+    steps: Doubles
     nfev: int
 
 
+@typing.overload
+def numerical_hessian(
+    f: ScalarFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Literal["central", "richardson"] = "central",
+    full_output: Literal[False] = False,
+    **options: Unpack[SamplingOptions],
+) -> Doubles: ...
+@typing.overload
+def numerical_hessian(
+    f: ScalarFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Literal["central", "richardson"] = "central",
+    full_output: Literal[True],
+    **options: Unpack[SamplingOptions],
+) -> HessianEstimate: ...
 def numerical_hessian(
     f,
     x,
@@ -310,7 +338,9 @@ class Grid:
             )
 
 
-def hessian_vector_product(grad, x, v, h=None, *, args=()):
+def hessian_vector_product(
+    grad: Gradient, x: ArrayLike, v: ArrayLike, h: ArrayLike | None = None, *, args: tuple[typing.Any, ...] = ()
+) -> Doubles:
     """Product of a Hessian with a vector, by a central difference of the gradient along it: two calls of `grad`.
 
     (∇f(x + tv) − ∇f(x − tv)) / 2t, with t such that no coordinate moves by more than hᵢ. Hv for a d of millions takes

@@ -5,8 +5,11 @@ here for entries. `Entries` is the bridge: it looks like a sampler with one coor
 once for all entries whose columns can move together.
 """
 
+from __future__ import annotations
+
 import copy
-from typing import Any, NamedTuple
+import typing
+from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
@@ -14,6 +17,12 @@ from fastgd import complexstep, refine, stencils, validation
 from fastgd import sparsity as patterns
 from fastgd.stencils import EPSILON, Stencil
 from fastgd.vectorial import VectorSampler
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from scipy.sparse import csr_array
+
+    from fastgd.types import Doubles, SamplingOptions, Scheme, Sparse, VectorFunction
 
 SCHEMES = (*stencils.SCHEMES, "richardson", "complex")
 NAN_POLICIES = ("raise", "propagate")
@@ -30,7 +39,10 @@ LEFT_OUT = 1e-3
 LEAST_LEFT_OUT = 1e-5
 
 
-class JacobianEstimate(NamedTuple):
+Matrix = TypeVar("Matrix")  # an ndarray, or a CSR array where there is a pattern
+
+
+class JacobianEstimate(NamedTuple, Generic[Matrix]):
     """A Jacobian with what is known of it.
 
     Attributes
@@ -44,12 +56,56 @@ class JacobianEstimate(NamedTuple):
         How often f was called; how many points it was given where it is vectorized.
     """
 
-    jacobian: Any
-    error: Any
-    steps: np.ndarray
+    jacobian: Matrix
+    error: Matrix
+    steps: Doubles
     nfev: int
 
 
+@typing.overload
+def numerical_jacobian(
+    f: VectorFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[False] = False,
+    sparsity: None = None,
+    **options: Unpack[SamplingOptions],
+) -> Doubles: ...
+@typing.overload
+def numerical_jacobian(
+    f: VectorFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[False] = False,
+    sparsity: Sparse | ArrayLike,
+    **options: Unpack[SamplingOptions],
+) -> csr_array: ...
+@typing.overload
+def numerical_jacobian(
+    f: VectorFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[True],
+    sparsity: None = None,
+    **options: Unpack[SamplingOptions],
+) -> JacobianEstimate[Doubles]: ...
+@typing.overload
+def numerical_jacobian(
+    f: VectorFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[True],
+    sparsity: Sparse | ArrayLike,
+    **options: Unpack[SamplingOptions],
+) -> JacobianEstimate[csr_array]: ...
 def numerical_jacobian(
     f,
     x,

@@ -4,8 +4,12 @@ Values and gradients of all runs come by a route (`sweep_routes.py`). The runs t
 its own rate, its own stopping and its own judgement on divergence, and leaves when it ends.
 """
 
+from __future__ import annotations
+
 import functools
 import numbers
+import typing
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +22,44 @@ from fastgd.result import History, Status
 from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, Point, Run
 from fastgd.sweep_routes import Passes, Quadratic
 
+if typing.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from fastgd.result import Result
+    from fastgd.types import Floats, Rate, RecordedResult
+
 # Forming the Gram matrix of d columns takes, for each value of X, as long as so many values of one run's share of a
 # pass: what it takes to bring rows into shape, and the product by BLAS, whose cost grows with d.
 GRAM_SETUP = 24
 GRAM_COLUMNS_PER_UNIT = 4
 
 
+@typing.overload
+def sweep(
+    objective: LinearObjective,
+    *,
+    lr: Rate | Sequence[Rate] | Floats,
+    init_w: ArrayLike | None = None,
+    l2: float | Sequence[float] | Floats | None = None,
+    step_num: int = 100,
+    tol: float | None = None,
+    history: Literal[True],
+    route: Literal["auto", "direct", "gram"] = "auto",
+) -> list[RecordedResult]: ...
+@typing.overload
+def sweep(
+    objective: LinearObjective,
+    *,
+    lr: Rate | Sequence[Rate] | Floats,
+    init_w: ArrayLike | None = None,
+    l2: float | Sequence[float] | Floats | None = None,
+    step_num: int = 100,
+    tol: float | None = None,
+    history: bool = False,
+    route: Literal["auto", "direct", "gram"] = "auto",
+) -> list[Result]: ...
 def sweep(
     objective, *, lr, init_w=None, l2=None, step_num=100, tol=None, history=False, route="auto"
 ):  # fmt: skip

@@ -1,8 +1,11 @@
 """Derivatives of any function, from its values alone."""
 
+from __future__ import annotations
+
 import math
 import types
-from typing import NamedTuple
+import typing
+from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
@@ -12,11 +15,21 @@ from fastgd.kernels.reference_differences import OWN_STEPS
 from fastgd.refine import Slopes
 from fastgd.stencils import EPSILON, Stencil
 
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Doubles, Number, SamplingOptions, ScalarFunction, Scheme
+
 SCHEMES = ("central", "forward", "backward", "five-point", "richardson", "complex")
 NAN_POLICIES = {"raise": validation.finite_number, "propagate": validation.any_number}
 
 
-class Derivative(NamedTuple):
+Slope = TypeVar("Slope")  # a float where x is a number, else an array
+
+
+class Derivative(NamedTuple, Generic[Slope]):
     """A gradient with what is known of it.
 
     Attributes
@@ -31,12 +44,16 @@ class Derivative(NamedTuple):
         How often f was called.
     """
 
-    gradient: np.ndarray
-    error: np.ndarray
-    steps: np.ndarray
+    gradient: Slope
+    error: Slope
+    steps: Slope
     nfev: int
 
 
+@typing.overload
+def numerical_diff(f: Callable[[float], typing.SupportsFloat], x: Number, h: float = 1e-4) -> float: ...
+@typing.overload
+def numerical_diff(f: Callable[[Doubles], ArrayLike], x: ArrayLike, h: float = 1e-4) -> Doubles: ...
 def numerical_diff(f, x, h=1e-4):
     """Derivative of a function of one number, by the central difference of the textbook.
 
@@ -91,6 +108,46 @@ def numerical_diff(f, x, h=1e-4):
         return (values[0] - values[1]) / distance
 
 
+@typing.overload
+def numerical_gradient(
+    f: ScalarFunction,
+    x: Number,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[False] = False,
+    **options: Unpack[SamplingOptions],
+) -> float: ...
+@typing.overload
+def numerical_gradient(
+    f: ScalarFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[False] = False,
+    **options: Unpack[SamplingOptions],
+) -> Doubles: ...
+@typing.overload
+def numerical_gradient(
+    f: ScalarFunction,
+    x: Number,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[True],
+    **options: Unpack[SamplingOptions],
+) -> Derivative[float]: ...
+@typing.overload
+def numerical_gradient(
+    f: ScalarFunction,
+    x: ArrayLike,
+    h: ArrayLike | None = None,
+    *,
+    scheme: Scheme = "central",
+    full_output: Literal[True],
+    **options: Unpack[SamplingOptions],
+) -> Derivative[Doubles]: ...
 def numerical_gradient(
     f,
     x,

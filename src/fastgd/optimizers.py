@@ -9,12 +9,20 @@ entry by entry. Where libraries write a rule differently, it is torch.optim's he
 `docs/optimizers.md` has a table.
 """
 
+from __future__ import annotations
+
 import functools
+import typing
 
 import numpy as np
 
 from fastgd import kernels, validation
 from fastgd.kernels.reference_updates import MOMENTS, PLAIN, RULES
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from fastgd.types import Floats, FloatsT
 
 
 class State:
@@ -30,10 +38,10 @@ class State:
 
     __slots__ = ("moments", "step")
 
-    def __init__(self, moments, step=0):
+    def __init__(self, moments: Floats, step: int = 0) -> None:
         self.moments, self.step = moments, step
 
-    def copy(self):
+    def copy(self) -> State:
         return State(self.moments.copy(), self.step)
 
     def __repr__(self):
@@ -54,10 +62,10 @@ class Optimizer:
         the scale of the gradients.
     """
 
-    name = None
-    constants = ()
-    may_rise = True
-    stable_formula = None
+    name: str | None = None
+    constants: tuple[str, ...] = ()
+    may_rise: bool = True
+    stable_formula: str | None = None
 
     @property
     def kind(self):
@@ -73,11 +81,11 @@ class Optimizer:
         """The constants with no limit to a step, for `step`."""
         return np.array([*self.kernel_constants, np.inf, np.inf, 0.0])
 
-    def stable_rate(self, curvature):
+    def stable_rate(self, curvature: float) -> float | None:
         """The largest stable rate on a quadratic function with that largest curvature, or None."""
         return None
 
-    def init(self, w):
+    def init(self, w: ArrayLike) -> State:
         """The state before the first step.
 
         Parameters
@@ -88,11 +96,11 @@ class Optimizer:
         w = validation.real_array(w, "w", finite=False)
         return self.fresh_state(w.size, w.dtype)
 
-    def fresh_state(self, size, dtype):
+    def fresh_state(self, size: int, dtype: DTypeLike) -> State:
         """The state before the first step, for so many weights."""
         return State(np.zeros((MOMENTS[self.name], size), dtype))
 
-    def step(self, w, g, state, lr):
+    def step(self, w: FloatsT, g: ArrayLike, state: State, lr: float) -> tuple[FloatsT, State]:
         """One step, in place.
 
         Parameters
@@ -147,14 +155,14 @@ class Optimizer:
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.constants)})"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in self.constants)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, name) for name in self.constants)))
 
 
-def _share(value, name):
+def _share(value, name) -> float:
     """A decay: at least 0 and below 1."""
     value = validation.scalar(value, name, minimum=0)
     if value >= 1:
@@ -174,7 +182,7 @@ class GD(Optimizer):
     may_rise = False
     stable_formula = "2/L"
 
-    def stable_rate(self, curvature):
+    def stable_rate(self, curvature: float) -> float:
         return 2 / curvature
 
 
@@ -200,7 +208,7 @@ class ASGD(GD):
     name = "asgd"
     constants = ("start",)
 
-    def __init__(self, start=0):
+    def __init__(self, start: int = 0) -> None:
         self.start = validation.count(start, "start")
 
     @property
@@ -230,14 +238,14 @@ class Momentum(Optimizer):
     constants = ("momentum",)
     stable_formula = "2(1 + momentum)/L"
 
-    def __init__(self, momentum=0.9):
+    def __init__(self, momentum: float = 0.9) -> None:
         self.momentum = _share(momentum, "momentum")
 
     @property
     def kernel_constants(self):
         return self.momentum, 0.0, 0.0, 0.0
 
-    def stable_rate(self, curvature):
+    def stable_rate(self, curvature: float) -> float:
         return 2 * (1 + self.momentum) / curvature
 
 
@@ -262,7 +270,7 @@ class Nesterov(Momentum):
     name = "nesterov"
     stable_formula = "2(1 + momentum)/((1 + 2·momentum)L)"
 
-    def stable_rate(self, curvature):
+    def stable_rate(self, curvature: float) -> float:
         return 2 * (1 + self.momentum) / ((1 + 2 * self.momentum) * curvature)
 
 
@@ -280,7 +288,7 @@ class Adagrad(Optimizer):
     name = "adagrad"
     constants = ("eps",)
 
-    def __init__(self, eps=1e-10):
+    def __init__(self, eps: float = 1e-10) -> None:
         self.eps = validation.scalar(eps, "eps", positive=True)
 
     @property
@@ -305,7 +313,7 @@ class Adadelta(Optimizer):
     name = "adadelta"
     constants = ("rho", "eps")
 
-    def __init__(self, rho=0.9, eps=1e-6):
+    def __init__(self, rho: float = 0.9, eps: float = 1e-6) -> None:
         self.rho = _share(rho, "rho")
         self.eps = validation.scalar(eps, "eps", positive=True)
 
@@ -328,7 +336,7 @@ class RMSprop(Adadelta):
 
     name = "rmsprop"
 
-    def __init__(self, rho=0.99, eps=1e-8):
+    def __init__(self, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(rho, eps)
 
 
@@ -348,7 +356,7 @@ class Adam(Optimizer):
     name = "adam"
     constants = ("beta1", "beta2", "eps")
 
-    def __init__(self, beta1=0.9, beta2=0.999, eps=1e-8):
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
         self.beta1 = _share(beta1, "beta1")
         self.beta2 = _share(beta2, "beta2")
         self.eps = validation.scalar(eps, "eps", positive=True)
@@ -431,7 +439,7 @@ class AdamW(Adam):
     name = "adamw"
     constants = ("beta1", "beta2", "eps", "weight_decay")
 
-    def __init__(self, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> None:
         super().__init__(beta1, beta2, eps)
         self.weight_decay = validation.scalar(weight_decay, "weight_decay", minimum=0)
 
@@ -447,7 +455,7 @@ BY_NAME = {
 }
 
 
-def get(optimizer):
+def get(optimizer: str | Optimizer) -> Optimizer:
     """The rule that a name stands for, with its default constants; a rule is returned as it is.
 
     Raises

@@ -10,6 +10,10 @@ Each returns the Axes it drew on. Without `ax` that is the only Axes of a new Fi
 needs no display: save it with `ax.figure.savefig("picture.png")`. To see it in a window, draw on an Axes of pyplot's.
 """
 
+from __future__ import annotations
+
+import typing
+
 import numpy as np
 
 from fastgd import validation
@@ -17,6 +21,36 @@ from fastgd.errors import DivergenceError, import_extra
 from fastgd.numdiff import numerical_diff
 from fastgd.objectives import LinearObjective
 from fastgd.result import History, Result
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D
+    from numpy.typing import ArrayLike
+    from typing_extensions import TypeVar
+
+    from fastgd.types import ScalarFunction
+
+    class NewAxes(Axes):
+        """Axes of a Figure of their own, which is no SubFigure and has `savefig`."""
+
+        @property
+        def figure(self) -> Figure: ...
+
+    class NewAxes3D(Axes3D):
+        @property
+        def figure(self) -> Figure: ...
+
+    class AnimatedAxes(NewAxes):
+        animation: FuncAnimation
+
+    AxesT = TypeVar("AxesT", bound=Axes, default=NewAxes)
+    Axes3DT = TypeVar("Axes3DT", bound=Axes3D, default=NewAxes3D)
+    Recorded = Result | History | DivergenceError
+    Limits = tuple[float, float] | Sequence[float]
 
 # Told apart by readers with any colour vision (Okabe and Ito, "Color universal design", 2008), strongest first.
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")
@@ -35,7 +69,7 @@ DECADES = 100.0
 # ------------------------------------------------------------------------------------------------------ loss by step
 
 
-def loss(run, ax=None, *, label=None, color=None):
+def loss(run: Recorded, ax: AxesT | None = None, *, label: str | None = None, color: str | None = None) -> AxesT:
     """The loss of a run against the step.
 
     The axis is logarithmic where the losses are not negative and span decades. A step at which the loss is exactly zero
@@ -75,7 +109,7 @@ def loss(run, ax=None, *, label=None, color=None):
     return ax
 
 
-def learning_rates(runs, labels=None, ax=None):
+def learning_rates(runs: Iterable[Recorded], labels: Sequence[str] | None = None, ax: AxesT | None = None) -> AxesT:
     """The losses of several runs in one picture, those that diverge included.
 
     A run that diverges is marked so in the legend, and leaves the picture at the top instead of flattening the others;
@@ -196,7 +230,14 @@ def _rate_label(rates):
 # -------------------------------------------------------------------------------------------------- a model and data
 
 
-def fit(objective, w, ax=None, *, feature_name="x", target_name="y"):
+def fit(
+    objective: LinearObjective,
+    w: ArrayLike | Result,
+    ax: AxesT | None = None,
+    *,
+    feature_name: str = "x",
+    target_name: str = "y",
+) -> AxesT:
     """A fitted model beside its data.
 
     With one feature: the points, and the fitted curve over their range. With several: the predicted against the actual
@@ -258,7 +299,9 @@ def fit(objective, w, ax=None, *, feature_name="x", target_name="y"):
 # -------------------------------------------------------------------------------------------- functions and the paths
 
 
-def contour(f, xlim, ylim, ax=None, *, colorbar=True):
+def contour(
+    f: ScalarFunction | LinearObjective, xlim: Limits, ylim: Limits, ax: AxesT | None = None, *, colorbar: bool = True
+) -> AxesT:
     """Lines of equal value of a function of two variables.
 
     The levels are quantiles of the values, so that a flat valley shows beside a steep wall, whatever its height. Values
@@ -306,7 +349,7 @@ def contour(f, xlim, ylim, ax=None, *, colorbar=True):
     return ax
 
 
-def surface(f, xlim, ylim, ax=None):
+def surface(f: ScalarFunction | LinearObjective, xlim: Limits, ylim: Limits, ax: Axes3DT | None = None) -> Axes3DT:
     """A function of two variables as a surface in three dimensions.
 
     A few values that would dwarf all others are cut off at the top.
@@ -344,7 +387,16 @@ def surface(f, xlim, ylim, ax=None):
     return ax
 
 
-def trajectory(run, f=None, ax=None, *, xlim=None, ylim=None, label=None, color=None):
+def trajectory(
+    run: Recorded,
+    f: ScalarFunction | LinearObjective | None = None,
+    ax: AxesT | None = None,
+    *,
+    xlim: Limits | None = None,
+    ylim: Limits | None = None,
+    label: str | None = None,
+    color: str | None = None,
+) -> AxesT:
     """The path of a run: over lines of equal value with two variables, on the curve with one.
 
     Parameters
@@ -396,7 +448,16 @@ def trajectory(run, f=None, ax=None, *, xlim=None, ylim=None, label=None, color=
     return ax
 
 
-def animate(run, f, ax=None, *, xlim=None, ylim=None, interval=80, max_frames=120):
+def animate(
+    run: Recorded,
+    f: ScalarFunction | LinearObjective,
+    ax: Axes | None = None,
+    *,
+    xlim: Limits | None = None,
+    ylim: Limits | None = None,
+    interval: float = 80,
+    max_frames: int = 120,
+) -> AnimatedAxes:
     """The path of a run as a moving picture over `contour` or the curve of f.
 
     Parameters
@@ -450,7 +511,9 @@ def animate(run, f, ax=None, *, xlim=None, ylim=None, interval=80, max_frames=12
     return ax
 
 
-def tangent(f, x, ax=None, *, xlim=None):
+def tangent(
+    f: Callable[[float], typing.SupportsFloat], x: float, ax: AxesT | None = None, *, xlim: Limits | None = None
+) -> AxesT:
     """A curve, a point on it and the tangent there, its slope being `numerical_diff`'s.
 
     Parameters

@@ -6,6 +6,10 @@ of the Hessian tells: the whole spectrum where there are few variables, its two 
 many. Hessians are never asked for; they are had from differences of gradients.
 """
 
+from __future__ import annotations
+
+import typing
+
 import numpy as np
 
 from fastgd import validation
@@ -13,6 +17,11 @@ from fastgd.linalg import euclidean_norm
 from fastgd.objectives import LinearObjective
 from fastgd.paths import Columns, FunctionPath
 from fastgd.result import _Record
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Doubles, Gradient, ScalarFunction
 
 # Up to so many variables the Hessian is formed: it costs as many gradients as Lanczos' method takes otherwise.
 DENSE_VARIABLES = 32
@@ -51,8 +60,18 @@ class Classification(_Record):
         Evaluations that this took.
     """
 
+    kind: typing.Literal["minimum", "maximum", "saddle", "flat"]
+    eigenvalues: Doubles
+    direction: Doubles
+    grad_norm: float
+    message: str
+    nfev: int
+    njev: int
 
-def classify(f, x, grad=None, *, seed=None):
+
+def classify(
+    f: ScalarFunction | LinearObjective, x: ArrayLike, grad: Gradient | None = None, *, seed: int | None = None
+) -> Classification:
     """Whether x is a minimum, a maximum or a saddle of f, by the eigenvalues of its Hessian there.
 
     Up to 32 variables the Hessian is formed from 2d gradients, and another 2d tell its error; beyond, Lanczos' method

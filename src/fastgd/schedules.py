@@ -6,19 +6,28 @@ counts is the step, not the epoch: with batches of m of n rows an epoch is ⌈n/
 `plateau` alone looks at the values of a run; see `Plateau`.
 """
 
+from __future__ import annotations
+
 import functools
 import math
+import typing
 
 from fastgd import validation
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Arguments = typing.ParamSpec("Arguments")
+    RateOfStep = Callable[[int], float]
 
 
 class Schedule:
     """A function of the step that knows how it was made, and can so be pickled and printed."""
 
-    def __init__(self, function, maker, args, kwargs):
+    def __init__(self, function: RateOfStep, maker, args, kwargs) -> None:
         self._function, self._maker, self._args, self._kwargs = function, maker, args, kwargs
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         return self._function(step)
 
     def __reduce__(self):
@@ -29,7 +38,7 @@ class Schedule:
         return f"{self._maker.__name__}({', '.join(given)})"
 
 
-def _schedule(maker):
+def _schedule(maker: Callable[Arguments, RateOfStep]) -> Callable[Arguments, Schedule]:
     """A maker of functions as a maker of Schedules."""
 
     @functools.wraps(maker)
@@ -41,14 +50,14 @@ def _schedule(maker):
 
 
 @_schedule
-def constant(lr):
+def constant(lr: float) -> RateOfStep:
     """η(t) = lr."""
     lr = validation.scalar(lr, "lr", minimum=0)
     return lambda step: lr
 
 
 @_schedule
-def step_decay(lr, every, factor=0.1):
+def step_decay(lr: float, every: int, factor: float = 0.1) -> RateOfStep:
     """η(t) = lr·factor^⌊t/every⌋: the rate falls by a factor every so many steps.
 
     torch.optim.lr_scheduler.StepLR is the same, with gamma for `factor`, whose default is torch's.
@@ -59,7 +68,7 @@ def step_decay(lr, every, factor=0.1):
 
 
 @_schedule
-def exponential_decay(lr, factor, every=1):
+def exponential_decay(lr: float, factor: float, every: int = 1) -> RateOfStep:
     """η(t) = lr·factor^(t/every): falls by a factor over so many steps. torch's ExponentialLR with every=1."""
     lr, factor = validation.scalar(lr, "lr", minimum=0), _share(factor, "factor")
     every = validation.count(every, "every", minimum=1)
@@ -67,7 +76,7 @@ def exponential_decay(lr, factor, every=1):
 
 
 @_schedule
-def inverse_time_decay(lr, decay, power=1.0):
+def inverse_time_decay(lr: float, decay: float, power: float = 1.0) -> RateOfStep:
     """η(t) = lr/(1 + decay·t)^power.
 
     With ½ < power ≤ 1 the sum of the rates is infinite and that of their squares finite, which is what stochastic
@@ -79,7 +88,7 @@ def inverse_time_decay(lr, decay, power=1.0):
 
 
 @_schedule
-def polynomial_decay(lr, steps, end=0.0, power=1.0):
+def polynomial_decay(lr: float, steps: int, end: float = 0.0, power: float = 1.0) -> RateOfStep:
     """η(t) = end + (lr − end)·(1 − t/steps)^power, and `end` from then on. torch's PolynomialLR with end=0."""
     lr, end = validation.scalar(lr, "lr", minimum=0), validation.scalar(end, "end", minimum=0)
     steps = validation.count(steps, "steps", minimum=1)
@@ -88,7 +97,7 @@ def polynomial_decay(lr, steps, end=0.0, power=1.0):
 
 
 @_schedule
-def cosine_decay(lr, steps, end=0.0):
+def cosine_decay(lr: float, steps: int, end: float = 0.0) -> RateOfStep:
     """η(t) = end + ½(lr − end)(1 + cos(πt/steps)), and `end` from then on (Loshchilov & Hutter 2017, eq. 5)."""
     lr, end = validation.scalar(lr, "lr", minimum=0), validation.scalar(end, "end", minimum=0)
     steps = validation.count(steps, "steps", minimum=1)
@@ -96,7 +105,7 @@ def cosine_decay(lr, steps, end=0.0):
 
 
 @_schedule
-def one_cycle(peak, steps, rise=0.3, start=25.0, end=1e4):
+def one_cycle(peak: float, steps: int, rise: float = 0.3, start: float = 25.0, end: float = 1e4) -> RateOfStep:
     """Up from peak/start to `peak` and down to peak/(start·end), along cosines (Smith & Topin 2018, arXiv 1708.07120).
 
     Parameters
@@ -131,6 +140,10 @@ def one_cycle(peak, steps, rise=0.3, start=25.0, end=1e4):
     return rate
 
 
+@typing.overload
+def warmup(schedule: Plateau, steps: int, start: float = 0.0) -> Plateau: ...
+@typing.overload
+def warmup(schedule: float | RateOfStep, steps: int, start: float = 0.0) -> Schedule: ...
 @_schedule
 def warmup(schedule, steps, start=0.0):
     """From `start` in a straight line to the first rate of a schedule, which then begins.
@@ -154,7 +167,9 @@ def warmup(schedule, steps, start=0.0):
     return lambda step: start + (schedule(0) - start) * step / steps if step < steps else schedule(step - steps)
 
 
-def plateau(lr, factor=0.1, patience=10, threshold=1e-4, cooldown=0, end=0.0):
+def plateau(
+    lr: float, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, cooldown: int = 0, end: float = 0.0
+) -> Plateau:
     """A rate that falls by `factor` when the loss has stopped falling. See `Plateau`.
 
     Parameters
@@ -192,7 +207,9 @@ class Plateau:
         (rate, best loss, losses since it, cooldown left): what `observe` changes. It can be set.
     """
 
-    def __init__(self, lr, factor, patience, threshold, cooldown, end, shape=None):
+    state: tuple[float, float, float, float]
+
+    def __init__(self, lr, factor, patience, threshold, cooldown, end, shape=None) -> None:
         self.lr = validation.scalar(lr, "lr", minimum=0)
         self.factor = _share(factor, "factor")
         if self.factor == 1:
@@ -208,11 +225,11 @@ class Plateau:
         shaped = "" if self._shape is None else ", after a warm-up"
         return f"<plateau from {self.lr:g} by {self.factor:g} after {self.patience} losses{shaped}>"
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         rate = self.state[0]
         return rate if self._shape is None else self._shape(step, rate)
 
-    def observe(self, loss):
+    def observe(self, loss: float) -> None:
         """Take note of a loss; NaN is no improvement."""
         rate, best, waited, rest = self.state
         if loss < best - (self.threshold * abs(best) if best < math.inf else 0.0):
@@ -225,11 +242,11 @@ class Plateau:
             rate, waited, rest = max(rate * self.factor, min(self.end, rate)), 0.0, float(self.cooldown)
         self.state = (rate, best, waited, rest)
 
-    def fresh(self):
+    def fresh(self) -> Plateau:
         """The same schedule before its first loss."""
         return Plateau(self.lr, self.factor, self.patience, self.threshold, self.cooldown, self.end, self._shape)
 
-    def after(self, shape):
+    def after(self, shape: Callable[[int, float], float]) -> Plateau:
         """The same with shape(step, rate) for its rate: what `warmup` puts before it."""
         outer = shape if self._shape is None else functools.partial(_nested, shape, self._shape)
         return Plateau(self.lr, self.factor, self.patience, self.threshold, self.cooldown, self.end, outer)
@@ -243,7 +260,7 @@ def _nested(outer, inner, step, rate):
     return outer(step, inner(step, rate))
 
 
-def _share(value, name):
+def _share(value, name) -> float:
     value = validation.scalar(value, name, minimum=0)
     if value > 1:
         raise ValueError(f"{name} must be from 0 to 1; got {value}")

@@ -5,10 +5,14 @@ one by one  each start is a call of `gradient_descent`, here, in threads, or whe
 together    a vectorized function: all runs are rows of one array, and all their differences go into one call of f
 """
 
+from __future__ import annotations
+
 import collections
 import concurrent.futures
 import functools
 import inspect
+import typing
+from typing import Literal, Unpack
 
 import numpy as np
 
@@ -19,6 +23,13 @@ from fastgd.objectives import LinearObjective
 from fastgd.result import Result, Status, _Record
 from fastgd.together import descend_together
 
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import BestResult, Floats, RateOfRun, ScalarFunction, StartOptions, Workers
+
 SAMPLERS = ("sobol", "lhs", "uniform")
 # Two ends are the same minimum where no coordinate differs by more than this share of the range of the starts.
 SAME = 1e-3
@@ -27,21 +38,21 @@ SHOWN = 10
 
 
 def multi_start(
-    f,
-    sampler_or_bounds,
-    n_starts,
+    f: ScalarFunction | LinearObjective,
+    sampler_or_bounds: Callable[[np.random.Generator, int], ArrayLike] | Sequence[ArrayLike] | Floats,
+    n_starts: int,
     *,
-    lr,
-    step_num,
-    seed=None,
-    sampler="sobol",
-    shape=None,
-    vectorized=False,
-    workers=None,
-    stop_after=None,
-    same=SAME,
-    **options,
-):
+    lr: RateOfRun,
+    step_num: int,
+    seed: int | None = None,
+    sampler: Literal["sobol", "lhs", "uniform"] = "sobol",
+    shape: int | tuple[int, ...] | None = None,
+    vectorized: bool = False,
+    workers: Workers = None,
+    stop_after: int | None = None,
+    same: float = SAME,
+    **options: Unpack[StartOptions],
+) -> BestResult:
     """Descend from many starts, and keep all runs; the best is returned.
 
     Parameters
@@ -300,6 +311,11 @@ class Minimum(_Record):
     runs : list of int
         Which.
     """
+
+    x: Floats
+    fun: float
+    count: int
+    runs: list[int]
 
 
 def minima(runs, extent):

@@ -53,13 +53,13 @@ def callable_(value, name):
     return value
 
 
-def boolean(value, name):
+def boolean(value, name) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False; got {describe(value)}")
     return bool(value)
 
 
-def scalar(value, name, *, minimum=None, positive=False):
+def scalar(value, name, *, minimum=None, positive=False) -> float:
     """A finite real number as a float, at least `minimum` (or above 0 with `positive`)."""
     if type(value) is float and math.isfinite(value) and value > 0 and (minimum is None or value >= minimum):
         return value  # as most are
@@ -78,7 +78,7 @@ def scalar(value, name, *, minimum=None, positive=False):
     return number
 
 
-def count(value, name, *, minimum=0):
+def count(value, name, *, minimum=0) -> int:
     """An integer of at least `minimum`."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer; got {describe(value)}")

@@ -1,18 +1,24 @@
 """Real data small enough to ship. Where they come from: `SOURCES.md`."""
 
+from __future__ import annotations
+
+import typing
 from pathlib import Path
 
 import numpy as np
 
+if typing.TYPE_CHECKING:
+    from fastgd.types import Doubles
+
 WOMEN_CSV = "women.csv"
 
 
-def women_path():
+def women_path() -> Path:
     """The CSV file of the women table, as a path (columns height, weight)."""
     return Path(__file__).with_name(WOMEN_CSV)
 
 
-def load_women():
+def load_women() -> tuple[Doubles, Doubles]:
     """Average heights and weights of 15 American women (The World Almanac, 1975).
 
     Returns

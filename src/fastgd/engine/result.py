@@ -1,9 +1,16 @@
 """What a run of descent reports, whoever asked for it."""
 
+from __future__ import annotations
+
 import enum
 import typing
 
 import numpy as np
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastgd.types import Floats
 
 
 class Status(enum.IntEnum):
@@ -24,14 +31,16 @@ class Status(enum.IntEnum):
     STALLED = 12  # no step lowers the value, and the gap to the minimum is larger than tol
 
 
-class _Record(dict):
+class _Record(dict[str, typing.Any]):
     """A dict whose keys are attributes too, like scipy's OptimizeResult, which takes 0.3 s to import."""
 
-    def __getattr__(self, name):
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}") from None
+    if not typing.TYPE_CHECKING:  # or any name would do for a type checker
+
+        def __getattr__(self, name):
+            try:
+                return self[name]
+            except KeyError:
+                raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}") from None
 
     def __setattr__(self, name, value):
         self[name] = value
@@ -88,6 +97,22 @@ class Result(_Record):
         The one that was taken.
     """
 
+    x: Floats
+    fun: float
+    jac: Floats
+    nit: int
+    nfev: int
+    njev: int
+    success: bool
+    status: Status
+    message: str
+    history: History | None
+    gap: float | None
+    certified: bool
+    condition: float | None
+    n_passes: int
+    solver: str
+
 
 class History(_Record):
     """The path of a run, a row for each point that was recorded.
@@ -112,9 +137,19 @@ class History(_Record):
         Of an estimator: what `score` gives on the held-out part, and the time since the fit began.
     """
 
+    x: Floats
+    fun: Floats
+    lr: NDArray[np.float64]
+    grad_norm: NDArray[np.float64]
+    step: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    learning_rate: NDArray[np.float64]
+    validation_score: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+
     _OTHER_NAMES: typing.ClassVar = {"loss": "fun", "fun": "loss", "learning_rate": "lr", "lr": "learning_rate"}
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> typing.Any:
         other = self._OTHER_NAMES.get(name)
         if other is None or not dict.__contains__(self, other):
             raise KeyError(name)

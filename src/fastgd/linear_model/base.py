@@ -1,8 +1,11 @@
 """What the two estimators share: parameters, data, the choice of a solver, and what a fit leaves behind."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import math
+import typing
 import warnings
 
 import numpy as np
@@ -24,6 +27,13 @@ from fastgd.linear_model.summary import Statistics, Summarised
 from fastgd.linear_model.watch import Watch
 from fastgd.result import Result
 
+if typing.TYPE_CHECKING:
+    from typing import Any, Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastgd.types import Doubles, FitResult, Floats, Table
+
 PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
@@ -36,6 +46,14 @@ OF_STREAMS = frozenset({
 
 class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     """Fits, streams and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
+
+    coef_: Floats
+    intercept_: Floats
+    n_iter_: int
+    history_: dict[str, Doubles]
+    result_: FitResult
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -92,7 +110,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     # ----------------------------------------------------------------------------------------------------------- fit
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Parameters

@@ -1,5 +1,9 @@
 """GDClassifier."""
 
+from __future__ import annotations
+
+import typing
+
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
@@ -10,6 +14,15 @@ from fastgd import validation
 from fastgd.kernels.reference import sigmoid, softmax
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import LinearModel
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal, Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastgd.optimizers import Optimizer
+    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
 # Losses whose targets are −1 and 1; the others' are 0 and 1.
 SIGNED = ("hinge", "squared_hinge")
@@ -58,32 +71,34 @@ class GDClassifier(ClassifierMixin, LinearModel):
     _least_held_out = 1
     epsilon = None  # no loss of a classifier has one
 
+    classes_: NDArray[Any]
+
     def __init__(
         self,
-        loss="log_loss",
+        loss: Literal["log_loss", "hinge", "squared_hinge"] = "log_loss",
         *,
-        penalty="l2",
-        alpha=1e-4,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        solver="auto",
-        learning_rate="auto",
-        optimizer="gd",
-        batch_size=None,
-        max_iter=1000,
-        tol=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        warm_start=False,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-        callbacks=None,
-        class_weight=None,
-        multi_class="auto",
-        shuffle=True,
-    ):
+        penalty: Penalty | None = "l2",
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        solver: Solver = "auto",
+        learning_rate: Rate | Literal["auto"] = "auto",
+        optimizer: OptimizerName | Optimizer = "gd",
+        batch_size: int | None = None,
+        max_iter: int = 1000,
+        tol: float | None = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        callbacks: Callbacks | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        multi_class: Literal["auto", "softmax", "ovr"] = "auto",
+        shuffle: bool = True,
+    ) -> None:
         self.loss = loss
         self.penalty = penalty
         self.alpha = alpha
@@ -109,11 +124,15 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     # ------------------------------------------------------------------------------------------------------- predict
 
-    def decision_function(self, X):
+    if typing.TYPE_CHECKING:
+
+        def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+
+    def decision_function(self, X: Table) -> Floats:
         """h = Xw + b: (n,) for two classes, positive for the second, and (n, k) for more."""
         return self._scores(X)
 
-    def predict(self, X):
+    def predict(self, X: Table) -> NDArray[Any]:
         """The label of each row.
 
         Returns
@@ -122,7 +141,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         """
         return self._labels(self._scores(X))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Table) -> Floats:
         """The probability of each class, for loss="log_loss".
 
         Returns
@@ -139,7 +158,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         # One against the rest: σ(h) of k models made to add up to 1, by their logarithms, which do not underflow.
         return softmax(-np.logaddexp(0, -h))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Table) -> Floats:
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
@@ -148,11 +167,13 @@ class GDClassifier(ClassifierMixin, LinearModel):
         if self.loss != "log_loss":
             raise AttributeError(f'{name} needs loss="log_loss"; loss={self.loss!r} gives no probabilities')
 
-    def __getattribute__(self, name):
-        # Where there are no probabilities the methods must not be there either: meta-estimators ask with hasattr.
-        if name in ("predict_proba", "predict_log_proba"):
-            object.__getattribute__(self, "_needs_log_loss")(name)
-        return object.__getattribute__(self, name)
+    if not typing.TYPE_CHECKING:  # or any name would do for a type checker
+
+        def __getattribute__(self, name):
+            # Where there are no probabilities the methods must not be there either: meta-estimators ask with hasattr.
+            if name in ("predict_proba", "predict_log_proba"):
+                object.__getattribute__(self, "_needs_log_loss")(name)
+            return object.__getattribute__(self, name)
 
     def _labels(self, scores):
         if scores.ndim == 1:
@@ -164,7 +185,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self, X: Table, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
 
         Parameters

@@ -5,16 +5,22 @@ digits. Parameters that are no plain values (functions, optimizers with constant
 numbers) are left out and named in `left_out`: a loaded estimator has their defaults, and predicts the same.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import math
 import os
+import typing
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from fastgd.model_file import write_whole
+
+if typing.TYPE_CHECKING:
+    from typing import Self
 
 FORMAT, FORMAT_VERSION = "fastgd estimator", 1
 ARRAYS = ("coef_", "intercept_", "classes_", "feature_names_in_")
@@ -24,7 +30,7 @@ PLAIN = (bool, int, float, str, type(None))
 class Saved:
     """`save` and `load` of an estimator."""
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file, whole or not at all.
 
         Parameters
@@ -61,7 +67,7 @@ class Saved:
         write_whole(path, (json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """The estimator in a file that `save` wrote.
 
         Raises

@@ -1,8 +1,15 @@
 """Estimators as ONNX graphs, for other runtimes and languages (extra "onnx")."""
 
+from __future__ import annotations
+
+import typing
+
 import numpy as np
 
 from fastgd.errors import import_extra
+
+if typing.TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET, IR_VERSION = 17, 8  # of 2022: runtimes since then read them
 
@@ -10,7 +17,7 @@ OPSET, IR_VERSION = 17, 8  # of 2022: runtimes since then read them
 class Exported:
     """`to_onnx` of an estimator."""
 
-    def to_onnx(self):
+    def to_onnx(self) -> ModelProto:
         """The fitted model as an ONNX graph that computes what `predict` and `predict_proba` do.
 
         Its input "X" has shape (n, d) and the dtype of `coef_`. A regressor has one output, "prediction", of shape (n,)

@@ -1,5 +1,9 @@
 """GDRegressor."""
 
+from __future__ import annotations
+
+import typing
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -7,6 +11,14 @@ from sklearn.metrics import r2_score
 from fastgd import validation
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import LinearModel
+
+if typing.TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from numpy.typing import ArrayLike
+
+    from fastgd.optimizers import Optimizer
+    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
 
 class GDRegressor(RegressorMixin, LinearModel):
@@ -92,29 +104,29 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def __init__(
         self,
-        loss="squared_error",
+        loss: Literal["squared_error", "huber", "epsilon_insensitive", "poisson"] = "squared_error",
         *,
-        penalty=None,
-        alpha=1e-4,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        solver="auto",
-        learning_rate="auto",
-        optimizer="gd",
-        batch_size=None,
-        max_iter=1000,
-        tol=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        warm_start=False,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-        callbacks=None,
-        epsilon=None,
-        shuffle=True,
-    ):
+        penalty: Penalty | None = None,
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        solver: Solver = "auto",
+        learning_rate: Rate | Literal["auto"] = "auto",
+        optimizer: OptimizerName | Optimizer = "gd",
+        batch_size: int | None = None,
+        max_iter: int = 1000,
+        tol: float | None = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        callbacks: Callbacks | None = None,
+        epsilon: float | None = None,
+        shuffle: bool = True,
+    ) -> None:
         self.loss = loss
         self.penalty = penalty
         self.alpha = alpha
@@ -143,7 +155,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
-    def predict(self, X):
+    if typing.TYPE_CHECKING:
+
+        def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+
+    def predict(self, X: Table) -> Floats:
         """Predictions for the rows of X.
 
         Returns
@@ -152,7 +168,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         """
         return self._predicted(self._scores(X))
 
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
 
         With a number as learning_rate the iterates are those of fit with solver="sgd" on the same batches. With "auto"

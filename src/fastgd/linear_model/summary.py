@@ -5,6 +5,8 @@ the Poisson deviance with the inverse of the Hessian of the log-likelihood (norm
 as so many samples.
 """
 
+from __future__ import annotations
+
 import math
 import typing
 import warnings
@@ -12,6 +14,11 @@ import warnings
 import numpy as np
 
 from fastgd import validation
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Doubles, Table
 
 # A fit keeps what `summary` needs where that costs no more than so many multiplications, beside the fit itself.
 CHEAP, MOST_COLUMNS = 5e7, 256
@@ -153,7 +160,23 @@ class Summary:
         That all weights but the intercept are 0; for the other losses the likelihood ratio and its χ² p value.
     """
 
-    def __init__(self, statistics, names, coef, level):
+    names: list[str]
+    coef: Doubles
+    std_err: Doubles
+    statistic: Doubles
+    p_values: Doubles
+    conf_int: Doubles
+    r2: float
+    adjusted_r2: float
+    log_likelihood: float
+    aic: float
+    bic: float
+    n: float
+    df_resid: float
+    f_statistic: float
+    f_p_value: float
+
+    def __init__(self, statistics: Statistics, names: list[str], coef: Doubles, level: float) -> None:
         from scipy import stats
 
         q = statistics
@@ -190,7 +213,7 @@ class Summary:
                 if freedom:
                     self.f_p_value = float(stats.chi2.sf(self.f_statistic, freedom))
 
-    def __str__(self):
+    def __str__(self) -> str:
         test = "F" if self.kind == "t" else "likelihood ratio"
         of = "R²" if self.kind == "t" else "McFadden's R²"
         adjusted = f", adjusted {self.adjusted_r2:.6g}" if self.kind == "t" else ""
@@ -230,7 +253,14 @@ class Summary:
 class Summarised:
     """`summary` of an estimator."""
 
-    def summary(self, X=None, y=None, sample_weight=None, *, level=0.95):
+    def summary(
+        self,
+        X: Table | None = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        level: float = 0.95,
+    ) -> Summary:
         """Standard errors, tests and confidence intervals of the weights, and measures of the fit.
 
         For fits without a penalty of one output, by the squared error, the log loss of two classes or the Poisson

@@ -3,15 +3,23 @@
 An objective does not change; `replace` makes another. A run keeps what it needs in `Variables`.
 """
 
+from __future__ import annotations
+
 import copy
 import functools
 import math
+import typing
 
 import numpy as np
 
 from fastgd import kernels, losses, rows, validation
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastgd.types import Activation, Floats, LossName, Table
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
 MOMENT_COLUMNS = 2048
@@ -74,19 +82,24 @@ class LinearObjective:
     array([0.00792761, 0.02378282])
     """
 
+    activation: Activation
+    loss: LossName
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.floating]
+
     def __init__(
         self,
-        X,
-        y,
+        X: Table,
+        y: ArrayLike,
         *,
-        activation="identity",
-        loss="sse",
-        fit_intercept=False,
-        l2=0.0,
-        l1=0.0,
-        sample_weight=None,
-        n_jobs=None,
-    ):
+        activation: Activation = "identity",
+        loss: LossName = "sse",
+        fit_intercept: bool = False,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         record = losses.of(loss, activation)
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
@@ -159,7 +172,7 @@ class LinearObjective:
 
     # ------------------------------------------------------------------------------------------------ for the user
 
-    def value(self, w):
+    def value(self, w: ArrayLike) -> float:
         """The objective at w, a float.
 
         Parameters
@@ -172,11 +185,11 @@ class LinearObjective:
         """The gradient at w, an array of the shape and dtype of w; of all but the l1 penalty."""
         return self.value_and_gradient(w)[1]
 
-    def value_and_gradient(self, w):
+    def value_and_gradient(self, w: ArrayLike) -> tuple[float, Floats]:
         """Both, in one pass over X."""
         return self.value_and_gradient_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
-    def numerical_gradient(self, w, h=None):
+    def numerical_gradient(self, w: ArrayLike, h: ArrayLike | None = None) -> Floats:
         """The gradient by central differences of the loss: independent of the analytic one, to hold that against it.
 
         Only values of the loss are used. One pass over X moves every weight, so it costs 1 to 3 times `gradient` for a
@@ -215,7 +228,7 @@ class LinearObjective:
         """
         return perturbed.numerical_gradient(self, w, h)
 
-    def predict(self, w, X=None):
+    def predict(self, w: ArrayLike, X: Table | None = None) -> Floats:
         """ŷ = f(Xw + b) for the rows of X, or of the objective's own X.
 
         Returns
@@ -233,7 +246,7 @@ class LinearObjective:
         W, b = self.split(w)
         return source.predict(W, b, self.codes[0]).reshape(source.n, *self.shape[1:])
 
-    def lipschitz(self):
+    def lipschitz(self) -> float:
         """An upper bound of the Hessian's largest eigenvalue, valid at every w.
 
         c·λmax(Xᵀ diag(s) X) + l2, with c the largest second derivative of the loss by h and a column of ones in X for
