@@ -125,7 +125,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         return self
 
     def _fit(self, checked, X, y, sample_weight):
-        X, y = inputs.validated(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=self._numeric_targets)
+        X, y = inputs.validated(self, X, y, finite=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._targets(y, X.dtype)
         weighted, held_out = self._class_weighted(y, sample_weight), None
@@ -163,7 +163,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     def _statistics_of(self, X, y, sample_weight):
         """For `summary`, of data that are given to it."""
         checked = self._check_parameters()
-        X, y = inputs.validated(self, X, y, y_numeric=self._numeric_targets, reset=False)
+        X, y = inputs.validated(self, X, y, reset=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._known_targets(y, X.dtype)
         problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
@@ -175,9 +175,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 X, self._coded(y, name, X.dtype), name, fit_intercept=checked.fit_intercept, l1=checked.l1,
                 l2=checked.l2, threshold=checked.threshold, sample_weight=sample_weight, n_jobs=self.n_jobs,
             )  # fmt: skip
-        except ValueError as error:
-            if "finite" in str(error):  # in the words that scikit-learn has for it
-                inputs.finite(X, self)
+        except ValueError:
+            inputs.refuse_infinite(X, "X")  # in the words of all other calls
             raise
 
     def _start(self, problem, checked):
@@ -277,7 +276,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
-        inputs.finite(X, self)  # a fit looks at its own rows only
+        inputs.refuse_infinite(X, "X")  # a fit looks at its own rows only
         # A row of weight 0 is no row: it could neither teach nor test.
         rows = np.arange(len(y)) if sample_weight is None else np.flatnonzero(sample_weight)
         strata = self._strata(y)
@@ -318,11 +317,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         online = self._online
         if online.feed(X, Y, s):
             return self
-        finite = np.all(np.isfinite(X.data if hasattr(X, "tocsr") else X))
-        if not finite:
-            inputs.finite(X, self)
-        if not np.all(np.isfinite(Y)):
-            raise ValueError("y contains NaN or infinity")
+        inputs.refuse_infinite(X, "X")
+        inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
         warnings.warn(
             f"{type(self).__name__}.partial_fit diverged: the weights overflowed, and those before this call are "
             'kept. Scale the features, take a smaller learning_rate, or "auto".',

@@ -235,7 +235,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = column_or_1d(y, warn=True)
+        y = _column(y)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
             _refuse_objects(y)
@@ -250,7 +250,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
-        return self._numbers(column_or_1d(y, warn=True)), self._loss_name()
+        return self._numbers(_column(y)), self._loss_name()
 
     def _is_softmax(self):
         return len(self.classes_) > 2 and self.loss == "log_loss" and self.multi_class != "ovr"
@@ -326,6 +326,11 @@ def _sorted_labels(classes):
     if np.any(labels != labels):
         raise ValueError(f"classes must not hold NaN; got {labels.tolist()}")
     return labels
+
+
+def _column(y):
+    """Labels (n,) from an array of them."""
+    return y if y.ndim == 1 else column_or_1d(y, warn=True)
 
 
 def _refuse_objects(y):

@@ -172,7 +172,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _partial_fit(self, X, y, sample_weight):
         first = not hasattr(self, "coef_")
-        X, y = inputs.validated(self, X, y, multi_output=True, y_numeric=True, reset=first)
+        X, y = inputs.validated(self, X, y, reset=first)
         Y, name = self._targets(y, X.dtype)
         Y = Y.reshape(len(Y), -1)
         k = Y.shape[1]
