@@ -27,11 +27,8 @@ from fastgd.result import Result
 PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
-# The parameters that a stream of partial_fit is made of.
-OF_STREAMS = frozenset({
-    "loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size", "epsilon",
-    "class_weight", "multi_class",
-})  # fmt: skip
+# The parameters that a stream of partial_fit is made of, beside those that only one of the estimators has.
+OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
 
 
 class LinearModel(Saved, Exported, Summarised, BaseEstimator):
@@ -334,7 +331,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         where the old one was in its schedule, and with what it knows of the columns.
         """
         old = self.__dict__.get("_online")
-        if old is not None and self.coef_ is old.coef_of_user and dtype == old.dtype:
+        if old is not None and old.is_of(self) and dtype == old.dtype:
             return old
         checked = self._check_parameters()
         if checked.threshold is not None:
@@ -353,24 +350,19 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             name, self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
             rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
-        if old is not None and (old.coef_of_user is None or self.coef_ is old.coef_of_user):
+        if old is not None and self.coef_ is old.coef_of_user:
             online.go_on_from(old)
         self._online, self._statistics = online, None
         self._attach_online()
         self.n_iter_ = 1
         return online
 
-    def __setattr__(self, name, value):
-        super().__setattr__(name, value)
-        if name in OF_STREAMS and (online := self.__dict__.get("_online")) is not None:
-            online.coef_of_user = None  # no longer the stream of these parameters
-
     def __getstate__(self):
         state = dict(super().__getstate__())
         online = state.get("_online")
         if online is not None:
             # The weights are views of the stream's: they are made anew, or a copy would not learn.
-            state["_online"] = copy.deepcopy(online) if online.coef_of_user is self.coef_ else None
+            state["_online"] = copy.deepcopy(online) if online.is_of(self) else None
         return state
 
     def __setstate__(self, state):

@@ -1,5 +1,8 @@
 """GDClassifier."""
 
+import functools
+import operator
+
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
@@ -9,10 +12,27 @@ from sklearn.utils.multiclass import check_classification_targets
 from fastgd import validation
 from fastgd.kernels.reference import sigmoid, softmax
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 # Losses whose targets are −1 and 1; the others' are 0 and 1.
 SIGNED = ("hinge", "squared_hinge")
+
+
+class WithLogLoss:
+    """A method that is there for loss="log_loss" alone: meta-estimators ask with hasattr.
+
+    Of `available_if` of scikit-learn the error would not tell why it is not there.
+    """
+
+    def __init__(self, method):
+        self.method = method
+        functools.update_wrapper(self, method)
+
+    def __get__(self, model, kind=None):
+        if model is not None and model.loss != "log_loss":
+            name = self.method.__name__
+            raise AttributeError(f'{name} needs loss="log_loss"; loss={model.loss!r} gives no probabilities')
+        return self.method.__get__(model, kind)
 
 
 class GDClassifier(ClassifierMixin, LinearModel):
@@ -56,6 +76,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     _losses = ("log_loss", "hinge", "squared_hinge")
     _numeric_targets = False
     _least_held_out = 1
+    _of_stream = operator.itemgetter(*OF_STREAMS, "class_weight", "multi_class")
     epsilon = None  # no loss of a classifier has one
 
     def __init__(
@@ -122,6 +143,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         """
         return self._labels(self._scores(X))
 
+    @WithLogLoss
     def predict_proba(self, X):
         """The probability of each class, for loss="log_loss".
 
@@ -129,7 +151,6 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         ndarray, (n, k)
         """
-        self._needs_log_loss("predict_proba")
         h = self._scores(X)
         if h.ndim == 1:
             p = sigmoid(h)
@@ -139,20 +160,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
         # One against the rest: σ(h) of k models made to add up to 1, by their logarithms, which do not underflow.
         return softmax(-np.logaddexp(0, -h))
 
+    @WithLogLoss
     def predict_log_proba(self, X):
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
-
-    def _needs_log_loss(self, name):
-        if self.loss != "log_loss":
-            raise AttributeError(f'{name} needs loss="log_loss"; loss={self.loss!r} gives no probabilities')
-
-    def __getattribute__(self, name):
-        # Where there are no probabilities the methods must not be there either: meta-estimators ask with hasattr.
-        if name in ("predict_proba", "predict_log_proba"):
-            object.__getattribute__(self, "_needs_log_loss")(name)
-        return object.__getattribute__(self, name)
 
     def _labels(self, scores):
         if scores.ndim == 1:
@@ -177,7 +189,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self.coef_):
+        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self):
             # As the last batch was: straight to the kernel.
             Y = online.coded(y)
             if Y is not None:
@@ -303,6 +315,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _attach_online(self):
         online = self._online
+        online.parameters = self._of_stream(self.__dict__)
         online.coef_of_user = online.coef.T
         self.coef_, self.intercept_ = online.coef_of_user, online.intercept
         online.low = -1.0 if self._loss_name() in SIGNED else 0.0

@@ -147,7 +147,7 @@ def of_one_argument(function, name, what):
 
 
 def _array(value, name, dtypes=None, *, times=True, **options):
-    """`value` as an array of one of the dtypes, or as CSR where that is accepted, by scikit-learn, which knows of frames.
+    """`value` as an array of one of the dtypes, or as CSR where that is accepted, by scikit-learn: it knows of frames.
 
     Shapes and values are not looked at: what it raises then is that `value` holds no such numbers.
     """

@@ -1,12 +1,14 @@
 """GDRegressor."""
 
+import operator
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from fastgd import validation
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 
 class GDRegressor(RegressorMixin, LinearModel):
@@ -89,6 +91,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     _losses = ("squared_error", "huber", "epsilon_insensitive", "poisson")
     _numeric_targets = True
     _least_held_out = 2  # R² of one sample is none
+    _of_stream = operator.itemgetter(*OF_STREAMS, "epsilon")
 
     def __init__(
         self,
@@ -163,7 +166,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and online is not None and online.takes(X, y, self.coef_) and online.numbers(y):
+        if sample_weight is None and online is not None and online.takes(X, y, self) and online.numbers(y):
             # As the last batch was: straight to the kernel.
             Y = y.astype(online.dtype, copy=False)[:, None]
             return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
@@ -213,6 +216,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _attach_online(self):
         online = self._online
+        online.parameters = self._of_stream(self.__dict__)
         online.coef_of_user = online.coef[:, 0] if online.k == 1 and self._one_target else online.coef.T
         self.coef_, self.intercept_ = online.coef_of_user, online.intercept
 
