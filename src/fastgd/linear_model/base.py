@@ -20,7 +20,7 @@ from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.problem import Problem
 from fastgd.linear_model.stream import refuse_penalty
-from fastgd.linear_model.summary import Statistics, Summarised
+from fastgd.linear_model.summary import Kept, Statistics, Summarised
 from fastgd.linear_model.watch import Watch
 from fastgd.result import Result
 
@@ -125,7 +125,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         X, y = inputs.validated(self, X, y, finite=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._targets(y, X.dtype)
-        weighted, held_out = self._class_weighted(y, sample_weight), None
+        weighted, held_out = self._weights(y, sample_weight, X), None
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
             held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
@@ -140,10 +140,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             W, b = self._start(problem, checked)
             W, b, solver = self._solve(problem, watch, W, b, checked)
         self._keep(problem, watch, W, b, solver, X.dtype, y)
-        with np.errstate(all="ignore"), route.one_blas_thread(problem.n * problem.d**2):
-            # Where steps on single rows end is near the minimum, and not at it.
-            at_minimum = watch.status != "diverged" and solver != "sgd"
-            self._statistics = Statistics.of(problem, W, b) if at_minimum else None
+        # Where steps on single rows end is near the minimum, and not at it.
+        self._kept = Kept.of(problem) if watch.status != "diverged" and solver != "sgd" else None
         return watch, inputs.of_no_size(X) if checked.rate is None else []
 
     @contextlib.contextmanager
@@ -157,14 +155,20 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _statistics_of(self, X, y, sample_weight):
-        """For `summary`, of data that are given to it."""
-        checked = self._check_parameters()
-        X, y = inputs.validated(self, X, y, reset=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        y, name = self._known_targets(y, X.dtype)
-        problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
-        return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)), always=True)
+    def _statistics(self, X, y, sample_weight):
+        """For `summary`, of data that are given to it, or of those that the fit has kept."""
+        if X is not None:
+            checked = self._check_parameters()
+            X, y = inputs.validated(self, X, y, reset=False)
+            sample_weight = inputs.weights(sample_weight, X, relative=True)
+            y, name = self._known_targets(y, X.dtype)
+            problem = self._problem(X, y, name, checked, self._weights(y, sample_weight, X))
+        elif (kept := self.__dict__.get("_kept")) is not None:
+            problem = kept.problem()
+        else:
+            raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
+        with np.errstate(all="ignore"), route.one_blas_thread(problem.n * problem.d**2):
+            return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)))
 
     def _problem(self, X, y, name, checked, sample_weight):
         try:
@@ -301,6 +305,11 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     def _class_weighted(self, y, sample_weight):
         return sample_weight
 
+    def _weights(self, y, sample_weight, X):
+        """Those of samples and of classes together; as in `inputs.weights` only their ratios matter."""
+        s = self._class_weighted(y, sample_weight)
+        return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
+
     def _scorer(self, X, y, sample_weight):
         def score(W, b):
             self._set_weights(W.astype(X.dtype), b.astype(X.dtype), y)
@@ -352,7 +361,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         )  # fmt: skip
         if old is not None and self.coef_ is old.coef_of_user:
             online.go_on_from(old)
-        self._online, self._statistics = online, None
+        self._online, self._kept = online, None
         self._attach_online()
         self.n_iter_ = 1
         return online

@@ -50,7 +50,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
         As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
     class_weight : dict, "balanced" or None
-        {label: weight}, or n/(classes·count).
+        {label: weight}, or n/(classes·count). Labels that are not in the data are taken where all others are named.
     multi_class : {"auto", "softmax", "ovr"}
         For three classes or more: one model of all ("softmax", for "log_loss"), or one against the rest for each.
         "auto" is "softmax" for "log_loss" and "ovr" for the others.
@@ -285,10 +285,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
             return sample_weight
         given = self.class_weight
         if isinstance(given, dict):
-            unknown = [label for label in given if label not in self.classes_.tolist()]
-            if unknown:
-                raise ValueError(f"class_weight names labels that are not in the data: {unknown}")
-            weights = [given.get(label, 1.0) for label in self.classes_.tolist()]
+            classes = self.classes_.tolist()
+            unknown, unnamed = [a for a in given if a not in classes], [a for a in classes if a not in given]
+            # A part of the data may lack a class, as in cross-validation. Else a label is another than was meant.
+            if unknown and unnamed:
+                raise ValueError(f"class_weight names labels that are not in the data, {unknown}, and not {unnamed}")
+            weights = [given.get(label, 1.0) for label in classes]
             weights = np.array([validation.scalar(weight, "a weight in class_weight", minimum=0) for weight in weights])
         elif isinstance(given, str) and given == "balanced":
             counts = np.bincount(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)

@@ -85,30 +85,30 @@ def _targets(model, y):
     return y
 
 
-def weights(sample_weight, X, relative=False):
+def weights(s, X, relative=False, name="sample_weight"):
     """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
 
     With `relative` only their ratios matter, and weights whose squares might overflow are brought to about 1.
     """
-    if sample_weight is None:
+    if s is None:
         return None
-    s, n = _array(sample_weight, "sample_weight", DTYPES[:1]), X.shape[0]
+    s, n = _array(s, name, DTYPES[:1]), X.shape[0]
     s = np.full(n, s) if s.ndim == 0 else s
     if s.shape != (n,):
-        raise ValueError(f"sample_weight must be a number for each sample, of shape ({n},); got shape {s.shape}")
-    refuse_infinite(s, "sample_weight")
+        raise ValueError(f"{name} must be a number for each sample, of shape ({n},); got shape {s.shape}")
+    refuse_infinite(s, name)
     if np.any(s < 0):
         first = int(np.argmax(s < 0))
-        raise ValueError(f"sample_weight must not be negative; sample_weight[{first}] is {s[first]}")
+        raise ValueError(f"{name} must not be negative; {name}[{first}] is {s[first]}")
     largest = float(np.max(s))
     if not largest:
-        raise ValueError("sample_weight must not be zero for all samples")
+        raise ValueError(f"{name} must not be zero for all samples")
     if relative and not 1 / MODERATE[X.dtype.itemsize] < largest < MODERATE[X.dtype.itemsize]:
         s = np.ldexp(s, -math.frexp(largest)[1])
     with np.errstate(over="ignore"):
         s = np.ascontiguousarray(s, X.dtype)
         if not np.isfinite(np.sum(s, dtype=np.float64)):
-            raise ValueError(f"sample_weight must have a finite sum in {X.dtype}; its sum overflows")
+            raise ValueError(f"{name} must have a finite sum in {X.dtype}; its sum overflows")
     return s
 
 
