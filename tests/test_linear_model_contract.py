@@ -380,6 +380,10 @@ def test_class_weights_are_sample_weights(two, classification):
     balanced = np.array([1 / counts[label] for label in y]) * other * other.sum() / len(counts)
     found = GDClassifier(tol=1e-10, class_weight="balanced").fit(X, y, other)
     assert_allclose(found.coef_, GDClassifier(tol=1e-10).fit(X, y, balanced).coef_, rtol=1e-10)
+    huge = GDClassifier(tol=1e-10, class_weight=dict.fromkeys(counts, 1e308)).fit(X, y)  # their ratios alone matter
+    assert_allclose(huge.coef_, GDClassifier(tol=1e-10).fit(X, y).coef_, rtol=1e-10)
+    named = GDClassifier(tol=1e-10, class_weight={**dict.fromkeys(counts, 1.0), "none": 9.0}).fit(X, y)
+    assert_allclose(named.coef_, GDClassifier(tol=1e-10).fit(X, y).coef_, rtol=1e-10)  # a fold may lack a class
     labels = np.unique(y)
     online = GDClassifier(learning_rate=1e-9, class_weight=weights).partial_fit(X, y, classes=labels)
     weighted = GDClassifier(learning_rate=1e-9).partial_fit(X, y, classes=labels, sample_weight=s)

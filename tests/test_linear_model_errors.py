@@ -60,7 +60,8 @@ BAD_PARAMETERS = {
 OF_ONE = {
     GDRegressor: {ValueError: {"epsilon": [0, -1.0, NAN]}, TypeError: {"epsilon": ["wide", True]}},
     GDClassifier: {
-        ValueError: {"class_weight": ["Balanced", 3, [1, 2], {"maybe": 1.0}, {"no": -1.0}, {"no": NAN}],
+        ValueError: {"class_weight": ["Balanced", 3, [1, 2], {"maybe": 1.0}, {"no": -1.0}, {"no": NAN},
+                                      {"no": 0, "yes": 0}],
                      "multi_class": ["multinomial", None]},
         TypeError: {"class_weight": [{"no": "a"}, {"no": None}]},
     },

@@ -4,6 +4,9 @@ The published ones: R's `summary(lm(weight ~ height, women))`; statsmodels' docu
 of Logit on Spector and Mazzeo's (https://www.statsmodels.org/stable/examples/), which print three decimals.
 """
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -132,6 +135,62 @@ def test_given_data_are_those_of_the_fit():
 
 
 @pytest.mark.one_build
+def test_the_data_of_the_fit_are_private_copies_that_go_into_pickles():
+    X, h, rng = problem()
+    y, s = h + rng.normal(size=60), rng.uniform(1, 2, 60)
+    model = GDRegressor().fit(X, y, s)
+    expected = model.summary(X, y, s)
+    copies = [model, copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    X[:], y[:], s[:] = 0.0, 1.0, 2.0
+    for twin in copies:
+        assert_allclose(twin.summary().std_err, expected.std_err, rtol=1e-12)
+        assert_allclose(twin.summary().r2, expected.r2, rtol=1e-12)
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        model.set_params(_kept=None)
+    model.set_params(fit_intercept=False)  # of the next fit
+    assert model.summary().names[-1] == "intercept"
+
+
+@pytest.mark.one_build
+def test_large_tables_are_not_kept():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1 << 18, 1))
+    y = X[:, 0] + rng.normal(size=len(X))
+    model = GDRegressor().fit(X, y)
+    with pytest.raises(ValueError, match="has kept no data"):
+        model.summary()
+    assert_allclose(model.summary(X, y).std_err, 1 / np.sqrt(len(X)), rtol=0.01)
+
+
+@pytest.mark.one_build
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss", "poisson"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_fewer_rows_than_columns_with_weights_are_no_failure_of_the_fit(loss, fit_intercept):
+    """Rows are counted, and not their weights, which may add up to more than there are columns."""
+    rng = np.random.default_rng(0)
+    kind = GDClassifier if loss == "log_loss" else GDRegressor
+    model = kind(loss, penalty=None, fit_intercept=fit_intercept, max_iter=20)
+    for _ in range(30):
+        n = rng.integers(2, 7)
+        X, y = rng.integers(-2, 3, (n, n + rng.integers(0, 3))).astype(float), np.arange(n) % 2
+        s = rng.integers(0, 9, n) + (np.arange(n) < 2)
+        with pytest.raises(ValueError, match="more samples than weights"):
+            model.fit(X, y, sample_weight=s).summary()
+    model.fit([[1, 2, 3], [2, 1, 0]], [1, 2], sample_weight=[3, 4])
+    with pytest.raises(ValueError, match="got 2 samples, 7 by their weights, for"):
+        model.summary()
+
+
+@pytest.mark.one_build
+def test_weights_that_add_up_to_few_samples_have_no_standard_errors():
+    X, h, rng = problem()
+    model = GDRegressor().fit(X, h + rng.normal(size=60), sample_weight=np.full(60, 0.05))
+    with pytest.raises(ValueError, match="got 60 samples, 3 by their weights, for 3 weights"):
+        model.summary()
+
+
+@pytest.mark.one_build
 def test_where_there_are_no_standard_errors():
     X, h, rng = problem()
     y = h + rng.normal(size=60)
@@ -150,7 +209,7 @@ def test_where_there_are_no_standard_errors():
             assert model.summary().df_resid == 1
     with pytest.warns(ConditionWarning):
         lost = GDRegressor().fit(np.column_stack([X, X[:, 0]]), y)
-    with pytest.raises(ValueError, match="no collinear columns"):
+    with pytest.raises(ValueError, match="singular or not finite, as with collinear columns"):
         lost.summary()
     for level in (0, 1, 1.5):
         with pytest.raises(ValueError, match="level must be between 0 and 1"):
@@ -161,12 +220,12 @@ def test_where_there_are_no_standard_errors():
 def test_statistics_are_those_of_the_weights_that_are_there():
     X, y = datasets.load_women()
     model = GDRegressor(learning_rate=1e-9).partial_fit(X, y)
-    with pytest.raises(ValueError, match="has kept no statistics"):
+    with pytest.raises(ValueError, match="has kept no data"):
         model.summary()
     model = GDRegressor().fit(X, y)
     model.summary()
     model.partial_fit(X, y)
-    with pytest.raises(ValueError, match="has kept no statistics"):
+    with pytest.raises(ValueError, match="has kept no data"):
         model.summary()
     assert_allclose(model.fit(X, y).summary().r2, 0.991009832686, rtol=1e-10)
 
@@ -177,7 +236,7 @@ def test_counts_that_are_all_zero():
     X = np.arange(8.0).reshape(-1, 1)
     model = GDRegressor("poisson", max_iter=50).fit(X, np.zeros(8))
     assert np.all(model.predict(X) < 1e-3)
-    with pytest.raises(ValueError, match="has kept no statistics"):
+    with pytest.raises(ValueError, match="all counts in y are 0"):
         model.summary()
 
 

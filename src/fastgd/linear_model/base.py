@@ -23,7 +23,7 @@ from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.problem import Problem
 from fastgd.linear_model.stream import refuse_penalty
-from fastgd.linear_model.summary import Statistics, Summarised
+from fastgd.linear_model.summary import Kept, Statistics, Summarised
 from fastgd.linear_model.watch import Watch
 from fastgd.result import Result
 
@@ -37,11 +37,8 @@ if typing.TYPE_CHECKING:
 PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
-# The parameters that a stream of partial_fit is made of.
-OF_STREAMS = frozenset({
-    "loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size", "epsilon",
-    "class_weight", "multi_class",
-})  # fmt: skip
+# The parameters that a stream of partial_fit is made of, beside those that only one of the estimators has.
+OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
 
 
 class LinearModel(Saved, Exported, Summarised, BaseEstimator):
@@ -143,10 +140,10 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         return self
 
     def _fit(self, checked, X, y, sample_weight):
-        X, y = inputs.validated(self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=self._numeric_targets)
+        X, y = inputs.validated(self, X, y, finite=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._targets(y, X.dtype)
-        weighted, held_out = self._class_weighted(y, sample_weight), None
+        weighted, held_out = self._weights(y, sample_weight, X), None
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
             held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
@@ -161,10 +158,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             W, b = self._start(problem, checked)
             W, b, solver = self._solve(problem, watch, W, b, checked)
         self._keep(problem, watch, W, b, solver, X.dtype, y)
-        with np.errstate(all="ignore"), route.one_blas_thread(problem.n * problem.d**2):
-            # Where steps on single rows end is near the minimum, and not at it.
-            at_minimum = watch.status != "diverged" and solver != "sgd"
-            self._statistics = Statistics.of(problem, W, b) if at_minimum else None
+        # Where steps on single rows end is near the minimum, and not at it.
+        self._kept = Kept.of(problem) if watch.status != "diverged" and solver != "sgd" else None
         return watch, inputs.of_no_size(X) if checked.rate is None else []
 
     @contextlib.contextmanager
@@ -178,14 +173,20 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _statistics_of(self, X, y, sample_weight):
-        """For `summary`, of data that are given to it."""
-        checked = self._check_parameters()
-        X, y = inputs.validated(self, X, y, y_numeric=self._numeric_targets, reset=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        y, name = self._known_targets(y, X.dtype)
-        problem = self._problem(X, y, name, checked, self._class_weighted(y, sample_weight))
-        return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)), always=True)
+    def _statistics(self, X, y, sample_weight):
+        """For `summary`, of data that are given to it, or of those that the fit has kept."""
+        if X is not None:
+            checked = self._check_parameters()
+            X, y = inputs.validated(self, X, y, reset=False)
+            sample_weight = inputs.weights(sample_weight, X, relative=True)
+            y, name = self._known_targets(y, X.dtype)
+            problem = self._problem(X, y, name, checked, self._weights(y, sample_weight, X))
+        elif (kept := self.__dict__.get("_kept")) is not None:
+            problem = kept.problem()
+        else:
+            raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
+        with np.errstate(all="ignore"), route.one_blas_thread(problem.n * problem.d**2):
+            return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)))
 
     def _problem(self, X, y, name, checked, sample_weight):
         try:
@@ -193,9 +194,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 X, self._coded(y, name, X.dtype), name, fit_intercept=checked.fit_intercept, l1=checked.l1,
                 l2=checked.l2, threshold=checked.threshold, sample_weight=sample_weight, n_jobs=self.n_jobs,
             )  # fmt: skip
-        except ValueError as error:
-            if "finite" in str(error):  # in the words that scikit-learn has for it
-                inputs.finite(X, self)
+        except ValueError:
+            inputs.refuse_infinite(X, "X")  # in the words of all other calls
             raise
 
     def _start(self, problem, checked):
@@ -295,7 +295,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
-        inputs.finite(X, self)  # a fit looks at its own rows only
+        inputs.refuse_infinite(X, "X")  # a fit looks at its own rows only
         # A row of weight 0 is no row: it could neither teach nor test.
         rows = np.arange(len(y)) if sample_weight is None else np.flatnonzero(sample_weight)
         strata = self._strata(y)
@@ -323,6 +323,11 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     def _class_weighted(self, y, sample_weight):
         return sample_weight
 
+    def _weights(self, y, sample_weight, X):
+        """Those of samples and of classes together; as in `inputs.weights` only their ratios matter."""
+        s = self._class_weighted(y, sample_weight)
+        return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
+
     def _scorer(self, X, y, sample_weight):
         def score(W, b):
             self._set_weights(W.astype(X.dtype), b.astype(X.dtype), y)
@@ -336,11 +341,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         online = self._online
         if online.feed(X, Y, s):
             return self
-        finite = np.all(np.isfinite(X.data if hasattr(X, "tocsr") else X))
-        if not finite:
-            inputs.finite(X, self)
-        if not np.all(np.isfinite(Y)):
-            raise ValueError("y contains NaN or infinity")
+        inputs.refuse_infinite(X, "X")
+        inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
         warnings.warn(
             f"{type(self).__name__}.partial_fit diverged: the weights overflowed, and those before this call are "
             'kept. Scale the features, take a smaller learning_rate, or "auto".',
@@ -356,7 +358,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         where the old one was in its schedule, and with what it knows of the columns.
         """
         old = self.__dict__.get("_online")
-        if old is not None and self.coef_ is old.coef_of_user and dtype == old.dtype:
+        if old is not None and old.is_of(self) and dtype == old.dtype:
             return old
         checked = self._check_parameters()
         if checked.threshold is not None:
@@ -375,24 +377,19 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             name, self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
             rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
-        if old is not None and (old.coef_of_user is None or self.coef_ is old.coef_of_user):
+        if old is not None and self.coef_ is old.coef_of_user:
             online.go_on_from(old)
-        self._online, self._statistics = online, None
+        self._online, self._kept = online, None
         self._attach_online()
         self.n_iter_ = 1
         return online
-
-    def __setattr__(self, name, value):
-        super().__setattr__(name, value)
-        if name in OF_STREAMS and (online := self.__dict__.get("_online")) is not None:
-            online.coef_of_user = None  # no longer the stream of these parameters
 
     def __getstate__(self):
         state = dict(super().__getstate__())
         online = state.get("_online")
         if online is not None:
             # The weights are views of the stream's: they are made anew, or a copy would not learn.
-            state["_online"] = copy.deepcopy(online) if online.coef_of_user is self.coef_ else None
+            state["_online"] = copy.deepcopy(online) if online.is_of(self) else None
         return state
 
     def __setstate__(self, state):

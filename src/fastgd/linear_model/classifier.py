@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import typing
 
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from fastgd import validation
 from fastgd.kernels.reference import sigmoid, softmax
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 if typing.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,23 @@ if typing.TYPE_CHECKING:
 
 # Losses whose targets are −1 and 1; the others' are 0 and 1.
 SIGNED = ("hinge", "squared_hinge")
+
+
+class WithLogLoss:
+    """A method that is there for loss="log_loss" alone: meta-estimators ask with hasattr.
+
+    Of `available_if` of scikit-learn the error would not tell why it is not there.
+    """
+
+    def __init__(self, method):
+        self.method = method
+        functools.update_wrapper(self, method)
+
+    def __get__(self, model, kind=None):
+        if model is not None and model.loss != "log_loss":
+            name = self.method.__name__
+            raise AttributeError(f'{name} needs loss="log_loss"; loss={model.loss!r} gives no probabilities')
+        return self.method.__get__(model, kind)
 
 
 class GDClassifier(ClassifierMixin, LinearModel):
@@ -43,7 +62,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
         As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
     class_weight : dict, "balanced" or None
-        {label: weight}, or n/(classes·count).
+        {label: weight}, or n/(classes·count). Labels that are not in the data are taken where all others are named.
     multi_class : {"auto", "softmax", "ovr"}
         For three classes or more: one model of all ("softmax", for "log_loss"), or one against the rest for each.
         "auto" is "softmax" for "log_loss" and "ovr" for the others.
@@ -69,6 +88,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     _losses = ("log_loss", "hinge", "squared_hinge")
     _numeric_targets = False
     _least_held_out = 1
+    _of_stream = operator.itemgetter(*OF_STREAMS, "class_weight", "multi_class")
     epsilon = None  # no loss of a classifier has one
 
     classes_: NDArray[Any]
@@ -141,6 +161,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         """
         return self._labels(self._scores(X))
 
+    @WithLogLoss
     def predict_proba(self, X: Table) -> Floats:
         """The probability of each class, for loss="log_loss".
 
@@ -148,7 +169,6 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         ndarray, (n, k)
         """
-        self._needs_log_loss("predict_proba")
         h = self._scores(X)
         if h.ndim == 1:
             p = sigmoid(h)
@@ -158,22 +178,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
         # One against the rest: σ(h) of k models made to add up to 1, by their logarithms, which do not underflow.
         return softmax(-np.logaddexp(0, -h))
 
+    @WithLogLoss
     def predict_log_proba(self, X: Table) -> Floats:
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
-
-    def _needs_log_loss(self, name):
-        if self.loss != "log_loss":
-            raise AttributeError(f'{name} needs loss="log_loss"; loss={self.loss!r} gives no probabilities')
-
-    if not typing.TYPE_CHECKING:  # or any name would do for a type checker
-
-        def __getattribute__(self, name):
-            # Where there are no probabilities the methods must not be there either: meta-estimators ask with hasattr.
-            if name in ("predict_proba", "predict_log_proba"):
-                object.__getattribute__(self, "_needs_log_loss")(name)
-            return object.__getattribute__(self, name)
 
     def _labels(self, scores):
         if scores.ndim == 1:
@@ -200,7 +209,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self.coef_):
+        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self):
             # As the last batch was: straight to the kernel.
             Y = online.coded(y)
             if Y is not None:
@@ -258,7 +267,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = column_or_1d(y, warn=True)
+        y = _column(y)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
             _refuse_objects(y)
@@ -273,7 +282,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
-        return self._numbers(column_or_1d(y, warn=True)), self._loss_name()
+        return self._numbers(_column(y)), self._loss_name()
 
     def _is_softmax(self):
         return len(self.classes_) > 2 and self.loss == "log_loss" and self.multi_class != "ovr"
@@ -296,10 +305,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
             return sample_weight
         given = self.class_weight
         if isinstance(given, dict):
-            unknown = [label for label in given if label not in self.classes_.tolist()]
-            if unknown:
-                raise ValueError(f"class_weight names labels that are not in the data: {unknown}")
-            weights = [given.get(label, 1.0) for label in self.classes_.tolist()]
+            classes = self.classes_.tolist()
+            unknown, unnamed = [a for a in given if a not in classes], [a for a in classes if a not in given]
+            # A part of the data may lack a class, as in cross-validation. Else a label is another than was meant.
+            if unknown and unnamed:
+                raise ValueError(f"class_weight names labels that are not in the data, {unknown}, and not {unnamed}")
+            weights = [given.get(label, 1.0) for label in classes]
             weights = np.array([validation.scalar(weight, "a weight in class_weight", minimum=0) for weight in weights])
         elif isinstance(given, str) and given == "balanced":
             counts = np.bincount(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)
@@ -326,6 +337,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _attach_online(self):
         online = self._online
+        online.parameters = self._of_stream(self.__dict__)
         online.coef_of_user = online.coef.T
         self.coef_, self.intercept_ = online.coef_of_user, online.intercept
         online.low = -1.0 if self._loss_name() in SIGNED else 0.0
@@ -349,6 +361,11 @@ def _sorted_labels(classes):
     if np.any(labels != labels):
         raise ValueError(f"classes must not hold NaN; got {labels.tolist()}")
     return labels
+
+
+def _column(y):
+    """Labels (n,) from an array of them."""
+    return y if y.ndim == 1 else column_or_1d(y, warn=True)
 
 
 def _refuse_objects(y):

@@ -1,21 +1,19 @@
-"""Tables, targets and weights as scikit-learn takes them; what it refuses is refused in one sentence with a name.
+"""Tables, targets and weights as scikit-learn takes them; what is refused is refused in one sentence with a name.
 
-Its own messages print whole arrays, recommend other estimators, or leave open which argument is meant.
+scikit-learn converts what is no array of numbers yet. What else may be wrong is found in the data themselves, so that
+no decision and no sentence depends on the words of another library's errors.
 """
 
 import inspect
 import math
-import re
 
 import numpy as np
-from sklearn.utils import assert_all_finite
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
 
 from fastgd import validation
 
-DTYPES = (np.float64, np.float32)
-# Parts of the messages of NumPy and Python about what is no number.
-NO_NUMBERS = ("could not convert", "float() argument", "array element with a sequence", "inhomogeneous", "too large to")
+DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
 MODERATE = {8: 1e30, 4: 1e9}
 # Columns of such sizes have spreads in double precision, and so many rows tell a size.
@@ -23,49 +21,109 @@ SIZES, SIZE_ROWS = (1e-150, 1e150), 1024
 TIMES = ("date", "time", "duration")
 
 
-def validated(model, X, *y, **options):
-    """`validate_data` of scikit-learn: (X, y), or X alone."""
-    _refuse(X, "X")
-    for target in y:
-        _refuse(target, "y", times=options.get("y_numeric", False))
-    try:
-        return validate_data(model, X, *y, accept_sparse="csr", dtype=DTYPES, **options)
-    except (ValueError, TypeError, OverflowError) as error:
-        kind, message = _explained(error, X, *y)
-        raise kind(message) from None
+def validated(model, X, *y, finite=True, reset=True):
+    """(X, y), or X alone, as arrays: X (n, d) of float64 or float32, or CSR; y (n,) or (n, k).
+
+    Parameters
+    ----------
+    finite : bool
+        Whether to refuse NaN and infinity in X; where that is left to the caller, y alone is looked at.
+    reset : bool
+        Whether the model takes the number and the names of the columns, or holds them against those it has.
+    """
+    table = _table(model, X)
+    if finite:
+        refuse_infinite(table, "X")
+    targets = [_targets(model, target) for target in y]
+    if targets and len(targets[0]) != table.shape[0]:
+        raise ValueError(f"X and y: inconsistent numbers of samples: [{table.shape[0]}, {len(targets[0])}]")
+    _columns(model, X, reset)
+    return (table, *targets) if targets else table
 
 
-def finite(X, model):
-    """Refuse NaN and infinity, naming the first."""
-    try:
-        assert_all_finite(X, input_name="X", estimator_name=type(model).__name__)
-    except ValueError as error:
-        kind, message = _explained(error, X)
-        raise kind(message) from None
+def _table(model, X):
+    flat = validation.is_sparse(X) and X.ndim != 2  # of which some versions of scipy make no CSR
+    table = X if flat else _array(X, "X", DTYPES, accept_sparse="csr")
+    if table.ndim != 2:
+        got = validation.describe(np.asarray(X) if isinstance(X, (list, tuple)) else X)
+        how = "X.reshape(-1, 1) for one column, X.reshape(1, -1) for one row"
+        raise ValueError(f"X must be 2-dimensional; got {got}. Reshape your data: {how}")
+    for number, what in zip(table.shape, ("sample", "feature"), strict=True):
+        if not number:
+            least = f"a minimum of 1 is required by {type(model).__name__}"
+            raise ValueError(f"X: 0 {what}(s) (shape={table.shape}) while {least}")
+    return table
 
 
-def weights(sample_weight, X, relative=False):
+def _columns(model, X, reset):
+    """`n_features_in_` and `feature_names_in_` as scikit-learn sets and compares them."""
+    if type(X) is np.ndarray:  # which has no names
+        d, attributes = X.shape[1], model.__dict__
+        if reset:
+            attributes["n_features_in_"] = d
+            attributes.pop("feature_names_in_", None)
+            return
+        if attributes.get("n_features_in_") == d and "feature_names_in_" not in attributes:
+            return
+    validate_data(model, X, reset=reset, skip_check_array=True)
+
+
+def _targets(model, y):
+    if y is None:
+        raise ValueError(f"{type(model).__name__} requires y to be passed, but the target y is None")
+    numeric, given = model._numeric_targets, y
+    if not (type(y) is np.ndarray and y.dtype.kind in "fiub"):
+        y = _array(y, "y", times=numeric)
+        if numeric and y.dtype == object:
+            y = _array(y, "y", DTYPES)
+    if y.ndim == 0:
+        raise TypeError(f"y must be a target for each sample; got a scalar, {validation.describe(given)}")
+    if y.ndim > 2:
+        raise ValueError(f"y: found dim {y.ndim} (shape={y.shape}) while dim <= 2 is required")
+    if y.dtype.kind == "f":
+        refuse_infinite(y, "y")
+    return y
+
+
+def weights(s, X, relative=False, name="sample_weight"):
     """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
 
     With `relative` only their ratios matter, and weights whose squares might overflow are brought to about 1.
     """
-    if sample_weight is None:
+    if s is None:
         return None
-    _refuse(sample_weight, "sample_weight")
-    try:
-        s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    except (ValueError, TypeError) as error:
-        text = _first_line(error)
-        named = re.search("sample.weight", text, re.IGNORECASE)
-        raise type(error)(text if named else f"sample_weight must be a number for each sample: {text}") from None
+    s, n = _array(s, name, DTYPES[:1]), X.shape[0]
+    s = np.full(n, s) if s.ndim == 0 else s
+    if s.shape != (n,):
+        raise ValueError(f"{name} must be a number for each sample, of shape ({n},); got shape {s.shape}")
+    refuse_infinite(s, name)
+    if np.any(s < 0):
+        first = int(np.argmax(s < 0))
+        raise ValueError(f"{name} must not be negative; {name}[{first}] is {s[first]}")
     largest = float(np.max(s))
+    if not largest:
+        raise ValueError(f"{name} must not be zero for all samples")
     if relative and not 1 / MODERATE[X.dtype.itemsize] < largest < MODERATE[X.dtype.itemsize]:
         s = np.ldexp(s, -math.frexp(largest)[1])
     with np.errstate(over="ignore"):
-        s = s.astype(X.dtype, copy=False)
+        s = np.ascontiguousarray(s, X.dtype)
         if not np.isfinite(np.sum(s, dtype=np.float64)):
-            raise ValueError(f"sample_weight must have a finite sum in {X.dtype}; its sum overflows")
+            raise ValueError(f"{name} must have a finite sum in {X.dtype}; its sum overflows")
     return s
+
+
+def refuse_infinite(array, name):
+    """Refuse NaN and infinity in an array or in CSR, naming the first."""
+    sparse = validation.is_sparse(array)
+    values = array.data if sparse else array
+    bad = validation.first_bad(values)
+    if bad is None:
+        return
+    value, place = values[bad], bad
+    if sparse:
+        place = int(np.searchsorted(array.indptr, bad[0], side="right")) - 1, int(array.indices[bad])
+    what = "NaN" if np.isnan(value) else "infinity"
+    raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
 
 
 def of_no_size(X):
@@ -88,55 +146,34 @@ def of_one_argument(function, name, what):
     return function
 
 
-def _refuse(value, name, times=True):
-    """Refuse what would be taken for numbers that it is not."""
-    if validation.has_masked(value):
+def _array(value, name, dtypes=None, *, times=True, **options):
+    """`value` as an array of one of the dtypes, or as CSR where that is accepted, by scikit-learn: it knows of frames.
+
+    Shapes and values are not looked at: what it raises then is that `value` holds no such numbers.
+    """
+    if dtypes is not None and type(value) is np.ndarray and value.dtype in dtypes:
+        return value  # as most are
+    _refuse(value, name, times)
+    try:
+        return check_array(
+            value, input_name=name, dtype=dtypes, ensure_2d=False, allow_nd=True, ensure_all_finite=False,
+            ensure_min_samples=0, ensure_min_features=0, **options,
+        )  # fmt: skip
+    except (ValueError, TypeError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        why = str(error).split("\n", 1)[0]  # some print whole arrays, or recommend other estimators, on further lines
+        raise kind(f"{name} must hold real numbers: {why}") from None
+
+
+def _refuse(value, name, times):
+    """Refuse what would be taken for numbers that it is not; times only where labels may not be times."""
+    rows = value if isinstance(value, (list, tuple)) else (value,)
+    if any(map(validation.has_masked, rows)):
         raise ValueError(f"{name} has masked values; leave them out or fill them, e.g. by {name}.filled(0.0)")
+    if name != "X" and validation.is_sparse(value):
+        raise TypeError(f"{name} is sparse ({type(value).__name__}); pass a dense array, e.g. {name}.toarray()")
     if not times:
         return
     for dtype in list(value.dtypes) if hasattr(value, "columns") else [getattr(value, "dtype", None)]:
         if str(dtype).lower().startswith(TIMES):
             raise TypeError(f"{name} must hold real numbers; got dtype {dtype}: make dates a number of days, say")
-
-
-def _explained(error, X, y=None):
-    """The kind and the words of what is raised for an error of scikit-learn, NumPy or Python."""
-    text, line = str(error), _first_line(error)
-    if text.startswith("Expected 2D") or ("dim <= 2" in text and np.ndim(X) > 2):
-        got = validation.describe(np.asarray(X) if isinstance(X, (list, tuple)) else X)
-        how = "X.reshape(-1, 1) for one column, X.reshape(1, -1) for one row"
-        return ValueError, f"X must be 2-dimensional; got {got}. Reshape your data: {how}"
-    if "contains NaN" in line or "contains infinity" in line:
-        return ValueError, line.removesuffix(".") + (_place(X, "X") if "X" in line else _place(y, "y"))
-    if text.startswith("Complex data"):
-        return ValueError, f"{'X' if np.iscomplexobj(X) else 'y'} must hold real numbers: {line}"
-    if text.startswith("Found input variables"):
-        return ValueError, f"X and y: {line}"
-    if text.startswith("Found array"):
-        return ValueError, f"{'y' if 'dim' in text else 'X'}: {line}"
-    if isinstance(error, OverflowError) or any(words in text for words in NO_NUMBERS):
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        return kind, f"{'y' if _are_numbers(X) else 'X'} must hold real numbers: {line}"
-    return type(error), text
-
-
-def _first_line(error):
-    return str(error).split("\n", 1)[0]
-
-
-def _place(array, name):
-    """Where the first value is that is not finite, if that is easily told."""
-    bad = None
-    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
-        bad = validation.first_bad(array)
-    return "" if bad is None else f": {validation.entry(name, bad)} is {array[bad]}"
-
-
-def _are_numbers(X):
-    if hasattr(X, "tocsr"):
-        X = X.data
-    try:
-        np.asarray(X, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        return False
-    return True

@@ -1,6 +1,7 @@
 """Steps on rows as they come, behind partial_fit: the weights of a stream, and what it keeps between calls."""
 
 import math
+from operator import is_
 
 import numpy as np
 
@@ -26,7 +27,7 @@ WORTH_TAKING = 1e-3
 # Losses whose slope is finite at an infinite target, and so are the weights after it.
 BOUNDED = ("huber", "epsilon_insensitive")
 # What a copy of a stream makes anew.
-VIEWS = ("coef", "intercept", "coef_of_user", "loss")
+VIEWS = ("coef", "intercept", "coef_of_user", "parameters", "loss")
 
 
 class Online:
@@ -85,13 +86,17 @@ class Online:
         self.loss = LOSSES[self.name]
         self._view()
 
-    def takes(self, X, y, coef):
-        """Whether the weights are still the model's and a batch is arrays as they are used, so that it needs no check.
+    def is_of(self, model):
+        """Whether the weights and the parameters are still those of the model, which may set either to others."""
+        return model.coef_ is self.coef_of_user and all(map(is_, model._of_stream(model.__dict__), self.parameters))
+
+    def takes(self, X, y, model):
+        """Whether the stream is still the model's and a batch is arrays as they are used, so that it needs no check.
 
         Their values are looked at after the step: what is not finite makes the weights so.
         """
         return (
-            coef is self.coef_of_user
+            self.is_of(model)
             and type(X) is np.ndarray
             and type(y) is np.ndarray
             and X.ndim == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import typing
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.metrics import r2_score
 
 from fastgd import validation
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 if typing.TYPE_CHECKING:
     from typing import Literal, Self
@@ -101,6 +102,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     _losses = ("squared_error", "huber", "epsilon_insensitive", "poisson")
     _numeric_targets = True
     _least_held_out = 2  # R² of one sample is none
+    _of_stream = operator.itemgetter(*OF_STREAMS, "epsilon")
 
     def __init__(
         self,
@@ -179,7 +181,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and online is not None and online.takes(X, y, self.coef_) and online.numbers(y):
+        if sample_weight is None and online is not None and online.takes(X, y, self) and online.numbers(y):
             # As the last batch was: straight to the kernel.
             Y = y.astype(online.dtype, copy=False)[:, None]
             return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
@@ -188,7 +190,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _partial_fit(self, X, y, sample_weight):
         first = not hasattr(self, "coef_")
-        X, y = inputs.validated(self, X, y, multi_output=True, y_numeric=True, reset=first)
+        X, y = inputs.validated(self, X, y, reset=first)
         Y, name = self._targets(y, X.dtype)
         Y = Y.reshape(len(Y), -1)
         k = Y.shape[1]
@@ -229,6 +231,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _attach_online(self):
         online = self._online
+        online.parameters = self._of_stream(self.__dict__)
         online.coef_of_user = online.coef[:, 0] if online.k == 1 and self._one_target else online.coef.T
         self.coef_, self.intercept_ = online.coef_of_user, online.intercept
 

@@ -14,20 +14,54 @@ import warnings
 import numpy as np
 
 from fastgd import validation
+from fastgd.linear_model.problem import Problem
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastgd.types import Doubles, Table
 
-# A fit keeps what `summary` needs where that costs no more than so many multiplications, beside the fit itself.
-CHEAP, MOST_COLUMNS = 5e7, 256
+# A fit keeps a copy of its data for `summary` where they are no more numbers than this (2 MiB in float64): every model
+# holds its own, and so does its pickle.
+KEPT_NUMBERS = 1 << 18
 # The shares of columns of length 1 that no others explain: above this, XᵀX has lost no more than four digits.
 FAR_FROM_COLLINEAR = 1e-2
 # Weights that are further from the highest likelihood than this share of a standard error are worth a warning, if more
 # than rounding keeps them from it.
 FAR_OFF, NO_DIGITS = 0.1, 1e-6
 LIKELIHOODS = ("squared_error", "log_loss", "poisson")
+
+
+class Kept(typing.NamedTuple):
+    """Private copies of the data of a small fit without a penalty, for `summary` to be asked for later."""
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+    loss: str
+    fit_intercept: bool
+
+    @classmethod
+    def of(cls, problem):
+        """Those of a Problem; None where there are no statistics of it, or its data are too many or sparse."""
+        p = problem
+        if p.name not in LIKELIHOODS or p.k != 1 or p.has_dual or p.n * (p.d + 1) > KEPT_NUMBERS:
+            return None
+        if validation.is_sparse(p.objective.rows.X):
+            return None
+        s = None if p.s is None else _frozen(p.s)
+        return cls(_frozen(p.objective.rows.X), _frozen(p.Y[:, 0]), s, p.name, p.fit_intercept)
+
+    def problem(self):
+        s = self.sample_weight
+        return Problem(self.X, self.y, self.loss, fit_intercept=self.fit_intercept, sample_weight=s)
+
+
+def _frozen(array):
+    """A copy that cannot be written to."""
+    copy = array.copy(order="K")
+    copy.flags.writeable = False
+    return copy
 
 
 class Statistics(typing.NamedTuple):
@@ -47,22 +81,33 @@ class Statistics(typing.NamedTuple):
     distance: float
 
     @classmethod
-    def of(cls, problem, W, b, always=False):
-        """The statistics of a Problem's minimum, weights in the kernels' units; None where they make no sense."""
-        size = problem.d + problem.fit_intercept
-        n = problem.objective.total_weight
-        if problem.name not in LIKELIHOODS or problem.k != 1 or not n > size or problem.l1 or problem.l2:
-            return None
-        sparse = hasattr(problem.objective.rows.X, "toarray")
-        if not always and (sparse or problem.d > MOST_COLUMNS or problem.n * problem.d**2 > CHEAP):
-            return None
+    def of(cls, problem, W, b):
+        """The statistics of weights, in the kernels' units, of a Problem of one output without a penalty.
+
+        Raises
+        ------
+        ValueError
+            They mean nothing: there are too few rows, or the data do not determine the weights.
+        """
+        size, n = problem.d + problem.fit_intercept, problem.objective.total_weight
+        rows = problem.n if problem.s is None else int(np.count_nonzero(problem.s))
+        if not min(rows, n) > size:
+            raise ValueError(
+                f"summary needs more samples than weights, and so many also as sample_weight counts them; got {rows} "
+                f"samples, {n:g} by their weights, for {size} weights"
+            )
         h, y = problem.scores(W, b)[:, 0], problem.Y[:, 0].astype(np.float64)
         s = np.ones(len(y)) if problem.s is None else problem.s.astype(np.float64)
+        mean = (s @ y) / n
+        if problem.name == "poisson" and mean == 0:
+            raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
         covariance = _inverse_curvature(problem, s * problem.loss.curvature(h[:, None], y[:, None])[:, 0])
         if covariance is None:
-            return None
+            raise ValueError(
+                "summary means nothing here: the data do not determine the weights (the Hessian of the loss is "
+                "singular or not finite, as with collinear columns); leave columns out, or take a penalty"
+            )
         move = covariance @ _gradient(problem, s * problem.loss.slope(h[:, None], y[:, None])[:, 0])
-        mean = (s @ y) / n
         residual = float(s @ (y - h) ** 2)
         total = float(s @ (y - mean) ** 2) if problem.fit_intercept else float(s @ y**2)
         if problem.name == "squared_error":
@@ -77,8 +122,6 @@ class Statistics(typing.NamedTuple):
 
             rest = float(s @ gammaln(y + 1))
             found = float(s @ (y * h - np.exp(h))) - rest
-            if mean == 0:
-                return None  # no events: the best constant is at minus infinity
             log_mean = math.log(mean) if problem.fit_intercept else 0.0
             constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
         weights = np.append(W[:, 0], b) if problem.fit_intercept else W[:, 0]
@@ -117,7 +160,7 @@ def _triangle(A):
 
 
 def _inverse_curvature(problem, curvature):
-    """(Xᵀ diag(curvature) X)⁻¹ for (w, b), by way of centred and scaled columns; None if it is singular."""
+    """(Xᵀ diag(curvature) X)⁻¹ for (w, b), by way of centred and scaled columns; None if there is none."""
     d, X = problem.d, problem.objective.rows.X
     X = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64, copy=False)
     share = curvature / curvature.sum() if curvature.sum() > 0 else np.full(len(X), 1 / len(X))
@@ -125,11 +168,11 @@ def _inverse_curvature(problem, curvature):
     A = X - centre
     A *= np.sqrt(curvature)[:, None]
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
-    if not np.all(scale > 0):
+    if not np.all((scale > 0) & np.isfinite(scale)) or len(X) < d:
         return None
     A /= scale
     R = _triangle(A)
-    if np.min(np.abs(np.diag(R))) <= len(R) * np.finfo(np.float64).eps * np.max(np.abs(R)):
+    if not np.min(np.abs(np.diag(R))) > d * np.finfo(np.float64).eps * np.max(np.abs(R)):
         return None
     root = np.linalg.inv(R) / 1.0
     half = root / scale[:, None]
@@ -269,7 +312,8 @@ class Summarised:
         Parameters
         ----------
         X, y, sample_weight : optional
-            The data of the fit. Needed for large ones, of which a fit keeps nothing, for CSR and for solver="sgd".
+            The data of the fit. Needed for more than 262,144 numbers, of which a fit keeps no copy, for CSR, for
+            solver="sgd", after partial_fit and after load.
         level : float
             Of the intervals.
 
@@ -304,12 +348,7 @@ class Summarised:
             raise ValueError(
                 "summary is for one output and the losses " + ", ".join(map(repr, LIKELIHOODS)) + f"; got {self.loss!r}"
             )
-        found = self._statistics_of(X, y, sample_weight) if X is not None else self.__dict__.get("_statistics")
-        if found is None:
-            raise ValueError(
-                "the fit has kept no statistics: pass its data, summary(X, y); there must be more samples than "
-                "weights, and no collinear columns"
-            )
+        found = self._statistics(X, y, sample_weight)
         if found.distance > FAR_OFF:
             warnings.warn(
                 f"the weights are {found.distance:.2g} standard errors from those with the highest likelihood of these "

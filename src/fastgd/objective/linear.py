@@ -181,7 +181,7 @@ class LinearObjective:
         """
         return self.value_at(validation.weights(w, "w", self.shape, self.dtype, copy=False))
 
-    def gradient(self, w):
+    def gradient(self, w: ArrayLike) -> Floats:
         """The gradient at w, an array of the shape and dtype of w; of all but the l1 penalty."""
         return self.value_and_gradient(w)[1]
 
