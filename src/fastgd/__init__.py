@@ -24,17 +24,17 @@ if typing.TYPE_CHECKING:
     from fastgd import datasets, optimizers, plot, schedules
     from fastgd.check import check_gradient
     from fastgd.config import show_config
-    from fastgd.descent import gradient_descent
+    from fastgd.descent.single import gradient_descent
     from fastgd.functions import sigmoid, sigmoid_prime, sse
     from fastgd.hessian import hessian_vector_product, numerical_hessian
     from fastgd.jacobian import numerical_jacobian
     from fastgd.linear_model import GDClassifier, GDRegressor
-    from fastgd.multistart import sweep
+    from fastgd.descent.sweep import sweep
     from fastgd.numdiff import numerical_diff, numerical_gradient
-    from fastgd.objectives import LinearObjective
-    from fastgd.result import History, Result, Status
-    from fastgd.saddles import classify
-    from fastgd.starts import multi_start
+    from fastgd.objective import LinearObjective
+    from fastgd.engine.result import History, Result, Status
+    from fastgd.descent.saddles import classify
+    from fastgd.descent.starts import multi_start
 
 __all__ = [
     "ConditionWarning",
@@ -73,15 +73,15 @@ __all__ = [
 _HOMES = {
     "GDClassifier": "linear_model",
     "GDRegressor": "linear_model",
-    "History": "result",
-    "LinearObjective": "objectives",
-    "Result": "result",
-    "Status": "result",
+    "History": "engine.result",
+    "LinearObjective": "objective",
+    "Result": "engine.result",
+    "Status": "engine.result",
     "check_gradient": "check",
-    "classify": "saddles",
-    "gradient_descent": "descent",
+    "classify": "descent.saddles",
+    "gradient_descent": "descent.single",
     "hessian_vector_product": "hessian",
-    "multi_start": "starts",
+    "multi_start": "descent.starts",
     "numerical_diff": "numdiff",
     "numerical_gradient": "numdiff",
     "numerical_hessian": "hessian",
@@ -90,7 +90,7 @@ _HOMES = {
     "sigmoid": "functions",
     "sigmoid_prime": "functions",
     "sse": "functions",
-    "sweep": "multistart",
+    "sweep": "descent.sweep",
 }
 
 

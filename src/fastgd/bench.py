@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import kernels
-from fastgd.descent import gradient_descent
+from fastgd.descent.single import gradient_descent
 from fastgd.functions import sigmoid
 from fastgd.numdiff import numerical_gradient
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 
 # What the BLAS libraries that NumPy comes with read their number of threads from.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

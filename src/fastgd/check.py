@@ -9,7 +9,7 @@ import numpy as np
 
 from fastgd import callbacks, numdiff, perturbed, sampling, stencils, validation
 from fastgd.hessian import gradient_at
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 from fastgd.stencils import EPSILON
 
 if typing.TYPE_CHECKING:

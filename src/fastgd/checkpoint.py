@@ -18,7 +18,7 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.errors import DivergenceError
-from fastgd.result import History, Result, Status
+from fastgd.engine.result import History, Result, Status
 
 FORMAT = 1
 # After these ends there may be a way on.

@@ -7,7 +7,7 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from fastgd.result import Result
+    from fastgd.engine.result import Result
 
 
 class DivergenceError(ArithmeticError):
@@ -80,3 +80,9 @@ def import_extra(module, extra, purpose):
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(f"{purpose} needs {package}: install it with `pip install 'fastgd[{extra}]'`") from error
+
+
+def progress_bar(total, begun, unit, purpose):
+    """A progress bar of tqdm, of so many steps."""
+    tqdm = import_extra("tqdm.auto", "cli", purpose).tqdm
+    return tqdm(total=total, initial=begun, unit=unit, mininterval=0.2, leave=False)

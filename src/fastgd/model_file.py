@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fastgd.kernels.reference import ACTIVATIONS
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 from fastgd.tables import InputError
 
 FORMAT = "fastgd model"

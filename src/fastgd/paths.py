@@ -25,10 +25,10 @@ import functools
 import numpy as np
 
 from fastgd import callbacks, curvature, kernels, numdiff, rows, validation
-from fastgd.curvature import Curvature
+from fastgd.objective.curvature import Curvature
 from fastgd.kernels.reference_differences import CFunction, CGradient
 from fastgd.kernels.reference_functions import DOUBTFUL, EVALUATED
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 
 # The Gram matrix is formed, factored and kept for no more columns than this.
 GRAM_COLUMNS = 2048

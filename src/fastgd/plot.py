@@ -19,8 +19,8 @@ import numpy as np
 from fastgd import validation
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.numdiff import numerical_diff
-from fastgd.objectives import LinearObjective
-from fastgd.result import History, Result
+from fastgd.objective import LinearObjective
+from fastgd.engine.result import History, Result
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

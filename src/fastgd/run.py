@@ -7,10 +7,10 @@ import numpy as np
 from fastgd import optimizers, validation
 from fastgd.errors import DivergenceError, StartError
 from fastgd.linalg import euclidean_norm
-from fastgd.recorder import Recorder
-from fastgd.result import Result, Status
-from fastgd.stopping import Stopping
-from fastgd.updates import Update
+from fastgd.engine.recorder import Recorder
+from fastgd.engine.result import Result, Status
+from fastgd.engine.stopping import Stopping
+from fastgd.engine.update import Update
 
 # A step that overshoots (the new gradient points back) and lands where the gradient is longer has met a curvature above
 # 2/η. That may happen now and then on the way into a valley; this often in a row, with a gradient grown by this factor

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastgd.optimizers import Optimizer
 from fastgd.engine.result import History, Result, _Record
-from fastgd.starts import Minimum
+from fastgd.descent.starts import Minimum
 
 Floats = NDArray[np.floating]  # float32 or float64, whichever the data are
 Doubles = NDArray[np.float64]

@@ -144,7 +144,7 @@ def choose(request):
         if request.rate is not None or not request.plain or request.limited:
             return "gd" if o.smooth or request.user_columns else "sgd"
         if not o.smooth:
-            return "preconditioned"
+            return _smoothed(request)
         if request.path:
             return "accelerated"
         if o.quadratic and _gram_pays(o):
@@ -156,6 +156,8 @@ def choose(request):
             fitting = " or ".join(f'"{other}"' for other, row in SOLVERS.items() if name in row.takes)
             what = GIVEN[name].format(rate=request.rate_word)
             raise ValueError(f'{what} is for solver={fitting} or "auto"; got solver={solver!r}, {known.purpose}')
+    if solver == "preconditioned" and not o.smooth:
+        return _smoothed(request)
     lacks = {"quadratic": not o.quadratic, "smooth": not o.smooth, "columns": o.rows.d > METRIC_COLUMNS}
     if "quadratic" in known.needs and lacks["quadratic"]:
         raise ValueError(
@@ -163,9 +165,19 @@ def choose(request):
             f"activation={o.activation!r}"
         )
     if "smooth" in known.needs and lacks["smooth"] and not (request.user_columns and request.rate is not None):
-        fitting = ", ".join(f'"{other}"' for other, row in SOLVERS.items() if "smooth" not in row.needs | {"quadratic"} & row.needs)
         raise ValueError(f'loss={o.loss!r} has a kink: solver must be "auto", "preconditioned" or "sgd"; got {solver!r}')
     return solver
+
+
+def _smoothed(request):
+    """"preconditioned" for a loss with a kink, which needs its dual."""
+    o = request.objective
+    if not o.convex:
+        raise ValueError(
+            f"loss={o.loss!r} has a kink, and with activation={o.activation!r} it is not convex: give a {request.rate_word} "
+            "that shrinks, such as lambda step: 0.1 / (1 + step) ** 0.5"
+        )
+    return "preconditioned"
 
 
 def _gram_pays(o):
@@ -285,7 +297,10 @@ class Plan:
 
     def run(self):
         """Run the solver; its Result."""
-        with one_blas_thread(_products(self.request.objective) if self.linear else 0), np.errstate(all="ignore"):
+        if not self.linear:  # what a function of the user's warns of is theirs
+            self._loop(self.variables, self.monitor)
+            return self.monitor.result()
+        with one_blas_thread(_products(self.request.objective)), np.errstate(all="ignore"):
             self._loop(self.variables, self.monitor)
             return self.monitor.result()
 

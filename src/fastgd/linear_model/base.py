@@ -25,7 +25,7 @@ from fastgd.linear_model.problem import Problem
 from fastgd.linear_model.stream import refuse_penalty
 from fastgd.linear_model.summary import Kept, Statistics, Summarised
 from fastgd.linear_model.watch import Watch
-from fastgd.result import Result
+from fastgd.engine.result import Result
 
 if typing.TYPE_CHECKING:
     from typing import Any, Self

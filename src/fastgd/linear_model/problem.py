@@ -12,7 +12,7 @@ import numpy as np
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 from fastgd.rows import THREAD_VALUES, Dense, even_blocks, over_blocks, tree_sum
 
 IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]

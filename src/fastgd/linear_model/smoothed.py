@@ -18,7 +18,7 @@ from fastgd.linear_model.problem import LEAST_OUTSIDE, LESS, MORE, Problem
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import preconditioned
 from fastgd.linear_model.space import Space
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 
 FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
 # A width must be so many rounding errors of the data.

@@ -18,10 +18,10 @@ from fastgd.linear_model.first_order import first_order
 from fastgd.linear_model.quadratic import Metric
 from fastgd.linear_model.solvers import TRUSTED, crude
 from fastgd.linear_model.space import METRIC_COLUMNS, Space
-from fastgd.objectives import LOSS_KERNELS
+from fastgd.objective import LOSS_KERNELS
 from fastgd.optimizers import GD, Momentum, Nesterov
 from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
-from fastgd.updates import Update
+from fastgd.engine.update import Update
 
 # In scaled columns the penalties, which differ from column to column there, act after so many steps at a time
 # (truncated gradient: Langford, Li & Zhang, JMLR 10 (2009)).

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from fastgd.errors import import_extra
-from fastgd.result import Result
+from fastgd.engine.result import Result
 
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
 # below has to do.

@@ -1,8 +1,4 @@
-"""Gradient descent, w ← w − η·∇F(w), on any function or objective: the front door.
-
-It looks at what is asked for, and hands a `Run` (`run.py`) on a path (`paths.py`) to the loop for it, in `loops.py`,
-`linesearch.py` or `stochastic.py`.
-"""
+"""`gradient_descent`: one run on any function or objective."""
 
 from __future__ import annotations
 
@@ -12,27 +8,28 @@ from typing import Literal, Unpack
 
 import numpy as np
 
-from fastgd import optimizers, rows, validation
+from fastgd import optimizers, validation
 from fastgd.checkpoint import Checkpoint, digest, ended
-from fastgd.errors import DivergenceError, import_extra
-from fastgd.linesearch import AUTO, METHODS, rate_free
-from fastgd.loops import accelerated, plain
-from fastgd.objectives import LinearObjective
-from fastgd.paths import Columns, Compressed, FunctionPath, Penalised, Rescaled, Whitened
-from fastgd.run import Constant, Run
-from fastgd.saddles import Guard
-from fastgd.schedules import Plateau
-from fastgd.stochastic import stochastic
-from fastgd.stopping import Stopping
-from fastgd.updates import Update
+from fastgd.data.threads import job_count
+from fastgd.descent.saddles import Guard
+from fastgd.engine import plan
+from fastgd.engine.line_search import AUTO, METHODS
+from fastgd.engine.monitor import step_line, step_result
+from fastgd.engine.rates import rate_of
+from fastgd.engine.recorder import Recorder
+from fastgd.engine.stopping import Stopping
+from fastgd.errors import DivergenceError, progress_bar
+from fastgd.objective import Function, LinearObjective
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastgd.result import Result
+    from fastgd.engine.result import Result
     from fastgd.types import RateOfRun, RecordedResult, RunOptions, ScalarFunction
 
-PRECONDITIONERS = ("gram", "diagonal")
+# The textbook's rate, unless a solver is named that finds its own: told from a rate of the user's by its identity.
+DEFAULT_LR = 0.01
+PRECONDITION = {"gram": "preconditioned", "diagonal": "accelerated"}
 
 
 @typing.overload
@@ -68,13 +65,13 @@ def gradient_descent(
 def gradient_descent(
     f,
     init_x=None,
-    lr=0.01,
+    lr=DEFAULT_LR,
     step_num=100,
     *,
     grad=None,
     optimizer="gd",
+    solver=None,
     batch_size=None,
-    precondition=None,
     bounds=None,
     l1=0.0,
     clip_value=None,
@@ -91,8 +88,10 @@ def gradient_descent(
     checkpoint=None,
     resume=False,
     escape_saddles=False,
+    keep="last",
     n_jobs=None,
     seed=None,
+    precondition=None,
 ):
     """Gradient descent, x ← x − lr·∇f(x), on any function or on an objective.
 
@@ -106,17 +105,16 @@ def gradient_descent(
     lr : float, callable, "auto", "bb", "armijo" or "adgd"
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
         gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
-        (with `batch_size`, after each epoch). "auto", for an objective: 1/L in variables in which every column is
-        centred and weighs the same, L being the largest curvature there, so that it neither diverges nor needs columns
-        of like size; where there is no L (activation exp) it is found by backtracking. What is reported is in the
-        user's units, but for `history.lr`. With `l1` or `bounds` the variables are the user's own, and L is the largest
-        curvature in those. "auto" is for the rules whose stable rate is known, "gd", "momentum", "nesterov", "asgd".
+        (with `batch_size`, after each epoch). "auto", for an objective, leaves it to the `solver`, which handles columns
+        of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`, `bounds` or
+        clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd", "momentum",
+        "nesterov", "asgd".
         For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
         and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
         Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
-        They end where no step lowers the value. It takes no loss with a kink ("hinge", "epsilon_insensitive"): there
-        no fixed rate is small enough in the end, and backtracking stalls at kinks that are no minimum. Give one that
-        shrinks, as `lambda step: 0.1 / (1 + step) ** 0.5`.
+        They end where no step lowers the value. They take no loss with a kink ("hinge", "epsilon_insensitive"). Fixed
+        rates are never small enough there in the end: give one that shrinks, as
+        `lambda step: 0.1 / (1 + step) ** 0.5`, or lr="auto".
     step_num : int
         The number of steps; with `tol`, the largest number.
     grad : callable or C function, optional
@@ -126,34 +124,37 @@ def gradient_descent(
     optimizer : str or Optimizer
         The rule that makes a step of a gradient, one of `fastgd.optimizers` or its lower-case name: "gd", "momentum",
         "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw", "asgd". It works in
-        every kind of run but the accelerated one of `precondition`.
+        every run with a rate.
+    solver : {None, "auto", "gd", "accelerated", "preconditioned", "gram", "sgd"}
+        For an objective: how it is minimised, by the code of the estimators. None is "gd", or "auto" with lr="auto".
+        "gd": steps by a rate; "accelerated": Nesterov's, with adaptive restart; "preconditioned": quasi-Newton steps in
+        the metric of the curvature of some rows, and losses with a kink by smooth ones of falling width; "gram": XᵀX
+        once, for squared losses with the identity; "sgd": steps on batches. "auto" takes the cheapest. All but "gd" and
+        "sgd" with a rate work in centred and scaled columns and find their own rates, which is what they do without lr.
+        A loss that is not convex by Xw + b takes "gd", "accelerated", "preconditioned" (which is its "auto") and "sgd".
     batch_size : int, optional
         For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
         every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
         its share of the penalty). `lr` is a number or a callable, and the columns are the user's own. `tol` is looked
         at after each epoch. Single rows that nobody looks at are taken four at a time, which rounds otherwise.
-    precondition : {"gram", "diagonal"}, optional
-        For an objective, with lr="auto": accelerated descent (Nesterov's, with adaptive restart) in variables in which
-        the bound of the Hessian is the identity ("gram": needs XᵀX, and takes one step where the loss is squared), or
-        its diagonal is ("diagonal": for columns too many for that).
     bounds : pair, optional
         (lower, upper), each a number, an array of the shape of x, or None: after each step what lies outside is moved
         onto them; a start outside likewise. A numerical gradient still asks f for points just outside.
     l1 : float
         Adds l1·‖x‖₁ to what is minimised (not of an intercept), by a proximal step in the metric of the optimizer:
         coefficients become exactly zero, and where the run comes to rest does not depend on the rule. `fun` has it
-        added, `jac` is the gradient without it.
+        added, `jac` is the gradient without it. Not for an objective with an l1 of its own.
     clip_value, clip_norm : float, optional
         One of them: each entry of a gradient is cut off at ±clip_value; a gradient longer than clip_norm is shortened
         to it (Pascanu, Mikolov & Bengio 2013). The step is clipped, not what is reported.
     tol : float, optional
-        When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(w₀)),
-        ε being the rounding of the dtype; the gap is bounded by ‖∇F‖²/2μ, μ being the smallest positive curvature,
-        where that is known (squared loss and identity activation, up to 512 columns), and otherwise estimated: by
-        ‖∇F‖²/2L, the gain of one more step, or with `precondition` by ‖∇F‖²/2μ with the smallest curvature μ met on
-        the way. A gradient that is rounding error only counts as reached. With l1 or bounds the gradient is in all
-        this the shortest subgradient within the bounds, what is zero at the minimum; so is `history.grad_norm`. With a
-        kinked loss nothing of that holds, and tol is refused.
+        When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(0)),
+        ε being the rounding of the dtype and F measured from the least value that the loss can have (0 but for
+        "poisson"). `result.gap` says how far it is, and `result.certified` whether that is a bound: by a duality gap
+        where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an estimate
+        with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that is not
+        convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate and a
+        loss with a kink nothing of that holds, and tol is refused.
     f_tol, x_tol : float, optional
         Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
         x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that
@@ -186,6 +187,8 @@ def gradient_descent(
         met; where some is negative, move at random and follow it down (see `fastgd.saddles.escape`), which counts as a
         step with the rate NaN, and go on. The message says what the end is. A look takes 4d gradients up to 32
         variables, and some tens to 300 by Lanczos' method beyond.
+    keep : {"last", "best"}
+        Which point is reported: the last, or the one with the lowest value, which is then evaluated at each step.
     n_jobs : int, optional
         Threads, −1 for one a core, in place of an objective's own; or those that evaluate a function for its numerical
         gradient, which help where f waits or releases the GIL. No result depends on it by a bit.
@@ -225,97 +228,115 @@ def gradient_descent(
            [-2.4 ,  3.2 ],
            [-1.92,  2.56]])
     """
+    if precondition is not None:
+        named = PRECONDITION.get(precondition if isinstance(precondition, str) else None, "preconditioned")
+        raise TypeError(f"precondition is called solver: use solver={named!r} in place of precondition={precondition!r}")
+    request = _request(f, init_x, lr, step_num, grad, optimizer, solver, batch_size, bounds, l1, clip_value, clip_norm,
+                       tol, escape_saddles, n_jobs, seed)  # fmt: skip
+    if callback is not None:
+        validation.callable_(callback, "callback")
+    verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
+    options = {
+        "stopping": Stopping(f_tol, x_tol, target, max_seconds), "recorder": Recorder(history),
+        "callbacks": () if callback is None else (callback,), "describe": step_result,
+        "say": step_line if verbose else None, "keep": validation.choice(keep, "keep", ("last", "best")),
+    }  # fmt: skip
+    resume = validation.boolean(resume, "resume")
+    saved = None
+    if checkpoint is not None:
+        identity = _identity(f, init_x, grad, lr) | _identity_of_steps(request, l1, history)
+        checkpoint = Checkpoint(checkpoint, identity)
+        saved = checkpoint.load() if resume else None
+        if saved is not None:
+            if result := ended(saved, request.limit):
+                return result
+            if saved["step"] > request.limit:
+                raise ValueError(
+                    f"step_num = {request.limit}, but {saved['step']} steps are in {checkpoint.path!r} already"
+                )
+    elif resume:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from")
+    return _run(request, saved, checkpoint, progress, options)
+
+
+def _run(request, saved, checkpoint, progress, options):
+    """The Result of a request."""
+    monitor, begun = None, 0 if saved is None else saved["step"]
+    bar = progress_bar(request.limit, begun, "step", "progress=True") if progress else None
+    try:
+        with contextlib.nullcontext() if bar is None else bar:
+            run = plan.Plan(request, None if saved is None else saved["steps"])
+            monitor = run.watch(checkpoint=checkpoint, saved=saved, bar=bar, **options)
+            result = run.run()
+    except DivergenceError as error:
+        if checkpoint is not None:
+            checkpoint.finish(error.result, error)
+        raise
+    except KeyboardInterrupt as error:  # a checkpoint is there already, at most a second old
+        error.result = None if monitor is None else monitor.interrupted()
+        error.add_note(_how_to_go_on(error.result, checkpoint))
+        raise
+    if checkpoint is not None:
+        checkpoint.finish(result)
+    return result
+
+
+def _request(
+    f, init_x, lr, step_num, grad, optimizer, solver, batch_size, bounds, l1, clip_value, clip_norm, tol,
+    escape_saddles, n_jobs, seed,
+):  # fmt: skip
+    """The arguments, checked."""
     step_num = validation.count(step_num, "step_num")
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
-    if callback is not None:
-        validation.callable_(callback, "callback")
-    stopping = Stopping(f_tol, x_tol, target, max_seconds)
-    verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
-    method = _method(f, lr)
-    rate = _rate(lr) if method is None else None
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
-    jobs = rows.job_count(n_jobs)
-    if isinstance(f, LinearObjective):
-        f = f if n_jobs is None else f.with_jobs(n_jobs)
-        refuse_kinks(f, rate, tol)
-    optimizer = optimizers.get(optimizer)
+    jobs = job_count(n_jobs)
+    linear = isinstance(f, LinearObjective)
+    if solver is not None:
+        validation.choice(solver, "solver", plan.NAMES)
+        lr = "auto" if lr is DEFAULT_LR else lr
+    method = _method(lr, linear)
+    rate = None if isinstance(lr, str) else rate_of(lr, "lr")
+    rule = optimizers.get(optimizer)
+    l1 = validation.scalar(l1, "l1", minimum=0)
+    if not linear:
+        for name, value in (("batch_size", batch_size), ("solver", solver)):
+            if value is not None:
+                raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
+        if init_x is None:
+            raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
+        start = validation.real_array(init_x, "init_x", dtype=np.float64)
+        f = Function(f, grad, start.shape, l1, jobs)
+    else:
+        if grad is not None:
+            raise TypeError("grad is for a function; an objective has its own gradient")
+        if l1 and f.l1:
+            raise ValueError(f"l1={l1:g} is given here, and the objective has l1={f.l1:g} already: give one of them")
+        f = f.replace(**({} if n_jobs is None else {"n_jobs": n_jobs}), **({"l1": l1} if l1 else {}))
+        start = np.zeros(f.shape, f.dtype) if init_x is None else validation.weights(init_x, "init_x", f.shape, f.dtype)
+        _refuse_kinks(f, rate, method, tol)
     if method is not None:
-        for name, value in (("batch_size", batch_size), ("precondition", precondition)):
-            if value is not None and isinstance(f, LinearObjective):
+        for name, value in (("batch_size", batch_size), ("solver", solver)):
+            if value is not None:
                 raise ValueError(f"lr={lr!r} is for full passes in the user's own columns; leave out {name}")
-        if optimizer.name != "gd":
-            raise ValueError(f'lr={lr!r} finds the length of plain steps, optimizer="gd"; got {optimizer!r}')
-    elif rate is None and optimizer.stable_formula is None:
-        raise ValueError(f'lr="auto" is 1/L, which means nothing to {optimizer!r}: give a number or a schedule')
-    limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
-    resume = validation.boolean(resume, "resume")
-    escape_saddles = validation.boolean(escape_saddles, "escape_saddles")
-    saved, steps = None, step_num
-    if checkpoint is not None:
-        plan = {"optimizer": repr(optimizer), "batch_size": batch_size, "precondition": precondition, "seed": seed}
-        plan["escape_saddles"] = escape_saddles
-        plan |= _plain(limits) | {"history": history}
-        checkpoint = Checkpoint(checkpoint, _identity(f, init_x, grad, lr) | plan)
-        saved = checkpoint.load() if resume else None
-        if saved is not None:
-            if result := ended(saved, step_num):
-                return result
-            steps = saved["steps"]
-            if saved["step"] > step_num:
-                raise ValueError(f"step_num = {step_num}, but {saved['step']} steps are in {checkpoint.path!r} already")
-    elif resume:
-        raise ValueError("resume=True needs checkpoint=, the file to go on from")
-    in_own_columns = bounds is not None or l1 != 0 or method is not None
-    steps = 0 if method is not None else steps  # a search compares values, which the Gram matrix blurs
-    path = _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns, jobs)
-    penalised = f.rows.d * f.rows.k if isinstance(f, LinearObjective) else None
-    update = Update(optimizer, path.start, penalised, **limits)
-    if update.l1:
-        path = Penalised(path, update)
-    is_accelerated = method is None and (
-        precondition is not None or (rate is None and not np.isfinite(path.curvature().largest))
-    )
-    if is_accelerated and not update.plain:
-        why = "precondition" if precondition is not None else 'lr="auto" where the curvature has no bound'
-        raise ValueError(
-            f"{why} makes accelerated steps, which take no other optimizer, l1, bounds or clipping: leave those out"
-        )
+        if rule.name != "gd":
+            raise ValueError(f'lr={lr!r} finds the length of plain steps, optimizer="gd"; got {rule!r}')
+    elif rate is None and rule.stable_formula is None and solver is None:
+        raise ValueError(f'lr="auto" is 1/L, which means nothing to {rule!r}: give a number or a schedule')
     guard = None
-    if escape_saddles:
-        if batch_size is not None or is_accelerated or update.limited:
+    if validation.boolean(escape_saddles, "escape_saddles"):
+        l1 = f.l1
+        if batch_size is not None or bounds is not None or l1 or solver not in (None, "auto", "gd"):
             raise ValueError(
-                "escape_saddles is for full steps without bounds or l1: leave out batch_size, precondition, bounds, l1"
+                "escape_saddles is for full steps without bounds or l1: leave out batch_size, solver, bounds, l1"
             )
         guard = Guard(seed)
-    run = Run(path, rate, step_num, tol, callback, verbose, history, update, stopping, checkpoint, saved, guard)
-
-    def descend():
-        if batch_size is not None:
-            return stochastic(run, batch_size, seed)
-        if is_accelerated:
-            return accelerated(run)
-        if method is not None:
-            return rate_free(run, method)
-        return plain(run)
-
-    begun = 0 if saved is None else saved["step"]
-    with _bar(step_num, begun) if progress else contextlib.nullcontext() as run.bar:
-        try:
-            result = descend()
-        except DivergenceError as error:
-            if checkpoint is not None:
-                checkpoint.finish(error.result, error)
-            raise
-        except KeyboardInterrupt as error:  # a checkpoint is there already, at most a second old
-            error.result = run.interrupted()
-            error.add_note(_how_to_go_on(error.result, checkpoint))
-            raise
-        if checkpoint is not None:
-            checkpoint.finish(result)
-        return result
+    return plan.Request(
+        f, step_num, solver=solver, rate=rate, method=method, rule=rule, batch=batch_size, start=start, bounds=bounds,
+        clip_value=clip_value, clip_norm=clip_norm, guard=guard, seed=seed, tol=tol,
+    )  # fmt: skip
 
 
 def _how_to_go_on(result, checkpoint):
@@ -329,37 +350,34 @@ def _how_to_go_on(result, checkpoint):
     )
 
 
-def _bar(steps, begun):
-    tqdm = import_extra("tqdm.auto", "cli", "progress=True").tqdm
-    return tqdm(total=steps, initial=begun, unit="step", mininterval=0.2, leave=False)
-
-
 def _identity(f, init_x, grad, lr):
     """What a checkpoint must agree on, of the problem and its rate: numbers and digests. A function has no digest."""
     if isinstance(f, LinearObjective):
-        X = (f.X.data, f.X.indices, f.X.indptr) if validation.is_sparse(f.X) else (f.X,)
         weights = f.rows.weights
-        identity = {"f": repr(f), "X": digest(*X), "y": digest(f.y), "sample_weight": digest(weights)}
+        identity = {"f": repr(f), "X": digest(*f.rows.arrays_for_digest()), "y": digest(f.y)}
+        identity["sample_weight"] = digest(weights)
     else:
         identity = {"f": "a function", "grad": None if grad is None else "a function"}
     if init_x is not None:
         start = validation.real_array(init_x, "init_x", dtype=np.float64)
         identity |= {"shape": start.shape, "init_x": digest(start)}
-    if callable(lr):
-        lr = "a schedule"
-    return identity | {"lr": lr}
+    return identity | {"lr": "a schedule" if callable(lr) else lr}
 
 
-def _plain(limits):
-    """Arguments as an identity has them: numbers as they are, bounds as digests."""
-    bounds = limits["bounds"]
+def _identity_of_steps(request, l1, history):
+    """What else it must agree on; bounds as digests."""
+    bounds = request.bounds
     if isinstance(bounds, (tuple, list)):
         bounds = [None if side is None else digest(np.asarray(side)) for side in bounds]
-    return {**limits, "bounds": bounds}
+    return {
+        "optimizer": repr(request.rule), "solver": request.solver, "batch_size": request.batch, "seed": request.seed,
+        "escape_saddles": request.guard is not None, "l1": l1, "bounds": bounds, "clip_value": request.clip_value,
+        "clip_norm": request.clip_norm, "history": history,
+    }  # fmt: skip
 
 
-def _method(f, lr):
-    """The method that finds the length of each step, or None where the rate is known."""
+def _method(lr, linear):
+    """The method that finds the length of each step, or None where the rate is known, or a solver finds it."""
     if not isinstance(lr, str):
         return None
     if lr not in ("auto", *METHODS):
@@ -367,56 +385,15 @@ def _method(f, lr):
         raise ValueError(f"lr must be a number, a function of the step, or one of {names}; got {lr!r}")
     if lr != "auto":
         return lr
-    return None if isinstance(f, LinearObjective) else AUTO
+    return None if linear else AUTO
 
 
-def _rate(lr):
-    """The rate as a function of the step, or None for "auto"."""
-    if isinstance(lr, str):
-        return None
-    if isinstance(lr, Plateau):
-        return lr.fresh()
-    if callable(lr):
-        return lambda step: validation.scalar(lr(step), f"lr({step})", minimum=0)
-    return Constant(validation.scalar(lr, "lr", minimum=0))
-
-
-def refuse_kinks(objective, rate, tol):
+def _refuse_kinks(objective, rate, method, tol):
     """Refuse what takes a gradient to vanish towards the minimum, where the minimum may be at a kink."""
-    if not objective.kinked or (rate is not None and tol is None):
+    if objective.smooth or (method is None and (rate is None or tol is None)):
         return
-    what = 'lr="auto" and precondition have no rate' if rate is None else "tol has no bound of the gap"
+    what = f"lr={method!r} does not end" if method is not None else "tol has no bound of the gap for steps by a rate"
     raise ValueError(
-        f"{what} for loss={objective.loss!r}, whose slope jumps: give a rate that shrinks, such as "
+        f"{what} for loss={objective.loss!r}, whose slope jumps: take lr=\"auto\", or a rate that shrinks, such as "
         "lr=lambda step: 0.1 / (1 + step) ** 0.5, and a number of steps"
     )
-
-
-def _path(f, init_x, grad, rate, steps, batch_size, precondition, in_own_columns, jobs):
-    """What is walked."""
-    if not isinstance(f, LinearObjective):
-        for name, value in (("batch_size", batch_size), ("precondition", precondition)):
-            if value is not None:
-                raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
-        if init_x is None:
-            raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
-        return FunctionPath(f, grad, init_x, jobs)
-    if grad is not None:
-        raise TypeError("grad is for a function; an objective has its own gradient")
-    if precondition is not None:
-        validation.choice(precondition, "precondition", PRECONDITIONERS)
-        if rate is not None:
-            raise ValueError(
-                'precondition changes the variables, in which a rate of yours means nothing: use lr="auto"'
-            )
-        if batch_size is not None:
-            raise ValueError("precondition is for full passes; leave out batch_size")
-        return (Whitened if precondition == "gram" else Rescaled)(f, init_x)
-    if batch_size is not None:
-        if rate is None:
-            raise ValueError('lr="auto" is for full passes; give a number or a function of the step with batch_size')
-        return Columns(f, init_x)
-    if rate is None and not in_own_columns:
-        path = Rescaled(f, init_x)
-        return Compressed.of(path, steps) if np.isfinite(f.loss_curvature) else path
-    return Compressed.of(Columns(f, init_x), steps)

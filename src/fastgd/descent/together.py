@@ -4,9 +4,9 @@ import numpy as np
 
 from fastgd import optimizers, validation
 from fastgd.kernels.reference_differences import RELATIVE_STEP
-from fastgd.result import Result, Status
+from fastgd.engine.result import Result, Status
 from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, RISE_GROWTH, RISE_LIMIT, RISING_STEPS
-from fastgd.updates import box
+from fastgd.engine.update import box
 
 # f is given at most so many numbers at once; only runs and variables beyond that make a step take several calls.
 CALL_VALUES = 1 << 22

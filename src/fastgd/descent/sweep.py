@@ -16,18 +16,18 @@ import numpy as np
 from fastgd import validation
 from fastgd.descent import refuse_kinks
 from fastgd.errors import DivergenceError
-from fastgd.objectives import LinearObjective
+from fastgd.objective import LinearObjective
 from fastgd.paths import GRAM_COLUMNS, WELL_CONDITIONED, Columns
-from fastgd.result import History, Status
+from fastgd.engine.result import History, Status
 from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, Point, Run
-from fastgd.sweep_routes import Passes, Quadratic
+from fastgd.descent.sweep_routes import Passes, Quadratic
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
-    from fastgd.result import Result
+    from fastgd.engine.result import Result
     from fastgd.types import Floats, Rate, RecordedResult
 
 # Forming the Gram matrix of d columns takes, for each value of X, as long as so many values of one run's share of a

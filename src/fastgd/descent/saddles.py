@@ -14,9 +14,9 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.linalg import euclidean_norm
-from fastgd.objectives import LinearObjective
-from fastgd.paths import Columns, FunctionPath
-from fastgd.result import _Record
+from fastgd.objective import Function, LinearObjective
+from fastgd.objective.variables import Columns, OfFunction
+from fastgd.engine.result import _Record
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -112,33 +112,34 @@ def classify(
     if isinstance(f, LinearObjective):
         if grad is not None:
             raise TypeError("grad is for a function; an objective has its own gradient")
-        path = Columns(f, validation.weights(x, "x", f.shape, f.dtype))
+        variables = Columns(f, validation.weights(x, "x", f.shape, f.dtype))
     else:
-        path = FunctionPath(f, grad, validation.real_array(x, "x", dtype=np.float64))
-    z = path.start
+        x = validation.real_array(x, "x", dtype=np.float64)
+        variables = OfFunction(Function(f, grad, x.shape), x)
+    z = variables.start
     if not z.size:
         raise ValueError("x must have at least one entry")
-    _, gradient = path.evaluate(z, False)
+    _, gradient = variables.evaluate(z, False)
     norm = euclidean_norm(gradient)
-    spectrum = Spectrum(path, z, np.random.default_rng(seed))
+    spectrum = Spectrum(variables, z, np.random.default_rng(seed))
     return Classification(
         kind=spectrum.kind,
         eigenvalues=spectrum.values,
         direction=spectrum.vectors[:, 0].reshape(z.shape),
         grad_norm=norm,
         message=f"{spectrum.sentence}; the gradient norm is {norm:.3g}",
-        nfev=path.nfev,
-        njev=path.njev,
+        nfev=variables.nfev,
+        njev=variables.njev,
     )
 
 
 class Spectrum:
-    """Eigenvalues and eigenvectors of the Hessian at a point of a path: all, or those at both ends."""
+    """Eigenvalues and eigenvectors of the Hessian at a point of a variables: all, or those at both ends."""
 
-    def __init__(self, path, z, rng):
-        self._path, self._z = path, z
+    def __init__(self, variables, z, rng):
+        self._variables, self._z = variables, z
         eps = float(np.finfo(z.dtype).eps)
-        numerical = getattr(path, "grad", True) is None
+        numerical = getattr(variables.objective, "grad", True) is None
         # A numerical gradient carries an error of about eps^(2/3), which needs the wider step.
         self._width = eps**0.25 if numerical else eps ** (1 / 3)
         self.whole = z.size <= DENSE_VARIABLES
@@ -148,13 +149,13 @@ class Spectrum:
         errors = np.array([abs(v @ self._times(v, long) - value) for value, v in zip(values, vectors.T, strict=True)])
         noise = 0.0
         if numerical:
-            noise = 8 * eps ** (2 / 3) * abs(path.value(z)) / (self._width * max(1.0, euclidean_norm(z)))
+            noise = 8 * eps ** (2 / 3) * abs(variables.value(z)) / (self._width * max(1.0, euclidean_norm(z)))
         self.values, self.vectors = values, vectors
         self._nothing = residuals + 2 * errors + NEGLIGIBLE * np.abs(values).max() + noise
 
     def _gradient(self, z):
         with np.errstate(over="ignore", invalid="ignore"):
-            gradient = self._path.evaluate(z.astype(self._z.dtype), False)[1].reshape(-1).astype(np.float64)
+            gradient = self._variables.evaluate(z.astype(self._z.dtype), False)[1].reshape(-1).astype(np.float64)
         if not np.all(np.isfinite(gradient)):
             raise ValueError(f"the gradient is not finite near x = {validation.show_point(self._z)}, at {z}")
         return gradient
@@ -213,7 +214,7 @@ class Spectrum:
         return f"{smallest}, the largest {self.values[-1]:.3g}: a {self.kind}"
 
 
-def escape(path, z, fun, rng):
+def escape(variables, z, fun, rng):
     """A point below z, where z is near a saddle or a maximum; None where no curvature is negative.
 
     z is moved at random, uniformly in a small ball (Jin et al., "How to escape saddle points efficiently", ICML 2017),
@@ -224,8 +225,8 @@ def escape(path, z, fun, rng):
 
     Parameters
     ----------
-    path, z
-        A path and a point in its variables.
+    variables, z
+        Variables and a point in them.
     fun : float or None
         The value at z; evaluated where it is None.
     rng : numpy Generator
@@ -234,10 +235,10 @@ def escape(path, z, fun, rng):
     -------
     (ndarray or None, Spectrum)
     """
-    spectrum = Spectrum(path, z, rng)
+    spectrum = Spectrum(variables, z, rng)
     if not spectrum.negative.any():
         return None, spectrum
-    fun = path.value(z) if fun is None else fun
+    fun = variables.value(z) if fun is None else fun
     radius = PERTURBATION * max(1.0, euclidean_norm(z))
     # Uniform in the ball: a direction, and a length whose d-th power is uniform.
     away = radius * rng.uniform() ** (1 / z.size) * _unit(rng.standard_normal(z.size))
@@ -251,7 +252,7 @@ def escape(path, z, fun, rng):
         for doubling in range(DOUBLINGS):
             new = z + (step + sign * (2.0**doubling - 1) * down).reshape(z.shape).astype(z.dtype)
             with np.errstate(over="ignore", invalid="ignore"):
-                value = path.value(new)
+                value = variables.value(new)
             if value < lowest:
                 best, lowest = new, value
             elif best is not None or doubling == PATIENCE:
@@ -274,14 +275,14 @@ class Guard:
         self._seed, self._at = seed, None
         self.left, self._longest, self._checked, self._spectrum = 0, 0.0, np.inf, None
 
-    def way_on(self, path, point, at_end):
+    def way_on(self, variables, point, at_end):
         """Where to go on from a point near a saddle or a maximum; None from anywhere else."""
         self._longest = max(self._longest, point.norm)
         is_near = point.norm <= NEAR * self._longest and (self._checked == np.inf or point.norm < NEAR * self._checked)
         if not (at_end or is_near):
             return None
         rng = np.random.default_rng([self._seed, self.left])
-        found, self._spectrum = escape(path, point.z, point.fun, rng)
+        found, self._spectrum = escape(variables, point.z, point.fun, rng)
         self._at = point.z
         if found is None:
             self._checked = point.norm
@@ -289,10 +290,10 @@ class Guard:
             self.left, self._longest, self._checked = self.left + 1, 0.0, np.inf
         return found
 
-    def sentence(self, path, z):
+    def sentence(self, variables, z):
         """What is said of the end of a run."""
         if self._at is not z:
-            self._spectrum = Spectrum(path, z, np.random.default_rng(self._seed))
+            self._spectrum = Spectrum(variables, z, np.random.default_rng(self._seed))
         left = f"; {self.left} saddle(s) were left on the way" if self.left else ""
         advice = ", so raise step_num" if self._spectrum.negative.any() else ""
         return f"; {self._spectrum.sentence}{advice}{left}"

@@ -17,11 +17,11 @@ from typing import Literal, Unpack
 import numpy as np
 
 from fastgd import validation
-from fastgd.descent import gradient_descent
+from fastgd.descent.single import gradient_descent
 from fastgd.errors import DivergenceError, StartError
-from fastgd.objectives import LinearObjective
-from fastgd.result import Result, Status, _Record
-from fastgd.together import descend_together
+from fastgd.objective import LinearObjective
+from fastgd.engine.result import Result, Status, _Record
+from fastgd.descent.together import descend_together
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,0 +1,1 @@
+"""Descent on any function or objective: one run, many side by side, many starts, and saddles."""
