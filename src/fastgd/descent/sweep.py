@@ -6,7 +6,6 @@ its own rate, its own stopping and its own judgement on divergence, and leaves w
 
 from __future__ import annotations
 
-import functools
 import numbers
 import typing
 from typing import Literal
@@ -14,13 +13,17 @@ from typing import Literal
 import numpy as np
 
 from fastgd import validation
-from fastgd.descent import refuse_kinks
-from fastgd.errors import DivergenceError
-from fastgd.objective import LinearObjective
-from fastgd.paths import GRAM_COLUMNS, WELL_CONDITIONED, Columns
-from fastgd.engine.result import History, Status
-from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, Point, Run
 from fastgd.descent.sweep_routes import Passes, Quadratic
+from fastgd.engine.fleet import Fleet
+from fastgd.engine.gap import GapRule
+from fastgd.engine.monitor import Monitor
+from fastgd.engine.point import Point
+from fastgd.engine.result import History, Status
+from fastgd.errors import DivergenceError
+from fastgd.linalg import euclidean_norm
+from fastgd.objective import LinearObjective
+from fastgd.objective.compressed import GRAM_COLUMNS, WELL_CONDITIONED
+from fastgd.objective.variables import Columns
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +119,10 @@ def sweep(
     step_num = validation.count(step_num, "step_num")
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
-        refuse_kinks(objective, lr, tol)
+        if not objective.smooth:
+            raise ValueError(f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out")
+    if objective.l1:
+        raise ValueError(f"sweep takes no l1, whose steps are not plain; the objective has l1={objective.l1:g}")
     history = validation.boolean(history, "history")
     validation.choice(route, "route", ("auto", "direct", "gram"))
     if route == "gram" and not objective.quadratic:
@@ -125,8 +131,6 @@ def sweep(
             f"loss={objective.loss!r}, activation={objective.activation!r}"
         )
     rates, starts, penalties = _runs(objective, lr, init_w, l2)
-    # The weights of all runs, (columns, runs, outputs): for one output a matrix with a column for each run.
-    weights = np.ascontiguousarray(np.moveaxis(starts.reshape(len(starts), objective.shape[0], -1), 0, 1))
     passes = Passes(objective)
     taken, note = passes, ""
     if route == "gram" or (route == "auto" and _gram_is_cheaper(objective, len(rates), step_num)):
@@ -138,11 +142,14 @@ def sweep(
                 f"; by passes over X, because the condition number of the Gram matrix is {quadratic.condition:.0e} and "
                 "steps on it would lose digits"
             )
-    fleet = _Fleet(taken, rates, penalties, step_num, tol, history, note)
-    fleet.descend(weights)
+    runs = _Runs(taken, rates, penalties, step_num, tol, history, note)
+    points = np.array(starts.reshape(len(starts), -1), dtype=taken.dtype)
+    Fleet(
+        points, runs.evaluate, None, runs.rates, runs.end, near=None if tol is None else runs.near, trace=runs.trace
+    ).descend(step_num)  # fmt: skip
     if taken is not passes:
-        _settle(passes, fleet.results, penalties)
-    return fleet.results
+        _settle(passes, runs.results, penalties)
+    return runs.results
 
 
 # --------------------------------------------------------------------------------------------------------- arguments
@@ -217,17 +224,15 @@ def _settle(passes, results, penalties):
         result.njev += 1
 
 
-# ------------------------------------------------------------------------------------------------------------- fleet
+# --------------------------------------------------------------------------------------------------------------- runs
 
 
 class _Member(Columns):
-    """What one run of the fleet has in the place of a path: the fleet evaluates, so it only answers questions."""
+    """The variables of one run: the fleet evaluates, so they only answer questions."""
 
-    def __init__(self, route, l2, note):
-        self.objective, self.note = route.objective, note
-        self.start = np.zeros(route.objective.shape, route.dtype)
-        self.nfev = self.njev = 0
-        self.curvature = functools.partial(route.curvature, l2)
+    def __init__(self, route, objective, note):
+        super().__init__(objective)
+        self.note, self._route = note, route
 
     def settle(self, w, fun, gradient):
         dtype = self.objective.dtype
@@ -237,165 +242,102 @@ class _Member(Columns):
     def to_user(self, w):
         return w.astype(self.objective.dtype)
 
-
-class _Points:
-    """Where the active runs are at one step: a row of each array for a run."""
-
-    def __init__(self, step, runs, weights, fun, gradient, lr):
-        self.step, self.runs, self.weights, self.fun, self.gradient, self.lr = step, runs, weights, fun, gradient, lr
-        with np.errstate(all="ignore"):
-            self.norm = np.sqrt(np.einsum("irk,irk->r", gradient, gradient, dtype=np.float64))
-        self.finite = np.isfinite(self.norm) & np.isfinite(self.fun)
-
-    def keep(self, kept):
-        if not kept.all():
-            for name in ("runs", "fun", "lr", "norm", "finite"):
-                setattr(self, name, getattr(self, name)[kept])
-            self.weights, self.gradient = (np.compress(kept, a, axis=1) for a in (self.weights, self.gradient))
-
-    def one(self, i, shape):
-        """The Point of one run."""
-        weights, gradient = (a[:, i].reshape(shape) for a in (self.weights, self.gradient))
-        return Point(self.step, weights, float(self.fun[i]), gradient, lr=float(self.lr[i]))
+    def curvature(self):
+        return self._route.curvature(self.objective.l2)
 
 
-class _Fleet:
-    """The loop over steps, for all runs at once, by the rules of `descent.plain`.
-
-    They are applied to all runs as arrays. A run that ends, or might, is judged and put into words by its own `Run`.
-    """
+class _Runs:
+    """What a fleet asks of the runs of a sweep, by number, and their Results."""
 
     def __init__(self, route, rates, penalties, limit, tol, history, note):
-        self.route, self.penalties, self.limit, self.tol = route, penalties, limit, tol
-        self.members = [
-            Run(_Member(route, l2, note), rate, limit, tol, None, 0, history=False)
-            for rate, l2 in zip(rates, penalties.tolist(), strict=True)
-        ]
+        self.route, self.penalties, self.limit = route, penalties, limit
+        self.objective = route.objective
+        if tol is not None:
+            _ = self.objective.value_at_zero  # once for all
+        self.monitors = [self._monitor(rate, l2, tol, note) for rate, l2 in zip(rates, penalties.tolist(), strict=True)]
         self.results = [None] * len(rates)
         self.scheduled = {run for run, rate in enumerate(rates) if callable(rate)}
-        self.rates = np.array([0.0 if callable(rate) else rate for rate in rates])
-        self.trace = [] if history else None
-        self.overshoots, self.growth = np.zeros(len(rates), int), np.ones(len(rates))
+        self._rates = np.array([0.0 if callable(rate) else rate for rate in rates])
+        self.rates_given, self.trace = rates, [] if history else None
         if tol is not None:
-            size = int(np.prod(route.objective.shape))
-            self.factor, self.floor = np.array([member.gap_rule(size) for member in self.members]).T
+            self._factor = np.array([self._gate(monitor) for monitor in self.monitors])
 
-    def descend(self, weights):
-        runs, last = np.arange(len(self.results)), None
-        for step in range(self.limit + 1):
-            fun, gradient = self.route.evaluate(weights, self.penalties[runs])
-            with np.errstate(all="ignore"):
-                gradient = gradient.astype(self.route.dtype, copy=False)
-            at = _Points(step, runs, weights, fun, gradient, self._rates_at(step, runs))
-            if last is None:
-                self._refuse_bad_starts(at)
-                self.first_fun = at.fun
+    def _monitor(self, rate, l2, tol, note):
+        objective = self.objective if l2 == self.objective.l2 else self.objective.replace(l2=l2)
+        member = _Member(self.route, objective, note)
+        return Monitor(member, limit=self.limit, gap=GapRule(objective, tol))
+
+    @staticmethod
+    def _gate(monitor):
+        """A gap is only looked for where ‖∇F‖² is at most this times max(F, ε·F(0))."""
+        curvature, gap = monitor.variables.curvature(), monitor.gap
+        known = curvature.smallest if curvature.smallest and gap.objective.convex else curvature.largest
+        size = monitor.variables.start.size
+        return max(2 * gap.tol * known, 2 * size * (8 * gap.objective.eps) ** 2 * curvature.largest)
+
+    def weights(self, points):
+        """(columns, runs, outputs): for one output a matrix with a column for each run."""
+        rows = self.objective.shape[0]
+        return np.ascontiguousarray(np.moveaxis(points.reshape(len(points), rows, -1), 0, 1))
+
+    def evaluate(self, points, runs):
+        fun, gradient = self.route.evaluate(self.weights(points), self.penalties[runs])
+        return fun, np.moveaxis(gradient, 1, 0).reshape(points.shape)
+
+    def rates(self, step, runs):
+        for run in self.scheduled.intersection(runs.tolist()) if self.scheduled else ():
+            self._rates[run] = validation.scalar(self.rates_given[run](step), f"lr[{run}]({step})", minimum=0)
+        return self._rates[runs]
+
+    def near(self, runs, funs, norms):
+        rule = self.monitors[0].gap
+        with np.errstate(all="ignore"):
+            return ~(norms**2 > self._factor[runs] * np.maximum(funs - rule.objective.least, rule.objective.eps * rule.scale))
+
+    def end(self, run, ending):
+        """Put the end of a run into words; False where it goes on."""
+        monitor, shape = self.monitors[run], self.objective.shape
+        step, x = ending.step, ending.x.reshape(shape)
+        if ending.why == "start":
+            start = validation.show_point(x)
+            raise ValueError(f"the value or the gradient of run {run} is not finite at the start, init_w = {start}")
+        monitor.first_fun, monitor.last_rate = ending.first_fun, ending.lr
+        at = step - 1 if ending.why == "not finite" else step
+        point = Point(at, x, ending.fun, ending.gradient.reshape(shape), lr=ending.lr)
+        try:
+            if ending.why == "near":
+                if not monitor.within_tolerance(point):
+                    return False
+                monitor.end(Status.CONVERGED, monitor.gap.sentence, point)
+            elif ending.why == "limit":
+                monitor.at_limit(point)
             else:
-                self._end_not_finite(at, last)
-            if self.trace is not None:
-                self.trace.append((at.runs, at.weights, at.fun, at.norm, at.lr))
-            if last is not None:
-                self._end_overshooting(at, last)
-            if self.tol is not None:
-                self._end_reached(at, last)
-            if step == self.limit:
-                self._end_at_limit(at, last)
-            if not len(at.runs):
-                return
-            runs, last = at.runs, at
-            with np.errstate(all="ignore"):
-                weights = at.weights - at.lr.astype(at.weights.dtype)[:, None] * at.gradient
-
-    def _rates_at(self, step, runs):
-        for run in self.scheduled.intersection(runs.tolist()) if self.scheduled and step < self.limit else ():
-            self.rates[run] = validation.scalar(self.members[run].rate(step), f"lr[{run}]({step})", minimum=0)
-        return self.rates[runs]
-
-    # ---------------------------------------------------------------------------------------------------- judgement
-
-    def _refuse_bad_starts(self, at):
-        bad = np.flatnonzero(~at.finite)
-        if len(bad):
-            start = validation.show_point(at.weights[:, bad[0]].reshape(self.route.objective.shape))
-            raise ValueError(f"the value or the gradient of run {bad[0]} is not finite at the start, init_w = {start}")
-
-    def _end_not_finite(self, at, last):
-        finite = at.finite
-        for i in np.flatnonzero(~finite).tolist():
-            member, point = self._member(last, last, i)
-            error = member.diverged(point, point.lr, "the value or the gradient is no longer finite", at.step)
-            self._end_by(error, last.runs[i], at.step)
-        last.keep(finite)
-        at.keep(finite)
-
-    def _end_overshooting(self, at, last):
-        over = at.norm > last.norm
-        if over.any():
-            over &= np.einsum("irk,irk->r", at.gradient, last.gradient, dtype=np.float64) < 0
-            over &= last.lr > 0
-        runs = at.runs
-        with np.errstate(all="ignore"):
-            self.growth[runs] = np.where(over, self.growth[runs] * (at.norm / last.norm), 1.0)
-        self.overshoots[runs] = np.where(over, self.overshoots[runs] + 1, 0)
-        away = (self.overshoots[runs] >= OVERSHOOT_LIMIT) & (self.growth[runs] >= OVERSHOOT_GROWTH)
-        away &= at.fun > self.first_fun[runs]
-        for i in np.flatnonzero(away).tolist():
-            member, point = self._member(at, last, i)
-            self._end_by(member.diverged(point, member.last_rate, OVERSHOOTING_STEPS), runs[i], at.step)
-        last.keep(~away)
-        at.keep(~away)
-
-    def _end_reached(self, at, last):
-        with np.errstate(all="ignore"):
-            floor = self.floor[at.runs] * self.first_fun[at.runs]
-            close = ~(at.norm**2 > self.factor[at.runs] * np.maximum(at.fun, floor))
-        ended = np.zeros(len(close), bool)
-        for i in np.flatnonzero(close).tolist():
-            member, point = self._member(at, last, i)
-            if reason := member.reached(point):
-                self._end(member.result(point, Status.CONVERGED, reason), at.runs[i], at.step)
-                ended[i] = True
-        if last is not None:
-            last.keep(~ended)
-        at.keep(~ended)
-
-    def _end_at_limit(self, at, last):
-        for i in range(len(at.runs)):
-            member, point = self._member(at, last, i)
-            try:
-                self._end(member.at_limit(point), at.runs[i], at.step)
-            except DivergenceError as error:
-                self._end_by(error, at.runs[i], at.step)
-        at.keep(np.zeros(len(at.runs), bool))
-
-    # ----------------------------------------------------------------------------------------------------- reporting
-
-    def _member(self, at, last, i):
-        """The Run of the i-th active run, told what the fleet has kept for it, and its Point."""
-        run = at.runs[i]
-        member = self.members[run]
-        member.first_fun = float(self.first_fun[run])
-        member.overshoots, member.growth = int(self.overshoots[run]), float(self.growth[run])
-        member.last_rate = None if last is None else float(last.lr[i])
-        return member, at.one(i, self.route.objective.shape)
-
-    def _end_by(self, error, run, step):
-        error.result.message = str(error) + self.members[run].path.note
-        self._end(error.result, run, step)
-
-    def _end(self, result, run, step):
+                what = monitor.overshoots.patience.sentence
+                what = what if ending.why == "overshooting" else "the value or the gradient is no longer finite"
+                raise monitor.diverged(point, ending.lr, what, step=step)
+            result = monitor.result()
+        except DivergenceError as error:
+            result = error.result
+            result.message = str(error) + monitor.variables.note
         result.nfev = result.njev = step + 1
         if self.trace is not None:
-            result.history = self._history(run)
+            result.history = self._history(run, step, ending)
         self.results[run] = result
+        return True
 
-    def _history(self, run):
-        o = self.route.objective
-        rows = [(runs.searchsorted(run), *row) for runs, *row in self.trace if run in runs]
+    def _history(self, run, step, ending):
+        o = self.objective
+        rows = [(runs.searchsorted(run), *row) for runs, *row in self.trace[:step] if run in runs]
+        points = [x[i].reshape(o.shape) for i, x, *_ in rows]
+        funs, norms = [fun[i] for i, _, fun, *_ in rows], [norm[i] for i, *_, norm, _ in rows]
+        rates = [lr[i] for i, *_, lr in rows]
+        if ending.why == "not finite":  # the last point is the one before
+            rates = rates[:-1]
+        else:
+            points.append(ending.x.reshape(o.shape))
+            funs.append(ending.fun)
+            norms.append(euclidean_norm(ending.gradient))
         return History(
-            x=np.array([weights[:, i].reshape(o.shape) for i, weights, *_ in rows], dtype=o.dtype),
-            fun=np.array([fun[i] for i, _, fun, *_ in rows]),
-            lr=np.array([lr[i] for i, *_, lr in rows[:-1]]),  # no step was taken from the last point
-            grad_norm=np.array([norm[i] for i, *_, norm, _ in rows]),
-            step=np.arange(len(rows)),
-        )
+            x=np.array(points, dtype=o.dtype), fun=np.array(funs), lr=np.array(rates), grad_norm=np.array(norms),
+            step=np.arange(len(points)),
+        )  # fmt: skip

@@ -7,7 +7,6 @@ Weights are (columns, K runs, outputs), penalties (K,). What each run makes of i
 `multistart.py`.
 """
 
-import copy
 import functools
 import itertools
 
@@ -100,9 +99,7 @@ class Passes:
         if np.isfinite(o.loss_curvature) and o.shape[0] <= curvature.EXACT_COLUMNS:  # then one Gram matrix serves all
             H = o.loss_curvature * self.gram + np.diag(l2 * _penalised_rows(o))
             return curvature.extremes(H, len(H), o.quadratic)
-        other = copy.copy(o)  # everything but the penalty is shared
-        other.l2 = l2
-        return other.curvature_in(np.zeros(o.rows.d), np.ones(o.rows.d), 1.0)
+        return o.replace(l2=l2).curvature_in(np.zeros(o.rows.d), np.ones(o.rows.d), 1.0)
 
 
 class Quadratic:

@@ -3,10 +3,12 @@
 import numpy as np
 
 from fastgd import optimizers, validation
-from fastgd.kernels.reference_differences import RELATIVE_STEP
+from fastgd.engine.divergence import patience
+from fastgd.engine.fleet import Fleet
+from fastgd.engine.rates import rate_of
 from fastgd.engine.result import Result, Status
-from fastgd.run import OVERSHOOT_GROWTH, OVERSHOOT_LIMIT, OVERSHOOTING_STEPS, RISE_GROWTH, RISE_LIMIT, RISING_STEPS
 from fastgd.engine.update import box
+from fastgd.kernels.reference_differences import RELATIVE_STEP
 
 # f is given at most so many numbers at once; only runs and variables beyond that make a step take several calls.
 CALL_VALUES = 1 << 22
@@ -59,10 +61,7 @@ class Batch:
 
 
 def descend_together(f, points, lr, step_num, *, optimizer="gd", grad=None, tol=None, bounds=None, **other):
-    """The Results of runs from the rows of `points`, (n, d), which take each step together.
-
-    The rules of divergence are those of `run.Run`, applied to rows.
-    """
+    """The Results of runs from the rows of `points`, (n, d), which take each step together."""
     if other:
         raise TypeError(f"vectorized=True takes optimizer, grad, tol and bounds; not {', '.join(other)}")
     if points.ndim != 2:
@@ -72,123 +71,72 @@ def descend_together(f, points, lr, step_num, *, optimizer="gd", grad=None, tol=
     step_num = validation.count(step_num, "step_num")
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
-    constant = None if callable(lr) else validation.scalar(lr, "lr", minimum=0)
+    rate = rate_of(lr, "lr")
     rule = optimizers.get(optimizer)
     if rule.name == "asgd":
         raise ValueError('vectorized=True takes no optimizer="asgd", whose result is an average of points')
     lower, upper = (side.reshape(-1, points.shape[1]) for side in box(bounds, points.shape[1:], np.dtype(np.float64)))
-    fleet = _Fleet(Batch(f, grad), points, rule, tol)
-    if lower.size:
-        np.clip(fleet.x, lower, upper, out=fleet.x)
-    for step in range(step_num + 1):
-        fleet.look(step)
-        if step == step_num or not fleet.x.size:
-            break
-        rate = validation.scalar(lr(step), f"lr({step})", minimum=0) if constant is None else constant
-        fleet.move(rate)
-        if lower.size:
-            np.clip(fleet.x, lower, upper, out=fleet.x)
-    return fleet.results(step_num)
+    ends = _Ends(Batch(f, grad), len(points), points.shape[1], tol, rule)
+    fleet = Fleet(
+        points.copy(), ends.evaluate, ends.values, lambda step, runs: rate(step), ends.end,
+        near=None if tol is None else lambda runs, funs, norms: norms <= tol, rule=rule,
+        clip=(lambda x: np.clip(x, lower, upper, out=x)) if lower.size else None,
+    )  # fmt: skip
+    fleet.descend(step_num)
+    return ends.results()
 
 
-class _Fleet:
-    """Runs as rows of arrays; `number` says which is which, as those that end leave."""
+class _Ends:
+    """What the runs spend, and how they end."""
 
-    def __init__(self, batch, points, rule, tol):
-        self.batch, self.rule, self.tol = batch, rule, tol
-        self.x, self.number = points.copy(), np.arange(len(points))
-        self.state = rule.init(self.x)
-        self.first = batch.values(self.x)
-        self.limit, self.least_growth, self.rising = (
-            (RISE_LIMIT, RISE_GROWTH, RISING_STEPS)
-            if rule.may_rise
-            else (OVERSHOOT_LIMIT, OVERSHOOT_GROWTH, OVERSHOOTING_STEPS)
-        )
-        self.steps_up, self.growth = np.zeros(len(points), int), np.ones(len(points))
-        self.gradient = self.norm = self.before = self.rate = None
-        self.ended = {}
-        self.spent = np.ones(len(points), int)
-        self.passes = np.zeros(len(points), int)
+    def __init__(self, batch, count, d, tol, rule):
+        self._batch, self._d, self._tol, self._rising = batch, d, tol, patience(rule).sentence
+        self._spent, self._passes = np.zeros(count, int), np.zeros(count, int)
+        self._ended = [None] * count
 
-    def move(self, rate):
-        self.before, self.rate = (self.x.copy(), self.gradient, self.norm), rate
-        with np.errstate(all="ignore"):
-            self.rule.step(self.x, self.gradient, self.state, rate)
+    def evaluate(self, points, runs):
+        self._spent[runs] += self._batch.spent(self._d)
+        self._passes[runs] += 1
+        return None, self._batch.gradients(points)
 
-    def look(self, step):
-        """Gradients at the points; runs that diverged or converged leave."""
-        gradient = self.batch.gradients(self.x)
-        self.spent[self.number] += self.batch.spent(self.x.shape[1])
-        self.passes[self.number] += 1
-        with np.errstate(all="ignore"):
-            norm = np.sqrt(np.einsum("nd,nd->n", gradient, gradient))
-        finite = np.isfinite(norm) & np.isfinite(self.x).all(axis=1)
-        if self.before is None:
-            finite &= np.isfinite(self.first)
-            self._leave(
-                ~finite, step, Status.DIVERGED, "the value or the gradient is not finite at the start", gradient
-            )
-        else:
-            x, last, last_norm = self.before
-            up = finite & (norm > last_norm) & (self.rate * last_norm > 0)
-            if not self.rule.may_rise:
-                with np.errstate(all="ignore"):
-                    up &= np.einsum("nd,nd->n", gradient, last) < 0
-            with np.errstate(all="ignore"):
-                self.growth = np.where(up, self.growth * (norm / last_norm), 1.0)
-            self.steps_up = np.where(up, self.steps_up + 1, 0)
-            away = (self.steps_up >= self.limit) & (self.growth >= self.least_growth)
-            if away.any():
-                values = self.batch.values(self.x[away])
-                self.spent[self.number[away]] += 1
-                away[away] = ~(values <= self.first[self.number[away]])
-            self._leave(~finite, step, Status.DIVERGED, "the value or the gradient is no longer finite", last, x)
-            gradient, norm, away = gradient[finite], norm[finite], away[finite]
-            self.gradient, self.norm = gradient, norm
-            self._leave(away, step, Status.DIVERGED, self.rising, gradient)
-            finite = ~away
-        self.gradient, self.norm = gradient[finite], norm[finite]
-        if self.tol is not None:
-            near = self.norm <= self.tol
-            self._leave(near, step, Status.CONVERGED, f"the gradient norm is within tol = {self.tol:g}", self.gradient)
-            self.gradient, self.norm = self.gradient[~near], self.norm[~near]
+    def values(self, points, runs):
+        self._spent[runs] += 1
+        return self._batch.values(points)
 
-    def _leave(self, mask, step, status, why, gradient, x=None):
-        """Those in the mask end here, at x or where they are."""
-        if not mask.any():
-            return
-        x = self.x if x is None else x
-        if status == Status.DIVERGED and step:
-            why = f"diverged at step {step} with learning rate {self.rate:.6g}: {why}. Take a smaller lr."
-        for i in np.flatnonzero(mask).tolist():
-            self.ended[int(self.number[i])] = (x[i].copy(), gradient[i].copy(), step, status, why)
-        keep = ~mask
-        self.x, self.number = np.ascontiguousarray(self.x[keep]), self.number[keep]
-        rows = len(self.state.moments)
-        moments = self.state.moments.reshape(rows, *x.shape)[:, keep]
-        self.state.moments = np.ascontiguousarray(moments).reshape(rows, self.x.size)
-        self.steps_up, self.growth = self.steps_up[keep], self.growth[keep]
+    def end(self, run, ending):
+        self._ended[run] = ending
 
-    def results(self, step_num):
+    def results(self):
         """The Results of all, in order; the values at all ends take one call."""
-        message = f"took all {step_num} steps"
-        if self.tol is not None:
-            message += f" without reaching tol = {self.tol:g}: raise step_num"
-        for i, number in enumerate(self.number.tolist()):
-            self.ended[number] = (self.x[i], self.gradient[i], step_num, Status.STEP_LIMIT, message)
-        x = np.array([self.ended[number][0] for number in range(len(self.first))])
-        values = self.batch.values(x)
-        self.spent += 1
-        found = []
-        for number, fun in enumerate(values.tolist()):
-            x, gradient, step, status, why = self.ended[number]
-            if status == Status.STEP_LIMIT and not fun <= self.first[number]:
-                status = Status.DIVERGED
-                why = f"diverged: the run ends higher than it began, at {fun:.3g}. Take a smaller lr."
-            success = status == Status.CONVERGED or (status == Status.STEP_LIMIT and self.tol is None)
-            nfev, njev = int(self.spent[number]), int(self.passes[number])
-            found.append(
-                Result(x=x, fun=fun, jac=gradient, nit=step, nfev=nfev, njev=njev, success=success, status=status,
-                       message=why, history=None)
-            )  # fmt: skip
-        return found
+        values = self.values(np.array([ending.x for ending in self._ended]), np.arange(len(self._ended)))
+        return [
+            self._result(number, ending, fun)
+            for number, (ending, fun) in enumerate(zip(self._ended, values.tolist(), strict=True))
+        ]
+
+    def _result(self, number, ending, fun):
+        status, why = self._status(ending)
+        if status == Status.STEP_LIMIT and not fun <= ending.first_fun:
+            status = Status.DIVERGED
+            why = f"diverged: the run ends higher than it began, at {fun:.3g}. Take a smaller lr."
+        success = status == Status.CONVERGED or (status == Status.STEP_LIMIT and self._tol is None)
+        nit = ending.step
+        return Result(
+            x=ending.x, fun=fun, jac=ending.gradient, nit=nit, nfev=int(self._spent[number]),
+            njev=int(self._passes[number]), success=success, status=status, message=why, history=None,
+        )  # fmt: skip
+
+    def _status(self, ending):
+        step, tol = ending.step, self._tol
+        if ending.why == "near":
+            return Status.CONVERGED, f"the gradient norm is within tol = {tol:g}"
+        if ending.why == "limit":
+            missed = "" if tol is None else f" without reaching tol = {tol:g}: raise step_num"
+            return Status.STEP_LIMIT, f"took all {step} steps{missed}"
+        if ending.why == "start":
+            return Status.DIVERGED, "the value or the gradient is not finite at the start"
+        what = self._rising if ending.why == "overshooting" else "the value or the gradient is no longer finite"
+        return (
+            Status.DIVERGED,
+            f"diverged at step {step} with learning rate {ending.lr:.6g}: {what}. Take a smaller lr.",
+        )
