@@ -71,7 +71,17 @@ Scheme = Literal["central", "forward", "backward", "five-point", "richardson", "
 NanPolicy = Literal["raise", "propagate"]
 Activation = Literal["identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"]
 LossName = Literal[
-    "sse", "mse", "squared_error", "log", "log_loss", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"]
+    "sse",
+    "mse",
+    "squared_error",
+    "log",
+    "log_loss",
+    "huber",
+    "poisson",
+    "hinge",
+    "squared_hinge",
+    "epsilon_insensitive",
+]
 OptimizerName = Literal[
     "gd",
     "momentum",

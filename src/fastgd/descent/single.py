@@ -230,7 +230,9 @@ def gradient_descent(
     """
     if precondition is not None:
         named = PRECONDITION.get(precondition if isinstance(precondition, str) else None, "preconditioned")
-        raise TypeError(f"precondition is called solver: use solver={named!r} in place of precondition={precondition!r}")
+        raise TypeError(
+            f"precondition is called solver: use solver={named!r} in place of precondition={precondition!r}"
+        )
     request = _request(f, init_x, lr, step_num, grad, optimizer, solver, batch_size, bounds, l1, clip_value, clip_norm,
                        tol, escape_saddles, n_jobs, seed)  # fmt: skip
     if callback is not None:
@@ -394,6 +396,6 @@ def _refuse_kinks(objective, rate, method, tol):
         return
     what = f"lr={method!r} does not end" if method is not None else "tol has no bound of the gap for steps by a rate"
     raise ValueError(
-        f"{what} for loss={objective.loss!r}, whose slope jumps: take lr=\"auto\", or a rate that shrinks, such as "
+        f'{what} for loss={objective.loss!r}, whose slope jumps: take lr="auto", or a rate that shrinks, such as '
         "lr=lambda step: 0.1 / (1 + step) ** 0.5, and a number of steps"
     )

@@ -120,7 +120,9 @@ def sweep(
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
         if not objective.smooth:
-            raise ValueError(f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out")
+            raise ValueError(
+                f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out"
+            )
     if objective.l1:
         raise ValueError(f"sweep takes no l1, whose steps are not plain; the objective has l1={objective.l1:g}")
     history = validation.boolean(history, "history")
@@ -292,7 +294,9 @@ class _Runs:
     def near(self, runs, funs, norms):
         rule = self.monitors[0].gap
         with np.errstate(all="ignore"):
-            return ~(norms**2 > self._factor[runs] * np.maximum(funs - rule.objective.least, rule.objective.eps * rule.scale))
+            return ~(
+                norms**2 > self._factor[runs] * np.maximum(funs - rule.objective.least, rule.objective.eps * rule.scale)
+            )
 
     def end(self, run, ending):
         """Put the end of a run into words; False where it goes on."""

@@ -84,4 +84,7 @@ def _falls_enough(variables, point, new, rate):
     rounding = 8 * np.finfo(np.float64).eps * abs(smooth)
     if bent <= HIDDEN * rounding:
         return None
-    return variables.value(new) - variables.l1_penalty(new) <= smooth + float(np.vdot(point.gradient, move)) + bent + rounding
+    return (
+        variables.value(new) - variables.l1_penalty(new)
+        <= smooth + float(np.vdot(point.gradient, move)) + bent + rounding
+    )

@@ -467,7 +467,9 @@ class _InScaledColumns(_Epochs):
             total = self._total if self._count else None
             rule = [self.update.state.moments, self.update.state.step]
             kept = {name: getattr(self, name) for name in self.KEPT}
-            self.monitor.keep(epoch, point=self.point, total=total, rule=rule, **kept, **self._where(epoch, piece, start))
+            self.monitor.keep(
+                epoch, point=self.point, total=total, rule=rule, **kept, **self._where(epoch, piece, start)
+            )
 
     def _resume(self, kept):
         self._resume_where(kept)

@@ -116,7 +116,9 @@ class GapRule:
                 f"the gradient is small: a quadratic model of the loss gains {self.gap / F:.1e} of the value, within "
                 f"tol = {self.tol:g}. The loss is not convex, so that there may be lower minima"
             )
-        return self._say(f"the gap to the minimum is {bound} {self.gap / F:.1e} of the value, within tol = {self.tol:g}, {how}")
+        return self._say(
+            f"the gap to the minimum is {bound} {self.gap / F:.1e} of the value, within tol = {self.tol:g}, {how}"
+        )
 
     def _say(self, sentence):
         self.sentence = sentence
@@ -147,8 +149,11 @@ class GapRule:
             return self._say("the gradient is zero")
         if F <= self.wanted(point.fun, F):
             self.gap, self.certified = self.rounded_up(F, point.fun), True
-            return self._say("the value is zero but for rounding" if F <= o.eps * self.scale else
-                             "the loss is no larger than the gap that is wanted, and no loss is below 0")
+            return self._say(
+                "the value is zero but for rounding"
+                if F <= o.eps * self.scale
+                else "the loss is no larger than the gap that is wanted, and no loss is below 0"
+            )
         self._meet(point, last)
         curvature, square = variables.curvature(), norm * norm  # a power would raise where a product is inf
         if curvature is not None and curvature.smallest and o.convex:
@@ -230,7 +235,6 @@ class GapRule:
                 looks = self._looks % LOOKS == 1
                 estimate = metric.proximal_move(V, gradient)[2] if looks else math.inf
         return self.reached(point.fun, estimate, v.crude_gap(gradient), lambda: v.duality_gap(V, gradient))
-
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 

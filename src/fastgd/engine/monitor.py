@@ -180,7 +180,11 @@ class Monitor:
     def diverged(self, point, lr, what, step=None, stable=None):
         """The error for a divergence noticed at `step`, with `point` as the last one worth reporting."""
         step = point.step if step is None else step
-        curvature, rule, source = self.variables.curvature(), self.update.optimizer, "the curvature that the last steps met"
+        curvature, rule, source = (
+            self.variables.curvature(),
+            self.update.optimizer,
+            "the curvature that the last steps met",
+        )
         if stable is not None:
             source = "the largest curvature of the loss of one row"
         elif curvature is not None:
@@ -300,16 +304,16 @@ class Monitor:
         records = self.recorder.takes(point.step)
         if records and isinstance(self.recorder, Epochs):
             rate = math.nan if self.last_rate is None else self.last_rate
-            self.recorder.epoch(point.fun, score, self._user_norm(point), rate, self.seconds)
+            self.recorder.epoch(point.fun, score, self.user_norm(point), rate, self.seconds)
         elif records:
-            self.recorder.point(point.step, self.variables.to_user(point.z), point.fun, self._user_norm(point))
+            self.recorder.point(point.step, self.variables.to_user(point.z), point.fun, self.user_norm(point))
         if self.say is not None:
             self.say(self, point, score)
         if self.bar is not None:
             self.bar.update(point.step > 0)
             self.show_bar(point.fun, point.least, score)
 
-    def _user_norm(self, point):
+    def user_norm(self, point):
         """Of the shortest subgradient, in the user's units."""
         v = self.variables
         return point.least if v.in_user_units else v.user_norm(v.subgradient(point.z, point.gradient))
@@ -455,22 +459,22 @@ class Monitor:
         return Result(
             x=x, fun=float(fun), jac=jac, nit=end.step, nfev=v.nfev, njev=v.njev, success=self.success,
             status=self.status, message=message + v.note, history=self.recorder.history(), gap=gap,
-            certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=v.passes,
-            solver=self.solver,
+            certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=round(v.passes),
+            lost=self.lost, solver=self.solver,
         )  # fmt: skip
 
     def _finish_history(self, end, fun, is_end):
         """Give the end a row of its own; a history of epochs ends at what is reported, and has a row at least."""
         if isinstance(self.recorder, Epochs):
             if not self.recorder.last:
-                self.recorder.epoch(end.fun, math.nan, self._user_norm(end), math.nan, self.seconds)
+                self.recorder.epoch(end.fun, math.nan, self.user_norm(end), math.nan, self.seconds)
             elif not is_end and self.score is None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
-                self.recorder.end_at(self.best.fun, self._user_norm(self.best))
+                self.recorder.end_at(self.best.fun, self.user_norm(self.best))
         elif self.recorder.on and self.recorder.last != end.step:
             value = fun if is_end or end.fun is None else end.fun
             if end.fun is None and not is_end:
                 value = self.variables.value(end.z)
-            self.recorder.point(end.step, self.variables.to_user(end.z), value, self._user_norm(end))
+            self.recorder.point(end.step, self.variables.to_user(end.z), value, self.user_norm(end))
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -543,7 +547,7 @@ def epoch_line(monitor, point, score):
     """The line of an epoch."""
     if point.step:
         held_out = f", validation score {score:.6g}" if monitor.score is not None else ""
-        norm, rate = monitor._user_norm(point), math.nan if monitor.last_rate is None else monitor.last_rate
+        norm, rate = monitor.user_norm(point), math.nan if monitor.last_rate is None else monitor.last_rate
         print(f"epoch {point.step}: loss {point.fun:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
 
 

@@ -161,16 +161,18 @@ def choose(request):
     lacks = {"quadratic": not o.quadratic, "smooth": not o.smooth, "columns": o.rows.d > METRIC_COLUMNS}
     if "quadratic" in known.needs and lacks["quadratic"]:
         raise ValueError(
-            f'solver={solver!r} is for the squared error with the identity; got loss={o.loss!r}, '
+            f"solver={solver!r} is for the squared error with the identity; got loss={o.loss!r}, "
             f"activation={o.activation!r}"
         )
     if "smooth" in known.needs and lacks["smooth"] and not (request.user_columns and request.rate is not None):
-        raise ValueError(f'loss={o.loss!r} has a kink: solver must be "auto", "preconditioned" or "sgd"; got {solver!r}')
+        raise ValueError(
+            f'loss={o.loss!r} has a kink: solver must be "auto", "preconditioned" or "sgd"; got {solver!r}'
+        )
     return solver
 
 
 def _smoothed(request):
-    """"preconditioned" for a loss with a kink, which needs its dual."""
+    """ "preconditioned" for a loss with a kink, which needs its dual."""
     o = request.objective
     if not o.convex:
         raise ValueError(
@@ -270,7 +272,11 @@ class Plan:
 
     def _user_start(self):
         start = self.request.start
-        return self.request.objective.join(*start).astype(self.request.objective.dtype) if isinstance(start, tuple) else start
+        return (
+            self.request.objective.join(*start).astype(self.request.objective.dtype)
+            if isinstance(start, tuple)
+            else start
+        )
 
     @staticmethod
     def _of(module, name, **options):

@@ -110,6 +110,7 @@ class Result(_Record):
     gap: float | None
     certified: bool
     condition: float | None
+    lost: int
     n_passes: int
     solver: str
 

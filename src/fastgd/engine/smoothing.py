@@ -164,8 +164,25 @@ class SmoothedObjective:
     def __init__(self, objective, width):
         self.sharp, self.width = objective, width
         o = objective
-        for name in ("rows", "Y", "l1", "l2", "eps", "fit_intercept", "dtype", "mass", "sample_weight", "has_dual",
-                     "best_constant", "value_at_constant", "scores", "mean", "gram", "total_weight", "every"):
+        for name in (
+            "rows",
+            "Y",
+            "l1",
+            "l2",
+            "eps",
+            "fit_intercept",
+            "dtype",
+            "mass",
+            "sample_weight",
+            "has_dual",
+            "best_constant",
+            "value_at_constant",
+            "scores",
+            "mean",
+            "gram",
+            "total_weight",
+            "every",
+        ):
             setattr(self, name, getattr(o, name))  # fmt: skip
         self._hinge = o.record.kernel == "hinge"
         self.least_size = float(o.rows.k) if self._hinge else 0.0

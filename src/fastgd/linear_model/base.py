@@ -15,28 +15,39 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastgd import optimizers, validation
-from fastgd.errors import ConditionWarning, DivergenceWarning
-from fastgd.linear_model import inputs, route
+from fastgd import losses, optimizers, validation
+from fastgd.checkpoint import Checkpoint, digest
+from fastgd.engine import plan
+from fastgd.engine.epochs import refuse_penalty
+from fastgd.engine.monitor import epoch_line
+from fastgd.engine.rates import rate_of
+from fastgd.engine.recorder import Epochs
+from fastgd.engine.result import Result, Status
+from fastgd.engine.stopping import Stopping
+from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning, progress_bar
+from fastgd.linalg import one_blas_thread
+from fastgd.linear_model import inputs
 from fastgd.linear_model.files import Saved
 from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
-from fastgd.linear_model.problem import Problem
-from fastgd.linear_model.stream import refuse_penalty
 from fastgd.linear_model.summary import Kept, Statistics, Summarised
-from fastgd.linear_model.watch import Watch
-from fastgd.engine.result import Result
+from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
     from typing import Any, Self
 
     from numpy.typing import ArrayLike, NDArray
 
-    from fastgd.types import Doubles, FitResult, Floats, Table
+    from fastgd.engine.result import History
+    from fastgd.types import Floats, Table
 
 PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
+# The loss and the activation behind each name of an estimator's, where they differ from it and the identity.
+RECORDS = {"log_loss": ("log_loss", "sigmoid"), "softmax": ("log_loss", "softmax"), "poisson": ("poisson", "exp")}
+# From this verbosity on a bar is shown, and no lines.
+BAR = 2
 # The parameters that a stream of partial_fit is made of, beside those that only one of the estimators has.
 OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
 
@@ -47,8 +58,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     coef_: Floats
     intercept_: Floats
     n_iter_: int
-    history_: dict[str, Doubles]
-    result_: FitResult
+    history_: History
+    result_: Result
     n_features_in_: int
     feature_names_in_: NDArray[Any]
 
@@ -65,10 +76,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if self.penalty is not None and self.penalty not in PENALTIES:
             names = ", ".join(map(repr, PENALTIES))
             raise ValueError(f"penalty must be one of {names}; got {validation.describe(self.penalty)}")
-        validation.choice(self.solver, "solver", route.SOLVERS)
+        validation.choice(self.solver, "solver", plan.NAMES)
         checked = Checked()
         checked.rule = optimizers.get(self.optimizer)
-        checked.plain = type(checked.rule) is optimizers.GD
         alpha = validation.scalar(self.alpha, "alpha", minimum=0)
         ratio = validation.scalar(self.l1_ratio, "l1_ratio", minimum=0)
         if ratio > 1:
@@ -76,7 +86,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         share = {None: (0, 0), "l2": (0, 1), "l1": (1, 0), "elasticnet": (ratio, 1 - ratio)}[self.penalty]
         checked.l1, checked.l2 = alpha * share[0], alpha * share[1]
         checked.fit_intercept = validation.boolean(self.fit_intercept, "fit_intercept")
-        checked.rate = route.rate(self.learning_rate)
+        checked.rate = _rate(self.learning_rate)
         checked.batch = None if self.batch_size is None else validation.count(self.batch_size, "batch_size", minimum=1)
         checked.max_iter = validation.count(self.max_iter, "max_iter", minimum=1)
         checked.tol = None if self.tol is None else validation.scalar(self.tol, "tol", minimum=0)
@@ -93,6 +103,11 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                     "random_state must be None, an integer from 0 to 2**32 - 1, or a RandomState; got "
                     f"{validation.describe(self.random_state)}"
                 ) from None
+        checked.stopping = {"target": self.target, "max_seconds": self.max_seconds}
+        Stopping(**checked.stopping)
+        checked.resume = validation.boolean(self.resume, "resume")
+        if checked.resume and self.checkpoint is None:
+            raise ValueError("resume=True needs checkpoint, the file to go on from")
         validation.boolean(self.warm_start, "warm_start")
         validation.boolean(self.shuffle, "shuffle")
         verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
@@ -109,6 +124,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
+
+        Ctrl-C ends the fit: the best weights so far are kept, and the KeyboardInterrupt is raised again, with `result`.
 
         Parameters
         ----------
@@ -135,8 +152,10 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         """
         checked = self._check_parameters()
         with self._as_before_if_it_fails():
-            watch, unusable = self._fit(checked, X, y, sample_weight)
-        self._warn(watch, checked, unusable)
+            objective, result, error = self._fit(checked, X, y, sample_weight)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        self._warn(objective, result, error, checked)
         return self
 
     def _fit(self, checked, X, y, sample_weight):
@@ -148,19 +167,78 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             train, held = self._split(X, y, sample_weight)
             held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
             X, y, weighted = X[train], y[train], None if weighted is None else weighted[train]
-        problem = self._problem(X, y, name, checked, weighted)
-        watch = Watch(
-            problem, tol=checked.tol, max_iter=checked.max_iter, patience=checked.patience,
-            score=None if held_out is None else self._scorer(*held_out), callbacks=checked.callbacks,
-            verbose=checked.verbose,
-        )  # fmt: skip
-        with np.errstate(all="ignore"), contextlib.closing(watch):
-            W, b = self._start(problem, checked)
-            W, b, solver = self._solve(problem, watch, W, b, checked)
-        self._keep(problem, watch, W, b, solver, X.dtype, y)
+        objective = self._objective(X, y, name, checked, weighted)
+        score = None if held_out is None else self._scorer(objective, *held_out)
+        result, error = self._run(objective, checked, score)
+        self._keep(objective, result, X.dtype, y)
         # Where steps on single rows end is near the minimum, and not at it.
-        self._kept = Kept.of(problem) if watch.status != "diverged" and solver != "sgd" else None
-        return watch, inputs.of_no_size(X) if checked.rate is None else []
+        at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
+        self._kept = Kept.of(objective) if at_minimum else None
+        return objective, result, error
+
+    def _run(self, objective, checked, score):
+        """(Result, the DivergenceError or KeyboardInterrupt that ended it or None)."""
+        request = plan.Request(
+            objective, checked.max_iter, solver=self.solver, rate=checked.rate, rule=checked.rule, batch=checked.batch,
+            user_columns=False, path=checked.early_stopping, shuffle=self.shuffle, tol=checked.tol,
+            rate_word="learning_rate",
+        )  # fmt: skip
+        solver = plan.choose(request)
+        warm = self.warm_start and hasattr(self, "coef_")
+        if warm:
+            request.start = self._warm_start(objective, checked)
+        elif solver == "sgd" and checked.rate is not None:
+            # Where the textbook starts, and partial_fit.
+            request.start = np.zeros((objective.rows.d, objective.rows.k)), np.zeros(objective.rows.k)
+        if solver == "sgd":
+            request.seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        checkpoint, saved = self._checkpoint(objective, checked, request)
+        bar = progress_bar(checked.max_iter, 0, "epoch", f"verbose={BAR}") if checked.verbose >= BAR else None
+        monitor = error = None
+        try:
+            with contextlib.nullcontext() if bar is None else bar, np.errstate(all="ignore"):
+                made = plan.Plan(request)
+                monitor = made.watch(
+                    stopping=Stopping(**checked.stopping), recorder=Epochs(), callbacks=checked.callbacks,
+                    describe=self._describe, say=epoch_line if checked.verbose and bar is None else None, bar=bar,
+                    score=score, patience=checked.patience, least_rise=checked.tol or 0.0, checkpoint=checkpoint,
+                    saved=saved, in_epochs=True, settles=False,
+                )  # fmt: skip
+                result = made.run()
+        except DivergenceError as diverged:
+            result, error = diverged.result, diverged
+        except KeyboardInterrupt as interrupt:
+            result = None if monitor is None else monitor.interrupted()
+            if result is None:
+                raise
+            interrupt.result, error = result, interrupt
+        if checkpoint is not None and not isinstance(error, KeyboardInterrupt):
+            checkpoint.finish(result, error)
+        return result, error
+
+    def _checkpoint(self, objective, checked, request):
+        """(Checkpoint, the state in it), each None where there is none."""
+        if self.checkpoint is None:
+            return None, None
+        o = objective
+        identity = {"estimator": type(self).__name__, "X": digest(*o.rows.arrays_for_digest()), "y": digest(o.y)}
+        identity |= {"sample_weight": digest(o.rows.weights), "solver": self.solver, "seed": request.seed}
+        identity |= {name: repr(getattr(self, name)) for name in OF_STREAMS if not callable(getattr(self, name))}
+        checkpoint = Checkpoint(self.checkpoint, identity)
+        saved = checkpoint.load() if checked.resume else None
+        return checkpoint, saved if saved is not None and "loop" in saved else None
+
+    @staticmethod
+    def _describe(monitor, point, score):
+        """What the callbacks are called with."""
+        v = monitor.variables
+        w = v.to_user(point.z)
+        W, b = v.objective.split(w)
+        return Result(
+            epoch=point.step, coef=W.T.copy(), intercept=b.copy(), loss=point.fun, validation_score=score,
+            grad_norm=monitor.user_norm(point), learning_rate=math.nan if monitor.last_rate is None else monitor.last_rate,
+            x=w, fun=point.fun, nit=point.step, nfev=v.nfev, njev=v.njev,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def _as_before_if_it_fails(self):
@@ -180,96 +258,62 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             X, y = inputs.validated(self, X, y, reset=False)
             sample_weight = inputs.weights(sample_weight, X, relative=True)
             y, name = self._known_targets(y, X.dtype)
-            problem = self._problem(X, y, name, checked, self._weights(y, sample_weight, X))
+            objective = self._objective(X, y, name, checked, self._weights(y, sample_weight, X))
         elif (kept := self.__dict__.get("_kept")) is not None:
-            problem = kept.problem()
+            objective = kept.objective()
         else:
             raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
-        with np.errstate(all="ignore"), route.one_blas_thread(problem.n * problem.d**2):
-            return Statistics.of(problem, *problem.in_kernel_units(*self._weights_so_far(problem)))
+        with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
+            return Statistics.of(objective, *self._weights_so_far(objective))
 
-    def _problem(self, X, y, name, checked, sample_weight):
+    def _objective(self, X, y, name, checked, sample_weight):
         try:
-            return Problem(
-                X, self._coded(y, name, X.dtype), name, fit_intercept=checked.fit_intercept, l1=checked.l1,
-                l2=checked.l2, threshold=checked.threshold, sample_weight=sample_weight, n_jobs=self.n_jobs,
+            inputs.refuse_infinite(X, "X")
+            record = losses.of(*RECORDS.get(name, (name, "identity")), checked.threshold)
+            return LinearObjective.of_arrays(
+                X, self._coded(y, name, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
+                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, deviance=True,
+                n_jobs=self.n_jobs,
             )  # fmt: skip
-        except ValueError:
-            inputs.refuse_infinite(X, "X")  # in the words of all other calls
-            raise
+        except OverflowError as error:  # of memory or of indices
+            raise ValueError(f"X and y do not make an objective: {error}") from error
 
-    def _start(self, problem, checked):
-        """The best constant model, or the weights of the last fit, unless they are worse and any start will do."""
-        cold = problem.start()
-        if not (self.warm_start and hasattr(self, "coef_")):
-            return cold
-        W, b = problem.in_kernel_units(*self._weights_so_far(problem))
+    def _warm_start(self, objective, checked):
+        """The weights of the last fit, if their loss is lower than that of the constant model; None otherwise."""
+        W, b = self._weights_so_far(objective)
         if checked.rate is not None:
             return W, b
-        value = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
-        return (W, b) if value <= problem.value_at_constant(cold[1]) else cold
+        value = objective.sums(W, b, gradient=False) + objective.penalty(W)
+        return (W, b) if value <= objective.value_at_constant(objective.best_constant()[1]) else None
 
-    def _solve(self, problem, watch, W, b, checked):
-        solver = route.choose(problem, self.solver, checked)
-        if solver == "sgd" and checked.rate is not None and not (self.warm_start and hasattr(self, "coef_")):
-            W, b = np.zeros_like(W), np.zeros_like(b)  # where the textbook starts, and partial_fit
-        start = W, b
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max) if solver == "sgd" else 0
-        try:
-            W, b = route.run(solver, problem, watch, W, b, checked, seed, self.shuffle)
-        except KeyboardInterrupt:
-            # It may come while an epoch is being looked at: one that is not in all lists is none.
-            watch.epochs = min(map(len, watch.rows.values()))
-            for values in watch.rows.values():
-                del values[watch.epochs :]
-            watch.end("interrupted", f"interrupted after {watch.epochs} epochs; the best weights so far are kept")
-        if not watch.epochs and watch.status != "interrupted":
-            watch.stayed(W, b)
-        if watch.status in ("interrupted", "diverged") or watch.score is not None:
-            W, b = self._best(problem, watch, *start)
-        return W, b, solver
-
-    def _best(self, problem, watch, W, b):
-        """The best weights that were seen, among them the start of a fit that keeps those of the lowest loss."""
-        if watch.best is None:
-            return W, b
-        if watch.score is None and problem.sums(W, b, want_gradient=False) + problem.penalty(W) < watch.best[2]:
-            return W, b
-        return problem.in_kernel_units(*watch.best[:2])
-
-    def _keep(self, problem, watch, W, b, solver, dtype, y):
-        W, b = problem.in_user_units(W, b)
+    def _keep(self, objective, result, dtype, y):
+        W, b = objective.split(result.x)
         self._set_weights(W.astype(dtype), b.astype(dtype), y)
-        self.n_iter_ = max(1, watch.epochs)
-        self.history_ = watch.history
+        self.n_iter_ = max(1, result.nit)
+        self.history_ = result.history
         self._online = None
-        self.result_ = Result(
-            status=watch.status, message=watch.message, solver=solver, gap=watch.gap, certified=watch.certified,
-            condition=watch.condition, n_passes=problem.passes,
-        )  # fmt: skip
+        self.result_ = result
 
-    def _warn(self, watch, checked, unusable):
+    def _warn(self, objective, result, error, checked):
         name = type(self).__name__
-        if watch.status == "diverged":
-            rates = watch.rows["learning_rate"]
-            rate = f" with learning_rate {rates[-1]:.3g}" if rates else ""
+        if result.status == Status.DIVERGED:
+            rate = "" if error.lr is None else f" with learning_rate {error.lr:.3g}"
             warnings.warn(
-                f"{name} diverged in epoch {watch.epochs}{rate}: {watch.message}. The weights are the best seen, those "
+                f"{name} diverged in epoch {error.step}{rate}: {result.message}. The weights are the best seen, those "
                 'of the start if none were better. Scale the features, take a smaller rate, or learning_rate="auto".',
                 DivergenceWarning,
                 stacklevel=3,
             )
-        elif watch.status == "interrupted":
-            warnings.warn(f"{name} was {watch.message}.", ConvergenceWarning, stacklevel=3)
-        elif watch.status == "stalled" or (watch.status == "max_iter" and checked.tol is not None):
-            warnings.warn(f"{name} {watch.message}.", ConvergenceWarning, stacklevel=3)
-        if _separated(watch.problem, watch.rows["loss"]):
+        elif not result.success or (result.status == Status.STEP_LIMIT and checked.tol is not None):
+            warnings.warn(f"{name}: {result.message}.", ConvergenceWarning, stacklevel=3)
+        if _separated(objective, result.history.loss):
             warnings.warn(
                 f"the classes can be told apart without an error, so that no finite weights minimise the log loss: "
-                f"these are where it was {watch.rows['loss'][-1]:.1e}. Take a penalty.",
+                f"these are where it was {result.history.loss[-1]:.1e}. Take a penalty.",
                 ConditionWarning,
                 stacklevel=3,
             )
+        unusable = inputs.of_no_size(objective.rows) if checked.rate is None else []
         if unusable:
             warnings.warn(
                 f"X has columns that are too large or too small for their squares, numbers {str(unusable[:5])[1:-1]}: "
@@ -277,18 +321,18 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 ConditionWarning,
                 stacklevel=3,
             )
-        if watch.lost:
-            directions = f"{watch.lost} direction{'s' * (watch.lost != 1)}"
+        if result.lost:
+            directions = f"{result.lost} direction{'s' * (result.lost != 1)}"
             warnings.warn(
                 f"the columns of X are collinear but for rounding ({directions}): of the weights that fit equally "
                 "well, those with the smallest norm in standardised columns were taken",
                 ConditionWarning,
                 stacklevel=3,
             )
-        elif watch.condition is not None and watch.condition > ILL_CONDITIONED:
+        elif result.condition is not None and result.condition > ILL_CONDITIONED:
             warnings.warn(
                 f"the columns of X are nearly collinear: their condition number, centred and scaled, is "
-                f"{watch.condition:.1e}, and the weights have lost as many digits",
+                f"{result.condition:.1e}, and the weights have lost as many digits",
                 ConditionWarning,
                 stacklevel=3,
             )
@@ -328,9 +372,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         s = self._class_weighted(y, sample_weight)
         return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
 
-    def _scorer(self, X, y, sample_weight):
-        def score(W, b):
-            self._set_weights(W.astype(X.dtype), b.astype(X.dtype), y)
+    def _scorer(self, objective, X, y, sample_weight):
+        def score(w):
+            self._set_weights(*objective.split(w), y)
             return self._score_of(X, y, sample_weight)
 
         return score
@@ -363,7 +407,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         checked = self._check_parameters()
         if checked.threshold is not None:
             raise ValueError("partial_fit takes the losses at their own epsilon: leave epsilon at None")
-        if hasattr(getattr(checked.rate, "function", None), "observe"):
+        if checked.rate is not None and checked.rate.observes:
             raise ValueError(
                 "learning_rate looks at the losses of epochs, which partial_fit does not have: take a schedule of the "
                 "step alone"
@@ -374,7 +418,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if hasattr(self, "coef_"):
             coef, intercept = self._weights_matrix()
         online = Online(
-            name, self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
+            losses.of(*RECORDS.get(name, (name, "identity"))), self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
             rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
         if old is not None and self.coef_ is old.coef_of_user:
@@ -405,12 +449,24 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         return self._raw_scores(X)
 
 
-def _separated(problem, losses):
+def _rate(learning_rate):
+    """A rate as a function of the step, or None for "auto"."""
+    if not isinstance(learning_rate, str):
+        if callable(learning_rate):
+            inputs.of_one_argument(learning_rate, "learning_rate", "the step")
+        return rate_of(learning_rate, "learning_rate", positive=True)
+    if learning_rate != "auto":
+        raise ValueError(f'learning_rate must be "auto", a number or a function of the step; got {learning_rate!r}')
+    return None
+
+
+def _separated(objective, losses):
     """Whether a log loss without a penalty is so small that every row must be on its side of the border."""
-    if problem.name not in ("log_loss", "softmax") or problem.has_dual or not losses:
+    o, s = objective, objective.rows.weights
+    if o.record.kernel != "log" or o.has_dual or not len(losses):
         return False
-    s = np.ones(1) if problem.s is None else problem.s[problem.s > 0]
-    return losses[-1] * problem.objective.total_weight < math.log(2) * s.min()
+    least = float(s[s > 0].min()) if s.size else 1.0
+    return bool(losses[-1] * o.total_weight < math.log(2) * least)
 
 
 class Checked:

@@ -18,6 +18,7 @@ from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 if typing.TYPE_CHECKING:
+    from os import PathLike
     from collections.abc import Mapping
     from typing import Any, Literal, Self
 
@@ -118,6 +119,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         multi_class: Literal["auto", "softmax", "ovr"] = "auto",
         shuffle: bool = True,
+        target: float | None = None,
+        max_seconds: float | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -141,6 +146,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
         self.class_weight = class_weight
         self.multi_class = multi_class
         self.shuffle = shuffle
+        self.target = target
+        self.max_seconds = max_seconds
+        self.checkpoint = checkpoint
+        self.resume = resume
 
     # ------------------------------------------------------------------------------------------------------- predict
 
@@ -329,10 +338,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _weights_matrix(self):
         return self.coef_.T, self.intercept_
 
-    def _weights_so_far(self, problem):
+    def _weights_so_far(self, objective):
         W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
-        if W.shape != (problem.d, problem.k):
-            raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
+        shape = objective.rows.d, objective.rows.k
+        if W.shape != shape:
+            raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
         return W, b
 
     def _attach_online(self):

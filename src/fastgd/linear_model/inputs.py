@@ -12,6 +12,8 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from fastgd import validation
+from fastgd.data import Sparse
+from fastgd.data.inputs import first_bad
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
@@ -42,7 +44,7 @@ def validated(model, X, *y, finite=True, reset=True):
 
 
 def _table(model, X):
-    flat = validation.is_sparse(X) and X.ndim != 2  # of which some versions of scipy make no CSR
+    flat = Sparse.takes(X) and X.ndim != 2  # of which some versions of scipy make no CSR
     table = X if flat else _array(X, "X", DTYPES, accept_sparse="csr")
     if table.ndim != 2:
         got = validation.describe(np.asarray(X) if isinstance(X, (list, tuple)) else X)
@@ -114,22 +116,17 @@ def weights(s, X, relative=False, name="sample_weight"):
 
 def refuse_infinite(array, name):
     """Refuse NaN and infinity in an array or in CSR, naming the first."""
-    sparse = validation.is_sparse(array)
-    values = array.data if sparse else array
-    bad = validation.first_bad(values)
-    if bad is None:
+    found = first_bad(array)
+    if found is None:
         return
-    value, place = values[bad], bad
-    if sparse:
-        place = int(np.searchsorted(array.indptr, bad[0], side="right")) - 1, int(array.indices[bad])
+    place, value = found
     what = "NaN" if np.isnan(value) else "infinity"
     raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
 
 
-def of_no_size(X):
+def of_no_size(rows):
     """Numbers of the columns whose squares overflow or vanish, as far as a sample of rows tells."""
-    sample = abs(X[:: max(1, X.shape[0] // SIZE_ROWS)]).max(axis=0)
-    sizes = (sample.toarray() if hasattr(sample, "toarray") else sample).reshape(-1).astype(np.float64)
+    sizes = rows.largest(slice(None, None, max(1, rows.n // SIZE_ROWS)))
     return np.flatnonzero((sizes > SIZES[1]) | ((sizes > 0) & (sizes < SIZES[0]))).tolist()
 
 
@@ -170,7 +167,7 @@ def _refuse(value, name, times):
     rows = value if isinstance(value, (list, tuple)) else (value,)
     if any(map(validation.has_masked, rows)):
         raise ValueError(f"{name} has masked values; leave them out or fill them, e.g. by {name}.filled(0.0)")
-    if name != "X" and validation.is_sparse(value):
+    if name != "X" and Sparse.takes(value):
         raise TypeError(f"{name} is sparse ({type(value).__name__}); pass a dense array, e.g. {name}.toarray()")
     if not times:
         return

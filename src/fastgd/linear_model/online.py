@@ -5,17 +5,12 @@ from operator import is_
 
 import numpy as np
 
-from fastgd import kernels, rows
+from fastgd import kernels
+from fastgd.data import Dense
 from fastgd.kernels.reference_updates import PLAIN
-from fastgd.linear_model.losses import LOSSES
-from fastgd.linear_model.stream import (
-    ADAPTIVE_RATE,
-    PENALTY_STEPS,
-    Steps,
-    codes,
-    curvature_bound,
-    follows_gradient,
-)
+from fastgd.engine.epochs import ADAPTIVE_RATE, PENALTY_STEPS, follows_gradient
+from fastgd.engine.update import Update
+from fastgd.losses.table import typical_curvature
 from fastgd.optimizers import GD, State
 
 # An automatic rate falls like 1/√(1 + rows/this).
@@ -27,7 +22,26 @@ WORTH_TAKING = 1e-3
 # Losses whose slope is finite at an infinite target, and so are the weights after it.
 BOUNDED = ("huber", "epsilon_insensitive")
 # What a copy of a stream makes anew.
-VIEWS = ("coef", "intercept", "coef_of_user", "parameters", "loss")
+VIEWS = ("coef", "intercept", "coef_of_user", "parameters")
+
+
+class Steps:
+    """Steps on weights w (d', k) in place, by a rule; penalties are for the first d rows of w."""
+
+    def __init__(self, record, w, d, *, rule, batch, l1, l2):
+        self.codes, self.w, self.batch, self.l2 = record.codes, w, batch, l2
+        self.update = Update(rule, w, d * w.shape[1], l1=l1)
+
+    def take(self, rows, order, rates):
+        """A step for each batch of the rows in `order`."""
+        rows.stochastic(
+            self.w, *self.codes, 1.0, self.l2, order, self.batch, True, rates, self.update.kernel_arguments
+        )  # fmt: skip
+        self.update.took(len(rates))
+
+    def reported(self):
+        """The weights that the rule has come to: w itself, but for a rule that averages."""
+        return self.update.reported(self.w)
 
 
 class Online:
@@ -36,8 +50,8 @@ class Online:
     `coef` (d, k) and `intercept` (k,) are views of `w` that every call updates in place.
     """
 
-    def __init__(self, name, d, k, dtype, *, fit_intercept, rate, rule, batch, l1, l2, coef=None, intercept=None):
-        self.loss, self.name, self.d, self.k, self.dtype = LOSSES[name], name, d, k, dtype
+    def __init__(self, record, d, k, dtype, *, fit_intercept, rate, rule, batch, l1, l2, coef=None, intercept=None):
+        self.record, self.d, self.k, self.dtype = record, d, k, dtype
         self.fit_intercept, self.rate, self.batch, self.l1, self.l2 = fit_intercept, rate, batch, l1, l2
         self.constant = float(rate) if isinstance(rate, float) else None
         self.w = np.zeros((d + fit_intercept, k), dtype)
@@ -46,7 +60,7 @@ class Online:
             if fit_intercept:
                 self.w[d] = intercept
         self._view()
-        self.codes = codes(self.loss)
+        self.codes = record.codes
         self.none = np.empty(0, dtype)
         self._rule = PLAIN[self.w.dtype]
         self.rule, self._plain = rule, type(rule) is GD and not l1
@@ -59,7 +73,7 @@ class Online:
     def _begin(self):
         """The rule's state at its start; a rule that averages walks apart from the weights."""
         walked = self.w.copy() if self.rule.name == "asgd" else self.w
-        self._steps = Steps(self.loss, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
+        self._steps = Steps(self.record, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
 
     def _view(self):
         self.coef = self.w[: self.d]
@@ -83,7 +97,6 @@ class Online:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self.loss = LOSSES[self.name]
         self._view()
 
     def is_of(self, model):
@@ -110,9 +123,9 @@ class Online:
     def numbers(self, y):
         """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
         kind = y.dtype.kind
-        if kind not in "iubf" or (self.name == "poisson" and (y < 0).any()):
+        if kind not in "iubf" or (self.record.kernel == "poisson" and (y < 0).any()):
             return False
-        if kind != "f" or (y.dtype is self.dtype and self.name not in BOUNDED):
+        if kind != "f" or (y.dtype is self.dtype and self.record.kernel not in BOUNDED):
             return True
         return bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
 
@@ -140,17 +153,20 @@ class Online:
         self.step += count
         return count
 
-    def feed(self, X, Y, s):
+    def feed(self, X, Y, s, rows=None):
         """Steps on the rows of X (n, d), Y (n, k), s (n,) or (0,), in their order; False if weights overflow.
 
-        All are of the dtype of the weights. After an overflow the weights are those before the call.
+        All are of the dtype of the weights. After an overflow the weights are those before the call. `rows` are the
+        same as Rows; without them X is an array.
         """
         before = self.w.copy()
         count = self._prepare(len(Y))
         if self.rate is None:
-            self._automatic(X, Y, s, count)
-        elif not self._plain or not isinstance(X, np.ndarray):
-            self._source(X, Y, s)
+            self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count)
+        elif not self._plain or not (rows is None or rows.one_array):
+            self._steps.take(rows or Dense(X, Y, s), self._order, self._rates)
+            if self._steps.w is not self.w:
+                self.w[:] = self._steps.reported()
         else:
             kernels.active.stochastic(
                 X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates, *self._rule
@@ -163,30 +179,23 @@ class Online:
         self._begin()
         return False
 
-    def _source(self, X, Y, s):
-        source = (rows.Dense if isinstance(X, np.ndarray) else rows.Sparse)(X, Y, s)
-        self._steps.take(source, self._order, self._rates)
-        if self._steps.w is not self.w:
-            self.w[:] = self._steps.reported()
-
     def _automatic(self, X, Y, s, count):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
-        sparse = not isinstance(X, np.ndarray)
         self.calls += 1
         if self.calls & (self.calls - 1) == 0 or self.v is None:
-            self._measure(X.toarray() if sparse else X, Y)
+            self._measure(X, Y)
         n = len(Y)
         self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / RATE_ROWS))
         self.rows_seen += n
         rate = float(self._rates[0])
-        Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
+        Z = (X - self.mean) * self._inverse
         v = self.v
         if type(self.rule) is GD:
             kernels.active.stochastic(
                 Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
             )
         else:
-            self._scaled_steps.take(rows.Dense(Z, Y, s), self._order, self._rates)
+            self._scaled_steps.take(Dense(Z, Y, s), self._order, self._rates)
         if self.l2:
             self._owed += rate * count * self.l2 * self._largest
             if self._owed > WORTH_TAKING or not self.calls % PENALTY_STEPS:
@@ -217,7 +226,7 @@ class Online:
         squares = (self._inverse.astype(np.float64) ** 2)[:, None]
         self._largest = float(squares.max()) or 1.0
         self._relative_squares = squares / self._largest
-        typical = curvature_bound(self.name, float(np.mean(Y)) if self.name == "poisson" else 1.0)
+        typical = typical_curvature(self.record, float(np.mean(Y)))
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept
@@ -231,4 +240,4 @@ class Online:
         if self.fit_intercept:
             self.v[self.d] = self.intercept + self.mean @ self.coef
         # In other units than before: the rule begins anew.
-        self._scaled_steps = Steps(self.loss, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
+        self._scaled_steps = Steps(self.record, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)

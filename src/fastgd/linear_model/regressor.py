@@ -14,6 +14,7 @@ from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 if typing.TYPE_CHECKING:
+    from os import PathLike
     from typing import Literal, Self
 
     from numpy.typing import ArrayLike
@@ -128,6 +129,10 @@ class GDRegressor(RegressorMixin, LinearModel):
         callbacks: Callbacks | None = None,
         epsilon: float | None = None,
         shuffle: bool = True,
+        target: float | None = None,
+        max_seconds: float | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -150,6 +155,10 @@ class GDRegressor(RegressorMixin, LinearModel):
         self.callbacks = callbacks
         self.epsilon = epsilon
         self.shuffle = shuffle
+        self.target = target
+        self.max_seconds = max_seconds
+        self.checkpoint = checkpoint
+        self.resume = resume
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -223,10 +232,11 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _weights_matrix(self):
         return np.atleast_2d(self.coef_).T, self.intercept_
 
-    def _weights_so_far(self, problem):
+    def _weights_so_far(self, objective):
         W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
-        if W.shape != (problem.d, problem.k):
-            raise ValueError(f"warm_start needs weights of shape {(problem.d, problem.k)}; those here are {W.shape}")
+        shape = objective.rows.d, objective.rows.k
+        if W.shape != shape:
+            raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
         return W, b
 
     def _attach_online(self):

@@ -13,8 +13,8 @@ import warnings
 
 import numpy as np
 
-from fastgd import validation
-from fastgd.linear_model.problem import Problem
+from fastgd import losses, validation
+from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -37,24 +37,24 @@ class Kept(typing.NamedTuple):
 
     X: np.ndarray
     y: np.ndarray
-    sample_weight: np.ndarray | None
-    loss: str
+    sample_weight: np.ndarray
+    record: losses.Loss
     fit_intercept: bool
 
     @classmethod
-    def of(cls, problem):
-        """Those of a Problem; None where there are no statistics of it, or its data are too many or sparse."""
-        p = problem
-        if p.name not in LIKELIHOODS or p.k != 1 or p.has_dual or p.n * (p.d + 1) > KEPT_NUMBERS:
+    def of(cls, objective):
+        """Those of an objective; None where there are no statistics of it, or its data are too many or no array."""
+        o = objective
+        if o.loss not in LIKELIHOODS or o.rows.k != 1 or o.has_dual or o.rows.n * (o.rows.d + 1) > KEPT_NUMBERS:
             return None
-        if validation.is_sparse(p.objective.rows.X):
+        if not o.rows.one_array:
             return None
-        s = None if p.s is None else _frozen(p.s)
-        return cls(_frozen(p.objective.rows.X), _frozen(p.Y[:, 0]), s, p.name, p.fit_intercept)
+        return cls(_frozen(o.X), _frozen(o.y), _frozen(o.rows.weights), o.record, o.fit_intercept)
 
-    def problem(self):
-        s = self.sample_weight
-        return Problem(self.X, self.y, self.loss, fit_intercept=self.fit_intercept, sample_weight=s)
+    def objective(self):
+        return LinearObjective.of_arrays(
+            self.X, self.y, self.sample_weight, self.record, fit_intercept=self.fit_intercept
+        )  # fmt: skip
 
 
 def _frozen(array):
@@ -81,60 +81,61 @@ class Statistics(typing.NamedTuple):
     distance: float
 
     @classmethod
-    def of(cls, problem, W, b):
-        """The statistics of weights, in the kernels' units, of a Problem of one output without a penalty.
+    def of(cls, objective, W, b):
+        """The statistics of weights of an objective of one output without a penalty.
 
         Raises
         ------
         ValueError
             They mean nothing: there are too few rows, or the data do not determine the weights.
         """
-        size, n = problem.d + problem.fit_intercept, problem.objective.total_weight
-        rows = problem.n if problem.s is None else int(np.count_nonzero(problem.s))
+        o, s = objective, objective.sample_weight
+        size, n = o.shape[0], o.total_weight
+        rows = o.rows.n if s is None else int(np.count_nonzero(s))
         if not min(rows, n) > size:
             raise ValueError(
                 f"summary needs more samples than weights, and so many also as sample_weight counts them; got {rows} "
                 f"samples, {n:g} by their weights, for {size} weights"
             )
-        h, y = problem.scores(W, b)[:, 0], problem.Y[:, 0].astype(np.float64)
-        s = np.ones(len(y)) if problem.s is None else problem.s.astype(np.float64)
+        h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
+        s = np.ones(len(y)) if s is None else s
         mean = (s @ y) / n
-        if problem.name == "poisson" and mean == 0:
+        if o.loss == "poisson" and mean == 0:
             raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
-        covariance = _inverse_curvature(problem, s * problem.loss.curvature(h[:, None], y[:, None])[:, 0])
+        covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
         if covariance is None:
             raise ValueError(
                 "summary means nothing here: the data do not determine the weights (the Hessian of the loss is "
                 "singular or not finite, as with collinear columns); leave columns out, or take a penalty"
             )
-        move = covariance @ _gradient(problem, s * problem.loss.slope(h[:, None], y[:, None])[:, 0])
+        move = covariance @ _gradient(o, s * o.record.slope(h[:, None], y[:, None])[:, 0])
         residual = float(s @ (y - h) ** 2)
-        total = float(s @ (y - mean) ** 2) if problem.fit_intercept else float(s @ y**2)
-        if problem.name == "squared_error":
+        total = float(s @ (y - mean) ** 2) if o.fit_intercept else float(s @ y**2)
+        if o.loss == "squared_error":
             covariance = covariance * (residual / (n - size))
             with np.errstate(divide="ignore"):
                 found, constant = (-0.5 * n * (np.log(2 * np.pi * r / n) + 1) for r in (residual, total))
-        elif problem.name == "log_loss":
+        elif o.loss == "log_loss":
             found = -float(s @ (np.logaddexp(0, h) - y * h))
-            constant = n * float(-_entropy(mean)) if problem.fit_intercept else -n * math.log(2)
+            constant = n * float(-_entropy(mean)) if o.fit_intercept else -n * math.log(2)
         else:
             from scipy.special import gammaln
 
             rest = float(s @ gammaln(y + 1))
             found = float(s @ (y * h - np.exp(h))) - rest
-            log_mean = math.log(mean) if problem.fit_intercept else 0.0
+            log_mean = math.log(mean) if o.fit_intercept else 0.0
             constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
-        weights = np.append(W[:, 0], b) if problem.fit_intercept else W[:, 0]
+        weights = np.append(W[:, 0], b) if o.fit_intercept else W[:, 0]
         return cls(
-            problem.name, covariance, n, float(found), float(constant), residual, total, problem.fit_intercept,
+            o.loss, covariance, n, float(found), float(constant), residual, total, o.fit_intercept,
             _distance(move, covariance, weights),
         )  # fmt: skip
 
 
-def _gradient(problem, slopes):
+def _gradient(o, slopes):
     """Xᵀ·slopes, and their sum for the intercept."""
-    gradient = problem.objective.rows.X.T @ slopes
-    return np.append(gradient, slopes.sum()) if problem.fit_intercept else gradient
+    gradient = o.rows.column_product(slopes)
+    return np.append(gradient, slopes.sum()) if o.fit_intercept else gradient
 
 
 def _distance(move, covariance, weights):
@@ -159,12 +160,11 @@ def _triangle(A):
     return R
 
 
-def _inverse_curvature(problem, curvature):
+def _inverse_curvature(o, curvature):
     """(Xᵀ diag(curvature) X)⁻¹ for (w, b), by way of centred and scaled columns; None if there is none."""
-    d, X = problem.d, problem.objective.rows.X
-    X = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64, copy=False)
+    d, X = o.rows.d, o.rows.dense(slice(None), np.float64)
     share = curvature / curvature.sum() if curvature.sum() > 0 else np.full(len(X), 1 / len(X))
-    centre = share @ X if problem.fit_intercept else np.zeros(d)
+    centre = share @ X if o.fit_intercept else np.zeros(d)
     A = X - centre
     A *= np.sqrt(curvature)[:, None]
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
@@ -177,7 +177,7 @@ def _inverse_curvature(problem, curvature):
     root = np.linalg.inv(R) / 1.0
     half = root / scale[:, None]
     covariance = half @ half.T
-    if not problem.fit_intercept:
+    if not o.fit_intercept:
         return covariance
     # b = β − centre·w, and β is independent of w: its curvature is the sum.
     cross = -covariance @ centre

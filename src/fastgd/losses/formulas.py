@@ -209,8 +209,9 @@ def inverse_mean(activation):
     """h with f(h) = the mean of y, for losses of f − y: where rows of every kind have a slope to learn by."""
     inverse = {
         "identity": lambda m: m,
-        "sigmoid": lambda m: np.log(np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN))
-        - np.log1p(-np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN)),
+        "sigmoid": lambda m: (
+            np.log(np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN)) - np.log1p(-np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN))
+        ),
         "tanh": lambda m: np.arctanh(np.clip(m, -1 + MOST_CERTAIN, 1 - MOST_CERTAIN)),
         "relu": lambda m: np.maximum(m, MOST_CERTAIN),
         "softplus": lambda m: np.log(np.expm1(np.clip(m, MOST_CERTAIN, 500.0))),

@@ -12,7 +12,9 @@ import typing
 
 import numpy as np
 
-from fastgd import kernels, losses, rows, validation
+from fastgd import kernels, losses, validation
+from fastgd.data import even_blocks, inputs, threads
+from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
 
@@ -32,9 +34,10 @@ class LinearObjective:
 
     Parameters
     ----------
-    X : array_like or CSR matrix, (n, d)
+    X : array_like, CSR matrix or Rows, (n, d)
         One row for each sample. float32 and float64 arrays of any strides are used where they are, without a copy;
-        integers become float64. scipy.sparse matrices and arrays are used as CSR.
+        integers become float64. scipy.sparse matrices and arrays are used as CSR. Rows are data of another kind (see
+        `fastgd.data.Rows`).
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
         classes, 0 to k − 1. For the hinges −1 or 1.
@@ -103,8 +106,8 @@ class LinearObjective:
         record = losses.of(loss, activation)
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
-        jobs = rows.job_count(n_jobs)
-        X, y = validation.data(X, y)
+        jobs = threads.job_count(n_jobs)
+        X, y = inputs.data(X, y)
         if record.joint:
             y = validation.classes(y, X.dtype) if record.kernel == "log" else validation.several(y, "softmax")
         if record.kernel == "log":
@@ -133,7 +136,7 @@ class LinearObjective:
         """
         self = cls.__new__(cls)
         constant = 0.0
-        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, rows.job_count(n_jobs))
+        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, threads.job_count(n_jobs))
         if deviance:
             self.constant = -self.least
         return self
@@ -147,9 +150,9 @@ class LinearObjective:
         self.shape = (d + fit_intercept, *y.shape[1:])
         self.Y = y.reshape(n, -1)
         unit = record.unit  # the kernels' formula has a threshold of its own: see `losses.table.UNITS`
-        self.rows = rows.rows_of(X, self.Y if unit == 1 else (unit * self.Y).astype(X.dtype), s)
+        self.rows = inputs.rows_of(X, self.Y if unit == 1 else (unit * self.Y).astype(X.dtype), s)
         self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
-        self.total_weight = float(np.sum(s, dtype=np.float64)) if s.size else float(n)
+        self.total_weight = self.rows.total_weight
         self.factor = record.factor(self.total_weight)  # of Σ s·l of the kernel
         self.codes = record.codes
 
@@ -166,7 +169,7 @@ class LinearObjective:
         for name in ("curvature",) if "l2" in changes else ():
             other.__dict__.pop(name, None)
         if "n_jobs" in changes:
-            other._jobs = rows.job_count(changes["n_jobs"])
+            other._jobs = threads.job_count(changes["n_jobs"])
         vars(other).update(changes)
         return other
 
@@ -238,11 +241,11 @@ class LinearObjective:
         w = validation.weights(w, "w", self.shape, self.dtype)
         source = self.rows
         if X is not None:
-            X = validation.samples(X, dtype=self.dtype, least=0)
+            X = inputs.samples(X, dtype=self.dtype, least=0)
             if X.shape[1] != self.X.shape[1]:
                 raise ValueError(f"X must have {self.X.shape[1]} columns; got shape {X.shape}")
-            kind = rows.Sparse if validation.is_sparse(X) else rows.Dense
-            source = kind(X, np.empty((X.shape[0], self.rows.k), self.dtype), np.empty(0, self.dtype))
+            no_targets = np.empty((X.shape[0], self.rows.k), self.dtype)
+            source = inputs.rows_of(X, no_targets, np.empty(0, self.dtype))
         W, b = self.split(w)
         return source.predict(W, b, self.codes[0]).reshape(source.n, *self.shape[1:])
 
@@ -274,7 +277,7 @@ class LinearObjective:
         w, c = self._in_kernel_units(w)
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
-        if self.jobs(rows.THREAD_VALUES) == 1 and self.rows.one_array:  # then one kernel does all of it
+        if self.jobs(threads.THREAD_VALUES) == 1 and self.rows.one_array:  # then one kernel does all of it
             l2 = self.l2 if c == 1 else self.l2 / c**2
             value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, l2, self.edges, out)
             value += self._besides(w, c)
@@ -291,7 +294,9 @@ class LinearObjective:
 
     def _besides(self, w, c):
         """What the kernels leave out of the value, at weights in their units."""
-        return self.constant + (self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) / c if self.l1 else 0.0)
+        return self.constant + (
+            self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) / c if self.l1 else 0.0
+        )
 
     def _in_kernel_units(self, w):
         c = self.record.unit
@@ -328,7 +333,7 @@ class LinearObjective:
         with np.errstate(all="ignore"):
             W, b = (W, b) if c == 1 else (c * W, c * b)
             model = W.astype(dtype), b.astype(dtype), shift, *codes, gradient
-            total = rows.sum_of_rows(self._shared(source, self.edges, model))
+            total = threads.sum_of_rows(self._shared(source, self.edges, model))
             value = self.factor * float(total[:k].sum()) + self.constant
             if not gradient:
                 return value
@@ -346,25 +351,25 @@ class LinearObjective:
         m, c, dtype = W.shape[1], self.record.unit, self.dtype
         source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
         # Gradients of so many weights are long, and there is one for each block.
-        edges = np.array([0, *(last for _, last in rows.even_blocks(source.n, source.values, W.size))], np.int64)
+        edges = np.array([0, *(last for _, last in even_blocks(source.n, source.values, W.size))], np.int64)
         with np.errstate(all="ignore"):
             model = (c * W).astype(dtype), (c * b).astype(dtype), None, *self.codes, True
-            total = rows.sum_of_rows(self._shared(source, edges, model))
+            total = threads.sum_of_rows(self._shared(source, edges, model))
             factor = c * self.factor
             return self.factor * total[:m] + self.constant, factor * total[m:-m].reshape(W.shape), factor * total[-m:]
 
     def _block_sums(self, W, b, shift, gradient):
-        """A row of sums for each block; see `rows.Dense.block_sums`."""
+        """A row of sums for each block; see `Rows.block_sums`."""
         return self._shared(self.rows, self.edges, (W, b, shift, *self.codes, gradient))
 
     def _shared(self, source, edges, model):
-        jobs, m = self.jobs(rows.THREAD_VALUES), len(edges) - 1
+        jobs, m = self.jobs(threads.THREAD_VALUES), len(edges) - 1
         if jobs == 1:
             return source.block_sums(edges, *model)
         # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
         length = -(-m // (SHARES * jobs))
         shares = [edges[first : first + length + 1] for first in range(0, m, length)]
-        return np.concatenate(rows.over_blocks(lambda share: source.block_sums(share, *model), shares, jobs))
+        return np.concatenate(threads.over_blocks(lambda share: source.block_sums(share, *model), shares, jobs))
 
     def scores(self, W, b):
         """h = XW + b in float64, (n, k)."""
@@ -437,12 +442,12 @@ class LinearObjective:
 
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
-        source = rows.rows_of(np.zeros((self.rows.n, 1), self.dtype), self.rows.Y, self.rows.weights)
+        source = inputs.rows_of(np.zeros((self.rows.n, 1), self.dtype), self.rows.Y, self.rows.weights)
         W, unit = np.zeros((1, self.rows.k), self.dtype), self.record.unit
         with np.errstate(all="ignore"):
             model = W, (unit * b).astype(self.dtype), None, *self.codes, False
             parts = [source.sums(block, *model) for block in source.blocks()]
-            return self.factor * float(rows.tree_sum(parts)[0].sum()) + self.constant
+            return self.factor * float(threads.tree_sum(parts)[0].sum()) + self.constant
 
     # -------------------------------------------------------------------------------------- what is known of minima
 
@@ -466,6 +471,8 @@ class LinearObjective:
     def has_dual(self):
         """Whether a duality gap can be had: with no penalty at all the dual asks for Xᵀu = 0 exactly."""
         return self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
+
+    least_size = 0.0  # of the numbers whose sum a small F may be
 
     @property
     def eps(self):
@@ -502,7 +509,7 @@ class LinearObjective:
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""
         if self.moments is None:
-            return rows.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
+            return threads.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
         d, weight = self.rows.d, self.moments.weight
         G = np.empty((self.shape[0], self.shape[0]))
         G[:d, :d] = self.moments.about(shift) / scale / scale[:, None]
@@ -543,17 +550,3 @@ class LinearObjective:
             float(np.sum(A**2)) for A, *_ in self.design(shift, scale, intercept_scale)
         )
         return Curvature(curvature.largest_eigenvalue(multiply, d, trace), None).times(unit)
-
-    def column_lengths(self, shift):
-        """√Σs(x − shift)² of each column, without overflow or underflow of the squares."""
-        if self.moments is not None:
-            return np.sqrt(np.maximum(np.diag(self.moments.about(shift)), 0.0))
-        largest = np.max([np.max(np.abs(A), axis=0) for A, *_ in self.rows.pieces(shift)], axis=0)
-        unit = np.where(largest > 0, largest, 1.0)
-        return unit * np.sqrt(sum(np.sum(A**2, axis=0) for A, *_ in self.rows.pieces(shift, unit)))
-
-    def column_means(self):
-        if self.moments is not None:
-            return self.moments.mean
-        total = sum(np.sum(A * root[:, None], axis=0) for A, root, _ in self.rows.pieces())
-        return total / self.total_weight
