@@ -24,17 +24,17 @@ if typing.TYPE_CHECKING:
     from fastgd import datasets, optimizers, plot, schedules
     from fastgd.check import check_gradient
     from fastgd.config import show_config
+    from fastgd.descent.saddles import classify
     from fastgd.descent.single import gradient_descent
+    from fastgd.descent.starts import multi_start
+    from fastgd.descent.sweep import sweep
+    from fastgd.engine.result import History, Result, Status
     from fastgd.functions import sigmoid, sigmoid_prime, sse
     from fastgd.hessian import hessian_vector_product, numerical_hessian
     from fastgd.jacobian import numerical_jacobian
     from fastgd.linear_model import GDClassifier, GDRegressor
-    from fastgd.descent.sweep import sweep
     from fastgd.numdiff import numerical_diff, numerical_gradient
     from fastgd.objective import LinearObjective
-    from fastgd.engine.result import History, Result, Status
-    from fastgd.descent.saddles import classify
-    from fastgd.descent.starts import multi_start
 
 __all__ = [
     "ConditionWarning",

@@ -17,8 +17,8 @@ import time
 import numpy as np
 
 from fastgd import validation
-from fastgd.errors import DivergenceError
 from fastgd.engine.result import History, Result, Status
+from fastgd.errors import DivergenceError
 
 FORMAT = 1
 # After these ends there may be a way on.

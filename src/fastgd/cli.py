@@ -22,11 +22,11 @@ from fastgd._version import __version__
 from fastgd.config import show_config
 from fastgd.datasets import load_women, women_path
 from fastgd.descent.single import gradient_descent
+from fastgd.engine.result import History, Status
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.numdiff import numerical_gradient
 from fastgd.objective import LinearObjective
-from fastgd.engine.result import History, Status
 from fastgd.tables import InputError, NotANumber, read_columns
 
 BAR_DELAY = 1.0  # seconds; shorter work needs no bar

@@ -17,10 +17,10 @@ import typing
 import numpy as np
 
 from fastgd import validation
+from fastgd.engine.result import History, Result
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.numdiff import numerical_diff
 from fastgd.objective import LinearObjective
-from fastgd.engine.result import History, Result
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,9 +7,9 @@ from typing import Any, Literal, Protocol, SupportsComplex, SupportsFloat, Typed
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastgd.optimizers import Optimizer
-from fastgd.engine.result import History, Result, _Record
 from fastgd.descent.starts import Minimum
+from fastgd.engine.result import History, Result, _Record
+from fastgd.optimizers import Optimizer
 
 Floats = NDArray[np.floating]  # float32 or float64, whichever the data are
 Doubles = NDArray[np.float64]

@@ -13,10 +13,10 @@ import typing
 import numpy as np
 
 from fastgd import validation
+from fastgd.engine.result import _Record
 from fastgd.linalg import euclidean_norm
 from fastgd.objective import Function, LinearObjective
 from fastgd.objective.variables import Columns, OfFunction
-from fastgd.engine.result import _Record
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -105,8 +105,8 @@ def gradient_descent(
     lr : float, callable, "auto", "bb", "armijo" or "adgd"
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
         gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
-        (with `batch_size`, after each epoch). "auto", for an objective, leaves it to the `solver`, which handles columns
-        of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`, `bounds` or
+        (with `batch_size`, after each epoch). "auto", for an objective, leaves it to the `solver`, which handles
+        columns of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`, `bounds` or
         clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd", "momentum",
         "nesterov", "asgd".
         For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
@@ -151,8 +151,8 @@ def gradient_descent(
         When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(0)),
         ε being the rounding of the dtype and F measured from the least value that the loss can have (0 but for
         "poisson"). `result.gap` says how far it is, and `result.certified` whether that is a bound: by a duality gap
-        where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an estimate
-        with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that is not
+        where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an
+        estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that is not
         convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate and a
         loss with a kink nothing of that holds, and tol is refused.
     f_tol, x_tol : float, optional

@@ -18,10 +18,10 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.descent.single import gradient_descent
+from fastgd.descent.together import descend_together
+from fastgd.engine.result import Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError
 from fastgd.objective import LinearObjective
-from fastgd.engine.result import Result, Status, _Record
-from fastgd.descent.together import descend_together
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -69,8 +69,8 @@ class Passes:
                         part[d] += grad_b
             return totals, gradient
 
-        threads = o._jobs if o.rows.values * K * k >= threads.THREAD_VALUES else 1
-        return threads.tree_sum(threads.over_blocks(sums, o.rows.blocks(), threads))
+        jobs = o._jobs if o.rows.values * K * k >= threads.THREAD_VALUES else 1
+        return threads.tree_sum(threads.over_blocks(sums, o.rows.blocks(), jobs))
 
     def _repeated(self, output, runs):
         """The rows with the targets of one output for each of so many runs."""

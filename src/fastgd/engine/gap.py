@@ -89,18 +89,18 @@ class GapRule:
             return False
         self.gap, wanted = estimate, self.wanted(fun, estimate)
         F = self.above_least(fun)
-        if F <= wanted:
+        if wanted >= F:
             self.gap, self.certified = self.rounded_up(F, fun), True
             return self._say("the loss is no larger than the gap that is wanted, and no loss is below 0")
         if not estimate <= wanted:
             return False
-        if certificate is not None and self.objective.has_dual:
-            if self.tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted:
-                self.tries += 1
-                gap = certificate() if crude <= NOT_FAR * wanted else math.inf
-                if not gap <= wanted:
-                    return False
-                self.gap, self.certified = self.rounded_up(gap, fun), True
+        asks = certificate is not None and self.objective.has_dual
+        if asks and (self.tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
+            self.tries += 1
+            gap = certificate() if crude <= NOT_FAR * wanted else math.inf
+            if not gap <= wanted:
+                return False
+            self.gap, self.certified = self.rounded_up(gap, fun), True
         return self._tell(fun, "by a duality gap" if self.certified else "by an estimate")
 
     def reached_exactly(self, fun, gap, certified=True, how="by the curvature"):
@@ -131,7 +131,7 @@ class GapRule:
             return gap
         return max(gap, 0.0) + self.objective.eps * max(F, self.scale)
 
-    # ------------------------------------------------------------------------- for loops that have no model of their own
+    # ------------------------------------------------------------------------ for loops that have no model of their own
 
     def judge(self, variables, point, last, slope=None):
         """Whether a point of any variables is within `tol`.
@@ -147,11 +147,11 @@ class GapRule:
         if norm == 0 and o.convex:
             self.gap, self.certified = self.rounded_up(0.0, point.fun), True
             return self._say("the gradient is zero")
-        if F <= self.wanted(point.fun, F):
+        if self.wanted(point.fun, F) >= F:
             self.gap, self.certified = self.rounded_up(F, point.fun), True
             return self._say(
                 "the value is zero but for rounding"
-                if F <= o.eps * self.scale
+                if o.eps * self.scale >= F
                 else "the loss is no larger than the gap that is wanted, and no loss is below 0"
             )
         self._meet(point, last)
@@ -218,10 +218,8 @@ class GapRule:
                 return self.reached(point.fun, estimate, 0.0, lambda: v.duality_gap(V, gradient))
             self._metric_at = V if self._metric_at is None else self._metric_at
             metric = self._metric = Metric(sample, self._metric_at, damping=TRUSTED)
-        if slope is None:
-            slope = v.subgradient(V, gradient)
-        else:
-            slope = v.gradient_from_user(variables.gradient_to_user(slope))
+        in_v = v.gradient_from_user(variables.gradient_to_user(slope)) if slope is not None else None
+        slope = v.subgradient(V, gradient) if in_v is None else in_v
         estimate = metric.gap(slope)
         if (not (o.has_dual or o.quadratic) or self.uncertified) and self.would_do(point.fun, estimate):
             # The curvature has changed on the way, and nothing else will tell how far the minimum is.

@@ -32,8 +32,8 @@ from fastgd.objective.variables import Columns, OfFunction
 class Solver(typing.NamedTuple):
     """What a solver takes and needs.
 
-    takes : of "rate" (a number or a schedule), "rule" (another optimizer than plain descent), "batch", "limits" (bounds,
-    clipping, a way on from saddles).
+    takes : of "rate" (a number or a schedule), "rule" (another optimizer than plain descent), "batch", "limits"
+    (bounds, clipping, a way on from saddles).
     needs : of "quadratic", "smooth" (no kink) and "columns" (no more than a matrix is formed for).
     """
 
@@ -176,8 +176,8 @@ def _smoothed(request):
     o = request.objective
     if not o.convex:
         raise ValueError(
-            f"loss={o.loss!r} has a kink, and with activation={o.activation!r} it is not convex: give a {request.rate_word} "
-            "that shrinks, such as lambda step: 0.1 / (1 + step) ** 0.5"
+            f"loss={o.loss!r} has a kink, and with activation={o.activation!r} it is not convex: give a "
+            f"{request.rate_word} that shrinks, such as lambda step: 0.1 / (1 + step) ** 0.5"
         )
     return "preconditioned"
 
@@ -249,17 +249,15 @@ class Plan:
             return Compressed.of(columns, steps), self._of("steps", "steps", rate=r.rate), r.rate
         if r.rate is None and r.plain and not r.limited:
             return self._standardised(), self._of("accelerated", "accelerated", momentum=False), None
-        if r.rate is None and r.bounds is not None:
-            variables = Columns(o, self._user_start())
-        else:
-            variables = self._standardised()
+        in_user_columns = r.rate is None and r.bounds is not None
+        variables = Columns(o, self._user_start()) if in_user_columns else self._standardised()
         if r.rate is None and r.rule.stable_formula is None:
             options = {"batch": o.rows.n, "seed": r.seed, "shuffle": False}
             return variables, self._of("epochs", "in_scaled_columns", rule=r.rule, **options), None
         if r.rate is None and not np.isfinite(variables.curvature().largest):
             raise ValueError(
-                f'{r.rate_word}="auto" is 1/L, and the curvature of loss={o.loss!r} with activation={o.activation!r} has '
-                f"no bound L: give a number or a schedule, or leave out what is not plain descent"
+                f'{r.rate_word}="auto" is 1/L, and the curvature of loss={o.loss!r} with activation={o.activation!r} '
+                "has no bound L: give a number or a schedule, or leave out what is not plain descent"
             )
         return variables, self._of("steps", "steps", rate=r.rate), r.rate
 

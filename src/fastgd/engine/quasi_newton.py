@@ -165,7 +165,7 @@ class _Search:
         return True
 
     def _is_slow(self, estimate, bound, fun):
-        """Whether a new metric is likely to be the shorter way to the goal, given how the gap fell in the last steps."""
+        """Whether a new metric is likely to be the shorter way to the goal, given how the gap fell in late steps."""
         steps, price, goal = self.model.steps, self.price, self.monitor.goal(fun)
         if price == 0 or (self.point.step == 1 and price <= FREE_RENEWAL):
             return True

@@ -128,7 +128,7 @@ class Bursts:
 
     def take(self, step):
         """Take the steps from number `step` on. Returns the number of z and the Point before it."""
-        monitor, variables, state, z = self.monitor, self.variables, self.state, self.z
+        monitor, state, z = self.monitor, self.state, self.z
         monitor.latest = step, z.copy()
         while step < monitor.limit:
             if monitor.keeps(step):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.linalg import soft_threshold
 from fastgd.kernels.reference_updates import PLAIN, least_subgradient
+from fastgd.linalg import soft_threshold
 
 
 class Update:

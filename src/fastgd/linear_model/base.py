@@ -234,9 +234,10 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         v = monitor.variables
         w = v.to_user(point.z)
         W, b = v.objective.split(w)
+        rate = math.nan if monitor.last_rate is None else monitor.last_rate
         return Result(
             epoch=point.step, coef=W.T.copy(), intercept=b.copy(), loss=point.fun, validation_score=score,
-            grad_norm=monitor.user_norm(point), learning_rate=math.nan if monitor.last_rate is None else monitor.last_rate,
+            grad_norm=monitor.user_norm(point), learning_rate=rate,
             x=w, fun=point.fun, nit=point.step, nfev=v.nfev, njev=v.njev,
         )  # fmt: skip
 
@@ -418,7 +419,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if hasattr(self, "coef_"):
             coef, intercept = self._weights_matrix()
         online = Online(
-            losses.of(*RECORDS.get(name, (name, "identity"))), self.n_features_in_, k, dtype, fit_intercept=checked.fit_intercept, rate=checked.rate,
+            losses.of(*RECORDS.get(name, (name, "identity"))), self.n_features_in_, k, dtype,
+            fit_intercept=checked.fit_intercept, rate=checked.rate,
             rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
         if old is not None and self.coef_ is old.coef_of_user:

@@ -18,8 +18,8 @@ from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 if typing.TYPE_CHECKING:
-    from os import PathLike
     from collections.abc import Mapping
+    from os import PathLike
     from typing import Any, Literal, Self
 
     from numpy.typing import ArrayLike, NDArray

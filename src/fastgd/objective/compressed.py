@@ -63,8 +63,8 @@ class Compressed(Variables):
         if found.condition <= WELL_CONDITIONED:
             return found
         columns.note = (
-            f"; by passes over X, because the condition number of the Gram matrix is {found.condition:.0e} and steps on "
-            "it would lose digits"
+            f"; by passes over X, because the condition number of the Gram matrix is {found.condition:.0e} and steps "
+            "on it would lose digits"
         )
         return columns
 

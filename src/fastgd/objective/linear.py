@@ -47,7 +47,8 @@ class LinearObjective:
         "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over
         samples (not over outputs), with l =
         "mse": (y − f)², without the half; "squared_error": ½(y − f)²;
-        "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the softmax;
+        "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the
+        softmax;
         "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
         "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
         "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
@@ -384,9 +385,9 @@ class LinearObjective:
         if s.size and not s.any():
             return None
         deviance = self.constant != 0
+        y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         return LinearObjective.of_arrays(
-            self.rows.take(part), np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s), self.record, l2=self.l2, l1=self.l1,
-            fit_intercept=self.fit_intercept, deviance=deviance, n_jobs=self.n_jobs,
+            self.rows.take(part), y, s, self.record, l2=self.l2, l1=self.l1, fit_intercept=self.fit_intercept, deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
 
     @functools.cached_property
