@@ -8,8 +8,9 @@ import contextlib
 
 import numpy as np
 
-from fastgd import optimizers, rows, validation
+from fastgd import optimizers, validation
 from fastgd.checkpoint import Checkpoint, digest, ended
+from fastgd.data import threads
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.linesearch import AUTO, METHODS, rate_free
 from fastgd.loops import accelerated, plain
@@ -197,7 +198,7 @@ def gradient_descent(
     if batch_size is not None:
         batch_size = validation.count(batch_size, "batch_size", minimum=1)
     seed = 0 if seed is None else validation.count(seed, "seed")
-    jobs = rows.job_count(n_jobs)
+    jobs = threads.job_count(n_jobs)
     if isinstance(f, LinearObjective):
         f = f if n_jobs is None else f.with_jobs(n_jobs)
         refuse_kinks(f, rate, tol)
@@ -297,8 +298,7 @@ def _bar(steps, begun):
 def _identity(f, init_x, grad, lr):
     """What a checkpoint must agree on, of the problem and its rate: numbers and digests. A function has no digest."""
     if isinstance(f, LinearObjective):
-        X = (f.X.data, f.X.indices, f.X.indptr) if validation.is_sparse(f.X) else (f.X,)
-        weights = f.rows.weights
+        X, weights = f.rows.arrays_for_digest(), f.rows.weights
         identity = {"f": repr(f), "X": digest(*X), "y": digest(f.y), "sample_weight": digest(weights)}
     else:
         identity = {"f": "a function", "grad": None if grad is None else "a function"}

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastgd import kernels, rows, validation
+from fastgd import kernels, validation
+from fastgd.data import inputs
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 
 
@@ -87,11 +88,11 @@ def sse(X, y, w, b=0.0, activation="identity"):
     5.5
     """
     validation.choice(activation, "activation", ACTIVATIONS)
-    X, y = validation.data(X, y)
+    X, y = inputs.data(X, y)
     n, d = X.shape
     w = validation.weights(w, "w", (d, *y.shape[1:]), X.dtype)
     Y = y.reshape(n, -1)
     b = validation.intercepts(b, "b", Y.shape[1], X.dtype)
-    source = rows.Dense(X, Y, np.empty(0, X.dtype))
+    source = inputs.rows_of(X, Y, np.empty(0, X.dtype))
     (totals,) = source.sums((0, n), w.reshape(d, -1), b, None, ACTIVATIONS[activation], LOSSES["squared"], False)
     return float(totals.sum())

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from fastgd import curvature, kernels, perturbed, rows, validation
+from fastgd import curvature, kernels, perturbed, validation
 from fastgd.curvature import Curvature
+from fastgd.data import inputs, threads
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 
 # The kernel's loss behind each name, and the activations that it belongs to.
@@ -36,9 +37,10 @@ class LinearObjective:
 
     Parameters
     ----------
-    X : array_like or CSR matrix, (n, d)
+    X : array_like, CSR matrix or Rows, (n, d)
         One row for each sample. float32 and float64 arrays of any strides are used where they are, without a copy;
-        integers become float64. scipy.sparse matrices and arrays are used as CSR.
+        integers become float64. scipy.sparse matrices and arrays are used as CSR. Rows are data of another kind (see
+        `fastgd.data.Rows`).
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
         classes, 0 to k − 1. For the hinges −1 or 1.
@@ -105,8 +107,8 @@ class LinearObjective:
         self.fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         self.l2 = validation.scalar(l2, "l2", minimum=0)
         self.n_jobs = n_jobs
-        self._jobs = rows.job_count(n_jobs)
-        X, y = validation.data(X, y)
+        self._jobs = threads.job_count(n_jobs)
+        X, y = inputs.data(X, y)
         if activation == "softmax":
             y = validation.classes(y, X.dtype) if loss == "log" else validation.several(y, "softmax")
         if loss == "log":
@@ -121,10 +123,9 @@ class LinearObjective:
         s = np.empty(0, X.dtype)
         if sample_weight is not None:
             s = validation.sample_weights(sample_weight, n, X.dtype)
-        source = rows.Sparse if validation.is_sparse(X) else rows.Dense
-        self.rows = source(X, y.reshape(n, -1), s)
+        self.rows = inputs.rows_of(X, y.reshape(n, -1), s)
         self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
-        self.total_weight = float(np.sum(s, dtype=np.float64)) if s.size else float(n)
+        self.total_weight = self.rows.total_weight
         # The kernels sum l, or ½(f − y)² for the squared losses.
         self.factor = {"sse": 1.0, "mse": 2.0 / self.total_weight}.get(loss, 1.0 / self.total_weight)
         self.codes = ACTIVATIONS[activation], LOSSES[kernel]
@@ -204,11 +205,11 @@ class LinearObjective:
         w = validation.weights(w, "w", self.shape, self.dtype)
         source = self.rows
         if X is not None:
-            X = validation.samples(X, dtype=self.dtype, least=0)
+            X = inputs.samples(X, dtype=self.dtype, least=0)
             if X.shape[1] != self.X.shape[1]:
                 raise ValueError(f"X must have {self.X.shape[1]} columns; got shape {X.shape}")
-            kind = rows.Sparse if validation.is_sparse(X) else rows.Dense
-            source = kind(X, np.empty((X.shape[0], self.rows.k), self.dtype), np.empty(0, self.dtype))
+            no_targets = np.empty((X.shape[0], self.rows.k), self.dtype)
+            source = inputs.rows_of(X, no_targets, np.empty(0, self.dtype))
         W, b = self.split(w)
         return source.predict(W, b, self.codes[0]).reshape(source.n, *self.shape[1:])
 
@@ -231,7 +232,7 @@ class LinearObjective:
     def with_jobs(self, n_jobs):
         """The same objective on the same data, with other threads."""
         other = copy.copy(self)
-        other.n_jobs, other._jobs = n_jobs, rows.job_count(n_jobs)
+        other.n_jobs, other._jobs = n_jobs, threads.job_count(n_jobs)
         return other
 
     # --------------------------------------------------------------------------------------------------- the passes
@@ -243,7 +244,7 @@ class LinearObjective:
     def value_and_gradient_at(self, w):
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
-        if self.jobs(rows.THREAD_VALUES) == 1 and isinstance(self.rows, rows.Dense):  # then one kernel does all of it
+        if self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1:  # then one kernel does all of it
             value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
         else:
             value = self._value(self._block_sums(*self.split(w), None, True), w, out)
@@ -264,18 +265,18 @@ class LinearObjective:
 
     def sums(self, W, b, shift, gradient):
         """Σ loss of each output, and its gradients by W and b, over all rows, in float64; without the factor."""
-        total, k = rows.sum_of_rows(self._block_sums(W, b, shift, gradient)), self.rows.k
+        total, k = threads.sum_of_rows(self._block_sums(W, b, shift, gradient)), self.rows.k
         return (total[:k], total[k:-k].reshape(W.shape), total[-k:]) if gradient else (total,)
 
     def _block_sums(self, W, b, shift, gradient):
-        """A row of sums for each block; see `rows.Dense.block_sums`."""
-        model, jobs, m = (W, b, shift, *self.codes, gradient), self.jobs(rows.THREAD_VALUES), len(self.edges) - 1
+        """A row of sums for each block; see `Rows.block_sums`."""
+        model, jobs, m = (W, b, shift, *self.codes, gradient), self.jobs(threads.THREAD_VALUES), len(self.edges) - 1
         if jobs == 1:
             return self.rows.block_sums(self.edges, *model)
         # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
         length = -(-m // (SHARES * jobs))
         shares = [self.edges[first : first + length + 1] for first in range(0, m, length)]
-        return np.concatenate(rows.over_blocks(lambda share: self.rows.block_sums(share, *model), shares, jobs))
+        return np.concatenate(threads.over_blocks(lambda share: self.rows.block_sums(share, *model), shares, jobs))
 
     def jobs(self, least):
         """Threads for a pass, which is worth more than one from so many values on."""
@@ -319,7 +320,7 @@ class LinearObjective:
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""
         if self.moments is None:
-            return rows.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
+            return threads.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
         d, weight = self.rows.d, self.moments.weight
         G = np.empty((self.shape[0], self.shape[0]))
         G[:d, :d] = self.moments.about(shift) / scale / scale[:, None]
@@ -365,12 +366,7 @@ class LinearObjective:
         """√Σs(x − shift)² of each column, without overflow or underflow of the squares."""
         if self.moments is not None:
             return np.sqrt(np.maximum(np.diag(self.moments.about(shift)), 0.0))
-        largest = np.max([np.max(np.abs(A), axis=0) for A, *_ in self.rows.pieces(shift)], axis=0)
-        unit = np.where(largest > 0, largest, 1.0)
-        return unit * np.sqrt(sum(np.sum(A**2, axis=0) for A, *_ in self.rows.pieces(shift, unit)))
+        return self.rows.column_lengths(shift)
 
     def column_means(self):
-        if self.moments is not None:
-            return self.moments.mean
-        total = sum(np.sum(A * root[:, None], axis=0) for A, root, _ in self.rows.pieces())
-        return total / self.total_weight
+        return self.rows.column_means() if self.moments is None else self.moments.mean

@@ -24,7 +24,7 @@ import functools
 
 import numpy as np
 
-from fastgd import callbacks, curvature, kernels, numdiff, rows, validation
+from fastgd import callbacks, curvature, kernels, numdiff, validation
 from fastgd.curvature import Curvature
 from fastgd.kernels.reference_differences import CFunction, CGradient
 from fastgd.kernels.reference_functions import DOUBTFUL, EVALUATED
@@ -165,7 +165,7 @@ class Columns:
     @property
     def has_bursts(self):
         """Only where a pass is short: a long one is better shared out to threads."""
-        return isinstance(self.objective.rows, rows.Dense) and len(self.objective.edges) == 2
+        return self.objective.rows.one_array and len(self.objective.edges) == 2
 
     @property
     def burst_values(self):

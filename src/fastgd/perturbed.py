@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastgd import rows, validation
+from fastgd import validation
+from fastgd.data import even_blocks, threads
 from fastgd.kernels.reference_differences import RELATIVE_STEP
 
 # A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
@@ -33,11 +34,11 @@ def in_double(objective, w, h=None):
                 raise ValueError(f"h is {h[index]:g} for {validation.entry('w', index)} = {w[index]:g}, too {what}")
         (W, b), (steps, step_b) = o.split(w), o.split(0.5 * distance)
         steps, step_b = np.ascontiguousarray(steps), step_b if o.fit_intercept else np.empty(0)
-        by_W, by_b = rows.tree_sum(
-            rows.over_blocks(
+        by_W, by_b = threads.tree_sum(
+            threads.over_blocks(
                 lambda block: o.rows.differences(block, W, b, steps, step_b, *o.codes),
-                rows.even_blocks(o.rows.n, o.rows.values, o.rows.d, LEAST_ROWS),
-                o.jobs(rows.THREAD_VALUES // PASSES),
+                even_blocks(o.rows.n, o.rows.values, o.rows.d, LEAST_ROWS),
+                o.jobs(threads.THREAD_VALUES // PASSES),
             )
         )
         gradient = o.factor * o.join(by_W, by_b) / distance

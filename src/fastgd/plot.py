@@ -233,7 +233,7 @@ def fit(objective, w, ax=None, *, feature_name="x", target_name="y"):
     dots = {"linestyle": "none", "marker": "o", "markersize": 6 if n <= 100 else 3, "alpha": 0.8 if n <= 100 else 0.4}
     dots |= {"markeredgewidth": 0}
     if d == 1:
-        x = objective.X[:, 0]
+        x = objective.rows.columns([0])[:, 0]
         margin = 0.04 * float(x.max() - x.min()) or 0.5
         along = np.linspace(x.min() - margin, x.max() + margin, CURVE)
         curve = objective.predict(w, along[:, None]).reshape(CURVE, -1)

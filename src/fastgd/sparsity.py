@@ -20,7 +20,7 @@ def pattern(sparsity, d):
     """
     import scipy.sparse
 
-    if validation.is_sparse(sparsity):
+    if hasattr(sparsity, "tocoo"):
         stored = scipy.sparse.coo_array(sparsity)
     else:
         dense = np.asarray(sparsity)

@@ -4,30 +4,14 @@ import itertools
 
 import numpy as np
 
-from fastgd import kernels
+from fastgd.data.order import epoch_order
 
-# Rows are shuffled within pieces of this many, and the pieces among themselves: an order of all rows at once would be
-# as long as a column of X.
-SHUFFLED_ROWS = 1 << 16
 # A kernel that takes many steps comes back after about so many multiplications (some 50 ms).
 BURST_WORK = 1 << 25
 # A loss above this multiple of the first is a divergence; one above the first by less may be noise.
 HIGHER = 10.0
 # Above this before its end, where the rule may go uphill for a while.
 HIGHER_WHILE = 1e4
-
-
-def epoch_order(seed, epoch, n):
-    """Numbers of the n rows in the order of one epoch, a piece at a time: a function of (seed, epoch) alone."""
-    seed %= 1 << 64
-    count = -(-n // SHUFFLED_ROWS)
-    pieces = np.empty(count, np.int64)
-    kernels.active.shuffle(seed, epoch, count, 0, pieces)  # `count` is the number of no piece
-    for piece in pieces.tolist():
-        first = piece * SHUFFLED_ROWS
-        order = np.empty(min(SHUFFLED_ROWS, n - first), np.int64)
-        kernels.active.shuffle(seed, epoch, piece, first, order)
-        yield order
 
 
 def stochastic(run, batch, seed):

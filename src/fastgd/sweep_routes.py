@@ -13,7 +13,8 @@ import itertools
 
 import numpy as np
 
-from fastgd import curvature, rows
+from fastgd import curvature
+from fastgd.data import threads
 
 # A kernel call takes at most so many columns: with more, what it keeps for a block of rows leaves the near caches.
 # Calls that follow each other take the same piece of the rows, which has so many values that it stays in cache.
@@ -69,8 +70,8 @@ class Passes:
                         part[d] += grad_b
             return totals, gradient
 
-        threads = o._jobs if o.rows.values * K * k >= rows.THREAD_VALUES else 1
-        return rows.tree_sum(rows.over_blocks(sums, o.rows.blocks(), threads))
+        jobs = o._jobs if o.rows.values * K * k >= threads.THREAD_VALUES else 1
+        return threads.tree_sum(threads.over_blocks(sums, o.rows.blocks(), jobs))
 
     def _repeated(self, output, runs):
         """The rows with the targets of one output for each of so many runs."""

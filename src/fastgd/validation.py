@@ -206,51 +206,6 @@ def entry(name, index):
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
-def is_sparse(X):
-    """Whether X is a scipy.sparse matrix or array, found out without importing scipy.sparse."""
-    return hasattr(X, "tocsr")
-
-
-def samples(X, dtype=None, least=1):
-    """X as an (n, d) array, or as CSR if it is sparse, of at least one column and `least` rows."""
-    if is_sparse(X):
-        if X.ndim != 2:
-            raise ValueError(f"X must be 2-dimensional; got shape {X.shape}")
-        X = X.tocsr()
-        if dtype is None:
-            dtype = np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64
-        data = real_array(X.data, "X.data", ndim=1, dtype=dtype)
-        check_columns(X)
-        X = type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
-    else:
-        X = real_array(X, "X", ndim=2, dtype=dtype)
-    if X.shape[0] < least or X.shape[1] == 0:
-        raise ValueError(f"X must have at least one row and one column; got shape {X.shape}")
-    return X
-
-
-def check_columns(X):
-    """Refuse CSR whose indices point out of the matrix: scipy neither looks at them nor keeps to its memory then."""
-    if np.any(X.indptr[1:] < X.indptr[:-1]) or X.indptr[0] != 0 or X.indptr[-1] > len(X.indices):
-        raise ValueError("X.indptr must not decrease, and must begin at 0 and end within X.indices")
-    used = X.indices[: X.indptr[-1]]
-    if used.size and not 0 <= used.min() <= used.max() < X.shape[1]:
-        raise ValueError(
-            f"X.indices must be numbers of columns, 0 to {X.shape[1] - 1}; got {used.min()} to {used.max()}"
-        )
-
-
-def data(X, y):
-    """X as (n, d) and y as (n,) or (n, k) in the dtype of X, with as many rows."""
-    X = samples(X)
-    y = real_array(y, "y", ndim=(1, 2), dtype=X.dtype)
-    if len(y) != X.shape[0]:
-        raise ValueError(f"y has {len(y)} rows, X has {X.shape[0]}: they must be equal")
-    if y.ndim == 2 and y.shape[1] == 0:
-        raise ValueError(f"y must have at least one column; got shape {y.shape}")
-    return X, y
-
-
 def sample_weights(s, n, dtype):
     s = real_array(s, "sample_weight", ndim=1, dtype=dtype)
     if len(s) != n:

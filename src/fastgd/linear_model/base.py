@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import optimizers, validation
+from fastgd.data.inputs import rows_of, stored
 from fastgd.errors import ConditionWarning, DivergenceWarning
 from fastgd.linear_model import inputs, route
 from fastgd.linear_model.files import Saved
@@ -147,7 +148,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             # Where steps on single rows end is near the minimum, and not at it.
             at_minimum = watch.status != "diverged" and solver != "sgd"
             self._statistics = Statistics.of(problem, W, b) if at_minimum else None
-        return watch, inputs.of_no_size(X) if checked.rate is None else []
+        return watch, inputs.of_no_size(problem.objective.rows) if checked.rate is None else []
 
     @contextlib.contextmanager
     def _as_before_if_it_fails(self):
@@ -316,10 +317,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _feed(self, X, Y, s):
         online = self._online
-        if online.feed(X, Y, s):
+        if online.feed(X, Y, s, rows_of(X, Y, s)):
             return self
-        finite = np.all(np.isfinite(X.data if hasattr(X, "tocsr") else X))
-        if not finite:
+        if not np.all(np.isfinite(stored(X))):
             inputs.finite(X, self)
         if not np.all(np.isfinite(Y)):
             raise ValueError("y contains NaN or infinity")

@@ -12,6 +12,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastgd import validation
+from fastgd.data.inputs import stored
 
 DTYPES = (np.float64, np.float32)
 # Parts of the messages of NumPy and Python about what is no number.
@@ -68,10 +69,9 @@ def weights(sample_weight, X, relative=False):
     return s
 
 
-def of_no_size(X):
+def of_no_size(rows):
     """Numbers of the columns whose squares overflow or vanish, as far as a sample of rows tells."""
-    sample = abs(X[:: max(1, X.shape[0] // SIZE_ROWS)]).max(axis=0)
-    sizes = (sample.toarray() if hasattr(sample, "toarray") else sample).reshape(-1).astype(np.float64)
+    sizes = rows.largest(slice(None, None, max(1, rows.n // SIZE_ROWS)))
     return np.flatnonzero((sizes > SIZES[1]) | ((sizes > 0) & (sizes < SIZES[0]))).tolist()
 
 
@@ -133,10 +133,8 @@ def _place(array, name):
 
 
 def _are_numbers(X):
-    if hasattr(X, "tocsr"):
-        X = X.data
     try:
-        np.asarray(X, dtype=np.float64)
+        np.asarray(stored(X), dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         return False
     return True

@@ -177,10 +177,8 @@ def evaluate(space, V):
 
 
 def _extended_rows(space):
-    rows = space.problem.objective.rows
-    X = rows.X.toarray() if hasattr(rows.X, "toarray") else rows.X
     s = None if space.problem.s is None else space.problem.s.astype(np.longdouble)[:, None]
-    return X.astype(np.longdouble), s
+    return space.problem.objective.rows.extended(), s
 
 
 def _residual(space, V):

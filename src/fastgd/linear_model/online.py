@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from fastgd import kernels, rows
+from fastgd import kernels
+from fastgd.data import Dense
 from fastgd.kernels.reference_updates import PLAIN
 from fastgd.linear_model.losses import LOSSES
 from fastgd.linear_model.stream import (
@@ -135,17 +136,20 @@ class Online:
         self.step += count
         return count
 
-    def feed(self, X, Y, s):
+    def feed(self, X, Y, s, rows=None):
         """Steps on the rows of X (n, d), Y (n, k), s (n,) or (0,), in their order; False if weights overflow.
 
-        All are of the dtype of the weights. After an overflow the weights are those before the call.
+        All are of the dtype of the weights. After an overflow the weights are those before the call. `rows` are the
+        same as Rows; without them X is an array.
         """
         before = self.w.copy()
         count = self._prepare(len(Y))
         if self.rate is None:
-            self._automatic(X, Y, s, count)
-        elif not self._plain or not isinstance(X, np.ndarray):
-            self._source(X, Y, s)
+            self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count)
+        elif not self._plain or not (rows is None or rows.one_array):
+            self._steps.take(rows or Dense(X, Y, s), self._order, self._rates)
+            if self._steps.w is not self.w:
+                self.w[:] = self._steps.reported()
         else:
             kernels.active.stochastic(
                 X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates, *self._rule
@@ -158,30 +162,23 @@ class Online:
         self._begin()
         return False
 
-    def _source(self, X, Y, s):
-        source = (rows.Dense if isinstance(X, np.ndarray) else rows.Sparse)(X, Y, s)
-        self._steps.take(source, self._order, self._rates)
-        if self._steps.w is not self.w:
-            self.w[:] = self._steps.reported()
-
     def _automatic(self, X, Y, s, count):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
-        sparse = not isinstance(X, np.ndarray)
         self.calls += 1
         if self.calls & (self.calls - 1) == 0 or self.v is None:
-            self._measure(X.toarray() if sparse else X, Y)
+            self._measure(X, Y)
         n = len(Y)
         self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / RATE_ROWS))
         self.rows_seen += n
         rate = float(self._rates[0])
-        Z = ((X.toarray() if sparse else X) - self.mean) * self._inverse
+        Z = (X - self.mean) * self._inverse
         v = self.v
         if type(self.rule) is GD:
             kernels.active.stochastic(
                 Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
             )
         else:
-            self._scaled_steps.take(rows.Dense(Z, Y, s), self._order, self._rates)
+            self._scaled_steps.take(Dense(Z, Y, s), self._order, self._rates)
         if self.l2:
             self._owed += rate * count * self.l2 * self._largest
             if self._owed > WORTH_TAKING or not self.calls % PENALTY_STEPS:

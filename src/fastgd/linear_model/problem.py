@@ -9,13 +9,13 @@ import math
 
 import numpy as np
 
+from fastgd.data import Dense, even_blocks, threads
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.losses import LOSSES
 from fastgd.objectives import LinearObjective
-from fastgd.rows import THREAD_VALUES, Dense, even_blocks, over_blocks, tree_sum
 
-IDENTITY, SQUARED = ACTIVATIONS["identity"], KERNEL_LOSSES["squared"]
+IDENTITY = ACTIVATIONS["identity"]
 
 # Losses whose conjugates are relative entropies.
 ENTROPIES = ("log_loss", "poisson")
@@ -135,14 +135,14 @@ class Problem:
         """(1/Σs) Σ s·y·x, (d, k), and (1/Σs) Σ s·y, (k,), in F's units."""
         s = np.ones(self.n) if self.s is None else self.s.astype(np.float64)
         Y = self.Y.astype(np.float64)
-        return self.factor * transposed_product(self.objective.rows, Y), self.factor * (s @ Y)
+        return self.factor * self.objective.rows.transposed_product(Y), self.factor * (s @ Y)
 
     def value_at_constant(self, b):
         """F at W = 0, which takes no pass over X."""
         o = self.objective
         nothing = Dense(np.zeros((self.n, 1), o.dtype), self.Y, o.rows.weights)
         W, b = np.zeros((1, self.k), o.dtype), b.astype(o.dtype)
-        totals = tree_sum([nothing.sums(block, W, b, None, *o.codes, False) for block in nothing.blocks()])[0]
+        totals = threads.tree_sum([nothing.sums(block, W, b, None, *o.codes, False) for block in nothing.blocks()])[0]
         return self.factor * float(totals.sum()) + self.constant
 
     def every(self, step):
@@ -151,11 +151,8 @@ class Problem:
         s = None if self.s is None else self.s[part]
         if s is not None and not s.any():
             return None
-        X = o.X[part]
-        return Problem(
-            X if hasattr(X, "toarray") else np.ascontiguousarray(X), o.y[part] / o.dtype.type(self.c), self.name,
-            sample_weight=s, **self._model,
-        )  # fmt: skip
+        y = o.y[part] / o.dtype.type(self.c)
+        return Problem(o.rows.take(part), y, self.name, sample_weight=s, **self._model)
 
     def start(self):
         """The best constant model, in the kernels' units."""
@@ -188,7 +185,7 @@ class Problem:
             u, excess = self.loss.slope(h, Y), 0.0 if self.loss.smooth else None
             if self.fit_intercept:
                 u, excess = self._balanced(u, h, Y, s)
-            v = self.factor * transposed_product(self.objective.rows, u)
+            v = self.factor * self.objective.rows.transposed_product(u)
             if not self.l2:
                 largest = float(np.max(np.abs(v), initial=0.0))
                 if largest > self.l1:
@@ -215,8 +212,8 @@ class Problem:
         rows = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), self.Y.shape))
         model = W.astype(o.dtype), b.astype(o.dtype), shift, ACTIVATIONS[activation], KERNEL_LOSSES[loss], True
         blocks = rows.blocks()
-        parts = over_blocks(lambda block: rows.sums(block, *model)[1:], blocks, o.jobs(THREAD_VALUES))
-        by_W, by_b = tree_sum(parts)
+        jobs = o.jobs(threads.THREAD_VALUES)
+        by_W, by_b = threads.tree_sum(threads.over_blocks(lambda block: rows.sums(block, *model)[1:], blocks, jobs))
         return self.factor / unit * by_W, self.factor / unit * by_b
 
     def _fenchel_gap(self, W, v):
@@ -270,11 +267,3 @@ def _evened(u, s):
 def _poisson_least(Y):
     Y = Y.astype(np.float64)
     return Y - Y * np.log(np.where(Y > 0, Y, 1.0))
-
-
-def transposed_product(rows, u):
-    """Xᵀ(s·u) in float64 by the kernels: the gradient of Σ s·½(0 − y)² by W at W = 0, for targets y = −u."""
-    source = rows.with_targets(np.ascontiguousarray(-u, dtype=rows.dtype))
-    zeros = np.zeros((rows.d, rows.k), rows.dtype), np.zeros(rows.k, rows.dtype)
-    parts = [source.sums(block, *zeros, None, IDENTITY, SQUARED, True)[1:2] for block in source.blocks()]
-    return tree_sum(parts)[0]

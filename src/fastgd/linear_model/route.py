@@ -25,11 +25,6 @@ from fastgd.linear_model.space import METRIC_COLUMNS, sample_rows
 from fastgd.linear_model.stream import stochastic
 
 SOLVERS = ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd")
-# Multiplications of a BLAS product that take as long as one value of a pass over X.
-BLAS_ADVANTAGE = 16
-# What a product of two entries of a CSR row takes, in values of a pass; and of the operations of a Cholesky
-# decomposition that take as long as one.
-SPARSE_PRODUCT, CHOLESKY_ADVANTAGE = 2.5, 96
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
 # From so many multiplications on, a tenth of a millisecond, it is worth telling the BLAS how to do them.
@@ -118,18 +113,14 @@ def choose(problem, solver, checked):
 
 
 def _gram_pays(problem):
-    n, d, X = problem.n, problem.d, problem.objective.rows.X
+    n, d, rows = problem.n, problem.d, problem.objective.rows
     if d > METRIC_COLUMNS:
         return False
     # Without l2 the steps of others are many, as a relative gap bounds only the root of the weights' error, or costly:
     # each minimises a quadratic function with l1, where XᵀX is that function once and for all.
     if problem.l1 or not problem.has_dual:
         return True
-    if hasattr(X, "indptr"):
-        products = SPARSE_PRODUCT * float(np.sum(np.diff(X.indptr).astype(np.float64) ** 2)) + d**3 / CHOLESKY_ADVANTAGE
-    else:
-        products = n * d * d / BLAS_ADVANTAGE
-    passes = products / max(1.0, problem.objective.rows.values)
+    passes = rows.gram_products() / max(1.0, rows.values)
     metric = passes * sample_rows(d) / n if n > sample_rows(d) else 0.0  # else steps begin with a diagonal
     return n * d * d <= SMALL_CHOICE or passes <= MORE_PASSES + metric
 

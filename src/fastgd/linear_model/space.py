@@ -9,19 +9,14 @@ import math
 
 import numpy as np
 
+from fastgd.data.moments import ROWS_PER_COLUMN
 from fastgd.linear_model.problem import CURVATURES, ENTROPIES
-from fastgd.rows import Sparse
 
 # So many rows tell the spread of the columns, or fewer long ones of so many values, but not less than the last number.
 SPREAD_ROWS, SPREAD_VALUES, LEAST_ROWS = 4096, 1 << 18, 256
-# And so many for each column, if that is more, tell the curvature well enough to step by it.
-ROWS_PER_COLUMN = 8
 # Columns whose means are no more than so many spreads off are centred by algebra after a pass, beyond in the kernels:
 # that costs half a pass, and algebra loses as many digits.
 FAR_OFF = {8: 1e3, 4: 10.0}
-# A column that varies by less than so many rounding errors of its numbers, or by this share of its mean, which is a sum
-# of many in float64, does not vary.
-STILL = 4, 64 * float(np.finfo(np.float64).eps)
 # A mean curvature below this share of the mean slope says nothing of that at the minimum. Near a minimum of 0, where a
 # log loss bends little, the slopes are as small.
 LEAST_CURVATURE = 1e-3
@@ -59,76 +54,23 @@ class Space:
         self._shift = None
         if as_they_are:
             return
-        # Of sparse columns a few rows hold next to nothing.
-        all_rows = isinstance(p.objective.rows, Sparse) or not self.has_sample
-        spread = self._measure_all() if all_rows else self._measure()
-        spread[~np.isfinite(spread) | self._is_still(spread)] = math.inf
+        sample = spread_rows(p.d) if self.has_sample else None
+        self.shift, spread, still = p.objective.rows.measures(p.fit_intercept, sample)
+        spread[~np.isfinite(spread) | still] = math.inf
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
         self.scale = np.sqrt(spread**2 + p.l2 / (p.factor * p.objective.total_weight))
         if np.any(np.abs(self.shift) > FAR_OFF[p.objective.dtype.itemsize] * spread):
             self._shift = self.shift.astype(p.objective.dtype)
 
-    def _is_still(self, spread):
-        """Whether columns vary by no more than the rounding of their numbers, or of their means."""
-        return spread <= max(STILL[0] * self.problem.eps, STILL[1]) * np.abs(self.shift)
-
-    def _measure_all(self):
-        p = self.problem
-        if isinstance(p.objective.rows, Sparse):
-            return self._measure_entries()
-        if p.fit_intercept:
-            self.shift = p.objective.column_means().astype(p.objective.dtype).astype(np.float64)
-        return p.objective.column_lengths(self.shift) / np.sqrt(p.objective.total_weight)
-
-    def _measure_entries(self):
-        """The same of CSR rows, from what is stored: the other entries are all 0."""
-        p = self.problem
-        X = p.objective.rows.X
-        each = np.ones(p.n) if p.s is None else p.s.astype(np.float64)
-        s, total = np.repeat(each, np.diff(X.indptr)), p.objective.total_weight
-        values = X.data.astype(np.float64)
-        if p.fit_intercept:
-            means = np.bincount(X.indices, s * values, p.d) / total
-            self.shift = means.astype(p.objective.dtype).astype(np.float64)
-            values = values - self.shift[X.indices]
-        squares = np.bincount(X.indices, s * values**2, p.d)
-        squares += np.maximum(total - np.bincount(X.indices, s, p.d), 0.0) * self.shift**2
-        return np.sqrt(squares / total)
-
-    def _measure(self):
-        """Set the shift from some rows; returns the spreads."""
-        p = self.problem
-        part = slice(None, None, max(1, p.n // spread_rows(p.d)))
-        A, s = self._rows(part)[:, : p.d], self._weights(part)
-        if p.fit_intercept:
-            means = s @ A
-            # Means of too few rows leave columns off centre, which bend together with the intercept.
-            if part.step > 1 and len(A) < ROWS_PER_COLUMN * p.d:
-                weights = self._weights(slice(None)).astype(p.objective.dtype)
-                means = p.objective.rows.X.T @ weights
-            self.shift = means.astype(p.objective.dtype).astype(np.float64)
-            A -= self.shift
-        spread = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
-        still = np.flatnonzero(self._is_still(spread))
-        if part.step > 1 and still.size:  # they may vary elsewhere
-            X = p.objective.rows.X[:, still]
-            rest = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64) - self.shift[still]
-            spread[still] = np.sqrt(np.mean(rest**2, axis=0))
-        return spread
-
     def _rows(self, part):
         """(rows, d'), as they are, with a column of ones for the intercept."""
-        X = self.problem.objective.rows.X[part]
-        rows = np.ones((X.shape[0], self.size))
-        rows[:, : self.problem.d] = X.toarray() if hasattr(X, "toarray") else X
+        rows = np.ones((len(self.problem.Y[part]), self.size))
+        self.problem.objective.rows.write(part, rows[:, : self.problem.d])
         return rows
 
     def _weights(self, part):
         """Weights of rows, adding up to 1."""
-        n, s = self.problem.n, self.problem.s
-        count = len(range(*part.indices(n)))
-        s = np.ones(count) if s is None else s[part].astype(np.float64)
-        return s / s.sum() if s.any() else np.full(count, 1 / count)
+        return self.problem.objective.rows.shares(part)
 
     @functools.cached_property
     def sample(self):
@@ -293,7 +235,7 @@ class Space:
         part = slice(None, None, max(1, p.n // SPREAD_ROWS))
         s = self._weights(part)
         with np.errstate(all="ignore"):
-            curvature, least = self._curvature(p.objective.rows.X[part] @ W + b, p.Y[part], s)
+            curvature, least = self._curvature(p.objective.rows.product(part, W) + b, p.Y[part], s)
         return float(np.mean(np.maximum(s @ curvature, least)))
 
     def _curvature(self, h, Y, s):

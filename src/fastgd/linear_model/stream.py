@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastgd import rows
+from fastgd.data.order import epoch_order
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
 from fastgd.linear_model.backlog import Backlog
@@ -20,7 +20,7 @@ from fastgd.linear_model.solvers import TRUSTED, crude
 from fastgd.linear_model.space import METRIC_COLUMNS, Space
 from fastgd.objectives import LOSS_KERNELS
 from fastgd.optimizers import GD, Momentum, Nesterov
-from fastgd.stochastic import HIGHER, HIGHER_WHILE, epoch_order
+from fastgd.stochastic import HIGHER, HIGHER_WHILE
 from fastgd.updates import Update
 
 # In scaled columns the penalties, which differ from column to column there, act after so many steps at a time
@@ -71,7 +71,7 @@ class Steps:
         self.update = Update(rule, w, d * w.shape[1], l1=l1)
 
     def take(self, rows, order, rates):
-        """A step for each batch of the rows `order` of a Dense or Sparse."""
+        """A step for each batch of the rows `order` of some Rows."""
         rows.stochastic(
             self.w, *self.codes, self.factor, self.l2, order, self.batch, True, rates, self.update.kernel_arguments
         )  # fmt: skip
@@ -258,20 +258,13 @@ class _InUserColumns:
 
 
 class _InScaledColumns:
-    """Rows are centred and scaled a few at a time; CSR rows are scaled alone, once."""
+    """Rows are centred and scaled as they are needed, or once; see `Rows.scaled`."""
 
     def __init__(self, problem, space, W, b, batch, rule):
-        self.p, self.rows = problem, problem.objective.rows
-        p, dtype = problem, problem.objective.dtype
-        self.sparse = isinstance(self.rows, rows.Sparse)
-        self.scale = space.scale
-        self.shift = np.zeros(p.d) if self.sparse else space.shift
-        if self.sparse:
-            X = self.rows.X.copy()
-            X.data = (X.data / self.scale[X.indices]).astype(dtype)
-            self.scaled = rows.Sparse(X, self.rows.Y, self.rows.weights)
-        finite = np.isfinite(self.scale)
-        V = np.where(finite, self.scale, 0.0)[:, None] * W
+        self.p = p = problem
+        self.scale, dtype = space.scale, p.objective.dtype
+        self.rows, self.shift = p.objective.rows.scaled(space.shift, space.scale)
+        V = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None] * W
         w = np.vstack([V, b + self.shift @ W]) if p.fit_intercept else V
         # The penalties act on V/scale, differently on each column, so they are applied beside the kernel.
         self.steps = Steps(
@@ -281,8 +274,6 @@ class _InScaledColumns:
         refuse_penalty(rule, p.l1, p.l2)
         self.unit = p.factor * p.objective.total_weight
         self.l1, self.l2 = p.l1 / self.unit, p.l2 / self.unit
-        self._inverse = np.where(finite, 1 / self.scale, 0.0).astype(dtype)
-        self._shift = self.shift.astype(dtype)  # nothing is lost: a Space rounds it to this
         self.averages = type(rule) in AVERAGED
         self._total, self._count, self._taken = 0.0, 0, 0
 
@@ -296,14 +287,7 @@ class _InScaledColumns:
         for first in range(0, len(order), length):
             part = order[first : first + length]
             some = rates[first // batch : first // batch + -(-len(part) // batch)]
-            if self.sparse:
-                self.steps.take(self.scaled, part, some)
-            else:
-                weights = self.rows.weights[part] if self.rows.weights.size else self.rows.weights
-                Z = self.rows.X[part]
-                Z -= self._shift
-                Z *= self._inverse
-                self.steps.take(rows.Dense(Z, self.rows.Y[part], weights), np.arange(len(part)), some)
+            self.steps.take(self.rows, part, some)
             self._shrink(float(some.sum()))
             self._taken += len(part)
             if averages and self._taken > BURNED * n:

@@ -46,8 +46,8 @@ class Statistics(typing.NamedTuple):
         n = problem.objective.total_weight
         if problem.name not in LIKELIHOODS or problem.k != 1 or not n > size or problem.l1 or problem.l2:
             return None
-        sparse = hasattr(problem.objective.rows.X, "toarray")
-        if not always and (sparse or problem.d > MOST_COLUMNS or problem.n * problem.d**2 > CHEAP):
+        array = problem.objective.rows.one_array
+        if not always and (not array or problem.d > MOST_COLUMNS or problem.n * problem.d**2 > CHEAP):
             return None
         h, y = problem.scores(W, b)[:, 0], problem.Y[:, 0].astype(np.float64)
         s = np.ones(len(y)) if problem.s is None else problem.s.astype(np.float64)
@@ -83,7 +83,7 @@ class Statistics(typing.NamedTuple):
 
 def _gradient(problem, slopes):
     """Xᵀ·slopes, and their sum for the intercept."""
-    gradient = problem.objective.rows.X.T @ slopes
+    gradient = problem.objective.rows.column_product(slopes)
     return np.append(gradient, slopes.sum()) if problem.fit_intercept else gradient
 
 
@@ -111,8 +111,7 @@ def _triangle(A):
 
 def _inverse_curvature(problem, curvature):
     """(Xᵀ diag(curvature) X)⁻¹ for (w, b), by way of centred and scaled columns; None if it is singular."""
-    d, X = problem.d, problem.objective.rows.X
-    X = (X.toarray() if hasattr(X, "toarray") else X).astype(np.float64, copy=False)
+    d, X = problem.d, problem.objective.rows.view(slice(None)).astype(np.float64, copy=False)
     share = curvature / curvature.sum() if curvature.sum() > 0 else np.full(len(X), 1 / len(X))
     centre = share @ X if problem.fit_intercept else np.zeros(d)
     A = X - centre

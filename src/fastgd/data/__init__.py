@@ -1,0 +1,17 @@
+"""Data: rows in numbered blocks, and all passes over them. The only room that asks what X is.
+
+rows.py      `Rows`, the interface, which a kind of data gets by saying how to fetch some rows
+dense.py     rows of an array
+sparse.py    rows of a CSR matrix
+inputs.py    what is taken for X, and which kind it makes: `rows_of`, `register`
+moments.py   first and second moments, measures of the columns
+order.py     the order of epochs
+threads.py   threads over blocks, sums that do not depend on them
+"""
+
+from fastgd.data.dense import Dense
+from fastgd.data.inputs import register, rows_of
+from fastgd.data.rows import Rows, even_blocks
+from fastgd.data.sparse import Sparse
+
+__all__ = ["Dense", "Rows", "Sparse", "even_blocks", "register", "rows_of"]

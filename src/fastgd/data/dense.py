@@ -1,0 +1,83 @@
+"""Rows of an array."""
+
+import numpy as np
+
+from fastgd import kernels, validation
+from fastgd.data.rows import Rows
+from fastgd.kernels.reference_updates import PLAIN
+
+
+class Dense(Rows):
+    """Rows of an array of any strides."""
+
+    one_array = True
+
+    def __init__(self, X, Y, weights):
+        self.X, self.Y, self.weights = X, Y, weights
+        (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
+        self.values = X.size
+        self._none = np.empty(0, self.dtype)
+
+    @classmethod
+    def takes(cls, X):
+        """An array, or what is made into one: all that is of no other kind."""
+        return True
+
+    @classmethod
+    def checked(cls, X, dtype=None):
+        return validation.real_array(X, "X", ndim=2, dtype=dtype)
+
+    @classmethod
+    def made_of(cls, X, Y, weights):
+        return cls(X, Y, weights)
+
+    def dense(self, part, dtype=None):
+        # Numbers of rows have made a copy already, in this order.
+        copied = np.array if isinstance(part, slice) else np.asarray
+        return copied(self.X[part], self.dtype if dtype is None else dtype, order="C")
+
+    def view(self, part):
+        return self.X[part]
+
+    def columns(self, numbers):
+        return self.X[:, numbers].astype(np.float64)
+
+    def take(self, part):
+        return Dense(np.ascontiguousarray(self.X[part]), self.Y[part], self._weights_of(part))
+
+    def with_targets(self, Y, weights=None):
+        return Dense(self.X, Y, self.weights if weights is None else weights)
+
+    def arrays_for_digest(self):
+        return (self.X,)
+
+    def arrays(self, block):
+        return (self.X, self.Y, self.weights) if block == (0, self.n) else super().arrays(block)
+
+    def block_sums(self, edges, W, b, shift, activation, loss, gradient):
+        out = np.empty((len(edges) - 1, 2 * self.k + W.size if gradient else self.k))
+        kernels.active.block_sums(
+            self.X, self.Y, W, b, self._none if shift is None else shift, self.weights, activation, loss, self.gemm,
+            edges, out,
+        )  # fmt: skip
+        return out
+
+    def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
+        """The value at w, (d, k) or (d + 1, k), in one call of a kernel; the gradient is written to `gradient`."""
+        return kernels.active.value_and_gradient(
+            self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
+        )  # fmt: skip
+
+    def predict(self, W, b, activation):
+        out = np.empty((self.n, self.k), self.dtype)
+        kernels.active.predict(self.X, W, b, activation, self.gemm, out)
+        return out
+
+    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates, rule=None):
+        rule = PLAIN[self.dtype] if rule is None else rule
+        kernels.active.stochastic(
+            self.X, self.Y, w, self.weights, activation, loss, factor, l2, order, batch, mean, rates, *rule
+        )  # fmt: skip
+
+    def column_product(self, u):
+        return self.X.T @ u

@@ -1,0 +1,169 @@
+"""First and second moments of the columns: of all rows at once, or from some that tell roughly."""
+
+import typing
+
+import numpy as np
+
+# Rows go through float64 in pieces of about this many values.
+PIECE_VALUES = 1 << 17
+# Products of pieces are quickest where these are about as long as wide, up to this many rows; and from so many
+# multiplications on by BLAS's own routine for them.
+PIECE_ROWS, SYRK_PRODUCTS = 1024, 1 << 30
+# So many rows tell roughly where a column lies and how far it spreads.
+SAMPLE_ROWS = 256
+# A mean of up to so many spreads takes three digits from a variance that is computed about zero.
+NEAR_ZERO = 10.0
+# A sum of squares below this may have lost some of them to underflow.
+TINY_SQUARES = 1e-280
+# Where less than this share of the squares of a column is left once it is centred, they are summed about its mean.
+LEFT = 1e-4
+# So many rows for each column tell the curvature well enough to step by it, and the means to centre the columns by.
+ROWS_PER_COLUMN = 8
+# A column that varies by less than so many rounding errors of its numbers, or by this share of its mean, which is a sum
+# of many in float64, does not vary.
+STILL = 4, 64 * float(np.finfo(np.float64).eps)
+
+
+class Products:
+    """Σ AᵀA of pieces A of rows, (d, d) float64."""
+
+    def __init__(self, d, values):
+        self._sum, self._rank_k = np.zeros((d, d), order="F"), None
+        if d * values >= SYRK_PRODUCTS:  # it adds to half of the sum in place, but importing it takes its time
+            from scipy.linalg.blas import dsyrk
+
+            self._rank_k = dsyrk
+
+    def add(self, A):
+        if self._rank_k is None:
+            self._sum += A.T @ A
+        else:
+            self._sum = self._rank_k(1.0, A.T, 1.0, self._sum, overwrite_c=1)
+
+    @property
+    def total(self):
+        if self._rank_k is None:
+            return self._sum
+        return np.triu(self._sum) + np.triu(self._sum, 1).T
+
+
+class Moments(typing.NamedTuple):
+    """The total weight, the means (d,) of the columns, and Σs(x − mean)(x − mean)ᵀ (d, d), all float64."""
+
+    weight: float
+    mean: np.ndarray
+    centred: np.ndarray
+
+    def about(self, shift):
+        """Σs(x − shift)(x − shift)ᵀ."""
+        offset = self.mean - shift
+        with np.errstate(under="ignore"):
+            return self.centred + self.weight * np.outer(offset, offset)
+
+
+def slices(n, length):
+    """Slices of the rows 0 to n − 1, so many at a time."""
+    return [slice(start, min(start + length, n)) for start in range(0, n, length)]
+
+
+def parts(n, d):
+    """Slices of n rows of d columns, PIECE_VALUES values at a time."""
+    return slices(n, max(1, PIECE_VALUES // d))
+
+
+def transformed(rows, shift, scale):
+    """√s·(X − shift)/scale of a few rows at a time in float64, with √s and the slice."""
+    for part in parts(rows.n, rows.d):
+        A = rows.view(part).astype(np.float64)
+        root = np.ones(len(A))
+        A -= shift
+        A /= scale
+        if rows.weights.size:
+            root = np.sqrt(rows.weights[part].astype(np.float64))
+            A *= root[:, None]
+        yield A, root, part
+
+
+def moments_of(rows, origin=None):
+    """The Moments, summed about `origin`: without it about zero, or about the means of some rows if these are far off.
+
+    None where squares of the columns leave the range of floating point.
+    """
+    d = rows.d
+    if origin is None:
+        sample = rows.view(slice(None, None, max(1, rows.n // SAMPLE_ROWS))).astype(np.float64)
+        with np.errstate(all="ignore"):
+            origin = sample.mean(axis=0)
+            # About zero a piece of float64 rows needs no copy.
+            if np.all(np.abs(origin) <= NEAR_ZERO * sample.std(axis=0)):
+                origin = np.zeros(d)
+    first, second = np.zeros(d), Products(d, rows.values)
+    length = max(1, PIECE_VALUES // d, min(d, PIECE_ROWS))
+    ones = np.ones(min(length, rows.n))
+    with np.errstate(all="ignore"):
+        for part in slices(rows.n, length):
+            A = rows.view(part)
+            if A.dtype != np.float64 or origin.any():
+                A = A - origin  # in float64, like the origin
+            if rows.weights.size:
+                root = np.sqrt(rows.weights[part].astype(np.float64))
+                A = A * root[:, None]
+                first += root @ A
+            else:
+                first += ones[: len(A)] @ A  # three times as quick as A.sum(axis=0) for few columns
+            second.add(A)
+    total = second.total
+    found = centred(rows, origin, first, total)
+    if found is None or not np.all(np.isfinite(found.mean)):
+        return None
+    # Where the origin was far off, the difference has lost too many digits; now the mean is known.
+    far = np.any(np.diag(found.centred) < LEFT * np.diag(total)) and not np.array_equal(origin, found.mean)
+    return moments_of(rows, found.mean) if far else found
+
+
+def centred(rows, origin, first, second):
+    """The Moments from Σs(x − origin) and Σs(x − origin)(x − origin)ᵀ; None where they cannot be had from these."""
+    weight, squares = rows.total_weight, np.diag(second)
+    tiny = np.flatnonzero(squares < TINY_SQUARES)
+    if not np.all(np.isfinite(second)) or (tiny.size and rows.differs(tiny, origin)):
+        return None
+    with np.errstate(under="ignore"):
+        return Moments(weight, origin + first / weight, second - np.outer(first, first) / weight)
+
+
+def measured(rows, centring, sample=None):
+    """See `Rows.measures`."""
+    means = np.zeros(rows.d)
+    if sample is None:
+        if centring:
+            means = rounded(rows.column_means(), rows.dtype)
+        spreads = rows.column_lengths(means) / np.sqrt(rows.total_weight)
+        return means, spreads, is_still(means, spreads, rows.dtype)
+    part = slice(None, None, max(1, rows.n // sample))
+    s = rows.shares(part)
+    # With room for the intercept's ones, as a sample for curvature has it: BLAS rounds by the distance of rows, too.
+    A = np.empty((len(s), rows.d + centring))[:, : rows.d]
+    rows.write(part, A)
+    if centring:
+        means = s @ A
+        # Means of too few rows leave columns off centre, which bend together with the intercept.
+        if part.step > 1 and len(A) < ROWS_PER_COLUMN * rows.d:
+            means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
+        means = rounded(means, rows.dtype)
+        A -= means
+    spreads = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
+    still = np.flatnonzero(is_still(means, spreads, rows.dtype))
+    if part.step > 1 and still.size:  # they may vary elsewhere
+        rest = rows.columns(still) - means[still]
+        spreads[still] = np.sqrt(np.mean(rest**2, axis=0))
+    return means, spreads, is_still(means, spreads, rows.dtype)
+
+
+def rounded(means, dtype):
+    """Means as the kernels subtract them, in float64: the algebra must use the same numbers."""
+    return means.astype(dtype).astype(np.float64)
+
+
+def is_still(means, spreads, dtype):
+    """Whether columns vary by no more than the rounding of their numbers, or of their means."""
+    return spreads <= max(STILL[0] * float(np.finfo(dtype).eps), STILL[1]) * np.abs(means)

@@ -1,0 +1,165 @@
+"""Rows of a scipy.sparse matrix or array in CSR form."""
+
+import numpy as np
+
+from fastgd import kernels, validation
+from fastgd.data.moments import centred, is_still, rounded
+from fastgd.data.rows import Rows
+from fastgd.kernels.reference_updates import PLAIN
+
+# Where less than this share of the squares of a column is left once it is centred, its moments say nothing of it. To
+# sum them about its mean, as of arrays, would take dense pieces.
+LEFT = 1e-8
+# What a product of two entries of a row takes, in values of a pass; and of the operations of a Cholesky decomposition
+# that take as long as one.
+ENTRY_PRODUCT, CHOLESKY_ADVANTAGE = 2.5, 96
+
+
+class Sparse(Rows):
+    """Rows of a scipy.sparse matrix or array in CSR form."""
+
+    def __init__(self, X, Y, weights):
+        self.X, self.Y, self.weights = X, Y, weights
+        (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
+        self.values = X.nnz
+        # scipy may keep the two arrays of numbers in different types; the kernels take one.
+        wide = np.int64 if X.indptr.dtype != X.indices.dtype else X.indices.dtype
+        self._data = np.ascontiguousarray(X.data)
+        self._indices, self._indptr = (np.ascontiguousarray(a, dtype=wide) for a in (X.indices, X.indptr))
+
+    @classmethod
+    def takes(cls, X):
+        """Found out without importing scipy.sparse."""
+        return hasattr(X, "tocsr")
+
+    @classmethod
+    def checked(cls, X, dtype=None):
+        if X.ndim != 2:
+            raise ValueError(f"X must be 2-dimensional; got shape {X.shape}")
+        X = X.tocsr()
+        if dtype is None:
+            dtype = np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64
+        data = validation.real_array(X.data, "X.data", ndim=1, dtype=dtype)
+        check_columns(X)
+        return type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
+
+    @classmethod
+    def made_of(cls, X, Y, weights):
+        return cls(X, Y, weights)
+
+    def dense(self, part, dtype=None):
+        return self.X[part].toarray().astype(self.dtype if dtype is None else dtype, order="C", copy=False)
+
+    def take(self, part):
+        return Sparse(self.X[part], self.Y[part], self._weights_of(part))
+
+    def with_targets(self, Y, weights=None):
+        return Sparse(self.X, Y, self.weights if weights is None else weights)
+
+    def arrays_for_digest(self):
+        return self.X.data, self.X.indices, self.X.indptr
+
+    def sums(self, block, W, b, shift, activation, loss, gradient):
+        first, last = block
+        Y, pointers = self.Y[first:last], self._indptr[first : last + 1]
+        if shift is not None:  # (x − m)W + b = xW + (b − mW): a shifted sparse row is dense, so the algebra does it
+            b = (b.astype(np.float64) - shift.astype(np.float64) @ W).astype(self.dtype)
+        totals = np.empty(self.k)
+        grad_W, grad_b = (np.empty(W.shape), np.empty(self.k)) if gradient else (np.empty((0, 0)), np.empty(0))
+        kernels.active.sparse_pass(
+            self._data, self._indices, pointers, Y, W, b, self._weights_of(slice(*block)), activation, loss, totals,
+            grad_W, grad_b,
+        )  # fmt: skip
+        if not gradient:
+            return (totals,)
+        if shift is not None:
+            grad_W -= shift.astype(np.float64)[:, None] * grad_b
+        return totals, grad_W, grad_b
+
+    def differences(self, block, W, b, steps, step_b, activation, loss):
+        first, last = block
+        by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
+        kernels.active.sparse_perturbed_pass(
+            self._data, self._indices, self._indptr[first : last + 1], self.Y[first:last], W, b, steps, step_b,
+            self._weights_of(slice(*block)), activation, loss, by_W, by_b,
+        )  # fmt: skip
+        return by_W, by_b
+
+    def predict(self, W, b, activation):
+        # f of the rows' h, as a model with one weight of 1 for each output.
+        h = np.ascontiguousarray(self.X @ W + b)
+        out = np.empty_like(h)
+        kernels.active.predict(
+            h, np.eye(self.k, dtype=self.dtype), np.zeros(self.k, self.dtype), activation, None, out
+        )  # fmt: skip
+        return out
+
+    def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates, rule=None):
+        rule = PLAIN[self.dtype] if rule is None else rule
+        kernels.active.sparse_stochastic(
+            self._data, self._indices, self._indptr, self.Y, w, self.d, self.weights, activation, loss, factor, l2,
+            order, batch, mean, rates, *rule,
+        )  # fmt: skip
+
+    def scaled(self, shift, scale):
+        X = self.X.copy()
+        X.data = (X.data / scale[X.indices]).astype(self.dtype)
+        return Sparse(X, self.Y, self.weights), np.zeros(self.d)
+
+    def moments(self):
+        """See `Rows.moments`; None also where columns are too far off. About zero: a shifted sparse row is dense."""
+        X = self.X.astype(np.float64)
+        weighted = X.multiply(self.weights.astype(np.float64)[:, None]).tocsr() if self.weights.size else X
+        with np.errstate(all="ignore"):
+            first = np.asarray(weighted.sum(axis=0)).reshape(-1)
+            second = (X.T @ weighted).toarray()
+            found = centred(self, np.zeros(self.d), first, second)
+            if found is None:
+                return None
+            doubtful = np.flatnonzero(np.diag(found.centred) < LEFT * np.diag(second))
+            return None if doubtful.size and self._varies(doubtful) else found
+
+    def differs(self, columns, numbers):
+        return bool(np.any(self.X[:, columns].data != 0))  # the numbers are zeros
+
+    def _varies(self, columns):
+        """Whether any of these columns holds different numbers."""
+        X = self.X[:, columns]
+        return bool(np.any(X.min(axis=0).toarray() != X.max(axis=0).toarray()))
+
+    def measures(self, centring, sample=None):
+        """See `Rows.measures`. From all that is stored, the other entries being 0: a few rows hold next to nothing."""
+        X, means, total = self.X, np.zeros(self.d), self.total_weight
+        each = self.weights.astype(np.float64) if self.weights.size else np.ones(self.n)
+        s, values = np.repeat(each, np.diff(X.indptr)), X.data.astype(np.float64)
+        if centring:
+            means = rounded(np.bincount(X.indices, s * values, self.d) / total, self.dtype)
+            values = values - means[X.indices]
+        squares = np.bincount(X.indices, s * values**2, self.d)
+        squares += np.maximum(total - np.bincount(X.indices, s, self.d), 0.0) * means**2
+        spreads = np.sqrt(squares / total)
+        return means, spreads, is_still(means, spreads, self.dtype)
+
+    def largest(self, part):
+        return abs(self.X[part]).max(axis=0).toarray().reshape(-1).astype(np.float64)
+
+    def product(self, part, W):
+        return self.X[part] @ W
+
+    def column_product(self, u):
+        return self.X.T @ u
+
+    def gram_products(self):
+        stored = np.diff(self.X.indptr).astype(np.float64)
+        return ENTRY_PRODUCT * float(np.sum(stored**2)) + self.d**3 / CHOLESKY_ADVANTAGE
+
+
+def check_columns(X):
+    """Refuse CSR whose indices point out of the matrix: scipy neither looks at them nor keeps to its memory then."""
+    if np.any(X.indptr[1:] < X.indptr[:-1]) or X.indptr[0] != 0 or X.indptr[-1] > len(X.indices):
+        raise ValueError("X.indptr must not decrease, and must begin at 0 and end within X.indices")
+    used = X.indices[: X.indptr[-1]]
+    if used.size and not 0 <= used.min() <= used.max() < X.shape[1]:
+        raise ValueError(
+            f"X.indices must be numbers of columns, 0 to {X.shape[1] - 1}; got {used.min()} to {used.max()}"
+        )
