@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from fastgd import LinearObjective, Status, checkpoint, gradient_descent, loops, multi_start, optimizers, paths, rows
+from fastgd import LinearObjective, Status, checkpoint, gradient_descent, loops, multi_start, optimizers, paths
+from fastgd.data import Dense
 
 pytestmark = pytest.mark.one_build
 RNG = np.random.default_rng(0)
@@ -41,7 +42,7 @@ OBJECTIVES = {
     "bursts": ({"f": LOGISTIC, "lr": 0.1}, paths.Columns, "burst"),
     "momentum": ({"f": LOGISTIC, "lr": 0.1, "optimizer": "momentum"}, paths.Columns, "burst"),
     "averages": ({"f": LOGISTIC, "lr": 0.1, "optimizer": optimizers.ASGD(2)}, paths.Columns, "burst"),
-    "batches": ({"f": LOGISTIC, "lr": 0.1, "batch_size": 8}, rows.Dense, "stochastic"),
+    "batches": ({"f": LOGISTIC, "lr": 0.1, "batch_size": 8}, Dense, "stochastic"),
     "accelerated": ({"f": LOGISTIC, "lr": "auto", "precondition": "gram"}, paths.Whitened, "evaluate"),
     "backtracking": ({"f": POISSON, "lr": "auto"}, paths.Rescaled, "evaluate"),
 }

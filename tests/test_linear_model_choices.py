@@ -8,8 +8,8 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
-from fastgd import GDClassifier, GDRegressor, LinearObjective, rows
-from fastgd.linear_model import problem
+from fastgd import GDClassifier, GDRegressor, LinearObjective
+from fastgd.data import threads
 
 REGRESSION = ("squared_error", "huber", "epsilon_insensitive", "poisson")
 CLASSIFICATION = ("log_loss", "hinge", "squared_hinge")
@@ -128,8 +128,7 @@ def test_threads_change_no_bit(loss, solver, sparse, monkeypatch):
     options = {"penalty": "l2", "alpha": 0.01, "max_iter": 3, "random_state": 0}
     options |= {"batch_size": 500} if solver == "sgd" else {}
     alone = estimator(loss, solver=solver, n_jobs=1, **options).fit(X, y)
-    for module in (rows, problem):
-        monkeypatch.setattr(module, "THREAD_VALUES", 1)
+    monkeypatch.setattr(threads, "THREAD_VALUES", 1)
     for n_jobs in (2, 3):
         model = estimator(loss, solver=solver, n_jobs=n_jobs, **options).fit(X, y)
         assert_array_equal(model.coef_, alone.coef_)

@@ -8,7 +8,8 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgd import GDClassifier, GDRegressor, rows, schedules
+from fastgd import GDClassifier, GDRegressor, schedules
+from fastgd.data import Dense
 from fastgd.linear_model import watch
 from fastgd.linear_model.backlog import NUMBERS, TOGETHER
 from fastgd.linear_model.problem import Problem
@@ -167,7 +168,7 @@ def test_an_interrupt_loses_no_epoch(epochs, monkeypatch):
     models = []
     for watched in (None, ignore):
         with monkeypatch.context() as patch:
-            patch.setattr(rows.Dense, "stochastic", Interrupt(rows.Dense.stochastic, epochs + 1))
+            patch.setattr(Dense, "stochastic", Interrupt(Dense.stochastic, epochs + 1))
             models.append(interrupted(GDRegressor(callbacks=watched, **options), X, y))
     together, each = models
     assert len(each.history_["loss"]) == epochs and each.result_.status == "interrupted"
@@ -190,7 +191,7 @@ def test_an_interrupt_while_losses_are_taken_loses_no_epoch(monkeypatch):
 @pytest.mark.one_build
 def test_seconds_are_those_of_the_end_of_an_epoch(monkeypatch):
     X, y = data()
-    clock, step, look = [0.0], rows.Dense.stochastic, Problem.sums_of_each
+    clock, step, look = [0.0], Dense.stochastic, Problem.sums_of_each
 
     def stepped(self, *args):
         clock[0] += 1
@@ -200,7 +201,7 @@ def test_seconds_are_those_of_the_end_of_an_epoch(monkeypatch):
         clock[0] += 100
         return look(self, *args)
 
-    monkeypatch.setattr(rows.Dense, "stochastic", stepped)
+    monkeypatch.setattr(Dense, "stochastic", stepped)
     monkeypatch.setattr(Problem, "sums_of_each", looked)
     monkeypatch.setattr(watch.time, "perf_counter", lambda: clock[0])
     model = GDRegressor(learning_rate=0.01, solver="sgd", tol=None, max_iter=TOGETHER + 3).fit(X, y)

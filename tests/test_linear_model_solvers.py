@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 pytest.importorskip("sklearn")
 
-from fastgd import GDClassifier, GDRegressor, LinearObjective, rows, schedules
+from fastgd import GDClassifier, GDRegressor, LinearObjective, schedules
+from fastgd.data import moments
 from fastgd.linear_model import route, solvers
 from fastgd.linear_model import space as space_module
 from fastgd.linear_model.problem import Problem
@@ -112,7 +113,7 @@ def test_moments_are_the_same_by_either_product(monkeypatch, offset, order):
     mean = np.average(X, axis=0, weights=s)
     expected = (X - mean).T @ ((X - mean) * s[:, None])
     for least in (0, 1 << 60):
-        monkeypatch.setattr(rows, "SYRK_PRODUCTS", least)
+        monkeypatch.setattr(moments, "SYRK_PRODUCTS", least)
         found = LinearObjective(X, X[:, 0], sample_weight=s).moments
         assert_allclose(found.mean, mean, rtol=1e-13, atol=1e-13)
         assert_allclose(found.centred, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())

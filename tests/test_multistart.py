@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, rows, sweep, sweep_routes
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, sweep, sweep_routes
+from fastgd.data import Dense
 
 # Runs side by side and runs alone add up in other orders.
 SAME = {np.float64: {"rtol": 1e-11, "atol": 1e-12}, np.float32: {"rtol": 2e-4, "atol": 2e-5}}
@@ -220,13 +221,13 @@ def test_the_history_of_a_diverged_run_ends_with_it(factor):
 def calls(monkeypatch):
     """The blocks that kernels are called with."""
     seen = []
-    sums = rows.Dense.sums
+    sums = Dense.sums
 
     def counted(self, block, *rest):
         seen.append(block)
         return sums(self, block, *rest)
 
-    monkeypatch.setattr(rows.Dense, "sums", counted)
+    monkeypatch.setattr(Dense, "sums", counted)
     return seen
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from scipy import sparse
 
-from fastgd import LinearObjective, curvature, kernels, numerical_gradient, paths, rows
+from fastgd import LinearObjective, curvature, kernels, numerical_gradient, paths
+from fastgd.data import moments, rows, threads
 
 PROPERTY = settings(
     max_examples=20,
@@ -248,9 +249,9 @@ def test_dtypes_that_are_converted(dtype, expected):
 def cut_into(monkeypatch, values):
     """Make blocks of so many values each, however many and however short."""
     monkeypatch.setattr(rows, "BLOCK_VALUES", values)
-    monkeypatch.setattr(rows, "PIECE_VALUES", values)
+    monkeypatch.setattr(moments, "PIECE_VALUES", values)
     monkeypatch.setattr(rows, "MOST_BLOCKS", 10_000)
-    monkeypatch.setattr(rows, "THREAD_VALUES", 0)
+    monkeypatch.setattr(threads, "THREAD_VALUES", 0)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2, 3])
@@ -280,7 +281,7 @@ def test_blocks_change_the_sums_by_rounding_only(values, n_jobs, monkeypatch):
 def test_no_bit_depends_on_the_number_of_threads(kind, dtype, monkeypatch):
     X, y, rng = problem(n=1009, d=5, k=2, dtype=dtype)
     monkeypatch.setattr(rows, "BLOCK_VALUES", 100)
-    monkeypatch.setattr(rows, "THREAD_VALUES", 0)
+    monkeypatch.setattr(threads, "THREAD_VALUES", 0)
     X = sparse.csr_array(X * (rng.random(X.shape) < 0.5)) if kind == "sparse" else X
     w = rng.standard_normal((6, 2))
     found = []
@@ -307,7 +308,7 @@ def test_blocks_cover_each_row_once_and_their_cut_depends_on_the_shape_alone(n, 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 5000])
 def test_a_tree_of_sums_loses_no_digits(count):
     # A running sum of 5,000 terms would be off by up to 5e3·ε; a tree by some 13 ε.
-    total, array = rows.tree_sum([(0.1, np.array([0.1, 0.2]))] * count)
+    total, array = threads.tree_sum([(0.1, np.array([0.1, 0.2]))] * count)
     assert abs(total - count * 0.1) <= 14 * np.finfo(float).eps * count * 0.1
     np.testing.assert_allclose(array, [count * 0.1, count * 0.2], rtol=14 * np.finfo(float).eps)
 
@@ -321,8 +322,8 @@ def test_an_error_in_a_thread_reaches_the_caller():
 
     blocks = [(i, i + 1) for i in range(9)]
     with pytest.raises(ZeroDivisionError, match="in a thread"):
-        rows.over_blocks(fail, blocks, 3)
-    assert rows.over_blocks(lambda block: block, blocks, 3) == blocks
+        threads.over_blocks(fail, blocks, 3)
+    assert threads.over_blocks(lambda block: block, blocks, 3) == blocks
 
 
 @pytest.mark.one_build
@@ -330,8 +331,9 @@ def test_an_error_in_a_thread_reaches_the_caller():
 def test_a_fork_after_the_use_of_threads_does_not_hang():
     code = """
 import os, numpy as np
-from fastgd import LinearObjective, rows
-rows.THREAD_VALUES, rows.BLOCK_VALUES = 0, 100
+from fastgd import LinearObjective
+from fastgd.data import rows, threads
+threads.THREAD_VALUES, rows.BLOCK_VALUES = 0, 100
 X = np.arange(4000.0).reshape(1000, 4)
 o = LinearObjective(X, X[:, 0], n_jobs=2)
 value = o.value(np.ones(4))

@@ -66,7 +66,7 @@ def test_a_run_on_an_objective_is_the_users_own_loop(name, dtype):
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "CSR"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stochastic_run_is_the_users_own_loop(name, sparse):
-    from fastgd.stochastic import epoch_order
+    from fastgd.data.order import epoch_order
 
     rng = np.random.default_rng(5)
     X, y = rng.normal(size=(30, 3)), rng.normal(size=30)

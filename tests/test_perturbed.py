@@ -10,7 +10,8 @@ from test_kernels import LAYOUTS, PAIRS, TOLERANCE, exact_row, in_digits, laid_o
 from test_kernels_loops import csr, sparse_problem
 from test_sources import KERNELS
 
-from fastgd import LinearObjective, kernels, numerical_gradient, perturbed, rows
+from fastgd import LinearObjective, kernels, numerical_gradient, perturbed
+from fastgd.data import rows, threads
 from fastgd.kernels import reference_perturbed
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 from fastgd.objectives import LOSS_KERNELS
@@ -287,7 +288,7 @@ def test_rows_are_subtracted_one_by_one(build):
 @pytest.mark.parametrize("activation, loss", [("identity", "mse"), ("sigmoid", "log"), ("softmax", "huber")])
 def test_threads_change_no_bit(build, activation, loss, sparse, monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_VALUES", 100)
-    monkeypatch.setattr(rows, "THREAD_VALUES", 0)
+    monkeypatch.setattr(threads, "THREAD_VALUES", 0)
     results = []
     for n_jobs in (None, 2, 3, 7):
         o = objective(activation, loss, n=1500, d=6, k=3, sparse=sparse, fit_intercept=True, l2=0.1, n_jobs=n_jobs)
@@ -374,8 +375,9 @@ def test_softmax_of_rows_that_would_overflow():
 @pytest.mark.one_build
 def test_threads_are_worth_more_here(monkeypatch):
     seen = []
-    monkeypatch.setattr(rows, "over_blocks", lambda function, blocks, jobs: seen.append(jobs) or [function(blocks[0])])
-    o = objective(n=rows.THREAD_VALUES // 2 // 8, d=8, n_jobs=2)
-    assert o.jobs(rows.THREAD_VALUES) == 1
+    alone = lambda function, blocks, jobs: seen.append(jobs) or [function(blocks[0])]  # noqa: E731
+    monkeypatch.setattr(threads, "over_blocks", alone)
+    o = objective(n=threads.THREAD_VALUES // 2 // 8, d=8, n_jobs=2)
+    assert o.jobs(threads.THREAD_VALUES) == 1
     o.numerical_gradient(np.zeros(8))
     assert seen == [2] and perturbed.PASSES == 4

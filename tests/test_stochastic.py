@@ -7,8 +7,8 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, kernels, stochastic
-from fastgd.stochastic import epoch_order
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, kernels
+from fastgd.data.order import SHUFFLED_ROWS, epoch_order
 
 # Both loops take the same steps; they add up a row in other orders.
 SAME = {np.dtype(np.float64): {"rtol": 1e-11, "atol": 1e-12}, np.dtype(np.float32): {"rtol": 1e-3, "atol": 2e-5}}
@@ -142,7 +142,7 @@ def test_it_starts_where_it_is_told_and_never_writes_there():
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_a_batch_ends_with_its_piece_of_the_epoch(batch, monkeypatch):
-    monkeypatch.setattr(stochastic, "SHUFFLED_ROWS", 10)  # 5 pieces, the last of 5 rows
+    monkeypatch.setattr("fastgd.data.order.SHUFFLED_ROWS", 10)  # 5 pieces, the last of 5 rows
     objective = problem("penalty of a sum")
     assert [len(order) for order in epoch_order(0, 0, N)] != [N]
     run = gradient_descent(objective, lr=0.01, step_num=60, batch_size=batch)
@@ -184,7 +184,7 @@ def whole(seed, epoch, n):
     return np.concatenate(list(epoch_order(seed, epoch, n)))
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000, stochastic.SHUFFLED_ROWS, 2 * stochastic.SHUFFLED_ROWS + 77])
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000, SHUFFLED_ROWS, 2 * SHUFFLED_ROWS + 77])
 def test_each_epoch_has_every_row_once(n):
     if n > 1000 and kernels.active.name == "reference":
         n = 1000 + n % 1000  # the NumPy twin takes seconds for more

@@ -66,9 +66,14 @@ def slices(n, length):
     return [slice(start, min(start + length, n)) for start in range(0, n, length)]
 
 
+def parts(n, d):
+    """Slices of n rows of d columns, PIECE_VALUES values at a time."""
+    return slices(n, max(1, PIECE_VALUES // d))
+
+
 def transformed(rows, shift, scale):
     """√s·(X − shift)/scale of a few rows at a time in float64, with √s and the slice."""
-    for part in slices(rows.n, max(1, PIECE_VALUES // rows.d)):
+    for part in parts(rows.n, rows.d):
         A = rows.view(part).astype(np.float64)
         root = np.ones(len(A))
         A -= shift

@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 
 from fastgd import kernels
-from fastgd.data.moments import PIECE_VALUES, measured, moments_of, slices, transformed
+from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices, transformed
 from fastgd.data.threads import tree_sum
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
 from fastgd.kernels.reference_updates import PLAIN
@@ -114,8 +114,8 @@ class Rows:
 
     def columns(self, numbers):
         """Some columns in float64, (n, m)."""
-        parts = slices(self.n, max(1, PIECE_VALUES // self.d))
-        return np.concatenate([self.view(part)[:, numbers] for part in parts]).astype(np.float64)
+        some = [self.view(part)[:, numbers] for part in parts(self.n, self.d)]
+        return np.concatenate(some).astype(np.float64)
 
     def with_targets(self, Y, weights=None):
         """The same rows with other targets, and with other weights if they are given."""
@@ -280,7 +280,7 @@ class Rows:
 
     def column_product(self, u):
         """Xᵀu by BLAS, in the wider dtype of both."""
-        return sum(self.view(part).T @ u[part] for part in slices(self.n, max(1, PIECE_VALUES // self.d)))
+        return sum(self.view(part).T @ u[part] for part in parts(self.n, self.d))
 
     def transposed_product(self, u):
         """Xᵀ(s·u), (d, k) float64, of u (n, k), by the kernels: the gradient of Σ s·½(0 − y)² at W = 0, for y = −u."""

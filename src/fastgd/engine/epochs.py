@@ -145,7 +145,7 @@ class _InUserColumns(_Epochs):
         self.w = variables.start.copy() if c == 1 else (c * variables.start).astype(o.dtype)
         room = HIGHER if isinstance(rate, Constant) and not rule.may_rise else HIGHER_WHILE
         self.room = (HIGHER_WHILE if rule.may_rise else HIGHER) if not monitor.in_epochs else room
-        monitor.noisy = True
+        monitor.noisy, monitor.shows_averages = True, monitor.in_epochs
 
     def run(self):
         monitor = self.monitor

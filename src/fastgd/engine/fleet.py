@@ -143,8 +143,8 @@ class Fleet:
             return
         rows, shape = len(self._state.moments), self.x.shape
         moments = self._state.moments.reshape(rows, *shape)[:, kept]
-        self._state.moments = np.ascontiguousarray(moments).reshape(rows, -1)
         self.x, self.runs, self.gradient = np.ascontiguousarray(self.x[kept]), self.runs[kept], self.gradient[kept]
+        self._state.moments = np.ascontiguousarray(moments).reshape(rows, self.x.size)
         self.norm, self.fun = self.norm[kept], None if self.fun is None else self.fun[kept]
         if self._before is not None:
             self._before = tuple(None if part is None else part[kept] for part in self._before)

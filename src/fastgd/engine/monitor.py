@@ -77,6 +77,7 @@ class Monitor:
         self.in_epochs, self.settles = in_epochs, settles
         self.unit, self.limit_name = ("epoch", "max_iter") if in_epochs else ("step", "step_num")
         self.solver = self.advice = self.latest = self.end_point = None
+        self.shows_averages = False  # whether the points that are seen are those that the rule reports already
         self.noisy = False  # steps on a few rows: then the loop judges values, which may rise by noise
         self.first_fun, self.first_norm, self.rose = None, np.inf, False  # `rose`: whether the value may have risen
         self.last_rate = None
@@ -217,7 +218,7 @@ class Monitor:
         """
         if not point.finite:
             raise self.not_finite(point, self._last_seen)
-        if self.first_fun is None:
+        if self._last_seen is None and self.first_norm == np.inf:
             self.first_fun, self.first_norm = point.fun, point.norm
         last, self.latest = self._last_seen, point
         self._last_seen = point
@@ -436,7 +437,7 @@ class Monitor:
         lowest = self.best is not None and (self.keeps_best or (self.in_epochs and cut_short))
         if scored or lowest:
             return self.best
-        if self.update.averages and not self.in_epochs and self.status != Status.DIVERGED:
+        if self.update.averages and not self.shows_averages and self.status != Status.DIVERGED:
             z = self.update.reported(point.z)
             averaged = Point(point.step, z, *self.variables.evaluate(z, True))
             if not (self.noisy or cut_short) and self._is_higher(averaged):

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, optimizers, validation
 from fastgd.checkpoint import Checkpoint, digest
+from fastgd.data import rows_of
 from fastgd.engine import plan
 from fastgd.engine.epochs import refuse_penalty
 from fastgd.engine.monitor import epoch_line
@@ -384,7 +385,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _feed(self, X, Y, s):
         online = self._online
-        if online.feed(X, Y, s):
+        if online.feed(X, Y, s, rows_of(X, Y, s)):
             return self
         inputs.refuse_infinite(X, "X")
         inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
