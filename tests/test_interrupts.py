@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from fastgd import LinearObjective, Status, checkpoint, gradient_descent, loops, multi_start, optimizers, paths, rows
+from fastgd import LinearObjective, Status, gradient_descent, loops, multi_start, optimizers, paths, rows
+from fastgd.files import checkpoint
 
 pytestmark = pytest.mark.one_build
 RNG = np.random.default_rng(0)

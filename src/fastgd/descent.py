@@ -5,12 +5,13 @@ It looks at what is asked for, and hands a `Run` (`run.py`) on a path (`paths.py
 """
 
 import contextlib
+import operator
 
 import numpy as np
 
 from fastgd import optimizers, rows, validation
-from fastgd.checkpoint import Checkpoint, digest, ended
 from fastgd.errors import DivergenceError, import_extra
+from fastgd.files.checkpoint import Checkpoint, digest, ended
 from fastgd.linesearch import AUTO, METHODS, rate_free
 from fastgd.loops import accelerated, plain
 from fastgd.objectives import LinearObjective
@@ -135,7 +136,8 @@ def gradient_descent(
         1 prints step, x and gradient of every step, as the textbook does.
     checkpoint : path, optional
         A file that the state of the run is written to, at least every second and at the end, whole or not at all. It is
-        written over where it exists, unless `resume`.
+        written over where it exists, unless `resume`. Where it cannot be written (the disk is full, say), the run warns
+        once, goes on and tries again; of several runs with the same file, the last to write is the one that is in it.
     resume : bool
         Go on from the checkpoint, to the same result by the bit as if nothing had happened. Without a file the run
         starts afresh; the file of a run that came to its end gives its result, or the error it ended with, unless
@@ -213,7 +215,7 @@ def gradient_descent(
     limits = {"l1": l1, "bounds": bounds, "clip_value": clip_value, "clip_norm": clip_norm}
     resume = validation.boolean(resume, "resume")
     escape_saddles = validation.boolean(escape_saddles, "escape_saddles")
-    saved, steps = None, step_num
+    saved, steps, begun = None, step_num, 0
     if checkpoint is not None:
         plan = {"optimizer": repr(optimizer), "batch_size": batch_size, "precondition": precondition, "seed": seed}
         plan["escape_saddles"] = escape_saddles
@@ -221,11 +223,12 @@ def gradient_descent(
         checkpoint = Checkpoint(checkpoint, _identity(f, init_x, grad, lr) | plan)
         saved = checkpoint.load() if resume else None
         if saved is not None:
-            if result := ended(saved, step_num):
-                return result
-            steps = saved["steps"]
-            if saved["step"] > step_num:
-                raise ValueError(f"step_num = {step_num}, but {saved['step']} steps are in {checkpoint.path!r} already")
+            with checkpoint.restoring():
+                if result := ended(saved, step_num):
+                    return result
+                steps, begun = operator.index(saved["steps"]), operator.index(saved["step"])
+            if begun > step_num:
+                raise ValueError(f"step_num = {step_num}, but {begun} steps are in {checkpoint.path!r} already")
     elif resume:
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     in_own_columns = bounds is not None or l1 != 0 or method is not None
@@ -261,7 +264,6 @@ def gradient_descent(
             return rate_free(run, method)
         return plain(run)
 
-    begun = 0 if saved is None else saved["step"]
     with _bar(step_num, begun) if progress else contextlib.nullcontext() as run.bar:
         try:
             result = descend()

@@ -92,7 +92,8 @@ class Run:
         self.first_norm, self.rose = np.inf, False  # whether the value may have risen
         self.resumed = None  # where a loop goes on: what it kept
         if saved is not None:
-            self._go_on_from(saved)
+            with checkpoint.restoring():
+                self._go_on_from(saved)
 
     def point(self, step, z, lr=None, *, want_fun=None, fun=None):
         """The Point at z, evaluated; its value may be known."""
@@ -326,10 +327,10 @@ class Run:
         self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
         if self.guard is not None:
             self.guard.state = state["guard"]
-        self.resumed = {
-            name: Point.of(value) if isinstance(value, dict) and "gradient" in value else value
-            for name, value in saved["loop"].items()
-        }
+        self.resumed = saved["loop"]
+        for name, value in self.resumed.items():
+            if isinstance(value, dict) and "gradient" in value:
+                self.resumed[name] = Point.of(value)
 
     # ----------------------------------------------------------------------------------------------------- reporting
 

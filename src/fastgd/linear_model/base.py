@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastgd import optimizers, validation
 from fastgd.errors import ConditionWarning, DivergenceWarning
+from fastgd.files.models import Saved
 from fastgd.linear_model import inputs, route
-from fastgd.linear_model.files import Saved
 from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.problem import Problem
