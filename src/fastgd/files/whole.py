@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -83,13 +84,17 @@ def _target(path):
 
 def _obstacle(target):
     """What keeps a file from being written, as the end of a sentence, or None."""
-    if target.is_dir():
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    if mode is not None and stat.S_ISDIR(mode):
         return "is a directory, and a file is to be written there"
-    if target.exists() and not target.is_file():  # a device, say, which the new file would replace
+    if mode is not None and not stat.S_ISREG(mode):  # a device, say, which the new file would replace
         return "is not an ordinary file"
     if not target.parent.is_dir():
         return f"cannot be written: there is no directory {target.parent}"
-    if not os.access(target if target.exists() else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
+    if not os.access(target.parent, os.W_OK) or (mode is not None and not os.access(target, os.W_OK)):
         return "cannot be written: permission denied"
     return None
 
