@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import fastgd
-from fastgd import cli, model_file, tables
+from fastgd import cli, tables
 from fastgd.datasets import load_women, women_path
+from fastgd.files import models
 
 one_build = pytest.mark.one_build
 WOMEN = str(women_path())
@@ -299,7 +300,7 @@ def test_the_model_file(model):
     assert (content["features"], content["target"], content["activation"]) == (["x", "z"], "y", "identity")
     assert content["fit"]["rows"] == 4
     assert content["fit"]["converged"] is True
-    assert model_file.load(model).coefficients == content["coefficients"]
+    assert models.load_model(model).coefficients == content["coefficients"]
 
 
 @one_build
@@ -314,7 +315,7 @@ def test_the_model_file(model):
     ids=["empty target", "other order", "extra columns", "quoted text"],
 )
 def test_columns_are_found_by_name(run, model, data):
-    fitted = model_file.load(model)
+    fitted = models.load_model(model)
     expected = fitted.predict(np.array([[1.0, 5.0], [4.0, 1.0]])).tolist()
     assert abs(expected[0] - expected[1]) > 1
     assert predictions(run("predict", model, "data.csv", data=data)) == expected
@@ -407,31 +408,24 @@ def test_a_truncated_model_is_refused_at_every_length(model, tmp_path):
     whole = model.read_bytes()
     for length in range(len(whole) - 2):
         model.write_bytes(whole[:length])
-        with pytest.raises(tables.InputError, match=r"m\.json is not a fastgd model, or is damaged"):
-            model_file.load(model)
+        with pytest.raises(ValueError, match=r"m\.json is not a fastgd model, or is damaged"):
+            models.load_model(model)
 
 
 @one_build
-def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
-    before = model.read_bytes()
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+def test_a_failed_write_leaves_the_old_file(run, tmp_path, monkeypatch, option):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"old")
 
     def full(*paths):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(tables.InputError, match="cannot be written: No space left on device"):
-        model_file.write_whole(model, b"new")
-    assert model.read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["data.csv", "m.json"]
-
-
-@one_build
-def test_writing_through_a_link_keeps_the_link(tmp_path):
-    (tmp_path / "real").write_bytes(b"old")
-    (tmp_path / "link").symlink_to("real")
-    model_file.write_whole(tmp_path / "link", b"new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_bytes() == b"new"
+    result = run(*FIT, option, "out.png", data=LINE)
+    assert (result.status, result.err) == (2, "Error: out.png cannot be written: No space left on device\n")
+    assert path.read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["data.csv", "out.png"]
 
 
 # -------------------------------------------------------------------------------------------- pictures, demo, info

@@ -9,8 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from fastgd import LinearObjective, Status, checkpoint, gradient_descent, loops, multi_start, optimizers, paths
+from fastgd import LinearObjective, Status, gradient_descent, multi_start, optimizers
 from fastgd.data import Dense
+from fastgd.engine import steps
+from fastgd.files import checkpoint
+from fastgd.objective import variables
 
 pytestmark = pytest.mark.one_build
 RNG = np.random.default_rng(0)

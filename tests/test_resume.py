@@ -1,5 +1,8 @@
 """Runs that are interrupted, at any moment and in any loop, come to the same end by the bit."""
 
+import errno
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 from scipy.optimize import rosen, rosen_der
 
-from fastgd import DivergenceError, LinearObjective, Status, checkpoint, gradient_descent, schedules
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, schedules
+from fastgd.files import checkpoint
 
 pytestmark = pytest.mark.one_build
 STEPS = 90
@@ -77,7 +81,7 @@ def writes(monkeypatch):
         if left[0] == 0:
             raise Killed
 
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
     monkeypatch.setattr(checkpoint.Checkpoint, "save", counted)
     return left
@@ -198,6 +202,188 @@ def test_resume_needs_a_file_name():
         gradient_descent(**VALLEY, checkpoint="run.npz", resume="yes")
 
 
+# ------------------------------------------------------------------------------------- files that cannot be written
+
+
+@pytest.mark.parametrize("fault", ["fsync", "replace"])
+def test_a_full_disk_ends_no_run(fault, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
+    monkeypatch.setattr(os, fault, full)
+    for name in ("plain", "bursts", "armijo", "accelerated", "batches"):
+        expected = gradient_descent(**RUNS[name], step_num=STEPS)
+        with pytest.warns(RuntimeWarning, match=r"run\.npz cannot be written: No space left on device") as found:
+            assert_same(gradient_descent(**RUNS[name], step_num=STEPS, checkpoint=tmp_path / "run.npz"), expected)
+        assert len(found) == 1 and not os.listdir(tmp_path)
+
+
+def test_a_full_disk_hides_no_divergence(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "write_whole", lambda path, data: Path("/no directory/file").write_bytes(data))
+    with pytest.warns(RuntimeWarning, match="the run goes on"), pytest.raises(DivergenceError):
+        gradient_descent(rosen, [-1.2, 1.0], lr=1.0, step_num=50, checkpoint=tmp_path / "run.npz")
+
+
+def test_a_directory_that_vanishes_and_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
+    folder = tmp_path / "folder"
+    path = folder / "run.npz"
+    folder.mkdir()
+
+    def vanish(result):
+        if result.nit == 10:
+            path.unlink()
+            folder.rmdir()
+        if result.nit == back:
+            folder.mkdir()
+
+    for back in (30, None):
+        with pytest.warns(RuntimeWarning, match=r"run\.npz cannot be written: there is no directory") as found:
+            short = gradient_descent(**VALLEY, step_num=40, callback=vanish, checkpoint=path)
+        assert len(found) == 1
+        assert_same(short, gradient_descent(**VALLEY, step_num=40, callback=lambda result: None))
+        if back:
+            assert os.listdir(folder) == ["run.npz"]
+            options = VALLEY | {"callback": lambda result: None, "step_num": STEPS}
+            assert_same(gradient_descent(**options, checkpoint=path, resume=True), gradient_descent(**options))
+    assert not folder.exists()
+
+
+def test_the_way_on_is_kept_where_only_the_last_write_went_through(tmp_path, monkeypatch):
+    path, save = tmp_path / "run.npz", checkpoint.Checkpoint.save
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def lost(self, state):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "write_whole", full)
+            save(self, state)
+
+    with monkeypatch.context() as patch, pytest.warns(RuntimeWarning, match="the run goes on"):
+        patch.setattr(checkpoint.Checkpoint, "save", lost)
+        gradient_descent(**RUNS["adam"], step_num=40, checkpoint=path)
+    expected = gradient_descent(**RUNS["adam"], step_num=STEPS)
+    assert_same(gradient_descent(**RUNS["adam"], step_num=STEPS, checkpoint=path, resume=True), expected)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of resources")
+def test_files_that_may_not_grow_end_no_run(tmp_path):
+    program = """
+import resource, sys, warnings
+from fastgd import gradient_descent
+from fastgd.files import checkpoint
+checkpoint.Checkpoint.due = property(lambda self: True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    result = gradient_descent(lambda x: x @ x, [1.0] * 50, 0.01, 100, history=True, checkpoint=sys.argv[1])
+print(result.nit, len(result.history.x), [str(warning.message).rpartition("run.npz ")[2] for warning in found])
+"""
+    command = [sys.executable, "-c", program, tmp_path / "run.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    message = "cannot be written: File too large; the run goes on, and tries again about every 0.5 s"
+    assert (done.stdout, done.stderr) == (f"100 101 {[message]}\n", "")
+    assert 0 < checkpoint.read(tmp_path / "run.npz")[1]["step"] < 100  # the last that was small enough
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+# ------------------------------------------------------------------------------------------ several runs with one file
+
+ONE_OF_SEVERAL = """
+import sys
+from fastgd import gradient_descent
+from fastgd.files import checkpoint
+checkpoint.Checkpoint.due = property(lambda self: True)
+result = gradient_descent(lambda x: x @ x, [1.0] * 50, 0.01, 150, history=True, checkpoint=sys.argv[1])
+print(result.x.tobytes().hex())
+"""
+
+
+def test_several_runs_with_one_file_do_each_other_no_harm(tmp_path):
+    path = tmp_path / "run.npz"
+    expected = gradient_descent(lambda x: x @ x, [1.0] * 50, 0.01, 150, history=True).x.tobytes().hex() + "\n"
+    command = [sys.executable, "-W", "error", "-c", ONE_OF_SEVERAL, path]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    reads = 0
+    while any(run.poll() is None for run in runs):
+        if path.exists():
+            _, state = checkpoint.read(path)
+            assert len(state["loop"]["z"]) == 50
+            reads += 1
+    assert [run.communicate() for run in runs] == [(expected, "")] * 4
+    assert reads > 0 and os.listdir(tmp_path) == ["run.npz"]
+    assert checkpoint.read(path)[1]["result"]["x"].tobytes().hex() == expected.strip()
+
+
+# -------------------------------------------------------------------------------------------------------------- damage
+
+
+def damaged(data, rng):
+    """The bytes of a file, damaged in one of several ways; never the same bytes."""
+    at, length = int(rng.integers(len(data))), int(rng.integers(1, 400))
+    kind = rng.integers(5)
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        return data[:at] + bytes([data[at] ^ 1 << rng.integers(8)]) + data[at + 1 :]
+    if kind == 2:
+        return data[:at] + rng.bytes(length) + data[at:]
+    if kind == 3:
+        return data[:at] + data[at + length :]
+    return data[at:] + data[:at] if at else b""
+
+
+def states(options, path, writes):
+    """The files of a run that was killed after two writes, and of one that came to its end."""
+    writes[0] = 2
+    try:
+        gradient_descent(**options, step_num=STEPS, checkpoint=path)
+    except Killed:
+        yield path.read_bytes()
+    writes[0] = np.inf
+    gradient_descent(**options, step_num=STEPS, checkpoint=path)
+    yield path.read_bytes()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_damage_goes_unnoticed_and_all_is_one_error(name, writes, tmp_path):
+    path, rng = tmp_path / "run.npz", np.random.default_rng(11)
+    for whole in list(states(RUNS[name], path, writes)):
+        for _ in range(40):
+            path.write_bytes(damaged(whole, rng))
+            with pytest.raises(ValueError, match=r"run\.npz' is no checkpoint of fastgd, or is damaged"):
+                gradient_descent(**RUNS[name], step_num=STEPS, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_state_of_another_structure_is_refused_or_gives_the_same_bits(name, writes, tmp_path):
+    """As in a file of another version of fastgd whose format number should have been another."""
+    path, expected = tmp_path / "run.npz", gradient_descent(**RUNS[name], step_num=STEPS)
+    path.write_bytes(next(states(RUNS[name], path, writes)))
+    identity, state = checkpoint.read(path)
+    writes[0] = np.inf
+    changed = [without(state, missing) for missing in state]
+    changed += [state | {part: without(state[part], missing)} for part in ("run", "loop") for missing in state[part]]
+    changed += [state | wrong for wrong in ({"run": 7}, {"loop": []}, {"step": "x"}, {"steps": None}, {"result": {}})]
+    refused = 0
+    for other in changed:
+        path.write_bytes(checkpoint.encode(identity, other))
+        try:
+            found = gradient_descent(**RUNS[name], step_num=STEPS, checkpoint=path, resume=True)
+        except ValueError as error:
+            assert re.search(r"checkpoint '.*run\.npz' is damaged: ", str(error))
+            refused += 1
+        else:  # this kind of run has no use for what is missing
+            assert_same(found, expected)
+    assert refused > len(changed) / 2
+
+
+def without(tree, missing):
+    return {name: branch for name, branch in tree.items() if name != missing}
+
+
 # ------------------------------------------------------------------------------------------------------------ kill -9
 
 # A run that kills itself from another thread, as soon as it has been at the head of its loop `looks` times and a moment
@@ -205,7 +391,8 @@ def test_resume_needs_a_file_name():
 PROGRAM = """
 import itertools, os, signal, sys, threading, time
 import numpy as np
-from fastgd import LinearObjective, checkpoint, gradient_descent
+from fastgd import LinearObjective, gradient_descent
+from fastgd.files import checkpoint
 
 kind, path, looks, moment = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 every = {"function": 100, "batches": 1000}[kind]

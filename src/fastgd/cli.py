@@ -6,7 +6,6 @@ sentence on standard error; 130: interrupted.
 
 import array
 import csv
-import io
 import subprocess
 import sys
 import time
@@ -17,13 +16,13 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from fastgd import model_file
 from fastgd._version import __version__
 from fastgd.config import show_config
 from fastgd.datasets import load_women, women_path
 from fastgd.descent.single import gradient_descent
 from fastgd.engine.result import History, Status
 from fastgd.errors import DivergenceError, import_extra
+from fastgd.files import models, whole
 from fastgd.kernels.reference import ACTIVATIONS
 from fastgd.numdiff import numerical_gradient
 from fastgd.objective import LinearObjective
@@ -54,7 +53,7 @@ class _CommandLine(click.Group):
             _fail(f"{error.format_message().rstrip('.')} (see '{command} --help')", 2)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
-        except InputError as error:
+        except (InputError, whole.WriteError) as error:
             _fail(str(error), 2)
         except OSError as error:
             _fail(f"the output cannot be written: {error.strerror or error}", 1)
@@ -148,9 +147,9 @@ def fit(data, target, features, activation, tol, max_steps, save, plot, progress
     _print_row("stopped", f"converged: {result.message}" if converged else f"NOT CONVERGED: {_why_not(result, tol)}")
     _print_row("time", f"{seconds:.3g} s, after {read - started:.3g} s of reading")
     if save is not None:
-        model = model_file.Model(target, names, activation, result.x[:-1].tolist(), float(result.x[-1]))
+        model = models.Model(target, names, activation, result.x[:-1].tolist(), float(result.x[-1]))
         facts = {"rows": len(y), "mean_squared_error": result.fun, "r_squared": r2, "steps": result.nit}
-        model_file.save(save, model, {**facts, "converged": converged, "tol": tol, "fastgd": __version__})
+        models.save_model(save, model, {**facts, "converged": converged, "tol": tol, "fastgd": __version__})
         _print_row("saved", save)
     if plot is not None:
         _draw(plot, objective, result.x, names[0], target, History(fun=np.array(losses)))
@@ -186,7 +185,7 @@ def _check_outputs(data, save, plot):
     for path, option in ((save, "--save"), (plot, "--plot")):
         if path is None:
             continue
-        model_file.check_writable(path)
+        whole.check_writable(path)
         if path.resolve() == data.resolve():
             raise InputError(f"{option} {path} would overwrite the data")
     if plot is None:
@@ -288,13 +287,22 @@ def predict(model, data):
     Prints CSV with one column, `prediction`. The columns of DATA are found by their names; the order does not matter,
     and other columns, the target among them, are ignored.
     """
-    fitted = model_file.load(model)
+    fitted = _load(model)
     table = read_columns(data, lambda names: fitted.features)
     predictions = fitted.predict(table.values)
     bad = np.flatnonzero(~np.isfinite(predictions))
     if bad.size:
         raise InputError(f"the prediction for row {bad[0] + 1} of {data} is beyond the range of floating point")
     click.echo("\n".join(["prediction", *map(repr, predictions.tolist())]))
+
+
+def _load(path):
+    try:
+        return models.load_model(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 # -------------------------------------------------------------------------------------------------- demo, bench, info
@@ -441,8 +449,6 @@ def _draw(path, objective, w, feature, target, history, loss_title=None):
         right.set_xscale("symlog", linthresh=1)
         right.set_xlim(left=0)  # its margin would be a decade of negative steps
         right.set_xlabel("step (logarithmic from 1 on)")
-    picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a name has a letter that the font lacks
-        figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
-    model_file.write_whole(path, picture.getvalue())
+        whole.write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import typing
 from typing import Literal, Unpack
 
 import numpy as np
 
 from fastgd import optimizers, validation
-from fastgd.checkpoint import Checkpoint, digest, ended
+from fastgd.files.checkpoint import Checkpoint, digest, ended
 from fastgd.data.threads import job_count
 from fastgd.descent.saddles import Guard
 from fastgd.engine import plan
@@ -176,7 +177,8 @@ def gradient_descent(
         1 prints step, x and gradient of every step, as the textbook does.
     checkpoint : path, optional
         A file that the state of the run is written to, at least every second and at the end, whole or not at all. It is
-        written over where it exists, unless `resume`.
+        written over where it exists, unless `resume`. Where it cannot be written (the disk is full, say), the run warns
+        once, goes on and tries again; of several runs with the same file, the last to write is the one that is in it.
     resume : bool
         Go on from the checkpoint, to the same result by the bit as if nothing had happened. Without a file the run
         starts afresh; the file of a run that came to its end gives its result, or the error it ended with, unless
@@ -250,12 +252,12 @@ def gradient_descent(
         checkpoint = Checkpoint(checkpoint, identity)
         saved = checkpoint.load() if resume else None
         if saved is not None:
-            if result := ended(saved, request.limit):
-                return result
-            if saved["step"] > request.limit:
-                raise ValueError(
-                    f"step_num = {request.limit}, but {saved['step']} steps are in {checkpoint.path!r} already"
-                )
+            with checkpoint.restoring():
+                if result := ended(saved, request.limit):
+                    return result
+                taken = operator.index(saved["step"])
+            if taken > request.limit:
+                raise ValueError(f"step_num = {request.limit}, but {taken} steps are in {checkpoint.path!r} already")
     elif resume:
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     return _run(request, saved, checkpoint, progress, options)

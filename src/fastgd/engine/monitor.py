@@ -88,7 +88,8 @@ class Monitor:
         self._started, self._seconds_before, self.seconds_then = time.perf_counter(), 0.0, None
         self.resumed = None  # where a solver goes on: what it kept
         if saved is not None:
-            self._go_on_from(saved)
+            with checkpoint.restoring():
+                self._go_on_from(saved)
 
     # ------------------------------------------------------------------------------------------- points for solvers
 
@@ -528,9 +529,13 @@ def _plain(value):
 
 
 def _pointed(value):
-    """The tree again."""
+    """The tree again, its dicts changed in place: those of a file tell which entry is missing."""
     if isinstance(value, dict):
-        return Point.of(value) if "gradient" in value else {name: _pointed(branch) for name, branch in value.items()}
+        if "gradient" in value:
+            return Point.of(value)
+        for name in value:
+            value[name] = _pointed(value[name])
+        return value
     return [_pointed(branch) for branch in value] if isinstance(value, list) else value
 
 

@@ -14,7 +14,7 @@ online.py                      rows as they come: what partial_fit keeps between
 problem.py, losses.py          what is minimised, and the bound of it from below
 space.py                       the variables in which that is easy
 summary.py                     standard errors
-files.py, onnx_graph.py        models in files
+onnx_graph.py                  models for other runtimes
 """
 
 from fastgd.errors import import_extra

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, optimizers, validation
-from fastgd.checkpoint import Checkpoint, digest
+from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.data import rows_of
 from fastgd.engine import plan
 from fastgd.engine.epochs import refuse_penalty
@@ -28,7 +28,7 @@ from fastgd.engine.stopping import Stopping
 from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning, progress_bar
 from fastgd.linalg import one_blas_thread
 from fastgd.linear_model import inputs
-from fastgd.linear_model.files import Saved
+from fastgd.files.models import Saved
 from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.summary import Kept, Statistics, Summarised

@@ -1,8 +1,15 @@
-"""Estimators in files: JSON or npz, without pickle.
+"""Fitted models in files: JSON or npz with a format name and number, without pickle. Numbers keep all their digits.
 
-A file holds a format name and number, the class, the parameters and the fitted attributes; numbers keep all their
-digits. Parameters that are no plain values (functions, optimizers with constants of their own, generators of random
-numbers) are left out and named in `left_out`: a loaded estimator has their defaults, and predicts the same.
+The model of the command line is
+
+    {"format": "fastgd model", "format_version": 1, "target": "weight", "features": ["height"],
+     "activation": "identity", "coefficients": [3.45], "intercept": -87.5, "fit": {…}}
+
+where `fit` says how the model came about and is not needed to predict.
+
+The file of an estimator holds the class, the parameters and the fitted attributes. Parameters that are no plain values
+(functions, optimizers with constants of their own, generators of random numbers) are left out and named in `left_out`:
+a loaded estimator has their defaults, and predicts the same.
 """
 
 from __future__ import annotations
@@ -17,14 +24,117 @@ from pathlib import Path
 
 import numpy as np
 
-from fastgd.model_file import write_whole
+from fastgd.files.whole import write_whole
+from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
     from typing import Self
 
-FORMAT, FORMAT_VERSION = "fastgd estimator", 1
+MODEL_FORMAT, ESTIMATOR_FORMAT = "fastgd model", "fastgd estimator"
+FORMAT_VERSION = 1  # of both
 ARRAYS = ("coef_", "intercept_", "classes_", "feature_names_in_")
 PLAIN = (bool, int, float, str, type(None))
+
+
+def _write_json(path, content):
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+# ------------------------------------------------------------------------------------------- models of the command line
+
+
+class Model(typing.NamedTuple):
+    """A one-layer model of named columns: target = activation(Σ coefficientᵢ·featureᵢ + intercept)."""
+
+    target: str
+    features: list
+    activation: str
+    coefficients: list
+    intercept: float
+
+    def predict(self, X):
+        """The predictions for the rows of X, whose columns are `features`; exactly those of the fit for its data."""
+        weights = [*self.coefficients, self.intercept]
+        objective = LinearObjective(X, np.zeros(len(X)), activation=self.activation, fit_intercept=True)
+        return objective.predict(weights)
+
+
+def save_model(path, model, fit):
+    """Write a model.
+
+    Parameters
+    ----------
+    path : path-like
+    model : Model
+    fit : dict
+        Whatever is worth knowing about the fit.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was there before still is.
+    """
+    _write_json(path, {"format": MODEL_FORMAT, "format_version": FORMAT_VERSION, **model._asdict(), "fit": fit})
+
+
+def load_model(path):
+    """Read a model.
+
+    Raises
+    ------
+    ValueError
+        The file is no model, is damaged, or has a format newer than this one.
+    OSError
+        It cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory, not a model file")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a fastgd model, or is damaged: it is not JSON") from error
+    if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
+        raise ValueError(f"{path} is not a fastgd model")
+    version = content.get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format {version}, and this fastgd reads formats up to {FORMAT_VERSION}: install a newer fastgd"
+        )
+    wrong = _first_wrong(content)
+    if wrong:
+        raise ValueError(f"{path} is damaged: {wrong!r} is missing or is not what it should be")
+    model = Model(*(content[name] for name in Model._fields))
+    return model._replace(coefficients=[float(c) for c in model.coefficients], intercept=float(model.intercept))
+
+
+def _first_wrong(content):
+    """The name of the first entry that does not fit, or None."""
+    features, coefficients = content.get("features"), content.get("coefficients")
+    names = isinstance(features, list) and all(isinstance(name, str) and name for name in features)
+    fits = {
+        "format_version": content.get("format_version") == FORMAT_VERSION,
+        "target": isinstance(content.get("target"), str),
+        "features": names and 0 < len(features) == len(set(features)),
+        "activation": isinstance(content.get("activation"), str) and content["activation"] in ACTIVATIONS,
+        "coefficients": names
+        and isinstance(coefficients, list)
+        and len(coefficients) == len(features)
+        and all(map(_is_finite, coefficients)),
+        "intercept": _is_finite(content.get("intercept")),
+    }
+    return next((name for name, good in fits.items() if not good), None)
+
+
+def _is_finite(value):
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
+
+
+# --------------------------------------------------------------------------------------------------------- estimators
 
 
 class Saved:
@@ -43,6 +153,8 @@ class Saved:
         ValueError
             The name ends otherwise, or the labels of the classes are not numbers, strings or booleans.
         sklearn.exceptions.NotFittedError
+        OSError
+            It cannot be written; what was there before still is.
         """
         from sklearn.utils.validation import check_is_fitted
 
@@ -52,8 +164,9 @@ class Saved:
         arrays = {name: _storable(getattr(self, name), name) for name in ARRAYS if hasattr(self, name)}
         arrays |= {f"history_.{name}": values for name, values in getattr(self, "history_", {}).items()}
         head = {
-            "format": FORMAT, "format_version": FORMAT_VERSION, "class": type(self).__name__, "parameters": parameters,
-            "left_out": left_out, "n_iter_": int(self.n_iter_), "n_features_in_": int(self.n_features_in_),
+            "format": ESTIMATOR_FORMAT, "format_version": FORMAT_VERSION, "class": type(self).__name__,
+            "parameters": parameters, "left_out": left_out, "n_iter_": int(self.n_iter_),
+            "n_features_in_": int(self.n_features_in_),
         }  # fmt: skip
         if path.suffix == ".npz":
             buffer = io.BytesIO()
@@ -64,7 +177,7 @@ class Saved:
             name: {"dtype": array.dtype.str, "values": _in_json(array) if array.ndim == 1 else array.tolist()}
             for name, array in arrays.items()
         }
-        write_whole(path, (json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        _write_json(path, head)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -80,7 +193,7 @@ class Saved:
         path = _known(path)
         try:
             head, arrays = _read(path)
-            if head["format"] != FORMAT:
+            if head["format"] != ESTIMATOR_FORMAT:
                 raise KeyError("format")
             version, name = int(head["format_version"]), str(head["class"])
             parameters = dict(head["parameters"])
