@@ -29,6 +29,8 @@ from fastgd.run import Constant, Point
 BURST_SECONDS = 0.05
 # The first time it takes so many steps that they go over so many numbers: no more than a few milliseconds.
 FIRST_VALUES = 300_000
+# But FIRST_STEPS if they go over no more numbers than these, which take about BURST_SECONDS.
+FIRST_STEPS, MOST_FIRST_VALUES = 64, 1 << 24
 MOST_STEPS = 1 << 20
 
 
@@ -74,7 +76,8 @@ def _bursts(run, z, last, step, state):
 
     Returns the steps, the last Point before z, or the Result, if it ended, and the state of the kernel.
     """
-    path, limit, length = run.path, run.limit, max(64, FIRST_VALUES // run.path.burst_values)
+    path, limit, values = run.path, run.limit, run.path.burst_values
+    length = max(1, min(max(FIRST_STEPS, FIRST_VALUES // values), MOST_FIRST_VALUES // values))
     if state is None:
         state = np.zeros(8)
         state[GROWTH] = 1
@@ -173,7 +176,6 @@ class InC:
             elapsed = time.perf_counter() - started
             run.update.took(taken)
             step += taken
-            run.latest = step, z.copy()
             if taken:
                 recorder.burst(step - taken, taken, taken, points, funs, norms, rates, path.to_user)
                 run.last_rate, run.rose = state[in_c.RATE], bool(state[in_c.ROSE])
@@ -181,12 +183,14 @@ class InC:
                 run.met_curvature = state[in_c.CURVATURE] or None
                 fun = None if np.isnan(funs[taken - 1]) else funs[taken - 1]
                 last = Point(step - 1, previous.copy(), fun, gradient.copy(), lr=run.last_rate)
+                # The gradient at z may be 2d evaluations away: Ctrl-C has to wait for none of them.
+                run.latest = run.evaluated(step - 1, last.z, fun, last.gradient, last.lr)
                 if run.bar is not None:
                     run.bar.update(taken)
                     run.show(fun, norms[taken - 1])
-            if run.stopping.out_of_time() or (known is None and taken < length):
+            if run.stopping.out_of_time() or not taken:
                 break
-            self.length = _next_length(length, elapsed)
+            self.length = _next_length(taken, elapsed)
         return z, last, step, known
 
 
