@@ -175,7 +175,7 @@ def test_before_the_first_point():
 
 # ---------------------------------------------------------------------------------------------- functions that are slow
 
-# What the process of `Interpreter` has at hand. An evaluation takes 0.2 s, wherever f is slow.
+# What the process of `Interpreter` has at hand. An evaluation takes 0.1 s, wherever f is slow.
 SLOW = """
 import ctypes, sys, time
 import numba
@@ -199,12 +199,12 @@ squares_in_c = numba.njit(squares)
 
 @value
 def slow(n, x, data):
-    usleep(200_000)
+    usleep(100_000)
     return squares_in_c(n, x)
 
 @slope
 def slow_gradient(n, x, gradient, data):
-    usleep(200_000)
+    usleep(100_000)
     for i in range(n):
         gradient[i] = 2 * x[i]
 
@@ -213,26 +213,26 @@ def slow_where_steps_are_looked_for(n, x, data):
     # The values leave few digits to differences at the first step, 6e-6.
     for i in range(n):
         if abs(abs(x[i] - 1.0) - 6e-6) > 1e-7 and x[i] != 1.0:
-            usleep(200_000)
+            usleep(100_000)
     return 1e9 + squares_in_c(n, x)
 
 @value
 def slow_near_zero(n, x, data):
-    usleep(200_000 if x[0] < 0.5 else 1)
+    usleep(100_000 if x[0] < 0.5 else 1)
     return squares_in_c(n, x)
 
 @slope
 def gradient_slow_near_zero(n, x, gradient, data):
-    usleep(200_000 if x[0] < 0.5 else 1)
+    usleep(100_000 if x[0] < 0.5 else 1)
     for i in range(n):
         gradient[i] = 2 * x[i]
 
 def in_python(x):
-    time.sleep(0.2)
+    time.sleep(0.1)
     return float(np.sum(x * x))
 
 def row(x):
-    time.sleep(0.2)
+    time.sleep(0.1)
     return x * x
 
 X = np.random.default_rng(0).standard_normal((2000, 3))
@@ -304,7 +304,7 @@ class Interpreter:
         watchdog.start()
         print(call, file=self.process.stdin, flush=True)
         assert self.process.stdout.readline() == "begun\n"
-        time.sleep(0.7)
+        time.sleep(0.7)  # threads begin after four evaluations
         began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         answer = self.process.stdout.readline().strip()
@@ -318,7 +318,7 @@ def interpreters():
     running = {}
 
     def of_build(name):
-        if name not in running:
+        if name not in running or running[name].process.poll() is not None:
             running[name] = Interpreter(name)
         return running[name]
 
