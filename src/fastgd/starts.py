@@ -90,7 +90,8 @@ def multi_start(
     Raises
     ------
     KeyboardInterrupt
-        Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none.
+        Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none. Threads end their runs
+        after the evaluation of f that is under way; nobody waits for that but the end of the program.
     DivergenceError
         All runs diverged; `error.result` is the first one, with `runs`.
     TypeError, ValueError
