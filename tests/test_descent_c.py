@@ -3,6 +3,7 @@
 import ctypes
 import math
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -221,6 +222,42 @@ def test_ctrl_c_is_heard_between_the_steps():
     with pytest.raises(KeyboardInterrupt):
         gradient_descent(slow, np.zeros(50), rate, 10**9)
     watcher.join()
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_kernel_that_comes_back_early_changes_no_run(numeric, monkeypatch):
+    (f, grad), _ = pair("Rosenbrock", numeric)
+    arguments, options = (f, PROBLEMS["Rosenbrock"][2], 1e-3, 500), {"grad": grad, "optimizer": "adam", "history": 3}
+    whole, kernel = gradient_descent(*arguments, **options), kernels.active.descend_function
+
+    def early(f, grad, x, rates, *rest):
+        return kernel(f, grad, x, rates[:3], *rest)
+
+    monkeypatch.setattr(kernels.active, "descend_function", early)
+    same(gradient_descent(*arguments, **options), whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sleeps by a function of POSIX")
+def test_a_kernel_comes_back_between_the_steps_of_a_slow_function(build):
+    usleep = ctypes.CDLL(None).usleep
+    usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
+
+    @numba.cfunc(GRADIENT)
+    def slow(n, x, gradient, data):
+        usleep(100_000)
+        gradient[0] = x[0]
+
+    update, m = Update(optimizers.GD(), np.zeros(1)), 200
+    x, spent = np.ones(1), np.zeros(2, np.int64)
+    taken, reason = build.descend_function(
+        callbacks.c_function(COMPILED["steep"][0], 1), callbacks.c_gradient(slow, 1), x, np.full(m, 0.5), -1.0, 5,
+        100.0, 0, np.array([0, 1, 0, 1e3, 0, 1e3, 0], float), np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((0, 2)),
+        np.zeros(m), np.zeros(m), np.zeros((0, 0)), spent, *update.kernel_arguments,
+    )  # fmt: skip
+    assert reason == ALL_STEPS
+    assert 1 <= taken < 20  # of 20 s
+    assert x[0] == 0.5**taken
+    assert spent.tolist() == [0, taken]
 
 
 def test_a_gradient_that_writes_to_its_point_or_not_at_all():

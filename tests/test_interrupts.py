@@ -1,15 +1,17 @@
 """Ctrl-C: whatever the loop and the moment, what a run has come to is in the exception, and a checkpoint goes on."""
 
-import functools
+import concurrent.futures
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from fastgd import LinearObjective, Status, gradient_descent, multi_start, optimizers
+from fastgd import LinearObjective, Status, gradient_descent, kernels, multi_start, optimizers
 from fastgd.data import Dense
 from fastgd.engine import steps
 from fastgd.files import checkpoint
@@ -49,6 +51,11 @@ OBJECTIVES = {
     "accelerated": ({"f": LOGISTIC, "lr": "auto", "precondition": "gram"}, paths.Whitened, "evaluate"),
     "backtracking": ({"f": POISSON, "lr": "auto"}, paths.Rescaled, "evaluate"),
 }
+
+
+def heeds_ctrl_c():
+    """For a child process: tests that run in the background ignore the signal, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupted_at(call, function):
@@ -134,11 +141,8 @@ except KeyboardInterrupt as error:
 def test_ctrl_c_reaches_a_loop_that_stays_in_c(batch_size, tmp_path):
     path = tmp_path / "run.npz"
     program = PROGRAM.format(batch_size=batch_size, path=str(path))
-    heeds = functools.partial(
-        signal.signal, signal.SIGINT, signal.SIG_DFL
-    )  # also where the tests run in the background
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c) as process:
         assert process.stdout.readline() == "begun\n"
         while process.poll() is None and not (path.exists() and checkpoint.read(path)[1]["step"] > 0):
             time.sleep(0.01)
@@ -160,3 +164,218 @@ def test_before_the_first_point():
     with pytest.raises(KeyboardInterrupt) as raised:
         gradient_descent(interrupted_at(1, valley), [0.0, 1.0])
     assert raised.value.result is None and "before its first point" in raised.value.__notes__[0]
+
+
+# ---------------------------------------------------------------------------------------------- functions that are slow
+
+# What the process of `Interpreter` has at hand. An evaluation takes 0.1 s, wherever f is slow.
+SLOW = """
+import ctypes, sys, time
+import numba
+import numpy as np
+from fastgd import check_gradient, gradient_descent, LinearObjective, multi_start
+from fastgd import numerical_gradient, numerical_hessian, numerical_jacobian
+
+POINT = numba.types.CPointer(numba.types.float64)
+value = numba.cfunc(numba.types.float64(numba.types.intp, POINT, numba.types.voidptr))
+slope = numba.cfunc(numba.types.void(numba.types.intp, POINT, POINT, numba.types.voidptr))
+usleep = ctypes.CDLL(None).usleep
+usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
+
+def squares(n, x):
+    total = 0.0
+    for i in range(n):
+        total += x[i] * x[i]
+    return total
+
+squares_in_c = numba.njit(squares)
+
+@value
+def slow(n, x, data):
+    usleep(100_000)
+    return squares_in_c(n, x)
+
+@slope
+def slow_gradient(n, x, gradient, data):
+    usleep(100_000)
+    for i in range(n):
+        gradient[i] = 2 * x[i]
+
+@value
+def slow_where_steps_are_looked_for(n, x, data):
+    # The values leave few digits to differences at the first step, 6e-6.
+    for i in range(n):
+        if abs(abs(x[i] - 1.0) - 6e-6) > 1e-7 and x[i] != 1.0:
+            usleep(100_000)
+    return 1e9 + squares_in_c(n, x)
+
+@value
+def slow_near_zero(n, x, data):
+    usleep(100_000 if x[0] < 0.5 else 1)
+    return squares_in_c(n, x)
+
+@slope
+def gradient_slow_near_zero(n, x, gradient, data):
+    usleep(100_000 if x[0] < 0.5 else 1)
+    for i in range(n):
+        gradient[i] = 2 * x[i]
+
+def in_python(x):
+    time.sleep(0.1)
+    return float(np.sum(x * x))
+
+def row(x):
+    time.sleep(0.1)
+    return x * x
+
+X = np.random.default_rng(0).standard_normal((2000, 3))
+objective = LinearObjective(X, X @ [1.0, 2.0, 3.0] > 0, activation="sigmoid", loss="log")
+
+print("ready", flush=True)
+for line in sys.stdin:
+    print("begun", flush=True)
+    try:
+        eval(compile(line, "the call", "eval"))  # of a string it would have Python die of the signal in the end
+    except KeyboardInterrupt as error:
+        print("stopped", getattr(error, "result", None) is not None, flush=True)
+    else:
+        print("came to its end", flush=True)
+"""
+IN_C = {
+    "gradient": "numerical_gradient(slow, np.ones(200))",
+    "steps that are looked for": "numerical_gradient(slow_where_steps_are_looked_for, np.ones(200))",
+    "Richardson": "numerical_gradient(slow, np.ones(50), scheme='richardson')",
+    "gradient in threads": "numerical_gradient(slow, np.ones(200), workers=4)",
+    "Hessian": "numerical_hessian(slow, np.ones(20))",
+    "Hessian in threads": "numerical_hessian(slow, np.ones(20), workers=4)",
+    "check": "check_gradient(slow, slow_gradient, np.ones(50))",
+}
+# And whether there is a result: not of a first gradient, nor of many starts before the end of a run.
+DESCENT = {
+    "by differences": ("gradient_descent(slow, np.ones(100), 0.1, 100)", False),
+    "by differences in threads": ("gradient_descent(slow, np.ones(100), 0.1, 100, n_jobs=4)", False),
+    "by a gradient": ("gradient_descent(slow, np.ones(2), 0.1, 10**6, grad=slow_gradient)", True),
+    "that becomes slow": ("gradient_descent(slow_near_zero, np.ones(2), 3e-4, 10**9)", True),
+    "whose gradient becomes slow": (
+        "gradient_descent(slow_near_zero, np.ones(2), 3e-4, 10**9, grad=gradient_slow_near_zero)", True
+    ),
+    "from many starts": (
+        "multi_start(slow, (-np.ones(50), np.ones(50)), 8, lr=0.1, step_num=50, workers=2)", False
+    ),
+}  # fmt: skip
+IN_PYTHON = {
+    "gradient": "numerical_gradient(in_python, np.ones(200))",
+    "gradient in threads": "numerical_gradient(in_python, np.ones(200), workers=4)",
+    "Jacobian": "numerical_jacobian(row, np.ones(200))",
+    "Jacobian in threads": "numerical_jacobian(row, np.ones(200), workers=4)",
+    "Hessian": "numerical_hessian(in_python, np.ones(20))",
+    "check": "check_gradient(in_python, lambda x: 2 * x, np.ones(50))",
+    "many starts": "multi_start(in_python, (-np.ones(50), np.ones(50)), 8, lr=0.1, step_num=50)",
+    "many starts in threads": "multi_start(in_python, (-np.ones(9), np.ones(9)), 8, lr=0.1, step_num=99, workers=2)",
+    "many starts of an objective in threads": (
+        "multi_start(objective, (-np.ones(3), np.ones(3)), 8, lr=1e-9, step_num=10**9, workers=2)"
+    ),
+}
+# Seconds that a call may take to stop: an evaluation, and what a busy machine adds.
+BUSY = 1.5
+posix = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs the signals of POSIX")
+
+
+class Interpreter:
+    """A process that makes one call after the other, each until Ctrl-C."""
+
+    def __init__(self, build):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SLOW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, preexec_fn=heeds_ctrl_c, env=os.environ | {"FASTGD_KERNELS": build},
+        )  # fmt: skip
+        assert self.process.stdout.readline() == "ready\n"
+
+    def interrupted(self, call):
+        """What came of a call, and how long after Ctrl-C."""
+        watchdog = threading.Timer(60, self.process.kill)
+        watchdog.start()
+        print(call, file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "begun\n"
+        time.sleep(0.7)  # threads begin after four evaluations
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        answer = self.process.stdout.readline().strip()
+        watchdog.cancel()
+        return answer, time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def interpreters():
+    pytest.importorskip("numba")
+    running = {}
+
+    def of_build(name):
+        if name not in running or running[name].process.poll() is not None:
+            running[name] = Interpreter(name)
+        return running[name]
+
+    yield of_build
+    for interpreter in running.values():
+        _, errors = interpreter.process.communicate(timeout=60)
+        assert (errors, interpreter.process.returncode) == ("", 0)  # nor has a thread that was left behind complained
+
+
+@posix
+@pytest.mark.parametrize("name", kernels.available())
+@pytest.mark.parametrize("call", IN_C.values(), ids=IN_C)
+def test_ctrl_c_waits_for_one_call_of_a_c_function(call, name, interpreters):
+    answer, seconds = interpreters(name).interrupted(call)
+    assert answer == "stopped False"
+    assert seconds < BUSY
+
+
+@posix
+@pytest.mark.parametrize("name", kernels.available())
+@pytest.mark.parametrize("call", DESCENT.values(), ids=DESCENT)
+def test_ctrl_c_waits_for_one_call_in_a_descent_on_a_c_function(call, name, interpreters):
+    answer, seconds = interpreters(name).interrupted(call[0])
+    assert answer == f"stopped {call[1]}"
+    assert seconds < BUSY
+
+
+@posix
+@pytest.mark.parametrize("call", IN_PYTHON.values(), ids=IN_PYTHON)
+def test_ctrl_c_waits_for_one_call_of_a_python_function(call, interpreters):
+    answer, seconds = interpreters(kernels.available()[-1]).interrupted(call)
+    assert answer == "stopped False"
+    assert seconds < BUSY
+
+
+@posix
+@pytest.mark.parametrize("call", [IN_C["gradient in threads"], IN_PYTHON["many starts in threads"]])
+def test_threads_do_not_hold_up_the_end_of_the_program(call):
+    pytest.importorskip("numba")
+    interpreter = Interpreter(kernels.available()[-1])
+    with interpreter.process as process:
+        answer, _ = interpreter.interrupted(call)
+        began = time.monotonic()
+        process.stdin.close()
+        assert answer == "stopped False"
+        assert process.wait(timeout=60) == 0
+        assert time.monotonic() - began < 5  # numba alone takes one second to end
+
+
+class OutOfOrder:
+    """An executor whose first call is still under way when Ctrl-C comes, and the others have come to their ends."""
+
+    def submit(self, task, numbered):
+        future = concurrent.futures.Future()
+        if numbered[0]:
+            future.set_result(task(numbered))
+        else:
+            future.set_exception(KeyboardInterrupt())
+        return future
+
+
+def test_runs_that_ended_out_of_order_are_kept():
+    with pytest.raises(KeyboardInterrupt) as raised:
+        multi_start(valley, np.eye(3, 2), 3, lr=1e-4, step_num=10, workers=OutOfOrder())
+    best = raised.value.result
+    assert len(best.runs) == 2 and best.fun == min(run.fun for run in best.runs)
+    assert "2 whole runs" in raised.value.__notes__[-1]

@@ -4,7 +4,6 @@ A `Sampler` gives f at x with one coordinate replaced, for many such points at o
 differs between kinds of f is here and nowhere else.
 """
 
-import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -14,6 +13,7 @@ import numpy as np
 
 from fastgd import callbacks, kernels, validation
 from fastgd.kernels.reference_differences import RELATIVE_STEP
+from fastgd.threads import Threads
 
 # Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
 BATCH_NUMBERS = 1 << 15
@@ -152,12 +152,12 @@ class Compiled(Sampler):
             if (time.perf_counter() - began) / TRIAL * len(out) > WORTH_THREADS:
                 # Where the parts are cut changes no result: each evaluation has a point of its own.
                 cuts = np.linspace(done, len(out), self.threads + 1).astype(int).tolist()
-                with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
+                with Threads(self.threads) as pool:
                     parts = [
                         pool.submit(self._part, coordinates, values, out, *cut) for cut in itertools.pairwise(cuts)
                     ]
-                for part in parts:
-                    part.result()
+                    for part in parts:
+                        part.result()
                 return
         self._part(coordinates, values, out, done, len(out))
 
@@ -265,7 +265,7 @@ def mapping(workers):
     if callable(workers):
         yield workers
     else:
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        with Threads(workers) as pool:
             yield pool.map
 
 

@@ -10,7 +10,6 @@ from typing import Literal, Unpack
 import numpy as np
 
 from fastgd import optimizers, validation
-from fastgd.files.checkpoint import Checkpoint, digest, ended
 from fastgd.data.threads import job_count
 from fastgd.descent.saddles import Guard
 from fastgd.engine import plan
@@ -20,6 +19,7 @@ from fastgd.engine.rates import rate_of
 from fastgd.engine.recorder import Recorder
 from fastgd.engine.stopping import Stopping
 from fastgd.errors import DivergenceError, progress_bar
+from fastgd.files.checkpoint import Checkpoint, digest, ended
 from fastgd.objective import Function, LinearObjective
 
 if typing.TYPE_CHECKING:

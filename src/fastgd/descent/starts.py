@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import inspect
 import typing
@@ -22,6 +23,7 @@ from fastgd.descent.together import descend_together
 from fastgd.engine.result import Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError
 from fastgd.objective import LinearObjective
+from fastgd.threads import Threads
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +101,8 @@ def multi_start(
     Raises
     ------
     KeyboardInterrupt
-        Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none.
+        Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none. Threads end their runs
+        after the evaluation of f that is under way; nobody waits for that but the end of the program.
     DivergenceError
         All runs diverged; `error.result` is the first one, with `runs`.
     TypeError, ValueError
@@ -129,13 +132,15 @@ def multi_start(
         runs = descend_together(f, points, lr, step_num, **options)
     else:
         run = functools.partial(_one, f, {"lr": lr, "step_num": step_num, **options}, seed)
-        runs = []
+        runs, ahead = [], []
         try:
-            for result in _each(run, points, workers):
-                runs.append(result)
-                if stop_after is not None and _found_again(runs, extent) >= stop_after:
-                    break
+            with _made(workers) as made:
+                for result in _each(run, points, made, ahead):
+                    runs.append(result)
+                    if stop_after is not None and _found_again(runs, extent) >= stop_after:
+                        break
         except KeyboardInterrupt as error:
+            runs += ahead
             error.result = _best(runs, extent) if any(map(_is_alive, runs)) else None
             error.add_note(f"multi_start was interrupted; `result` of the exception has {len(runs)} whole runs")
             raise
@@ -241,37 +246,49 @@ def _one(f, options, seed, numbered):
         )  # fmt: skip
 
 
-def _each(run, points, workers):
-    """The Results in the order of the starts, as they come."""
+def _made(workers):
+    """A map, an executor or None, in a context that ends the threads that were made for it."""
+    if workers is None or callable(workers) or hasattr(workers, "submit"):
+        return contextlib.nullcontext(workers)
+    try:
+        return Threads(validation.count(workers, "workers", minimum=1))
+    except TypeError:
+        raise TypeError(
+            "workers must be a number of threads, a map, or an executor with submit; got "
+            f"{validation.describe(workers)}"
+        ) from None
+
+
+def _each(run, points, workers, ahead):
+    """The Results in the order of the starts, as they come. On Ctrl-C later ones that have ended are put in `ahead`."""
     numbered = list(enumerate(points))
     if workers is None:
         yield from map(run, numbered)
     elif hasattr(workers, "submit"):
-        yield from _submitted(workers, run, numbered)
-    elif callable(workers):
+        yield from _submitted(workers, run, numbered, ahead)
+    else:
         count = 0
         for result in workers(run, numbered):
             count += 1
             yield result
         if count != len(numbered):
             raise ValueError(f"workers must give a result for each of {len(numbered)} runs; it gave {count}")
-    else:
-        try:
-            number = validation.count(workers, "workers", minimum=1)
-        except TypeError:
-            raise TypeError(
-                "workers must be a number of threads, a map, or an executor with submit; got "
-                f"{validation.describe(workers)}"
-            ) from None
-        with concurrent.futures.ThreadPoolExecutor(number) as threads:
-            yield from _submitted(threads, run, numbered)
 
 
-def _submitted(executor, run, numbered):
+def _submitted(executor, run, numbered, ahead):
     futures = collections.deque(executor.submit(run, one) for one in numbered)
+    local = isinstance(futures[0], concurrent.futures.Future)
     try:
         while futures:
-            yield futures.popleft().result()
+            while local and not futures[0].done():  # on Windows a wait without a limit hears no Ctrl-C
+                concurrent.futures.wait([futures[0]], timeout=0.1)
+            result = futures[0].result()
+            futures.popleft()  # and not before: it would be lost to Ctrl-C
+            yield result
+    except KeyboardInterrupt:
+        ended = [future for future in futures if local and future.done() and not future.cancelled()]
+        ahead += [future.result() for future in ended if future.exception() is None]
+        raise
     finally:
         for future in futures:  # a cluster forgets what it cancels, so what has ended is left alone
             future.cancel()

@@ -31,6 +31,8 @@ from fastgd.objective.sample import METRIC_COLUMNS
 BURST_SECONDS = 0.05
 # The first time it takes so many steps that they go over so many numbers: no more than a few milliseconds.
 FIRST_VALUES = 300_000
+# But FIRST_STEPS if they go over no more numbers than these, which take about BURST_SECONDS.
+FIRST_STEPS, MOST_FIRST_VALUES = 64, 1 << 24
 MOST_STEPS = 1 << 20
 # A kernel that came to a point which is not near enough looks again where ‖∇F‖² is smaller by this at least.
 CLOSER = 0.25
@@ -100,7 +102,8 @@ class Bursts:
         self._gradient = np.zeros(z.shape, z.dtype) if last is None else last.gradient
         self._previous = np.zeros(z.shape, z.dtype) if last is None else last.z
         self._factor, self._floor = self._gap_rule()
-        self._length = max(64, FIRST_VALUES // variables.burst_values)
+        values = variables.burst_values
+        self._length = max(1, min(max(FIRST_STEPS, FIRST_VALUES // values), MOST_FIRST_VALUES // values))
 
     @staticmethod
     def can_tell(variables, monitor):
@@ -249,7 +252,6 @@ class InC:
             elapsed = time.perf_counter() - started
             monitor.update.took(taken)
             step += taken
-            monitor.latest = step, z.copy()
             if taken:
                 recorder.burst(step - taken, taken, taken, points, funs, norms, rates, self.variables.to_user)
                 monitor.last_rate, monitor.rose = state[in_c.RATE], bool(state[in_c.ROSE])
@@ -257,10 +259,12 @@ class InC:
                 over.met = state[in_c.CURVATURE] or None
                 fun = None if np.isnan(funs[taken - 1]) else funs[taken - 1]
                 last = Point(step - 1, previous.copy(), fun, gradient.copy(), lr=monitor.last_rate)
+                # The gradient at z may be 2d evaluations away: Ctrl-C has to wait for none of them.
+                monitor.latest = monitor.evaluated(step - 1, last.z, fun, last.gradient, last.lr)
                 if monitor.bar is not None:
                     monitor.bar.update(taken)
                     monitor.show_bar(fun, norms[taken - 1])
-            if monitor.stopping.out_of_time() or (known is None and taken < length):
+            if monitor.stopping.out_of_time() or not taken:
                 break
-            self.length = _next_length(length, elapsed)
+            self.length = _next_length(taken, elapsed)
         return z, last, step, known

@@ -15,14 +15,13 @@ import numpy as np
 from fastgd.kernels import reference_differences as _reference
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_REFCNT
 from libc.math cimport isfinite
 from libc.string cimport memcpy
 
-from fastgd.kernels.callbacks cimport CCallback, c_callback, c_value
+from fastgd.kernels.callbacks cimport CCallback, Watch, begin, c_callback, c_value, heed
 from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, useless_step
 
 
@@ -49,18 +48,6 @@ cdef extern from *:
         void* dtype
         int flags
 
-cdef extern from *:
-    """
-    #include <time.h>
-    /* Seconds by the clock of C11: unlike clock() it costs no call of the system. */
-    static double fastgd_seconds(void) {
-        struct timespec now;
-        timespec_get(&now, TIME_UTC);
-        return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
-    }
-    """
-    double seconds_now "fastgd_seconds"() noexcept nogil
-
 cdef enum:
     MAX_AXES = 64  # NumPy's own limit
 
@@ -69,8 +56,6 @@ cdef object _empty = np.empty
 cdef object _float64 = np.dtype(np.float64)
 cdef object _CFunction = _reference.CFunction
 cdef int X_NOT_FINITE = _reference.X_NOT_FINITE
-# Between looks for Ctrl-C a C function runs for about so long.
-cdef double PATIENCE = 0.02
 
 
 cdef inline ArrayFields* fields(array) noexcept:
@@ -176,28 +161,23 @@ cdef Evaluator evaluator(f, const double[::1] x, tuple shape, tuple args, as_num
 
 cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const double* values, Py_ssize_t m,
                   tuple shape, as_number, double* out) except -1:
-    """`sample` for a CFunction: no Python but for Ctrl-C now and then, and for values that are not finite."""
+    """`sample` for a CFunction: no Python but for signals now and then, and for values that are not finite."""
     cdef CCallback callback
-    cdef Py_ssize_t d = x.shape[0], k, start = 0, stop, block = 64
-    cdef double began, seconds
+    cdef Watch watch
+    cdef Py_ssize_t d = x.shape[0], k
     cdef double* point = <double*> PyMem_Malloc((d + 1) * sizeof(double))
     if point is NULL:
         raise MemoryError
     try:
         c_callback(f, &callback)
-        while start < m:
-            stop = min(m, start + block)
-            began = seconds_now()
-            with nogil:
-                for k in range(start, stop):
-                    memcpy(point, &x[0], d * sizeof(double))
-                    if coordinates[k] >= 0:
-                        point[coordinates[k]] = values[k]
-                    out[k] = c_value(&callback, d, point)
-            seconds = seconds_now() - began
-            block = 2 * block if seconds < PATIENCE else max(1, block // 2)
-            start = stop
-            PyErr_CheckSignals()
+        with nogil:
+            begin(&watch)
+            for k in range(m):
+                memcpy(point, &x[0], d * sizeof(double))
+                if coordinates[k] >= 0:
+                    point[coordinates[k]] = values[k]
+                out[k] = c_value(&callback, d, point)
+                heed(&watch)
     finally:
         PyMem_Free(point)
     for k in range(m):

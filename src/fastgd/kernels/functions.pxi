@@ -1,6 +1,6 @@
 # Runs of many steps on a C function, with its own gradient or central differences. What needs judgement is handed back.
 
-from fastgd.kernels.callbacks cimport CCallback, c_callback, c_gradient, c_value
+from fastgd.kernels.callbacks cimport CCallback, Watch, begin, c_callback, c_gradient, c_value, heed
 from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, still_doubtful, useless_step
 from libc.math cimport NAN
 
@@ -21,6 +21,9 @@ cdef enum:
     RUN_ROSE = 6            # whether the value may have risen
     RUN_STATE = 7
 
+# `reference_functions.py` has the same.
+cdef double LONGEST_CALL = 1.0
+
 
 cdef double safe_norm(const double* g, Py_ssize_t size) noexcept nogil:
     """Euclidean norm, without overflow or underflow on the way."""
@@ -37,7 +40,8 @@ cdef double safe_norm(const double* g, Py_ssize_t size) noexcept nogil:
     return most * sqrt(total)
 
 
-cdef void differences(const CCallback* f, const double* x, Py_ssize_t d, double* point, double* values) noexcept nogil:
+cdef int differences(const CCallback* f, const double* x, Py_ssize_t d, double* point, double* values,
+                     Watch* watch) except -1 nogil:
     """f a step above and a step below x on each axis; `point` is scratch for d numbers."""
     cdef Py_ssize_t i, side
     cdef double h
@@ -47,6 +51,8 @@ cdef void differences(const CCallback* f, const double* x, Py_ssize_t d, double*
             memcpy(point, x, d * sizeof(double))  # f may write to what it is given
             point[i] = x[i] - h if side else x[i] + h
             values[2 * i + side] = c_value(f, d, point)
+            heed(watch)
+    return 0
 
 
 def descend_function(f, grad, double[::1] x not None, const double[::1] rates not None, double tol, double overshoots,
@@ -85,74 +91,83 @@ def descend_function(f, grad, double[::1] x not None, const double[::1] rates no
     cdef double fun, norm, least, product, difference, distance, change, count, growth
     cdef Py_ssize_t doubtful
     cdef int reason = ALL_STEPS
+    cdef Watch watch
     limited = rule.parameters[L1] != 0 or rule.lower != NULL
-    with nogil:
-        while step < steps:
-            if not all_finite(x_, d) or (numeric and useless_step(x_, NULL, d) >= 0):
-                reason = UNTOUCHED
-                break
-            fun = NAN
-            wanted = every > 0 and (done + step) % every == 0
-            if wanted:
-                memcpy(point, x_, d * sizeof(double))
-                fun = c_value(&value_of, d, point)
-                spent[0] += 1
-                if rule.parameters[L1] != 0:
-                    fun += penalty_of(&rule, <const double*> x_)
-            funs[step] = fun
-            spent[1] += 1
-            if numeric:
-                differences(&value_of, x_, d, point, &values[0, 0])
-                spent[0] += 2 * d
-                doubtful = slopes_and_doubts(x_, NULL, &values[0, 0], d, point, new)
-                if doubtful:
+    try:
+        with nogil:
+            begin(&watch)
+            while step < steps:
+                if not all_finite(x_, d) or (numeric and useless_step(x_, NULL, d) >= 0):
+                    reason = UNTOUCHED
+                    break
+                fun = NAN
+                wanted = every > 0 and (done + step) % every == 0
+                if wanted:
                     memcpy(point, x_, d * sizeof(double))
-                    values[d, 0] = c_value(&value_of, d, point)
+                    fun = c_value(&value_of, d, point)
                     spent[0] += 1
-                    if still_doubtful(x_, NULL, &values[0, 0], d, new, values[d, 0]):
-                        reason = DOUBTFUL
-                        break
-            else:
-                memcpy(point, x_, d * sizeof(double))
-                memset(point + d, 0, d * sizeof(double))
-                c_gradient(&gradient_of, d, point, point + d)
-                memcpy(new, point + d, d * sizeof(double))
-            norm = least = safe_norm(<const double*> new, d)
-            if limited:
-                least = least_norm(&rule, <const double*> x_, <const double*> new)
-            norms[step] = least
-            product = difference = distance = 0
-            for i in range(d):
-                product += new[i] * g[i]
-                change = new[i] - g[i]
-                difference += change * change
-                change = x_[i] - previous[i]
-                distance += change * change
-            turned = product < 0
-            count, growth = 0, 1
-            if norm > state[RUN_NORM] and (turned or rule.may_rise) and state[RUN_RATE] * state[RUN_NORM] > 0:
-                count, growth = state[RUN_OVERSHOOTS] + 1, state[RUN_GROWTH] * (norm / state[RUN_NORM])
-            # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
-            if (least <= tol or not isfinite(norm * norm + product + difference + distance)
-                    or (wanted and not isfinite(fun)) or (count >= overshoots and growth >= overshoot_growth)):
-                reason = EVALUATED
-                break
-            # What it met nears the largest curvature from below, until the run has left the place for good.
-            if count == 1 or (count > 1 and growth < overshoot_growth * overshoot_growth * overshoot_growth):
-                distance = state[RUN_RATE] * state[RUN_NORM] if rule.plain else sqrt(distance)
-                state[RUN_CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
-            if turned or norm > state[RUN_FIRST_NORM]:
-                state[RUN_ROSE] = 1
-            state[RUN_OVERSHOOTS] = count
-            state[RUN_GROWTH] = growth
-            state[RUN_NORM] = norm
-            state[RUN_RATE] = rates[step]
-            if points.shape[0]:
-                memcpy(&points[step, 0], x_, d * sizeof(double))
-            memcpy(&previous[0], x_, d * sizeof(double))
-            memcpy(g, new, d * sizeof(double))
-            take_step(&rule, x_, <const double*> g, rates[step], done + step + 1)
-            step += 1
+                    heed(&watch)
+                    if rule.parameters[L1] != 0:
+                        fun += penalty_of(&rule, <const double*> x_)
+                funs[step] = fun
+                spent[1] += 1
+                if numeric:
+                    differences(&value_of, x_, d, point, &values[0, 0], &watch)
+                    spent[0] += 2 * d
+                    doubtful = slopes_and_doubts(x_, NULL, &values[0, 0], d, point, new)
+                    if doubtful:
+                        memcpy(point, x_, d * sizeof(double))
+                        values[d, 0] = c_value(&value_of, d, point)
+                        spent[0] += 1
+                        heed(&watch)
+                        if still_doubtful(x_, NULL, &values[0, 0], d, new, values[d, 0]):
+                            reason = DOUBTFUL
+                            break
+                else:
+                    memcpy(point, x_, d * sizeof(double))
+                    memset(point + d, 0, d * sizeof(double))
+                    c_gradient(&gradient_of, d, point, point + d)
+                    heed(&watch)
+                    memcpy(new, point + d, d * sizeof(double))
+                norm = least = safe_norm(<const double*> new, d)
+                if limited:
+                    least = least_norm(&rule, <const double*> x_, <const double*> new)
+                norms[step] = least
+                product = difference = distance = 0
+                for i in range(d):
+                    product += new[i] * g[i]
+                    change = new[i] - g[i]
+                    difference += change * change
+                    change = x_[i] - previous[i]
+                    distance += change * change
+                turned = product < 0
+                count, growth = 0, 1
+                if norm > state[RUN_NORM] and (turned or rule.may_rise) and state[RUN_RATE] * state[RUN_NORM] > 0:
+                    count, growth = state[RUN_OVERSHOOTS] + 1, state[RUN_GROWTH] * (norm / state[RUN_NORM])
+                # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
+                if (least <= tol or not isfinite(norm * norm + product + difference + distance)
+                        or (wanted and not isfinite(fun)) or (count >= overshoots and growth >= overshoot_growth)):
+                    reason = EVALUATED
+                    break
+                # What it met nears the largest curvature from below, until the run has left the place for good.
+                if count == 1 or (count > 1 and growth < overshoot_growth * overshoot_growth * overshoot_growth):
+                    distance = state[RUN_RATE] * state[RUN_NORM] if rule.plain else sqrt(distance)
+                    state[RUN_CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
+                if turned or norm > state[RUN_FIRST_NORM]:
+                    state[RUN_ROSE] = 1
+                state[RUN_OVERSHOOTS] = count
+                state[RUN_GROWTH] = growth
+                state[RUN_NORM] = norm
+                state[RUN_RATE] = rates[step]
+                if points.shape[0]:
+                    memcpy(&points[step, 0], x_, d * sizeof(double))
+                memcpy(&previous[0], x_, d * sizeof(double))
+                memcpy(g, new, d * sizeof(double))
+                take_step(&rule, x_, <const double*> g, rates[step], done + step + 1)
+                step += 1
+                if watch.read - watch.began > LONGEST_CALL:
+                    break
+    finally:
         free(point)
         free_update(&rule)
     return step, reason

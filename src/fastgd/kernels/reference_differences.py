@@ -77,6 +77,13 @@ class CGradient(CCode):
         return gradient
 
 
+def let_python_act():
+    """Nothing: but as a function begins, Python acts on signals, and raises what other threads have sent to this one.
+
+    Kernels that call C functions call it every 50 ms, or after an evaluation that takes longer.
+    """
+
+
 def _at(f, x, shape, args, as_number, i=-1, value=0.0):
     """f at a private copy of x, with coordinate i replaced where i is not −1."""
     point = x.copy()

@@ -1,5 +1,7 @@
 """The kernel of descent on a C function in plain NumPy: the specification of `functions.pxi`."""
 
+import time
+
 import numpy as np
 
 from fastgd.kernels import reference_differences, reference_updates
@@ -11,6 +13,9 @@ from fastgd.linalg import euclidean_norm
 ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL = range(4)
 # Entries of its `state`.
 OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_NORM, ROSE = range(7)
+# Seconds after which it comes back between two steps, so that those taken are not lost to Ctrl-C where f has become
+# much slower than it was when their number was chosen.
+LONGEST_CALL = 1.0
 
 
 def descend_function(
@@ -85,7 +90,7 @@ def descend_function(
     step : int
         The steps taken.
     reason : int
-        ALL_STEPS; or, for the point that `x` is now,
+        ALL_STEPS, or as many, at least one, as took LONGEST_CALL; or, for the point that `x` is now,
         UNTOUCHED: nothing was evaluated there, because x is not finite or a difference around it has no room;
         EVALUATED: `found` and funs[step] are there, and one of the conditions above holds or something is not finite;
         DOUBTFUL: funs[step] is there, and the `values` of a numerical gradient that is not good enough; f(x) is there.
@@ -93,8 +98,11 @@ def descend_function(
     l1, limits = float(parameters[reference_updates.L1]), (penalised, lower, upper)
     plain_rules = reference_updates.RULES["gd"], reference_updates.RULES["asgd"]
     may_rise = kind not in plain_rules
+    began = time.perf_counter()
     with np.errstate(all="ignore"):
         for step, rate in enumerate(rates.tolist()):
+            if step and time.perf_counter() - began > LONGEST_CALL:
+                return step, ALL_STEPS
             h = reference_differences._steps(x, OWN_STEPS)
             distance = (x + h) - (x - h)
             if not np.all(np.isfinite(x)) or (grad is None and not np.all((distance != 0) & np.isfinite(distance))):

@@ -16,7 +16,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, optimizers, validation
-from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.data import rows_of
 from fastgd.engine import plan
 from fastgd.engine.epochs import refuse_penalty
@@ -26,9 +25,10 @@ from fastgd.engine.recorder import Epochs
 from fastgd.engine.result import Result, Status
 from fastgd.engine.stopping import Stopping
 from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning, progress_bar
+from fastgd.files.checkpoint import Checkpoint, digest
+from fastgd.files.models import Saved
 from fastgd.linalg import one_blas_thread
 from fastgd.linear_model import inputs
-from fastgd.files.models import Saved
 from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.summary import Kept, Statistics, Summarised
