@@ -7,9 +7,9 @@ import typing
 
 import numpy as np
 
-from fastgd import callbacks, numdiff, perturbed, sampling, stencils, validation
+from fastgd import callbacks, numdiff, sampling, stencils, validation
 from fastgd.hessian import gradient_at
-from fastgd.objective import LinearObjective
+from fastgd.objective import LinearObjective, perturbed
 from fastgd.stencils import EPSILON
 
 if typing.TYPE_CHECKING:

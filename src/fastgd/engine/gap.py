@@ -156,7 +156,9 @@ class GapRule:
             )
         self._meet(point, last)
         curvature, square = variables.curvature(), norm * norm  # a power would raise where a product is inf
-        if curvature is not None and curvature.smallest and o.convex:
+        limited = slope is not None or o.l1
+        # Directions that are lost in rounding have no slope, but for that of a penalty.
+        if curvature is not None and curvature.smallest and o.convex and not (limited and curvature.lost):
             gap = square / (2 * curvature.smallest)
             if self.reached_exactly(point.fun, gap, curvature.lost == 0):
                 self.sentence += _lost(curvature.lost)
@@ -164,7 +166,7 @@ class GapRule:
             return self._at_rounding(point, square, curvature)
         # ‖g‖²/2L is never more than the gap; but the shortest subgradient jumps at the kinks of a penalty.
         bounded = curvature is not None and math.isfinite(curvature.largest)
-        if bounded and slope is None and square > 2 * curvature.largest * self.wanted(point.fun, 0.0):
+        if bounded and not limited and square > 2 * curvature.largest * self.wanted(point.fun, 0.0):
             return self._at_rounding(point, square, curvature)
         if self._by_model(variables, point, slope):
             return True

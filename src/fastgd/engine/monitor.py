@@ -219,7 +219,7 @@ class Monitor:
         """
         if not point.finite:
             raise self.not_finite(point, self._last_seen)
-        if self._last_seen is None and self.first_norm == np.inf:
+        if self.first_fun is None and self.first_norm == np.inf:
             self.first_fun, self.first_norm = point.fun, point.norm
         last, self.latest = self._last_seen, point
         self._last_seen = point
@@ -240,7 +240,7 @@ class Monitor:
 
     def ends(self, point, last=None, tolerance=True):
         """Whether a tolerance or a stopping rule ends the run at a point, or the clock."""
-        if tolerance and self.within_tolerance(point, last):
+        if tolerance and self.within_tolerance(point, last) and self._average_is_near(point):
             self.refuse_rest_above_the_start(point)
             return self.end(Status.CONVERGED, self._why, point)
         if self.stopping.looks_at_points:
@@ -263,6 +263,13 @@ class Monitor:
             return found
         self._why = f"the gradient norm {point.least:.3g} is within tol = {self.tol or 0.0:g}"
         return self.tol is not None and point.least <= self.tol
+
+    def _average_is_near(self, point):
+        """Whether what a rule that averages would report is within the tolerance too."""
+        if not self.update.averages or self.shows_averages:
+            return True
+        z = self.update.reported(point.z)
+        return self.within_tolerance(self.point(point.step, z, want_fun=True))
 
     def out_of_time(self, point):
         """Whether the time is up."""

@@ -157,8 +157,8 @@ class SmoothedObjective:
     """An objective whose loss has no kink, as `quasi_newton` takes it: Huber losses of shifted targets, and a linear
     term for the hinge."""
 
-    convex = smooth = True
-    quadratic = False
+    convex = True
+    smooth = quadratic = False  # rows bend near their kinks alone, so that some of them say little of the others
     constant = 0.0
 
     def __init__(self, objective, width):
