@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastgd import LinearObjective, gradient_descent, multi_start, optimizers, schedules
-from fastgd.linesearch import METHODS
+from fastgd.engine.line_search import METHODS
 
 pytestmark = pytest.mark.one_build
 STEPS = 3000

@@ -21,7 +21,7 @@ from fastgd import (
     schedules,
 )
 from fastgd.kernels.reference_functions import ALL_STEPS, DOUBTFUL, EVALUATED, UNTOUCHED
-from fastgd.updates import Update
+from fastgd.engine.update import Update
 
 numba = pytest.importorskip("numba")
 DOUBLES = ctypes.POINTER(ctypes.c_double)

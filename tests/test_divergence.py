@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, optimizers, schedules
-from fastgd.run import OVERSHOOT_LIMIT
+from fastgd.engine.divergence import OF_DESCENT
 
 pytestmark = pytest.mark.one_build
 RNG = np.random.default_rng(0)
@@ -127,7 +127,7 @@ LIMITS = st.sampled_from([{}, {}, {"bounds": (-1e3, 1e3)}, {"clip_norm": 1.0}, {
     limits=LIMITS,
     falling=st.booleans(),
     batch=st.sampled_from([None, None, 1, 7, 40]),
-    steps=st.integers(OVERSHOOT_LIMIT + 1, 80),  # the first few may leap over a valley and come back
+    steps=st.integers(OF_DESCENT.steps + 1, 80),  # the first few may leap over a valley and come back
 )
 # Steps that leap out to where the function is flat, and tolerances that are looked at when the value is inf.
 @example(("function", "bent", False), "adamw", 4.0, 0.0, {"tol": 1e-12}, False, None, 6)

@@ -13,7 +13,7 @@ from fastgd import kernels
 from fastgd.kernels import reference
 from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, LOSSES, TUBE
 from fastgd.kernels.reference_updates import PLAIN
-from fastgd.objectives import LOSS_KERNELS
+from fastgd.objective import LOSS_KERNELS
 
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}

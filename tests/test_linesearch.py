@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import rosen, rosen_der
 
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent
-from fastgd.linesearch import AUTO, METHODS, SUFFICIENT
+from fastgd.engine.line_search import AUTO, METHODS, SUFFICIENT
 
 EACH = pytest.mark.parametrize("method", METHODS)
 

@@ -8,8 +8,8 @@ import scipy.optimize
 from numpy.testing import assert_allclose
 
 from fastgd import LinearObjective
-from fastgd.curvature import loss_bound
-from fastgd.objectives import LOSS_KERNELS
+from fastgd.objective.curvature import loss_bound
+from fastgd.objective import LOSS_KERNELS
 
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]

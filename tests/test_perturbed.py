@@ -14,7 +14,7 @@ from fastgd import LinearObjective, kernels, numerical_gradient, perturbed
 from fastgd.data import rows, threads
 from fastgd.kernels import reference_perturbed
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
-from fastgd.objectives import LOSS_KERNELS
+from fastgd.objective import LOSS_KERNELS
 
 # |error| ≤ ROUNDING·Σ|terms| of the losses on both sides, all in float64: so what is left of it in a gradient is
 # that over the step, some 1e-10.

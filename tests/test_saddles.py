@@ -6,7 +6,7 @@ from scipy.optimize import brentq, minimize, rosen, rosen_der, rosen_hess
 
 from fastgd import LinearObjective, gradient_descent
 from fastgd.paths import Columns, FunctionPath
-from fastgd.saddles import DENSE_VARIABLES, classify, escape
+from fastgd.descent.saddles import DENSE_VARIABLES, classify, escape
 
 MANY = 200
 

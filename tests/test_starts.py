@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent
-from fastgd.starts import multi_start, starts
+from fastgd.descent.starts import multi_start, starts
 
 pytestmark = pytest.mark.one_build
 
