@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import typing
 from typing import Literal, Unpack
@@ -107,9 +106,9 @@ def gradient_descent(
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
         gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
         (with `batch_size`, after each epoch). "auto", for an objective, leaves it to the `solver`, which handles
-        columns of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`, `bounds` or
-        clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd", "momentum",
-        "nesterov", "asgd".
+        columns of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`,
+        `bounds` or clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd",
+        "momentum", "nesterov", "asgd".
         For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
         and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
         Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
@@ -153,8 +152,8 @@ def gradient_descent(
         ε being the rounding of the dtype and F measured from the least value that the loss can have (0 but for
         "poisson"). `result.gap` says how far it is, and `result.certified` whether that is a bound: by a duality gap
         where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an
-        estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that is not
-        convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate and a
+        estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that
+        is not convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate and a
         loss with a kink nothing of that holds, and tol is refused.
     f_tol, x_tol : float, optional
         Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
@@ -268,10 +267,9 @@ def _run(request, saved, checkpoint, progress, options):
     monitor, begun = None, 0 if saved is None else saved["step"]
     bar = progress_bar(request.limit, begun, "step", "progress=True") if progress else None
     try:
-        with contextlib.nullcontext() if bar is None else bar:
-            run = plan.Plan(request, None if saved is None else saved["steps"])
-            monitor = run.watch(checkpoint=checkpoint, saved=saved, bar=bar, **options)
-            result = run.run()
+        run = plan.Plan(request, None if saved is None else saved["steps"])
+        monitor = run.watch(checkpoint=checkpoint, saved=saved, bar=bar, **options)
+        result = run.run()
     except DivergenceError as error:
         if checkpoint is not None:
             checkpoint.finish(error.result, error)
@@ -280,6 +278,9 @@ def _run(request, saved, checkpoint, progress, options):
         error.result = None if monitor is None else monitor.interrupted()
         error.add_note(_how_to_go_on(error.result, checkpoint))
         raise
+    finally:
+        if bar is not None:
+            bar.close()
     if checkpoint is not None:
         checkpoint.finish(result)
     return result
@@ -318,8 +319,11 @@ def _request(
             raise TypeError("grad is for a function; an objective has its own gradient")
         if l1 and f.l1:
             raise ValueError(f"l1={l1:g} is given here, and the objective has l1={f.l1:g} already: give one of them")
-        f = f.replace(**({} if n_jobs is None else {"n_jobs": n_jobs}), **({"l1": l1} if l1 else {}))
+        changes = ({} if n_jobs is None else {"n_jobs": n_jobs}) | ({"l1": l1} if l1 else {})
+        f = f.replace(**changes) if changes else f
         start = np.zeros(f.shape, f.dtype) if init_x is None else validation.weights(init_x, "init_x", f.shape, f.dtype)
+        if init_x is None and rate is None and method is None and f.activation == "relu":
+            start = None  # at zeros relu has no gradient; at the best constant model it has
         _refuse_kinks(f, rate, method, tol)
     if method is not None:
         for name, value in (("batch_size", batch_size), ("solver", solver)):

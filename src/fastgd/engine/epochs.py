@@ -155,7 +155,7 @@ class _InUserColumns(_Epochs):
         else:
             self.point = monitor.point(0, self.variables.start.copy(), want_fun=True)
             monitor.judge(self.point, None)
-            if monitor.see(self.point):
+            if monitor.see(self.point, tolerance=self.objective.smooth):
                 return
         waiting = Waiting(self) if self._nothing_waits else None
         each = not monitor.in_epochs and (monitor.looks_at_each_step or monitor.recorder.on)
@@ -370,7 +370,7 @@ class _InScaledColumns(_Epochs):
             self._resume(kept)
         else:
             self.point = monitor.point(0, self.variables.start, want_fun=True)
-            if monitor.see(self.point, tolerance=False):
+            if monitor.see(self.point, tolerance=self.objective.smooth):
                 return
         while not monitor.out_of_steps(self.point):
             epoch = self.point.step

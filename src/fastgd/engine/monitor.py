@@ -223,20 +223,36 @@ class Monitor:
             self.first_fun, self.first_norm = point.fun, point.norm
         last, self.latest = self._last_seen, point
         self._last_seen = point
-        score = self._scored(point)
-        self._show(point, score)
+        score = math.nan if self.score is None or not point.step else self.score(self.variables.to_user(point.z))
+        if self.recorder.on or self.say is not None or self.bar is not None:
+            self._show(point, score)
         stale = self._remember(point, score)
-        if point.step and self._callback_stops(point, score):
+        if self.callbacks and point.step and self._callback_stops(point, score):
             what = f"the callback stopped the run at {self.unit} {point.step}"
             return self.end(Status.STOPPED_BY_CALLBACK, what, point)
         if stale:
             what = f"the validation score has not risen for {self.patience} epochs; the best weights are kept"
             return self.end(Status.EARLY_STOPPED, what, point)
+        if point.norm == 0 and not point.step and self._is_no_start(point):
+            return self.end(Status.NO_WAY_DOWN, self._why, point, success=False)
         if self.guard is not None and rules and point.step < self.limit:
             self.jump = self.guard.way_on(self.variables, point, self.within_tolerance(point, last))
         if rules and self.jump is None:
             return self.ends(point, last, tolerance)
         return self.out_of_time(point)
+
+    def _is_no_start(self, point):
+        """Whether a gradient of zero at the start of an objective says nothing of a minimum."""
+        if self.gap is None or self.gap.objective.convex or self.guard is not None:
+            return False
+        if point.fun <= self.gap.objective.least:
+            return False
+        where = ", where relu is flat for every row" if self.gap.objective.activation == "relu" else ""
+        self._why = (
+            f"the gradient is zero at the start{where}; as the loss is not convex that need be no minimum. Start "
+            "elsewhere (init_x), with weights that differ from 0"
+        )
+        return True
 
     def ends(self, point, last=None, tolerance=True):
         """Whether a tolerance or a stopping rule ends the run at a point, or the clock."""
@@ -273,7 +289,7 @@ class Monitor:
 
     def out_of_time(self, point):
         """Whether the time is up."""
-        if sentence := self.stopping.out_of_time():
+        if self.stopping.seconds is not None and (sentence := self.stopping.out_of_time()):
             taken = f"{point.step} {self.unit}s taken"
             return self.end(Status.TIME_LIMIT, f"{sentence}; {taken}", point, not self.asked_for)
         return False
@@ -290,11 +306,6 @@ class Monitor:
         self.update.state = self.update.optimizer.init(z)
         self.overshoots.reset()
         return z
-
-    def _scored(self, point):
-        if self.score is None or not point.step:
-            return math.nan
-        return self.score(self.variables.to_user(point.z))
 
     def _remember(self, point, score):
         """Keep the best point; whether the score no longer rises."""

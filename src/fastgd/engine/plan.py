@@ -210,7 +210,9 @@ class Plan:
         self.request, o = request, request.objective
         self.linear = isinstance(o, LinearObjective)
         self.solver = choose(request) if self.linear and request.method is None else request.method or "gd"
-        with one_blas_thread(_products(o) if self.linear else 0):
+        # Matrices are formed by all solvers but those that take a rate of the user's.
+        self._products = _products(o) if self.linear and request.rate is None and request.method is None else 0
+        with one_blas_thread(self._products):
             self.variables, self._loop, self._rate = self._route(steps_in_view)
 
     def _route(self, steps_in_view):
@@ -278,14 +280,13 @@ class Plan:
 
     @staticmethod
     def _of(module, name, **options):
-        """A solver, imported when it is first used."""
-        return functools.partial(getattr(importlib.import_module(f"fastgd.engine.{module}"), name), **options)
+        return functools.partial(_loop(module, name), **options)
 
     def watch(self, **options):
         """Make the Monitor; see there for the options."""
         r, v = self.request, self.variables
         thresholds = None
-        if self.solver == "gd" and isinstance(v, Standardised) and r.objective.l1:
+        if r.objective.l1 and self.solver == "gd" and isinstance(v, Standardised):
             thresholds = np.broadcast_to(v.thresholds(), v.start.shape)
         update = Update(
             r.rule, v.start, v.penalised, l1=v.l1, thresholds=thresholds, bounds=r.bounds, clip_value=r.clip_value,
@@ -301,12 +302,18 @@ class Plan:
 
     def run(self):
         """Run the solver; its Result."""
-        if not self.linear:  # what a function of the user's warns of is theirs
+        if not self._products:  # the kernels warn of nothing, and what a function of the user's warns of is theirs
             self._loop(self.variables, self.monitor)
             return self.monitor.result()
-        with one_blas_thread(_products(self.request.objective)), np.errstate(all="ignore"):
+        with one_blas_thread(self._products), np.errstate(all="ignore"):
             self._loop(self.variables, self.monitor)
             return self.monitor.result()
+
+
+@functools.cache
+def _loop(module, name):
+    """A solver, imported when it is first used."""
+    return getattr(importlib.import_module(f"fastgd.engine.{module}"), name)
 
 
 def _products(o):

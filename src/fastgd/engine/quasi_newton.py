@@ -129,7 +129,8 @@ class _Search:
                 holds = o.has_dual or self.sample.bends_alike(point.z, model.toward)
             quick = self.polish and estimate <= POLISH_GAIN * self.last
             quick = quick and estimate > o.eps**2 * abs(point.fun)
-            if point.step and holds and not quick:
+            exact = point.least == 0 or point.fun <= o.least
+            if (point.step or exact) and holds and not quick:
                 certificate = functools.partial(self.variables.duality_gap, point.z, point.gradient)
                 if monitor.reached(point, estimate, bound, certificate):
                     return True

@@ -1,5 +1,7 @@
 """What a run does with a gradient: the optimizer and its state, and what limits a step."""
 
+import math
+
 import numpy as np
 
 from fastgd import kernels, validation
@@ -43,11 +45,12 @@ class Update:
         if clip_value is not None and clip_norm is not None:
             raise ValueError("clip_value and clip_norm: give one of them, not both")
         self.optimizer, self.state = optimizer, optimizer.fresh_state(start.size, start.dtype)
-        self.l1 = validation.scalar(l1, "l1", minimum=0)
-        clips = [
-            np.inf if clip is None else validation.scalar(clip, name, positive=True)
-            for name, clip in (("clip_value", clip_value), ("clip_norm", clip_norm))
-        ]
+        self.l1 = l1 if l1 == 0 else validation.scalar(l1, "l1", minimum=0)
+        clips = [math.inf, math.inf]
+        if clip_value is not None:
+            clips[0] = validation.scalar(clip_value, "clip_value", positive=True)
+        if clip_norm is not None:
+            clips[1] = validation.scalar(clip_norm, "clip_norm", positive=True)
         self._parameters = np.array([*optimizer.kernel_constants, *clips, self.l1])
         self._penalised = start.size if penalised is None else penalised
         self._lower, self._upper = box(bounds, start.shape, start.dtype)
@@ -55,7 +58,7 @@ class Update:
             np.clip(start, self._lower.reshape(start.shape), self._upper.reshape(start.shape), out=start)
         self._thresholds = thresholds
         self.limited = bool(self.l1) or self._lower.size > 0 or thresholds is not None
-        self.plain = optimizer.kind == PLAIN[start.dtype][0] and not self.limited and min(clips) == np.inf
+        self.plain = optimizer.kind == PLAIN[start.dtype][0] and not self.limited and min(clips) == math.inf
 
     @property
     def kernel_arguments(self):

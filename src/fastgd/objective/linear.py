@@ -140,6 +140,8 @@ class LinearObjective:
         self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, threads.job_count(n_jobs))
         if deviance:
             self.constant = -self.least
+            self.__dict__.pop("least")
+            self._settle_on_a_way()
         return self
 
     def _set(self, X, y, s, record, fit_intercept, l2, l1, constant, n_jobs, jobs):
@@ -156,6 +158,11 @@ class LinearObjective:
         self.total_weight = self.rows.total_weight
         self.factor = record.factor(self.total_weight)  # of Σ s·l of the kernel
         self.codes = record.codes
+        self._settle_on_a_way()
+
+    def _settle_on_a_way(self):
+        """Whether one kernel gives all of a value and its gradient."""
+        self._in_one_call = self.rows.one_array and self.record.unit == 1 and not self.l1 and not self.constant
 
     def __repr__(self):
         n, d = self.X.shape
@@ -172,6 +179,7 @@ class LinearObjective:
         if "n_jobs" in changes:
             other._jobs = threads.job_count(changes["n_jobs"])
         vars(other).update(changes)
+        other._settle_on_a_way()
         return other
 
     # ------------------------------------------------------------------------------------------------ for the user
@@ -275,12 +283,17 @@ class LinearObjective:
         return self._value(sums, w, c, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
-        w, c = self._in_kernel_units(w)
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
-        if self.jobs(threads.THREAD_VALUES) == 1 and self.rows.one_array:  # then one kernel does all of it
-            l2 = self.l2 if c == 1 else self.l2 / c**2
-            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, l2, self.edges, out)
+        if self._in_one_call and self.jobs(threads.THREAD_VALUES) == 1:
+            return self.rows.value_and_gradient(
+                w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out
+            ), gradient  # fmt: skip
+        w, c = self._in_kernel_units(w)
+        if self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1:
+            value = self.rows.value_and_gradient(
+                w.reshape(shape), *self.codes, self.factor, self.l2 / c**2, self.edges, out
+            )
             value += self._besides(w, c)
         else:
             value = self._value(self._block_sums(*self.split(w), None, True), w, c, out)
@@ -387,7 +400,8 @@ class LinearObjective:
         deviance = self.constant != 0
         y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         return LinearObjective.of_arrays(
-            self.rows.take(part), y, s, self.record, l2=self.l2, l1=self.l1, fit_intercept=self.fit_intercept, deviance=deviance, n_jobs=self.n_jobs,
+            self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
+            deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
 
     @functools.cached_property

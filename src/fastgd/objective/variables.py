@@ -23,7 +23,7 @@ Variables have
 
 import numpy as np
 
-from fastgd import kernels, numdiff, validation
+from fastgd import kernels, numdiff
 from fastgd.kernels.reference_functions import DOUBTFUL, EVALUATED
 from fastgd.kernels.reference_updates import least_subgradient
 from fastgd.linalg import euclidean_norm
@@ -122,12 +122,10 @@ class OfFunction(Variables):
 
 
 class Columns(Variables):
-    """The user's own columns of a LinearObjective: weights of its shape and dtype."""
+    """The user's own columns of a LinearObjective: weights of its shape and dtype; they start at zeros without any."""
 
     def __init__(self, objective, start=None):
-        shape, dtype = objective.shape, objective.dtype
-        start = np.zeros(shape, dtype) if start is None else validation.weights(start, "init_x", shape, dtype)
-        super().__init__(objective, start)
+        super().__init__(objective, np.zeros(objective.shape, objective.dtype) if start is None else start.copy())
         self.penalised = objective.rows.d * objective.rows.k
 
     def evaluate(self, w, want_fun=True):
