@@ -153,8 +153,8 @@ def gradient_descent(
         "poisson"). `result.gap` says how far it is, and `result.certified` whether that is a bound: by a duality gap
         where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an
         estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that
-        is not convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate and a
-        loss with a kink nothing of that holds, and tol is refused.
+        is not convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate
+        and a loss with a kink nothing of that holds, and tol is refused.
     f_tol, x_tol : float, optional
         Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
         x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that

@@ -154,6 +154,8 @@ class GapRule:
                 if o.eps * self.scale >= F
                 else "the loss is no larger than the gap that is wanted, and no loss is below 0"
             )
+        if norm == 0:  # of a loss that is not convex, where that says nothing
+            return False
         self._meet(point, last)
         curvature, square = variables.curvature(), norm * norm  # a power would raise where a product is inf
         limited = slope is not None or o.l1

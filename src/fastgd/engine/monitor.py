@@ -233,7 +233,7 @@ class Monitor:
         if stale:
             what = f"the validation score has not risen for {self.patience} epochs; the best weights are kept"
             return self.end(Status.EARLY_STOPPED, what, point)
-        if point.norm == 0 and not point.step and self._is_no_start(point):
+        if point.norm == 0 and not point.step and self._is_stuck(point):
             return self.end(Status.NO_WAY_DOWN, self._why, point, success=False)
         if self.guard is not None and rules and point.step < self.limit:
             self.jump = self.guard.way_on(self.variables, point, self.within_tolerance(point, last))
@@ -241,16 +241,17 @@ class Monitor:
             return self.ends(point, last, tolerance)
         return self.out_of_time(point)
 
-    def _is_no_start(self, point):
-        """Whether a gradient of zero at the start of an objective says nothing of a minimum."""
+    def _is_stuck(self, point):
+        """Whether a gradient of zero says nothing of a minimum."""
         if self.gap is None or self.gap.objective.convex or self.guard is not None:
             return False
         if point.fun <= self.gap.objective.least:
             return False
+        at_start = np.array_equal(point.z, self.variables.start)
         where = ", where relu is flat for every row" if self.gap.objective.activation == "relu" else ""
         self._why = (
-            f"the gradient is zero at the start{where}; as the loss is not convex that need be no minimum. Start "
-            "elsewhere (init_x), with weights that differ from 0"
+            f"the gradient is zero{' at the start' if at_start else ''}{where}; as the loss is not convex that need be "
+            "no minimum. Start elsewhere (init_x), with weights that differ from 0"
         )
         return True
 
@@ -427,6 +428,8 @@ class Monitor:
         moments = self.update.state.moments
         if moments.size and not np.all(np.isfinite(moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
+        if point.norm == 0 and self._is_stuck(point):
+            return self.end(Status.NO_WAY_DOWN, self._why, point, success=False)
         asked_for = self.asked_for
         message = f"took all {point.step} {self.unit}s"
         if asked_for:
