@@ -29,6 +29,7 @@ if typing.TYPE_CHECKING:
 
 # The textbook's rate, unless a solver is named that finds its own: told from a rate of the user's by its identity.
 DEFAULT_LR = 0.01
+NO_PENALTY = 0.0
 PRECONDITION = {"gram": "preconditioned", "diagonal": "accelerated"}
 
 
@@ -73,7 +74,7 @@ def gradient_descent(
     solver=None,
     batch_size=None,
     bounds=None,
-    l1=0.0,
+    l1=NO_PENALTY,
     clip_value=None,
     clip_norm=None,
     tol=None,
@@ -305,7 +306,7 @@ def _request(
     method = _method(lr, linear)
     rate = None if isinstance(lr, str) else rate_of(lr, "lr")
     rule = optimizers.get(optimizer)
-    l1 = validation.scalar(l1, "l1", minimum=0)
+    l1 = l1 if l1 is NO_PENALTY else validation.scalar(l1, "l1", minimum=0)
     if not linear:
         for name, value in (("batch_size", batch_size), ("solver", solver)):
             if value is not None:

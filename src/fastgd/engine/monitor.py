@@ -159,8 +159,10 @@ class Monitor:
             self.first_fun = self.variables.value(self.variables.start)
         if point.fun is None:
             point.fun = self.variables.value(point.z)
+        if point.fun <= self.first_fun:
+            return False
         slack = 8 * float(np.finfo(self.variables.start.dtype).eps) * abs(self.first_fun)
-        return not (point.fun <= self.first_fun or point.fun <= self.first_fun + slack)
+        return not point.fun <= self.first_fun + slack
 
     def _may_have_risen(self, point):
         return point.step > 0 and (self.rose or self.variables.fun_is_free)

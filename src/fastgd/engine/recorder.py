@@ -65,6 +65,9 @@ class Recorder:
 
     def __init__(self, history):
         self.every = 1
+        if history is False:
+            self.on, self.rows, self.wants_x, self.wants_fun = False, {}, False, False
+            return
         if isinstance(history, str):
             validation.choice(history, "history", [name for name in COLUMNS if name is not True])
         elif not isinstance(history, (bool, np.bool_)):
@@ -114,6 +117,8 @@ class Recorder:
 
     def cut(self, step):
         """Drop what comes after the point of a step, and rows that were not finished."""
+        if not self.on:
+            return
         counts = [len(rows) for name, rows in self.rows.items() if name != "lr"]
         rows = sum(recorded <= step for recorded in self.rows["step"][: min(counts)])
         ends = rows > 0 and self.rows["step"][rows - 1] == step

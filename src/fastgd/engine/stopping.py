@@ -30,12 +30,15 @@ class Stopping:
         self.x_tol = x_tol if x_tol is None else validation.scalar(x_tol, "x_tol", positive=True)
         self.target = target if target is None else validation.scalar(target, "target")
         self.seconds = max_seconds if max_seconds is None else validation.scalar(max_seconds, "max_seconds", minimum=0)
-        given = {"f_tol": self.f_tol, "x_tol": self.x_tol, "target": self.target}
-        # The tolerances, as a message names them.
-        self.asked_for = [f"{name} = {value:g}" for name, value in given.items() if value is not None]
         self._started = time.monotonic()
         self._fun = self._x = None
         self._steady_fun = self._steady_x = 0
+
+    @property
+    def asked_for(self):
+        """The tolerances, as a message names them."""
+        given = {"f_tol": self.f_tol, "x_tol": self.x_tol, "target": self.target}
+        return [f"{name} = {value:g}" for name, value in given.items() if value is not None]
 
     @property
     def wants_fun(self):
