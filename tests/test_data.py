@@ -338,6 +338,18 @@ def test_a_column_that_varies_outside_of_the_sample_only_is_not_still(far_off):
         assert source.measures(True, 100)[2].tolist() == [True, False]
 
 
+@pytest.mark.parametrize("sample", [None, 4000, 20_000])
+@pytest.mark.parametrize("number", [0.1, 3.7, 4.0, -1e6])
+def test_constant_columns_are_still_however_their_means_are_rounded(number, sample):
+    X, none = np.column_stack([np.full(20_000, number), np.arange(20_000) % 7]), np.empty(0)
+    for s in (none, np.random.default_rng(1).uniform(0.5, 2, 20_000)):
+        array = Dense(X, np.zeros((20_000, 1)), s)
+        for source in (array, csr(array)):
+            means, spreads, still = source.measures(True, sample)
+            assert means[0] == number and spreads[0] == 0
+            assert still.tolist() == [True, False]
+
+
 def test_scaled_rows_take_the_steps_of_a_scaled_array():
     computed, array = both(weighted=True)
     shift, scale = np.linspace(-1, 1, 5), np.array([0.5, 1.0, 2.0, np.inf, 3.0])
