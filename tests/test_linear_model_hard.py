@@ -213,3 +213,17 @@ def test_collinear_columns_are_warned_of_however_many_rows_there_are(model, n):
     # What is collinear in some rows need not be so in all.
     X[1, 4] += 1000
     clone(model).fit(X, y)
+
+
+@pytest.mark.parametrize("solver", ["gram", "preconditioned", "accelerated"])
+@pytest.mark.parametrize("number", [0.1, 4.0])
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_a_constant_column_beside_an_intercept_has_no_weight(kind, number, solver):
+    # Not one that only looks as if it varied because its mean is rounded: then the two cancel, at 1e10 and −1e11.
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.full(20_000, number), rng.normal(size=20_000)])
+    y = X[:, 1] + rng.normal(size=20_000)
+    model = GDRegressor(penalty=None, solver=solver, tol=1e-9).fit(kind(X), y)
+    alone = np.linalg.lstsq(np.column_stack([X[:, 1], np.ones(20_000)]), y, rcond=None)[0]
+    assert model.coef_[0] == 0
+    np.testing.assert_allclose([model.coef_[1], model.intercept_[0]], alone, atol=1e-4)

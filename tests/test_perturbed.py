@@ -375,7 +375,11 @@ def test_softmax_of_rows_that_would_overflow():
 @pytest.mark.one_build
 def test_threads_are_worth_more_here(monkeypatch):
     seen = []
-    alone = lambda function, blocks, jobs: seen.append(jobs) or [function(blocks[0])]  # noqa: E731
+
+    def alone(function, blocks, jobs):
+        seen.append(jobs)
+        return [function(blocks[0])]
+
     monkeypatch.setattr(threads, "over_blocks", alone)
     o = objective(n=threads.THREAD_VALUES // 2 // 8, d=8, n_jobs=2)
     assert o.jobs(threads.THREAD_VALUES) == 1

@@ -32,8 +32,8 @@ class Rows:
 
     A subclass calls `super().__init__(n, d, dtype)` and defines `dense`, which threads call at the same time, and which
     must give the same numbers each time. All passes follow from it, by the kernels for arrays. A kind that has a
-    quicker way for one of them overrides that. An instance is then what `LinearObjective` takes as X; its own targets
-    and weights are not looked at there.
+    quicker way for one of them overrides that. An instance is then what `LinearObjective` takes as X: its own targets
+    and weights are not looked at there, and its numbers are not checked for NaN and infinity.
 
     Attributes
     ----------
@@ -266,7 +266,7 @@ class Rows:
         means, spreads : (d,) float64
             Means rounded to the dtype of X, and √(Σs(x − mean)²/Σs).
         still : (d,) bool
-            Columns that vary by no more than the rounding of their numbers, or of their means.
+            Columns that vary by no more than the rounding of their numbers.
         """
         return measured(self, centring, sample)
 
