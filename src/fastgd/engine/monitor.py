@@ -86,6 +86,8 @@ class Monitor:
         self.condition, self.lost = None, 0  # of the columns, where a solver has found them out
         self.best, self._best_score, self._stale, self._last_seen = None, -math.inf, 0, None
         self._started, self._seconds_before, self.seconds_then = time.perf_counter(), 0.0, None
+        watched = self.recorder.on or say is not None or bar is not None or score is not None
+        self._quiet = not (watched or callbacks or guard is not None or in_epochs)  # nothing looks at each step
         self.resumed = None  # where a solver goes on: what it kept
         if saved is not None:
             with checkpoint.restoring():
@@ -225,6 +227,10 @@ class Monitor:
             self.first_fun, self.first_norm = point.fun, point.norm
         last, self.latest = self._last_seen, point
         self._last_seen = point
+        if self._quiet and not self.keeps_best:
+            if point.norm == 0 and not point.step and self._is_stuck(point):
+                return self.end(Status.NO_WAY_DOWN, self._why, point, success=False)
+            return self.ends(point, last, tolerance) if rules else self.out_of_time(point)
         score = math.nan if self.score is None or not point.step else self.score(self.variables.to_user(point.z))
         if self.recorder.on or self.say is not None or self.bar is not None:
             self._show(point, score)
@@ -272,7 +278,7 @@ class Monitor:
 
     def within_tolerance(self, point, last=None):
         if self.gap is not None:
-            if self.score is not None:
+            if self.gap.tol is None or self.score is not None:
                 return False
             slope = None
             if self.update.limited:
@@ -280,8 +286,10 @@ class Monitor:
             found = self.gap.judge(self.variables, point, last, slope)
             self._why = self.gap.sentence
             return found
-        self._why = f"the gradient norm {point.least:.3g} is within tol = {self.tol or 0.0:g}"
-        return self.tol is not None and point.least <= self.tol
+        if self.tol is None or not point.least <= self.tol:
+            return False
+        self._why = f"the gradient norm {point.least:.3g} is within tol = {self.tol:g}"
+        return True
 
     def _average_is_near(self, point):
         """Whether what a rule that averages would report is within the tolerance too."""
