@@ -77,9 +77,9 @@ def test_the_history_is_that_of_epochs_looked_at_one_by_one(kind, dtype, epochs,
     options = {"learning_rate": 0.01, "solver": "sgd", "max_iter": epochs, "tol": None, "random_state": 1} | FITS[name]
     together, each = fitted(GDRegressor(**options), kind(X), y, sample_weight=s)
     assert_same_fit(together, each, SAME[dtype])
-    # X is read once for all epochs of a group.
-    assert each.result_.n_passes == epochs
-    assert together.result_.n_passes == -(-epochs // TOGETHER)
+    # Beside the start, and the steps of each epoch, X is read once for all epochs of a group.
+    assert each.result_.n_passes == 1 + 2 * epochs
+    assert together.result_.n_passes == 1 + epochs + -(-epochs // TOGETHER)
 
 
 @pytest.mark.parametrize("loss", ["log_loss", "hinge", "squared_hinge"])
@@ -103,7 +103,7 @@ def test_long_weights_do_not_wait_in_numbers():
     X, y = scipy.sparse.eye_array(N, NUMBERS // 2 + 1, format="csr"), np.arange(N, dtype=float)
     together, each = fitted(GDRegressor(learning_rate=0.1, solver="sgd", max_iter=4, tol=None, random_state=1), X, y)
     assert_same_fit(together, each, SAME[np.float64])
-    assert together.result_.n_passes == 4
+    assert together.result_.n_passes == 9
 
 
 @pytest.mark.parametrize("who", ["tol", "verbose", "early_stopping", "a schedule"])
@@ -118,12 +118,13 @@ def test_who_waits_for_an_epoch_gets_it_at_once(who, capsys):
     assert model.result_.n_passes >= model.n_iter_ > 1
 
 
+# The last epoch whose loss is a number.
 DIVERGING = {
     "at once": (1e3, "gd", 1),
     "overflow at once": (1e30, "gd", 1),
     "slowly": (0.3, "momentum", 9),
     "late": (lambda step: 0.05 if step < 12 * (TOGETHER + 3) else 1e3, "gd", TOGETHER + 4),
-    "overflow late": (lambda step: 0.05 if step < 12 * 6 else 1e30, "gd", 7),
+    "overflow late": (lambda step: 0.05 if step < 12 * 6 else 1e30, "gd", 6),
 }
 
 
@@ -172,7 +173,7 @@ def test_an_interrupt_loses_no_epoch(epochs, monkeypatch):
             patch.setattr(Dense, "stochastic", Interrupt(Dense.stochastic, epochs + 1))
             models.append(interrupted(GDRegressor(callbacks=watched, **options), X, y))
     together, each = models
-    assert len(each.history_["loss"]) == epochs and each.result_.status == Status.INTERRUPTED
+    assert len(each.history_["loss"]) == max(1, epochs) and each.result_.status == Status.INTERRUPTED
     if epochs:
         assert_same_fit(together, each, SAME[np.float64])
     assert_array_equal(together.coef_, each.coef_)
@@ -238,6 +239,6 @@ def test_columns_of_zeros_have_nothing_to_move_for(penalty, fit_intercept):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns that do not vary, which is another matter
         model.fit(np.zeros((20, 3)), y)
-    assert "within tol" in model.result_.message
+    assert model.result_.status == Status.CONVERGED
     assert np.all(model.coef_ == 0)
     assert model.intercept_ == pytest.approx(y.mean() if fit_intercept else 0.0, rel=1e-2)

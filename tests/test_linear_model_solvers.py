@@ -240,10 +240,12 @@ def test_a_metric_is_made_anew_only_where_steps_are_slow(goal):
         search.monitor.goal = lambda fun: goal
         return search._is_slow(estimate, bound, 1.0)
 
-    # Six decades to go: at a factor of 0.9 a step that takes 130 of them, at 0.01 three.
-    assert slow(1.0, 0.9**10, 0.0, 10, 5.0, goal)
-    assert slow(1.0, 0.01, 0.0, 1, 5.0, goal) == (goal == 0)
-    assert not slow(1.0, 1.0, 0.0, 0, 5.0, 1e-6)
+    # Six decades to go from the first step on: at a factor of 0.9 a step that takes 130 of them, at 0.01 three.
+    assert slow(1.0, 0.9**10, 0.0, 11, 5.0, goal)
+    assert slow(1.0, 0.01, 0.0, 2, 1.0, goal) == (goal == 0)
+    assert not slow(1.0, 1.0, 0.0, 6, 5.0, 1e-6)
+    # And not before as many passes were spent on the old one as the new one costs.
+    assert not slow(1.0, 0.9**4, 0.0, 5, 5.0, goal)
 
 
 def test_rates_of_many_steps_are_those_of_each():
