@@ -232,7 +232,7 @@ def test_least_squares_of_many_columns_are_refined_to_rounding():
 
 @pytest.mark.parametrize("goal", (0.0, 1e-6))
 def test_a_metric_is_made_anew_only_where_steps_are_slow(goal):
-    X, y, s = table("log_loss")
+    X, y, _ = table("log_loss")
     search = search_from(Standardised(of_estimators(X, y, "log_loss")))
 
     def slow(first, estimate, bound, steps, price, goal):
