@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC, SVR
 
 from fastgd import DivergenceWarning, GDClassifier, GDRegressor, schedules
+from fastgd.engine.result import Status
 from fastgd.errors import ConditionWarning
 
 N, SCALES = 80, np.array([1e-6, 1.0, 1e3, 1e6])
@@ -232,7 +233,7 @@ def test_without_an_intercept(loss):
 def test_no_tolerance_runs_all_epochs():
     X, y = table("log_loss")
     model = GDClassifier(solver="gd", tol=None, max_iter=7).fit(X, y)
-    assert model.n_iter_ == 7 == len(model.history_["loss"]) and model.result_.status == "max_iter"
+    assert model.n_iter_ == 7 == len(model.history_["loss"]) and model.result_.status == Status.STEP_LIMIT
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):
         GDClassifier(solver="gd", tol=1e-9, max_iter=7).fit(X, y)
 
@@ -427,7 +428,7 @@ def test_callbacks_see_the_epoch_in_which_early_stopping_ends_the_fit():
         early_stopping=True, random_state=7, callbacks=lambda epoch: seen.append(epoch.validation_score)
     )
     model.fit(X, y)
-    assert model.result_.status == "early_stopping"
+    assert model.result_.status == Status.EARLY_STOPPED
     assert_array_equal(seen, model.history_["validation_score"])
 
 
@@ -478,9 +479,11 @@ def test_an_interrupt_keeps_the_best_weights(solver):
         if state.epoch == 2:
             raise KeyboardInterrupt
 
-    with pytest.warns(ConvergenceWarning, match="interrupted after 2 epochs; the best weights so far are kept"):
-        model = GDRegressor("huber", solver=solver, callbacks=interrupt, tol=1e-14, random_state=0).fit(X, y)
-    assert model.n_iter_ == 2 and model.result_.status == "interrupted"
+    model = GDRegressor("huber", solver=solver, callbacks=interrupt, tol=1e-14, random_state=0)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.fit(X, y)
+    assert caught.value.result is model.result_ and model.result_.message == "interrupted after 2 epochs"
+    assert model.n_iter_ == 2 and model.result_.status == Status.INTERRUPTED
     best = min(seen, key=lambda state: state.loss)
     assert_allclose(model.coef_, np.ravel(best.coef), rtol=1e-12)
     assert_allclose(objective("huber", None, 0, model.coef_, model.intercept_), best.loss, rtol=1e-9)
@@ -501,9 +504,11 @@ def test_an_interrupt_while_an_epoch_is_scored_leaves_whole_epochs(epoch, monkey
         return score(*arguments)
 
     monkeypatch.setattr(model, "_score_of", interrupted)
-    with pytest.warns(ConvergenceWarning, match=f"interrupted after {epoch - 1} epochs"):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
-    assert_array_equal(model.history_["validation_score"], whole[: epoch - 1])
+    assert model.result_.message == f"interrupted after {epoch - 1} epochs"
+    # A history has the start at least, which has no score.
+    assert_array_equal(model.history_["validation_score"], whole[: epoch - 1] if epoch > 1 else [np.nan])
     assert model.n_iter_ == max(1, epoch - 1)
 
 
@@ -516,7 +521,7 @@ def test_a_callback_ends_the_fit():
             raise StopIteration
 
     model = GDClassifier(solver="gd", penalty=None, callbacks=[enough]).fit(X, y)
-    assert model.result_.status == "callback" and model.history_["loss"][-1] < 0.6
+    assert model.result_.status == Status.STOPPED_BY_CALLBACK and model.history_["loss"][-1] < 0.6
     assert np.all(model.history_["loss"][:-1] >= 0.6)
 
 
@@ -599,7 +604,7 @@ def test_features_of_deviation_100_do_not_diverge_silently():
     with pytest.warns(DivergenceWarning, match=r"diverged in epoch 1 with learning_rate 0\.01.*Scale the features"):
         model = GDRegressor(solver="sgd", learning_rate=0.01, random_state=0).fit(X, y)
     assert np.all(model.coef_ == 0) and model.score(X, y) < 0.1  # the weights of the start
-    assert model.result_.status == "diverged"
+    assert model.result_.status == Status.DIVERGED
 
 
 @pytest.mark.parametrize("options", [{"solver": "gd"}, {"solver": "sgd"}, {"solver": "sgd", "batch_size": 16},

@@ -53,10 +53,10 @@ ROUTES = [
     ("squared_error", {"penalty": "l1", "alpha": 1.0}, (30, 2100), "accelerated"),
     ("huber", {}, (200, 5), "preconditioned"), ("poisson", {}, (200, 5), "preconditioned"),
     ("log_loss", {}, (200, 5), "preconditioned"), ("squared_hinge", {"penalty": "l1"}, (200, 5), "preconditioned"),
-    ("hinge", {}, (200, 5), "smoothed"), ("epsilon_insensitive", {"penalty": "l2"}, (200, 5), "smoothed"),
+    ("hinge", {}, (200, 5), "preconditioned"), ("epsilon_insensitive", {"penalty": "l2"}, (200, 5), "preconditioned"),
     ("log_loss", {"early_stopping": True}, (200, 5), "accelerated"),
     ("squared_error", {"early_stopping": True}, (200, 5), "accelerated"),
-    ("hinge", {"early_stopping": True}, (200, 5), "smoothed"),
+    ("hinge", {"early_stopping": True}, (200, 5), "preconditioned"),
     ("squared_error", {"learning_rate": 0.01}, (200, 5), "gd"), ("log_loss", {"optimizer": "momentum"}, (200, 5), "gd"),
     ("hinge", {"learning_rate": 0.01}, (200, 5), "sgd"), ("squared_error", {"batch_size": 8}, (200, 5), "sgd"),
 ]  # fmt: skip
@@ -90,6 +90,7 @@ def test_parameters_are_called_as_in_scikit_learn(ours, theirs):
     parameters, peers = (set(inspect.signature(kind).parameters) for kind in (ours, theirs))
     assert peers - parameters <= {"eta0", "power_t", "average", "epsilon"}
     own = {"solver", "optimizer", "batch_size", "callbacks", "n_jobs", "multi_class"}
+    own |= {"target", "max_seconds", "checkpoint", "resume"}
     assert parameters - peers <= own
     for name in ("alpha", "l1_ratio", "max_iter", "validation_fraction", "n_iter_no_change", "shuffle", "loss"):
         default, peer = (inspect.signature(kind).parameters[name].default for kind in (ours, theirs))

@@ -46,7 +46,8 @@ BAD_PARAMETERS = {
         "learning_rate": ["optimal", "constant", 0.0, -1, INF, NAN, lambda step: -1.0, lambda step: NAN],
         "optimizer": ["sgd", "Adam"], "max_iter": [0, -1], "tol": [-1e-3, NAN, INF],
         "validation_fraction": [0.0, 1.0, -0.5, 2, NAN], "n_iter_no_change": [0], "n_jobs": [0], "verbose": [-1],
-        "random_state": ["seed", -1, 1.5, 2**40],
+        "random_state": ["seed", -1, 1.5, 2**40], "target": [NAN, INF], "max_seconds": [-1, NAN, INF],
+        "checkpoint": ["no/such/folder/fit.npz", "", "."], "resume": [True],
     },
     TypeError: {
         "alpha": ["much", None, [1e-4], 1j, True], "l1_ratio": ["a", None], "fit_intercept": ["yes", 1, None],
@@ -54,6 +55,8 @@ BAD_PARAMETERS = {
         "batch_size": [2.5, "auto", True], "max_iter": [1e3, None, "many"], "tol": ["auto", True],
         "early_stopping": [1, None], "validation_fraction": ["a", None], "n_iter_no_change": [None, 1.5],
         "warm_start": [None, 1], "n_jobs": ["all", 1.5], "verbose": ["loud", None], "shuffle": ["no", 0],
+        "target": ["low", True, [1.0]], "max_seconds": ["long", False], "checkpoint": [3, True, ["fit.npz"]],
+        "resume": ["yes", 1, None],
         "callbacks": ["print", [1], {"a": print}, lambda: None, [print, lambda a, b: None]],
     },
 }  # fmt: skip
@@ -82,17 +85,20 @@ def test_bad_parameters_are_named(kind, name, value, error):
     def never(state):
         raise AssertionError("a fit has begun")
 
-    model = kind(solver="sgd", callbacks=never).set_params(**{name: value})
+    model = kind(solver="sgd", random_state=0, callbacks=never).set_params(**{name: value})
     refused(lambda: model.fit(X, target(kind)), error, rf"\b{name}\b")
     assert not [name for name in vars(model) if name.endswith("_")]
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"solver": "gram", "loss": "huber"}, "gram.*squared_error"),
+    ({"solver": "gram", "loss": "huber"}, "gram.*squared error"),
     ({"solver": "accelerated", "loss": "epsilon_insensitive"}, "kink"),
     ({"solver": "gram", "learning_rate": 0.1}, "learning_rate"),
     ({"solver": "preconditioned", "optimizer": "adam"}, "optimizer"),
     ({"solver": "gd", "batch_size": 8}, "batch_size"),
+    ({"resume": True}, "resume=True needs checkpoint=, the file to go on from"),
+    ({"solver": "sgd", "checkpoint": "fit.npz"}, "checkpoint needs a random_state where rows are shuffled"),
+    ({"early_stopping": True, "checkpoint": "fit.npz"}, "checkpoint needs a random_state"),
     ({"optimizer": "adam", "penalty": "l1"}, "with a penalty, Adam walks in the columns as they are"),
 ])  # fmt: skip
 def test_parameters_that_do_not_go_together(options, words):

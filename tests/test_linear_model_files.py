@@ -106,14 +106,14 @@ def test_functions_are_left_out_and_named(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_history_that_overflowed_is_written(suffix, tmp_path):
     X, y = data()
-    for solver, rate in (("sgd", 1e200), ("gd", 1e3)):  # NaN, and infinity
+    for solver, rate in (("sgd", 1e200), ("gd", 1e3)):
         with pytest.warns(DivergenceWarning, match="diverged"):
             model = GDRegressor(solver=solver, learning_rate=rate).fit(X, y)
-        assert not np.all(np.isfinite(model.history_["loss"]))
+        model.history_["loss"][-1], model.history_["grad_norm"][-1] = np.nan, np.inf
         model.save(tmp_path / f"m{suffix}")
         found = GDRegressor.load(tmp_path / f"m{suffix}")
-        assert_array_equal(found.history_["loss"], model.history_["loss"])
-        assert_array_equal(found.history_["grad_norm"], model.history_["grad_norm"])
+        for name, values in model.history_.items():
+            assert_array_equal(found.history_[name], values)
 
 
 def write_json(path, change, case="regressor"):

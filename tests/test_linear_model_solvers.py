@@ -9,12 +9,14 @@ from numpy.testing import assert_allclose
 
 pytest.importorskip("sklearn")
 
-from fastgd import GDClassifier, GDRegressor, LinearObjective, schedules
+from fastgd import GDClassifier, GDRegressor, LinearObjective, linalg, losses, schedules
 from fastgd.data import moments
-from fastgd.linear_model import route, solvers
-from fastgd.linear_model import space as space_module
-from fastgd.linear_model.problem import Problem
-from fastgd.linear_model.space import Space
+from fastgd.engine import quasi_newton
+from fastgd.engine.gap import GapRule
+from fastgd.engine.monitor import Monitor
+from fastgd.engine.rates import rate_of
+from fastgd.objective import certificate, standardised
+from fastgd.objective.standardised import Standardised
 
 SIZES = np.array([1.0, 10.0, 0.1, 3.0, 1.0])
 
@@ -30,6 +32,23 @@ def table(loss, n=300, seed=0):
     return X, y, rng.uniform(0.5, 2.0, n)
 
 
+ACTIVATIONS = {"log_loss": "sigmoid", "poisson": "exp"}
+
+
+def of_estimators(X, y, loss, *, sample_weight=None, fit_intercept=True, **penalties):
+    """An objective as the estimators have it: a deviance, whose least value is 0."""
+    record = losses.of(loss, ACTIVATIONS.get(loss, "identity"))
+    s = np.empty(0) if sample_weight is None else sample_weight
+    return LinearObjective.of_arrays(X, y, s, record, fit_intercept=fit_intercept, deviance=True, **penalties)
+
+
+def search_from(variables):
+    """Quasi-Newton steps that begin at the start of the variables."""
+    search = quasi_newton._Search(variables, Monitor(variables, limit=100, gap=GapRule(variables.objective, 1e-4)))
+    search.begin(None)
+    return search
+
+
 # ------------------------------------------------------------------------------------------------------ certificates
 
 
@@ -39,43 +58,43 @@ def table(loss, n=300, seed=0):
 @pytest.mark.parametrize("loss", ("squared_error", "log_loss", "poisson"))
 def test_the_gap_from_a_gradient_is_that_from_the_rows(loss, fit_intercept, weighted, sparse):
     X, y, s = table(loss)
-    problem = Problem(
+    objective = of_estimators(
         scipy.sparse.csr_array(X) if sparse else X, y, loss, fit_intercept=fit_intercept, l2=0.1,
         sample_weight=s if weighted else None,
     )  # fmt: skip
-    space = Space(problem)
-    V = space.from_weights(*problem.start()) + 0.02 * np.random.default_rng(1).normal(size=(space.size, 1))
-    _, gradient = space.evaluate(V)
-    before = problem.passes
-    gap = space.duality_gap(V, gradient)
-    assert problem.passes - before == fit_intercept
-    assert_allclose(gap, problem.duality_gap(*space.to_weights(V)), rtol=1e-9)
+    variables = Standardised(objective)
+    V = variables.start + 0.02 * np.random.default_rng(1).normal(size=(variables.size, 1))
+    _, gradient = variables.evaluate(V)
+    before = variables.passes
+    gap = variables.duality_gap(V, gradient)
+    assert variables.passes - before == fit_intercept
+    assert_allclose(gap, certificate.duality_gap(objective, *variables.to_weights(V)), rtol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ("squared_error", "log_loss", "poisson"))
 def test_the_gap_is_an_upper_bound(loss):
     X, y, _ = table(loss)
-    problem = Problem(X, y, loss, fit_intercept=True, l2=0.1)
-    space = Space(problem)
+    objective = of_estimators(X, y, loss, l2=0.1)
+    variables = Standardised(objective)
     kind = GDClassifier if loss == "log_loss" else GDRegressor
     best = kind(loss, penalty="l2", alpha=0.1, tol=1e-14).fit(X, y)
     W, b = best.coef_.reshape(5, 1), best.intercept_
-    least = problem.sums(W, b, want_gradient=False) + problem.penalty(W)
+    least = objective.sums(W, b, gradient=False) + objective.penalty(W)
     rng = np.random.default_rng(2)
     for size in (1e-4, 1e-2, 0.1):
-        V = space.from_weights(W, b) + size * rng.normal(size=(space.size, 1))
-        value, gradient = space.evaluate(V)
-        assert space.duality_gap(V, gradient) >= (value - least) * (1 - 1e-6)
+        V = variables.from_weights(W, b) + size * rng.normal(size=(variables.size, 1))
+        value, gradient = variables.evaluate(V)
+        assert variables.duality_gap(V, gradient) >= (value - least) * (1 - 1e-6)
 
 
 def test_slopes_of_curvature_are_curvature():
     X, y, s = table("log_loss")
-    for loss in space_module.CURVATURES:
-        problem = Problem(X, y, loss, fit_intercept=True, sample_weight=s)
+    for loss in ("squared_error", "log_loss", "poisson"):
+        objective = of_estimators(X, y, loss, sample_weight=s)
         rng = np.random.default_rng(3)
         W, b, shift = 0.1 * rng.normal(size=(5, 1)) / SIZES[:, None], np.array([0.2]), 2 * SIZES
-        by_W, total = problem.curvature_sums(W, b + shift @ W, shift)
-        D = s * problem.loss.curvature(X @ W + b, y[:, None])[:, 0]
+        by_W, total = certificate.curvature_sums(objective, W, b + shift @ W, shift)
+        D = s * objective.record.curvature(X @ W + b, y[:, None])[:, 0]
         assert_allclose(total, D.sum() / s.sum(), rtol=1e-12)
         assert_allclose(by_W[:, 0], (X - shift).T @ D / s.sum(), rtol=1e-9, atol=1e-12)
 
@@ -86,21 +105,21 @@ def test_slopes_of_curvature_are_curvature():
 @pytest.mark.parametrize("weighted", (False, True))
 @pytest.mark.parametrize("fit_intercept", (False, True))
 def test_entries_of_csr_tell_the_spread_of_columns(monkeypatch, fit_intercept, weighted):
-    monkeypatch.setattr(space_module, "METRIC_COLUMNS", 1)
+    monkeypatch.setattr(standardised, "METRIC_COLUMNS", 1)
     rng = np.random.default_rng(0)
     X = np.where(rng.random((200, 30)) < 0.3, rng.normal(3.0, 1.0, (200, 30)), 0.0)
     X[:, 0], X[:, 1] = 7.0, 0.0  # columns that do not vary
     s = rng.uniform(0.5, 2.0, 200) if weighted else None
-    space = Space(
-        Problem(scipy.sparse.csr_array(X), rng.normal(size=200), "squared_error", fit_intercept=fit_intercept,
-                sample_weight=s)
-    )  # fmt: skip
+    y = rng.normal(size=200)
+    variables = Standardised(
+        of_estimators(scipy.sparse.csr_array(X), y, "squared_error", fit_intercept=fit_intercept, sample_weight=s)
+    )
     mean = np.average(X, axis=0, weights=s) if fit_intercept else np.zeros(30)
     spread = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=s))
-    assert_allclose(space.shift, mean, atol=1e-14)
-    assert_allclose(space.scale[2:], spread[2:], rtol=1e-13)
-    assert np.isinf(space.scale[1])
-    assert np.isinf(space.scale[0]) == fit_intercept
+    assert_allclose(variables.shift, mean, atol=1e-14)
+    assert_allclose(variables.scale[2:], spread[2:], rtol=1e-13)
+    assert np.isinf(variables.scale[1])
+    assert np.isinf(variables.scale[0]) == fit_intercept
 
 
 @pytest.mark.one_build
@@ -127,9 +146,9 @@ def test_the_blas_has_one_thread_where_matrices_are_formed():
         return {pool["num_threads"] for pool in info() if pool["user_api"] == "blas"}
 
     before = threads()
-    with route.one_blas_thread(route.MUCH_WORK):
+    with linalg.one_blas_thread(linalg.MUCH_WORK):
         assert threads() <= {1}
-    with route.one_blas_thread(route.MUCH_WORK - 1):
+    with linalg.one_blas_thread(linalg.MUCH_WORK - 1):
         assert threads() == before
     assert threads() == before
 
@@ -146,10 +165,10 @@ def many_rows(positives, n=70_000):
 
 
 def test_a_start_from_fewer_rows_leads_to_the_same_minimum(monkeypatch):
-    monkeypatch.setattr(solvers, "FEWER_METRICS", 1)
+    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 1)
     X, y = many_rows(0.3)
     quick = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(solvers, "FEWER_METRICS", 10**6)
+    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 10**6)
     plain = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
     assert quick.n_iter_ < plain.n_iter_
     assert quick.result_.certified
@@ -157,13 +176,13 @@ def test_a_start_from_fewer_rows_leads_to_the_same_minimum(monkeypatch):
 
 
 def test_a_start_that_misleads_is_given_up(monkeypatch):
-    monkeypatch.setattr(solvers, "FEWER_METRICS", 1)
+    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 1)
     X, y = many_rows(0.3)
-    y[:: solvers.FEWER] = 0.0  # the rows that are looked at first say the same of everything
-    y[: solvers.FEWER * 30 : solvers.FEWER] = 1.0
-    X[: solvers.FEWER * 30 : solvers.FEWER] += [500.0, 0, 0]
+    y[:: quasi_newton.FEWER] = 0.0  # the rows that are looked at first say the same of everything
+    y[: quasi_newton.FEWER * 30 : quasi_newton.FEWER] = 1.0
+    X[: quasi_newton.FEWER * 30 : quasi_newton.FEWER] += [500.0, 0, 0]
     misled = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(solvers, "FEWER_METRICS", 10**6)
+    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 10**6)
     plain = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
     assert misled.result_.certified
     assert_allclose(misled.history_["loss"][-1], plain.history_["loss"][-1], rtol=1e-9)
@@ -172,18 +191,17 @@ def test_a_start_that_misleads_is_given_up(monkeypatch):
 def test_rows_without_weight_are_no_start():
     X, y, s = table("squared_error")
     s[::4] = 0.0
-    assert Problem(X, y, "squared_error", fit_intercept=True, sample_weight=s).every(4) is None
+    assert of_estimators(X, y, "squared_error", sample_weight=s).every(4) is None
 
 
 def test_the_value_of_a_constant_model_takes_no_pass():
     for loss in ("squared_error", "log_loss", "poisson"):
         X, y, s = table(loss)
-        problem = Problem(X, y, loss, fit_intercept=True, sample_weight=s)
+        objective = of_estimators(X, y, loss, sample_weight=s)
         b = np.array([0.3])
-        expected = problem.sums(np.zeros((5, 1)), b, want_gradient=False)
-        before = problem.passes
-        assert_allclose(problem.value_at_constant(b), expected, rtol=1e-13)
-        assert problem.passes == before
+        expected = objective.sums(np.zeros((5, 1)), b, gradient=False)
+        X[:] = np.nan  # of which the objective has no copy
+        assert_allclose(objective.value_at_constant(b), expected, rtol=1e-13)
 
 
 # ------------------------------------------------------------------------------------------------------------- steps
@@ -191,15 +209,13 @@ def test_the_value_of_a_constant_model_takes_no_pass():
 
 def test_a_quadratic_function_is_walked_to_its_lowest_point():
     X, y, s = table("squared_error")
-    problem = Problem(X, y, "squared_error", fit_intercept=True, l2=0.1, sample_weight=s)
-    space = Space(problem)
-    V = np.random.default_rng(4).normal(size=(space.size, 1))
-    total, gradient = space.evaluate(V)
-    rate, new, value, new_gradient = solvers._exact_step(
-        space, V, total, gradient, -gradient, -float(np.vdot(gradient, gradient))
-    )
+    variables = Standardised(of_estimators(X, y, "squared_error", l2=0.1, sample_weight=s))
+    V = variables.start = np.random.default_rng(4).normal(size=(variables.size, 1))
+    search = search_from(variables)
+    gradient = search.point.gradient
+    rate, new, value, new_gradient = search._exact_step(-gradient, -float(np.vdot(gradient, gradient)))
     assert_allclose(new, V - rate * gradient)
-    expected, expected_gradient = space.evaluate(new)
+    expected, expected_gradient = variables.evaluate(new)
     assert_allclose(value, expected, rtol=1e-12)
     assert_allclose(new_gradient, expected_gradient, atol=1e-12 * np.abs(gradient).max())
     assert abs(np.vdot(new_gradient, gradient)) < 1e-10 * np.vdot(gradient, gradient)
@@ -216,17 +232,26 @@ def test_least_squares_of_many_columns_are_refined_to_rounding():
 
 @pytest.mark.parametrize("goal", (0.0, 1e-6))
 def test_a_metric_is_made_anew_only_where_steps_are_slow(goal):
-    slow = solvers._slow
-    # Six decades to go: at a factor of 0.9 a step that takes 130 of them, at 0.01 three.
-    assert slow(1.0, 0.9**10, 0.0, 10, 5.0, goal)
-    assert slow(1.0, 0.01, 0.0, 1, 5.0, goal) == (goal == 0)
-    assert not slow(1.0, 1.0, 0.0, 0, 5.0, 1e-6)
+    X, y, _ = table("log_loss")
+    search = search_from(Standardised(of_estimators(X, y, "log_loss")))
+
+    def slow(first, estimate, bound, steps, price, goal):
+        search.first, search.price, search.model.steps = first, price, steps
+        search.monitor.goal = lambda fun: goal
+        return search._is_slow(estimate, bound, 1.0)
+
+    # Six decades to go from the first step on: at a factor of 0.9 a step that takes 130 of them, at 0.01 three.
+    assert slow(1.0, 0.9**10, 0.0, 11, 5.0, goal)
+    assert slow(1.0, 0.01, 0.0, 2, 1.0, goal) == (goal == 0)
+    assert not slow(1.0, 1.0, 0.0, 6, 5.0, 1e-6)
+    # And not before as many passes were spent on the old one as the new one costs.
+    assert not slow(1.0, 0.9**4, 0.0, 5, 5.0, goal)
 
 
 def test_rates_of_many_steps_are_those_of_each():
-    constant = route.rate(0.25)
+    constant = rate_of(0.25, "learning_rate")
     assert_allclose(constant.rates(7, 3), [0.25] * 3)
-    decay = route.rate(schedules.inverse_time_decay(0.5, 0.1))
+    decay = rate_of(schedules.inverse_time_decay(0.5, 0.1), "learning_rate")
     assert_allclose(decay.rates(4, 5), [decay(step) for step in range(4, 9)])
     assert math.isclose(decay(0), 0.5)
 

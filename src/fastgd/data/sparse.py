@@ -136,11 +136,15 @@ class Sparse(Rows):
         each = self.weights.astype(np.float64) if self.weights.size else np.ones(self.n)
         s, values = np.repeat(each, np.diff(X.indptr)), X.data.astype(np.float64)
         if centring:
-            means = rounded(np.bincount(X.indices, s * values, self.d) / total, self.dtype)
+            means = rounded(self._column_sums(s * values) / total, self.dtype)
             values = values - means[X.indices]
-        squares = np.bincount(X.indices, s * values**2, self.d)
-        squares += np.maximum(total - np.bincount(X.indices, s, self.d), 0.0) * means**2
+        squares = self._column_sums(s * values**2)
+        squares += np.maximum(total - self._column_sums(s), 0.0) * means**2
         return looked_into(self, means, np.sqrt(squares / total), centring, False)
+
+    def _column_sums(self, numbers):
+        """Of a number for each entry that is stored."""
+        return np.bincount(self.X.indices, numbers, self.d).astype(np.float64)  # without any it counts in integers
 
     def largest(self, part):
         return abs(self.X[part]).max(axis=0).toarray().reshape(-1).astype(np.float64)

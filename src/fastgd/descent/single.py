@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import typing
 from typing import Literal, Unpack
 
@@ -18,7 +17,7 @@ from fastgd.engine.rates import rate_of
 from fastgd.engine.recorder import Recorder
 from fastgd.engine.stopping import Stopping
 from fastgd.errors import DivergenceError, progress_bar
-from fastgd.files.checkpoint import Checkpoint, digest, ended
+from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.objective import Function, LinearObjective
 
 if typing.TYPE_CHECKING:
@@ -250,14 +249,10 @@ def gradient_descent(
     if checkpoint is not None:
         identity = _identity(f, init_x, grad, lr) | _identity_of_steps(request, l1, history)
         checkpoint = Checkpoint(checkpoint, identity)
-        saved = checkpoint.load() if resume else None
-        if saved is not None:
-            with checkpoint.restoring():
-                if result := ended(saved, request.limit):
-                    return result
-                taken = operator.index(saved["step"])
-            if taken > request.limit:
-                raise ValueError(f"step_num = {request.limit}, but {taken} steps are in {checkpoint.path!r} already")
+        if resume:
+            saved, result = checkpoint.resumed(request.limit, "step_num", "step")
+            if result is not None:
+                return result
     elif resume:
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     return _run(request, saved, checkpoint, progress, options)

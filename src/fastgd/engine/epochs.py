@@ -4,6 +4,7 @@ With a rate of the user's the steps are taken in the columns as they are: w ← 
 m rows of a batch. Without one they are taken in standardised columns, where a rate follows from the loss.
 """
 
+import contextlib
 import itertools
 import math
 
@@ -15,6 +16,7 @@ from fastgd.engine.divergence import HIGHER, HIGHER_WHILE
 from fastgd.engine.rates import Constant
 from fastgd.engine.result import Status
 from fastgd.engine.update import Update
+from fastgd.errors import DivergenceError
 from fastgd.linalg import soft_threshold
 from fastgd.losses.table import typical_curvature
 from fastgd.objective.sample import Sample
@@ -74,6 +76,7 @@ def in_scaled_columns(variables, monitor, rule, *, batch, seed, shuffle=True):
     The rate is found from the curvature of the rows, and the batch grows when the loss stops falling, until steps on
     all rows take over; or the rate is halved where the rule's steps do not follow the gradient's length.
     """
+    monitor.noisy = True
     if monitor.resumed is not None and "x" in monitor.resumed:
         accelerated(variables, monitor)
         return
@@ -157,7 +160,7 @@ class _InUserColumns(_Epochs):
             monitor.judge(self.point, None)
             if monitor.see(self.point, tolerance=self.objective.smooth):
                 return
-        waiting = Waiting(self) if self._nothing_waits else None
+        waiting = self._waiting = Waiting(self) if self._nothing_waits else None
         each = not monitor.in_epochs and (monitor.looks_at_each_step or monitor.recorder.on)
         try:
             for epoch in itertools.count(self.begun[0]):
@@ -172,9 +175,11 @@ class _InUserColumns(_Epochs):
                         return
                 elif self._end_of_pass():
                     return
-        finally:
+        except KeyboardInterrupt:
             if waiting is not None and not monitor.ended:
-                waiting.settle()
+                with contextlib.suppress(DivergenceError):  # the run ends before it
+                    waiting.settle()
+            raise
 
     @property
     def _nothing_waits(self):
@@ -213,11 +218,14 @@ class _InUserColumns(_Epochs):
                 monitor.update.kernel_arguments,
             )  # fmt: skip
             monitor.update.took(count)
-            monitor.last_rate = float(rates[-1])
             self.variables.njev += len(part) / self.n
             self.variables.passes += len(part) / self.n
             self.step += count
-            if not np.all(np.isfinite(self.w)):
+            lost = not np.all(np.isfinite(self.w))
+            if lost and self._waiting is not None:
+                self._waiting.settle()
+            monitor.last_rate = float(rates[-1])
+            if lost:
                 number = epoch + 1 if monitor.in_epochs else self.step
                 last = monitor.point(max(0, number - 1), before, monitor.last_rate, want_fun=True)
                 what = "the weights are no longer finite"
@@ -270,6 +278,8 @@ class _InUserColumns(_Epochs):
     def _refuse_divergence(self, point, room):
         first = max(abs(self.monitor.first_fun), abs(self.objective.value_at_zero))
         if not point.finite or point.fun > room * first + 1e-300:
+            if point.finite and self.monitor.in_epochs:
+                self.monitor.show(point)
             lr = self.monitor.last_rate if point.step else None
             what = f"the value has risen from {self.monitor.first_fun:.3g} to {point.fun:.3g}"
             raise self.monitor.diverged(point, lr, what, stable=self._stable_rate(1))
@@ -311,9 +321,8 @@ class Waiting:
     def settle(self):
         """Show all that have come together; True if the run ends with one of them."""
         monitor, variables = self._epochs.monitor, self._epochs.variables
-        ends, self._ends = self._ends, []
-        found = variables.evaluate_each([z for _, z, *_ in ends])
-        for (number, z, rate, seconds), (fun, gradient) in zip(ends, found, strict=True):
+        for fun, gradient in variables.evaluate_each([z for _, z, *_ in self._ends]):
+            number, z, rate, seconds = self._ends.pop(0)
             monitor.last_rate, monitor.seconds_then = rate, seconds
             if self._epochs._end_of_epoch(monitor.evaluated(number, z, fun, gradient, rate)):
                 return True

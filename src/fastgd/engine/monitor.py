@@ -4,6 +4,7 @@ A solver evaluates points and shows them: `see(point)` is True where the run end
 the monitor: `result()`.
 """
 
+import copy
 import math
 import time
 
@@ -152,26 +153,31 @@ class Monitor:
         # A run may end above its beginning only where the gradient has grown, or a step has gone over a valley.
         self.rose = self.rose or point.norm > self.first_norm or bool(turned)
         if self.overshoots.look(point, last, turned, self.update.plain) and self._is_higher(point):
-            self._show(point, math.nan)
+            self.show(point)
             raise self.diverged(point, last.lr, self.overshoots.patience.sentence)
 
-    def _is_higher(self, point):
-        """Whether the value is above the first. A function that nobody asked for is only evaluated on suspicion."""
+    def _is_higher(self, point, room=0.0):
+        """Whether the value is above the first, by more than `room`. A function that nobody asked for is only evaluated
+        on suspicion."""
         if self.first_fun is None:
             self.first_fun = self.variables.value(self.variables.start)
         if point.fun is None:
             point.fun = self.variables.value(point.z)
         if point.fun <= self.first_fun:
             return False
-        slack = 8 * float(np.finfo(self.variables.start.dtype).eps) * abs(self.first_fun)
+        slack = room + 8 * float(np.finfo(self.variables.start.dtype).eps) * abs(self.first_fun)
         return not point.fun <= self.first_fun + slack
 
     def _may_have_risen(self, point):
         return point.step > 0 and (self.rose or self.variables.fun_is_free)
 
-    def refuse_rest_above_the_start(self, point):
-        """Raise if a run meets its tolerance because it has leapt out to where the function is flat."""
-        if self._may_have_risen(point) and self._is_higher(point):
+    def refuse_rest_above_the_start(self, point, within_tol=True):
+        """Raise if a run meets its tolerance because it has leapt out to where the function is flat.
+
+        A start that is no lower than the minimum can be, as the gap has it, was within the tolerance itself.
+        """
+        room = 0.0 if self.gap is None or self.gap.gap is None or not within_tol else self.gap.gap
+        if self._may_have_risen(point) and self._is_higher(point, room):
             raise self.diverged(point, self.last_rate, "it came to rest where the value is higher than at the start")
 
     def not_finite(self, point, last):
@@ -225,16 +231,17 @@ class Monitor:
             raise self.not_finite(point, self._last_seen)
         if self.first_fun is None and self.first_norm == np.inf:
             self.first_fun, self.first_norm = point.fun, point.norm
-        last, self.latest = self._last_seen, point
-        self._last_seen = point
+        last, self._last_seen = self._last_seen, point
         if self._quiet and not self.keeps_best:
+            self.latest = point
             if point.norm == 0 and not point.step and self._is_stuck(point):
                 return self.end(Status.NO_WAY_DOWN, self._why, point, success=False)
             return self.ends(point, last, tolerance) if rules else self.out_of_time(point)
         score = math.nan if self.score is None or not point.step else self.score(self.variables.to_user(point.z))
         if self.recorder.on or self.say is not None or self.bar is not None:
-            self._show(point, score)
+            self.show(point, score)
         stale = self._remember(point, score)
+        self.latest = point  # whole now: Ctrl-C from here on ends the run with it
         if self.callbacks and point.step and self._callback_stops(point, score):
             what = f"the callback stopped the run at {self.unit} {point.step}"
             return self.end(Status.STOPPED_BY_CALLBACK, what, point)
@@ -272,7 +279,7 @@ class Monitor:
             moved = point.step > 0 and self.last_rate != 0
             if found := self.stopping.verdict(self.variables.to_user(point.z), point.fun, point.least, moved):
                 if found[0] != Status.TARGET_REACHED and not self.noisy:
-                    self.refuse_rest_above_the_start(point)
+                    self.refuse_rest_above_the_start(point, within_tol=False)
                 return self.end(*found, point)
         return self.out_of_time(point)
 
@@ -331,7 +338,8 @@ class Monitor:
             self._best_score, self.best = score, point
         return self._stale >= self.patience
 
-    def _show(self, point, score):
+    def show(self, point, score=math.nan):
+        """Put a point into the history, and on the screen."""
         records = self.recorder.takes(point.step)
         if records and isinstance(self.recorder, Epochs):
             rate = math.nan if self.last_rate is None else self.last_rate
@@ -499,9 +507,14 @@ class Monitor:
     def _finish_history(self, end, fun, is_end):
         """Give the end a row of its own; a history of epochs ends at what is reported, and has a row at least."""
         if isinstance(self.recorder, Epochs):
+            cut_short = self.status in (Status.DIVERGED, Status.INTERRUPTED)
             if not self.recorder.last:
-                self.recorder.epoch(end.fun, math.nan, self.user_norm(end), math.nan, self.seconds)
-            elif not is_end and self.score is None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
+                only = copy.copy(end)
+                only.step = 1
+                self.show(only)
+                if not cut_short:
+                    self._callback_stops(only, math.nan)
+            elif not is_end and self.score is None and not cut_short:
                 self.recorder.end_at(self.best.fun, self.user_norm(self.best))
         elif self.recorder.on and self.recorder.last != end.step:
             value = fun if is_end or end.fun is None else end.fun

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import operator
 import os
 import time
 import warnings
@@ -102,6 +103,34 @@ class Checkpoint:
         self._latest = data
         return state
 
+    def resumed(self, limit, limit_name, unit):
+        """(state to go on from, Result of a run that has come to its end), each None where there is none.
+
+        Parameters
+        ----------
+        limit : int
+            Steps at most.
+        limit_name, unit : str
+            What the face calls that, and a step.
+
+        Raises
+        ------
+        DivergenceError
+            The run has ended with it.
+        ValueError
+            As `load`; or there are more steps in the file.
+        """
+        saved = self.load()
+        if saved is None:
+            return None, None
+        with self.restoring():
+            if result := ended(saved, limit):
+                return None, result
+            taken = operator.index(saved["step"])
+        if taken > limit:
+            raise ValueError(f"{limit_name} = {limit}, but {taken} {unit}s are in {self.path!r} already")
+        return saved, None
+
     @contextlib.contextmanager
     def restoring(self):
         """Where a run restores itself from a loaded state: what does not fit there is damage of the file."""
@@ -144,7 +173,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
 
-def ended(state, step_num):
+def ended(state, limit):
     """The Result in the state of a run that has come to its end; None where it goes on. What it raised is raised again.
 
     A run that its callback or the clock stopped goes on, and so does one that now has more steps than it took.
@@ -152,7 +181,7 @@ def ended(state, step_num):
     if "result" not in state:
         return None
     status = Status(state["result"]["status"])
-    if status in GOES_ON and "loop" in state and (status != Status.STEP_LIMIT or state["step"] < step_num):
+    if status in GOES_ON and "loop" in state and (status != Status.STEP_LIMIT or state["step"] < limit):
         return None
     history = None if state["history"] is None else History(state["history"])
     result = Result({**state["result"], "status": status, "history": history})

@@ -49,6 +49,11 @@ ILL_CONDITIONED = 1e8
 RECORDS = {"log_loss": ("log_loss", "sigmoid"), "softmax": ("log_loss", "softmax"), "poisson": ("poisson", "exp")}
 # From this verbosity on a bar is shown, and no lines.
 BAR = 2
+# The parameters that a checkpoint must agree on, beside the data; rates that are functions cannot be told apart.
+OF_CHECKPOINTS = (
+    "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
+    "batch_size", "early_stopping", "shuffle",
+)  # fmt: skip
 # The parameters that a stream of partial_fit is made of, beside those that only one of the estimators has.
 OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
 
@@ -108,7 +113,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         Stopping(**checked.stopping)
         checked.resume = validation.boolean(self.resume, "resume")
         if checked.resume and self.checkpoint is None:
-            raise ValueError("resume=True needs checkpoint, the file to go on from")
+            raise ValueError("resume=True needs checkpoint=, the file to go on from")
         validation.boolean(self.warm_start, "warm_start")
         validation.boolean(self.shuffle, "shuffle")
         verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
@@ -179,24 +184,17 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _run(self, objective, checked, score):
         """(Result, the DivergenceError or KeyboardInterrupt that ended it or None)."""
-        request = plan.Request(
-            objective, checked.max_iter, solver=self.solver, rate=checked.rate, rule=checked.rule, batch=checked.batch,
-            user_columns=False, path=checked.early_stopping, shuffle=self.shuffle, tol=checked.tol,
-            rate_word="learning_rate",
-        )  # fmt: skip
-        solver = plan.choose(request)
-        warm = self.warm_start and hasattr(self, "coef_")
-        if warm:
-            request.start = self._warm_start(objective, checked)
-        elif solver == "sgd" and checked.rate is not None:
-            # Where the textbook starts, and partial_fit.
-            request.start = np.zeros((objective.rows.d, objective.rows.k)), np.zeros(objective.rows.k)
-        if solver == "sgd":
-            request.seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        checkpoint, saved = self._checkpoint(objective, checked, request)
-        bar = progress_bar(checked.max_iter, 0, "epoch", f"verbose={BAR}") if checked.verbose >= BAR else None
-        monitor = error = None
+        request = self._request(objective, checked)
+        checkpoint = None if self.checkpoint is None else self._checkpoint(objective, checked, request)
+        saved = monitor = error = None
         try:
+            if checked.resume:
+                saved, result = checkpoint.resumed(checked.max_iter, "max_iter", "epoch")
+                if result is not None:
+                    return result, None
+            bar, begun = None, 0 if saved is None else saved["step"]
+            if checked.verbose >= BAR:
+                bar = progress_bar(checked.max_iter, begun, "epoch", f"verbose={BAR}")
             with contextlib.nullcontext() if bar is None else bar, np.errstate(all="ignore"):
                 made = plan.Plan(request)
                 monitor = made.watch(
@@ -213,21 +211,47 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             if result is None:
                 raise
             interrupt.result, error = result, interrupt
-        if checkpoint is not None and not isinstance(error, KeyboardInterrupt):
+            interrupt.add_note(self._how_to_go_on(result, checkpoint))
+            return result, error
+        if checkpoint is not None:
             checkpoint.finish(result, error)
         return result, error
 
+    def _request(self, objective, checked):
+        request = plan.Request(
+            objective, checked.max_iter, solver=self.solver, rate=checked.rate, rule=checked.rule, batch=checked.batch,
+            user_columns=False, path=checked.early_stopping, shuffle=self.shuffle, tol=checked.tol,
+            rate_word="learning_rate",
+        )  # fmt: skip
+        solver = plan.choose(request)
+        if self.warm_start and hasattr(self, "coef_"):
+            request.start = self._warm_start(objective, checked)
+        elif solver == "sgd" and checked.rate is not None:
+            # Where the textbook starts, and partial_fit.
+            request.start = np.zeros((objective.rows.d, objective.rows.k)), np.zeros(objective.rows.k)
+        shuffled = solver == "sgd" and self.shuffle
+        if shuffled:
+            request.seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        if self.checkpoint is not None and self.random_state is None and (shuffled or checked.early_stopping):
+            raise ValueError(
+                "checkpoint needs a random_state where rows are shuffled or held out, or no later fit takes the same "
+                "rows: give an integer"
+            )
+        return request
+
     def _checkpoint(self, objective, checked, request):
-        """(Checkpoint, the state in it), each None where there is none."""
-        if self.checkpoint is None:
-            return None, None
+        """The file of the run, with what it must agree on."""
         o = objective
         identity = {"estimator": type(self).__name__, "X": digest(*o.rows.arrays_for_digest()), "y": digest(o.y)}
-        identity |= {"sample_weight": digest(o.rows.weights), "solver": self.solver, "seed": request.seed}
-        identity |= {name: repr(getattr(self, name)) for name in OF_STREAMS if not callable(getattr(self, name))}
-        checkpoint = Checkpoint(self.checkpoint, identity)
-        saved = checkpoint.load() if checked.resume else None
-        return checkpoint, saved if saved is not None and "loop" in saved else None
+        identity |= {"sample_weight": digest(o.rows.weights), "seed": request.seed}
+        identity["coef_"] = digest(*request.start) if self.warm_start and request.start is not None else None
+        identity |= {name: repr(getattr(self, name)) for name in OF_CHECKPOINTS if not callable(getattr(self, name))}
+        return Checkpoint(self.checkpoint, identity)
+
+    def _how_to_go_on(self, result, checkpoint):
+        """What a KeyboardInterrupt says of the fit that it ended."""
+        way = "" if checkpoint is None else f"; resume=True goes on from {checkpoint.path!r}"
+        return f"{type(self).__name__}.fit was {result.message}: it has the best weights so far{way}"
 
     @staticmethod
     def _describe(monitor, point, score):

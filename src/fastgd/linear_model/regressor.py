@@ -76,6 +76,19 @@ class GDRegressor(RegressorMixin, LinearModel):
         1.35 for "huber" and 0.1 for "epsilon_insensitive" without it.
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
+    target : float, optional
+        The fit ends where F, as `history_.loss` has it, is at most that.
+    max_seconds : float, optional
+        The fit ends when so much time has passed since its first epoch began; what was reached is kept.
+    checkpoint : path, optional
+        A file that the state of the fit is written to, at least every second and at the end, whole or not at all; where
+        it cannot be written the fit warns once and goes on. It is written over where it exists, unless `resume`. Where
+        rows are shuffled or held out it needs a random_state.
+    resume : bool
+        Go on from the checkpoint, to the same weights by the bit as if nothing had happened. Without a file the fit
+        starts afresh; the file of a fit that came to its end gives what it came to, unless max_iter is larger now, or
+        it was a callback or the clock that ended it: then it goes on. The file of other data or parameters is refused;
+        a function as learning_rate cannot be told from others.
 
     Attributes
     ----------
@@ -83,12 +96,13 @@ class GDRegressor(RegressorMixin, LinearModel):
     intercept_ : (1,) or (k,)
     n_iter_ : int
         Epochs.
-    history_ : dict of arrays
+    history_ : History
         loss, validation_score, grad_norm, learning_rate and seconds, one entry for each epoch.
     result_ : Result
-        status, message, solver, gap (at most, or about, F − min F), certified, condition, n_passes. status is
-        "converged", "rounding", "early_stopping", "no_progress" (of "sgd"), "callback", "max_iter", "stalled" (on a
-        kink), "diverged" or "interrupted".
+        status, message, solver, gap (at most, or about, F − min F), certified, condition, n_passes. status is a
+        `fastgd.Status`: CONVERGED, STEP_LIMIT (max_iter), EARLY_STOPPED, TARGET_REACHED, TIME_LIMIT,
+        STOPPED_BY_CALLBACK, NO_PROGRESS (of "sgd"), STALLED (on a kink, or by XᵀX with an l1 penalty), DIVERGED or
+        INTERRUPTED.
     n_features_in_, feature_names_in_
 
     Examples
