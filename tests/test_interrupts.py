@@ -49,7 +49,7 @@ OBJECTIVES = {
     "momentum": ({"f": LOGISTIC, "lr": 0.1, "optimizer": "momentum"}, variables.Columns, "burst"),
     "averages": ({"f": LOGISTIC, "lr": 0.1, "optimizer": optimizers.ASGD(2)}, variables.Columns, "burst"),
     "batches": ({"f": LOGISTIC, "lr": 0.1, "batch_size": 8}, Dense, "stochastic"),
-    "accelerated": ({"f": LOGISTIC, "lr": "auto", "precondition": "gram"}, Standardised, "evaluate"),
+    "accelerated": ({"f": LOGISTIC, "solver": "accelerated"}, Standardised, "evaluate"),
     "backtracking": ({"f": POISSON, "lr": "auto"}, Standardised, "evaluate"),
 }
 
