@@ -151,12 +151,25 @@ def measured(rows, centring, sample=None):
             means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
         means = rounded(means, rows.dtype)
         A -= means
-    spreads = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
+    spreads = lengths(s, A)
     still = np.flatnonzero(is_still(means, spreads, rows.dtype))
     if part.step > 1 and still.size:  # they may vary elsewhere
         rest = rows.columns(still) - means[still]
         spreads[still] = np.sqrt(np.mean(rest**2, axis=0))
     return means, spreads, is_still(means, spreads, rows.dtype)
+
+
+def lengths(s, A):
+    """√Σs·a² of each column, without overflow or underflow of the squares."""
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("i,ij,ij->j", s, A, A)
+        far = np.flatnonzero(~((squares > TINY_SQUARES) & np.isfinite(squares)))
+        found = np.sqrt(squares)
+        if far.size:
+            largest = np.max(np.abs(A[:, far]), axis=0)
+            B = A[:, far] / np.where(largest > 0, largest, 1.0)
+            found[far] = largest * np.sqrt(np.einsum("i,ij,ij->j", s, B, B))
+    return found
 
 
 def rounded(means, dtype):
