@@ -92,7 +92,7 @@ def logistic_objective(dtype=np.float64):
 
 @functools.cache
 def lowest_loss():
-    return gradient_descent(logistic_objective(), lr="auto", precondition="gram", tol=1e-14).fun
+    return gradient_descent(logistic_objective(), solver="preconditioned", tol=1e-14).fun
 
 
 @functools.cache

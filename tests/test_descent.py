@@ -17,8 +17,8 @@ from fastgd import (
     Result,
     Status,
     gradient_descent,
-    paths,
 )
+from fastgd.objective.variables import Columns
 
 # ---------------------------------------------------------------------------------------------------- textbook iterates
 
@@ -205,7 +205,7 @@ def test_evaluations_are_counted_as_they_happen(history, tol, callback, capsys):
 @pytest.mark.parametrize("lr", [0.01, "auto"])
 @pytest.mark.parametrize("history", [False, True])
 def test_passes_over_the_data_are_counted_as_they_happen(build, lr, history, monkeypatch):
-    monkeypatch.setattr(paths.Columns, "has_bursts", False)  # a kernel of many steps is one call
+    monkeypatch.setattr(Columns, "has_bursts", False)  # a kernel of many steps is one call
     o = problem(fit_intercept=True)
     o.lipschitz()
     calls = []

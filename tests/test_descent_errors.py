@@ -8,8 +8,11 @@ from fastgd import (
     DivergenceError,
     LinearObjective,
     gradient_descent,
-    paths,
 )
+from fastgd.objective import Function
+from fastgd.objective.compressed import Compressed
+from fastgd.objective.standardised import Standardised
+from fastgd.objective.variables import Columns, OfFunction
 
 # ------------------------------------------------------------------------------------------------- errors and bad input
 
@@ -153,11 +156,10 @@ def test_a_path_is_what_the_loop_needs():
     names = ("start", "evaluate", "to_user", "gradient_to_user", "settle", "curvature", "fun_is_free", "nfev", "njev")
     o = problem()
     for path in (
-        paths.FunctionPath(ellipse, None, [1.0]),
-        paths.Columns(o, None),
-        paths.Rescaled(o, None),
-        paths.Whitened(o, None),
-        paths.Compressed(paths.Columns(o, None)),
+        OfFunction(Function(ellipse, None, (1,)), [1.0]),
+        Columns(o),
+        Standardised(o),
+        Compressed(Columns(o)),
     ):
         assert [name for name in names if not hasattr(path, name)] == []
 

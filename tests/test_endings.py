@@ -76,11 +76,11 @@ def test_a_rate_of_zero_is_no_sign_of_rest():
 def test_tolerances_on_objectives_whatever_the_kernel():
     o = LinearObjective(X, TARGETS, loss="mse")
     least = o.value(np.linalg.lstsq(X, TARGETS, rcond=None)[0])
-    for options in ({"lr": 0.1}, {"lr": "auto"}, {"lr": 0.01, "batch_size": 8}, {"lr": "auto", "precondition": "gram"}):
+    for options in ({"lr": 0.1}, {"lr": "auto"}, {"lr": 0.01, "batch_size": 8}, {"solver": "accelerated"}):
         result = gradient_descent(o, target=2 * least, step_num=5000, **options)
         assert result.status == Status.TARGET_REACHED and result.fun <= 2 * least
     assert gradient_descent(o, lr=0.1, f_tol=1e-9, step_num=5000).status == Status.VALUE_SETTLED
-    assert gradient_descent(o, lr="auto", x_tol=1e-9, step_num=5000).status == Status.POINT_SETTLED
+    assert gradient_descent(o, solver="accelerated", x_tol=1e-9, step_num=5000).status == Status.POINT_SETTLED
 
 
 def test_a_tolerance_that_is_not_reached_is_named(build):

@@ -16,6 +16,7 @@ from fastgd.data import Dense
 from fastgd.engine import steps
 from fastgd.files import checkpoint
 from fastgd.objective import variables
+from fastgd.objective.standardised import Standardised
 
 pytestmark = pytest.mark.one_build
 RNG = np.random.default_rng(0)
@@ -44,12 +45,12 @@ FUNCTIONS = {
 }
 # name → options, and whose method makes the steps
 OBJECTIVES = {
-    "bursts": ({"f": LOGISTIC, "lr": 0.1}, paths.Columns, "burst"),
-    "momentum": ({"f": LOGISTIC, "lr": 0.1, "optimizer": "momentum"}, paths.Columns, "burst"),
-    "averages": ({"f": LOGISTIC, "lr": 0.1, "optimizer": optimizers.ASGD(2)}, paths.Columns, "burst"),
+    "bursts": ({"f": LOGISTIC, "lr": 0.1}, variables.Columns, "burst"),
+    "momentum": ({"f": LOGISTIC, "lr": 0.1, "optimizer": "momentum"}, variables.Columns, "burst"),
+    "averages": ({"f": LOGISTIC, "lr": 0.1, "optimizer": optimizers.ASGD(2)}, variables.Columns, "burst"),
     "batches": ({"f": LOGISTIC, "lr": 0.1, "batch_size": 8}, Dense, "stochastic"),
-    "accelerated": ({"f": LOGISTIC, "lr": "auto", "precondition": "gram"}, paths.Whitened, "evaluate"),
-    "backtracking": ({"f": POISSON, "lr": "auto"}, paths.Rescaled, "evaluate"),
+    "accelerated": ({"f": LOGISTIC, "solver": "accelerated"}, Standardised, "evaluate"),
+    "backtracking": ({"f": POISSON, "lr": "auto"}, Standardised, "evaluate"),
 }
 
 
@@ -115,7 +116,7 @@ def test_in_the_middle_of_an_objective(name, call, history, monkeypatch, tmp_pat
     f, path = options["f"], tmp_path / "run.npz"
     whole = gradient_descent(**options)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as raised:
-        patch.setattr(loops, "FIRST_VALUES", 0)  # so that a short run takes several bursts
+        patch.setattr(steps, "FIRST_VALUES", 0)  # so that a short run takes several bursts
         patch.setattr(owner, method, interrupted_at(call, getattr(owner, method)))
         gradient_descent(**options, checkpoint=path)
     assert_whole(raised.value.result, f.value, f.gradient, history)

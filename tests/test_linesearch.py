@@ -247,8 +247,8 @@ def test_what_does_not_go_with_it_is_refused(method):
         gradient_descent(rosen, [-1.2, 1.0], lr=method, optimizer="adam")
     with pytest.raises(ValueError, match="leave out batch_size"):
         gradient_descent(o, lr=method, batch_size=1)
-    with pytest.raises(ValueError, match="leave out precondition"):
-        gradient_descent(o, lr=method, precondition="gram")
+    with pytest.raises(ValueError, match="leave out solver"):
+        gradient_descent(o, lr=method, solver="preconditioned")
 
 
 @pytest.mark.one_build

@@ -243,11 +243,27 @@ def test_what_goes_together_with_the_automatic_rate():
     for name in ("adam", "adagrad", "rmsprop"):
         with pytest.raises(ValueError, match=r'lr="auto" is 1/L, which means nothing to .*give a number or a schedule'):
             gradient_descent(o, lr="auto", optimizer=name)
-    for options in ({"optimizer": "momentum"}, {"l1": 1.0}, {"bounds": (0, 1)}, {"clip_norm": 1.0}):
-        with pytest.raises(ValueError, match="precondition makes accelerated steps"):
-            gradient_descent(o, lr="auto", precondition="gram", **options)
-        with pytest.raises(ValueError, match="where the curvature has no bound makes accelerated steps"):
+    for options in ({"optimizer": "momentum"}, {"bounds": (0, 1)}, {"clip_norm": 1.0}):
+        for solver in ("preconditioned", "gram", "accelerated"):
+            with pytest.raises(ValueError, match=rf'is for solver="gd" or "sgd" or "auto"; got solver=\'{solver}\''):
+                gradient_descent(o, lr="auto", solver=solver, **options)
+        with pytest.raises(ValueError, match=r'lr="auto" is 1/L, and the curvature .* has no bound L: give a number'):
             gradient_descent(unbounded, lr="auto", **options)
+
+
+@pytest.mark.parametrize("solver", ["preconditioned", "gram", "accelerated", "auto"])
+def test_an_l1_penalty_goes_with_every_solver(solver):
+    """At the minimum the gradient of the rest is −l1·sign(w), and no longer than l1 where w is 0."""
+    X, Y, *_ = table(60, 3, 1, np.float64, False)
+    kinds = [{}] if solver == "gram" else [{}, {"activation": "exp", "loss": "poisson"}]
+    for options in kinds:
+        o = LinearObjective(X, Y[:, 0] ** 2 if options else Y[:, 0], **options)
+        l1 = 0.5 * float(np.max(np.abs(o.gradient(np.zeros(3)))))
+        r = gradient_descent(o, solver=solver, l1=l1, tol=1e-12, step_num=5000)
+        assert r.success and np.any(r.x == 0) and np.any(r.x != 0)
+        np.testing.assert_allclose(r.jac[r.x != 0], -l1 * np.sign(r.x[r.x != 0]), rtol=1e-4)
+        assert np.all(np.abs(r.jac[r.x == 0]) <= l1)
+        assert r.fun == pytest.approx(o.value(r.x) + l1 * np.sum(np.abs(r.x)), rel=1e-14)
 
 
 # ---------------------------------------------------------------------------------------------------------- divergence

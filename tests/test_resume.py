@@ -39,7 +39,7 @@ RUNS = {
     "bursts": {"f": LOGISTIC, "lr": 0.1, "history": 3},
     "bursts with a tolerance": {"f": LOGISTIC, "lr": 0.1, "tol": 1e-30},
     "bursts of momentum in float32": {"f": SINGLE, "lr": 0.1, "optimizer": "momentum", "history": True},
-    "accelerated": {"f": LOGISTIC, "lr": "auto", "precondition": "gram", "history": True},
+    "accelerated": {"f": LOGISTIC, "solver": "accelerated", "history": True},
     "backtracking": {"f": POISSON, "lr": "auto", "history": True},
     "penalised": {"f": SQUARED, "lr": 0.1, "l1": 0.05, "bounds": (-1.0, 0.1), "history": True},
     "leaving a saddle": {

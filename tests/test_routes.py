@@ -7,7 +7,8 @@ import pytest
 import scipy.optimize
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, paths
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent
+from fastgd.objective.compressed import Compressed
 
 N, D = 8000, 6  # enough values, and rows for each column, for the Gram route
 
@@ -27,7 +28,7 @@ def direct(monkeypatch):
 
     def descend(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(paths.Compressed, "of", classmethod(lambda cls, inner, steps: inner))
+            patch.setattr(Compressed, "of", classmethod(lambda cls, inner, steps: inner))
             return gradient_descent(*arguments, **options)
 
     return descend
@@ -36,13 +37,13 @@ def direct(monkeypatch):
 @pytest.fixture
 def compressed(monkeypatch):
     """The condition number of each Gram matrix that a run went by."""
-    formed, make = [], paths.Compressed.__init__
+    formed, make = [], Compressed.__init__
 
     def record(self, inner):
         make(self, inner)
         formed.append(self.condition)
 
-    monkeypatch.setattr(paths.Compressed, "__init__", record)
+    monkeypatch.setattr(Compressed, "__init__", record)
     return formed
 
 

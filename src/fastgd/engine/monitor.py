@@ -561,6 +561,8 @@ class Monitor:
             self.gap.state = state["gap"]
         self.best, self._last_seen = _pointed(state["best"]), _pointed(state["seen"])
         self.resumed = _pointed(saved["loop"])
+        if not isinstance(self.resumed, dict):
+            raise TypeError(f"'loop' must be a dict; got {validation.describe(self.resumed)}")
 
 
 def _plain(value):

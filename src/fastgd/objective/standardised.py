@@ -51,7 +51,7 @@ class Standardised(Variables):
         elif not as_they_are:
             self._measure(o)
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
-        self.scale = self.spread if as_they_are else np.sqrt(self.spread**2 + o.l2 / o.mass)
+        self.scale = self.spread if as_they_are else np.hypot(self.spread, math.sqrt(o.l2 / o.mass))
         self._finite = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
         self.objective = o
         super().__init__(o, self.from_weights(*(o.best_constant() if start is None else start)))
@@ -177,7 +177,7 @@ class Standardised(Variables):
     def ridge(self):
         """(d',): what l2 adds to the diagonal of the Hessian by V."""
         diagonal = np.zeros(self.size)
-        diagonal[: self.objective.rows.d] = self.objective.l2 / self.scale**2
+        diagonal[: self.objective.rows.d] = (math.sqrt(self.objective.l2) / self.scale) ** 2
         return diagonal
 
     # ------------------------------------------------------------------------------------------------- certificates
