@@ -243,13 +243,11 @@ def _descend(X, y, activation, tol, max_steps, progress, keep_losses):
 
         try:
             objective = LinearObjective(X, y, activation=activation, loss="mse", fit_intercept=True)
+            # At zero weights the slope of relu is 0 in every row: no step would be taken.
+            start = objective.join(*objective.best_constant()) if activation == "relu" else np.zeros(objective.shape)
             if keep_losses:
-                losses.append(objective.value(np.zeros(objective.shape)))
-            # Accelerated where the loss is convex, which takes the square root of the steps.
-            kind = "diagonal" if activation == "identity" else None
-            result = gradient_descent(
-                objective, lr="auto", precondition=kind, step_num=max_steps, tol=tol, callback=watch
-            )  # fmt: skip
+                losses.append(objective.value(start))
+            result = gradient_descent(objective, start, lr="auto", step_num=max_steps, tol=tol, callback=watch)
         except KeyboardInterrupt:
             raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
