@@ -324,7 +324,7 @@ def demo(plot):
         f"1. A line through {len(y)} heights (inches) and average weights (pounds) of American women\n\n"
         f"   weight = {_line(*result.x)}\n\n"
         f"   Mean squared error {result.fun:.10g}, R² {_r_squared(objective, result):.6g}. No learning rate was\n"
-        "   given: the automatic one centres and scales the heights inside, and then a line takes\n"
+        "   given: inside, the heights are centred and scaled, and then a line takes\n"
         f"   {_count(result.nit, 'step')}. The same from the shell:\n\n"
         f"   fastgd fit {women_path()} --target weight\n"
     )
