@@ -107,9 +107,9 @@ def gradient_descent(
         The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
         gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
         (with `batch_size`, after each epoch). "auto", for an objective, leaves it to the `solver`, which handles
-        columns of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`, `bounds` or
-        clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd", "momentum",
-        "nesterov", "asgd".
+        columns of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`,
+        `bounds` or clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd",
+        "momentum", "nesterov", "asgd".
         For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
         and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
         Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
@@ -137,7 +137,8 @@ def gradient_descent(
         For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
         every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
         its share of the penalty). With a number or a callable as `lr` the columns are the user's own; with "auto" they
-        are scaled inside, and the rate is found. `tol` is looked at after each epoch. Single rows that nobody looks at are taken four at a time, which rounds otherwise.
+        are scaled inside, and the rate is found. `tol` is looked at after each epoch. Single rows that nobody looks
+        at are taken four at a time, which rounds otherwise.
     bounds : pair, optional
         (lower, upper), each a number, an array of the shape of x, or None: after each step what lies outside is moved
         onto them; a start outside likewise. A numerical gradient still asks f for points just outside.
@@ -153,9 +154,9 @@ def gradient_descent(
         ε being the rounding of the dtype and F measured from the least value that the loss can have (0 but for
         "poisson"). `result.gap` says how far it is, and `result.certified` whether that is a bound: by a duality gap
         where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an
-        estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that is not
-        convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate and a
-        loss with a kink nothing of that holds, and tol is refused.
+        estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that
+        is not convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate
+        and a loss with a kink nothing of that holds, and tol is refused.
     f_tol, x_tol : float, optional
         Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
         x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that
