@@ -152,6 +152,7 @@ class RunOptions(DescentOptions, total=False):
     checkpoint: Path | None
     resume: bool
     seed: int | None
+    precondition: None  # the former name of solver, which is refused
 
 
 # ------------------------------------------------------------------------------- Results by what is known to be in them
@@ -172,7 +173,7 @@ class BestResult(Result):
 
 
 class Epoch(_Record):
-    """The Result that the callbacks of an estimator get."""
+    """What the callbacks of an estimator get."""
 
     epoch: int
     coef: Floats

@@ -224,7 +224,6 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         o = objective
         identity = {"estimator": type(self).__name__, "X": digest(*o.rows.arrays_for_digest()), "y": digest(o.y)}
         identity |= {"sample_weight": digest(o.rows.weights), "solver": self.solver, "seed": request.seed}
-        identity |= {"epsilon": o.record.threshold, "shuffle": self.shuffle}
         identity |= {name: repr(getattr(self, name)) for name in OF_STREAMS if not callable(getattr(self, name))}
         checkpoint = Checkpoint(self.checkpoint, identity)
         saved = checkpoint.load() if checked.resume else None

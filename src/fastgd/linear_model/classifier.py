@@ -60,8 +60,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         Cross-entropy, max(0, 1 − y·h), or its square.
     penalty, alpha, l1_ratio, fit_intercept, solver, learning_rate, optimizer, batch_size, max_iter, tol
         As in GDRegressor; the penalty is "l2" unless said otherwise.
-    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks,
-    shuffle, target, max_seconds, checkpoint, resume
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
         As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
     class_weight : dict, "balanced" or None
         {label: weight}, or n/(classes·count). Labels that are not in the data are taken where all others are named.

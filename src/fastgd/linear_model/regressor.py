@@ -76,15 +76,6 @@ class GDRegressor(RegressorMixin, LinearModel):
         1.35 for "huber" and 0.1 for "epsilon_insensitive" without it.
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
-    target : float, optional
-        End where F is at most that.
-    max_seconds : float, optional
-        End when so much time has passed since the fit began.
-    checkpoint : path, optional
-        A file that the state of the fit is written to, at least every second and at the end, whole or not at all.
-    resume : bool
-        Go on from the checkpoint, to the same bits as if nothing had happened; without a file the fit starts afresh.
-        The file of other data or parameters is refused; max_iter, tol, target and max_seconds may change.
 
     Attributes
     ----------
@@ -92,11 +83,12 @@ class GDRegressor(RegressorMixin, LinearModel):
     intercept_ : (1,) or (k,)
     n_iter_ : int
         Epochs.
-    history_ : History
+    history_ : dict of arrays
         loss, validation_score, grad_norm, learning_rate and seconds, one entry for each epoch.
     result_ : Result
-        As of `gradient_descent`: status, message, solver, gap (at most, or about, F − min F), certified, condition,
-        n_passes and others. The status is a `fastgd.Status`.
+        status, message, solver, gap (at most, or about, F − min F), certified, condition, n_passes. status is
+        "converged", "rounding", "early_stopping", "no_progress" (of "sgd"), "callback", "max_iter", "stalled" (on a
+        kink), "diverged" or "interrupted".
     n_features_in_, feature_names_in_
 
     Examples
