@@ -373,11 +373,7 @@ class Monitor:
     def at_rounding(self, point, estimate):
         """End where no step gets lower."""
         self.gap.gap = estimate
-        why = "no step lowers the value: it is at its rounding error"
-        if point.least == 0:
-            elsewhere = ". The loss is not convex, so that this may be no minimum: try another start"
-            why = "the gradient is zero" + ("" if self.gap.objective.convex else elsewhere)
-        return self.end(Status.CONVERGED, why, point)
+        return self.end(Status.CONVERGED, "no step lowers the value: it is at its rounding error", point)
 
     def stalled(self, point, gap):
         """End where no step gets lower, and the minimum is further away than the tolerance."""

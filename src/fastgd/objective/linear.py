@@ -387,8 +387,7 @@ class LinearObjective:
         deviance = self.constant != 0
         y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         return LinearObjective.of_arrays(
-            self.rows.take(part), y, s, self.record, l2=self.l2, l1=self.l1, fit_intercept=self.fit_intercept,
-            deviance=deviance, n_jobs=self.n_jobs,
+            self.rows.take(part), y, s, self.record, l2=self.l2, l1=self.l1, fit_intercept=self.fit_intercept, deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
 
     @functools.cached_property
