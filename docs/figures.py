@@ -185,7 +185,7 @@ def descent_schedule():
     X = np.random.default_rng(0).normal(size=(500, 4))
     y = X @ [1.0, -2.0, 0.5, 3.0] + np.random.default_rng(1).normal(size=500)
     table = fastgd.LinearObjective(X, y, loss="mse")
-    least = fastgd.gradient_descent(table, lr="auto", precondition="gram", tol=1e-14).fun
+    least = fastgd.gradient_descent(table, lr="auto", tol=1e-14).fun
     s = fastgd.schedules
     rates = {
         "constant": 0.1,

@@ -172,3 +172,16 @@ def test_columns_that_do_not_vary():
     result = gradient_descent(nothing, lr="auto", tol=1e-3)
     assert result.x.tolist() == [0, 0]
     assert result.success
+
+
+@pytest.mark.parametrize("penalty", [{}, {"l2": 1e-3}, {"l1": 1e-3}], ids=str)
+def test_least_squares_by_gram_keep_to_the_number_of_steps(penalty):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 20)) @ rng.normal(size=(20, 20))
+    objective = LinearObjective(X, X @ rng.normal(size=20) + rng.normal(size=200), loss="mse", **penalty)
+    for limit in (0, 1):
+        run = gradient_descent(objective, solver="gram", step_num=limit)
+        assert (run.nit, run.status.name, run.success) == (limit, "STEP_LIMIT", True)
+    short = gradient_descent(objective, solver="gram", step_num=0, tol=1e-12)
+    assert (short.status.name, short.success) == ("STEP_LIMIT", False)
+    assert gradient_descent(objective, solver="gram", tol=1e-12).status.name == "CONVERGED"

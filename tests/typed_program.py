@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import fastgd
-from fastgd import check, jacobian, numdiff
+from fastgd import check, jacobian, numdiff, types
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
@@ -67,6 +67,7 @@ def descent() -> None:
     assert_type(recorded.history, fastgd.History)
     assert_type(recorded.history.fun, Floats)
     assert_type(fastgd.gradient_descent(bowl, [1.0, 1.0], history=10).history.step, NDArray[np.int64])
+    assert_type(fastgd.gradient_descent(bowl, [1.0, 1.0], keep="best", max_seconds=10), fastgd.Result)
     assert_type(rule.stable_rate(2.0), float)
     w = np.array([1.0, -2.0])
     moved, state = rule.step(w, 2 * w, rule.init(w), 0.25)
@@ -96,6 +97,11 @@ def models(folder: Path) -> None:
     assert_type(objective.value_and_gradient([0, 0]), tuple[float, Floats])
     assert_type(objective.numerical_gradient([0, 0]), Floats)
     assert_type(objective.lipschitz(), float)
+    solved = fastgd.gradient_descent(objective, solver="preconditioned", tol=1e-6)
+    assert_type(solved.gap, float | None)
+    assert_type(solved.certified, bool)
+    assert_type(solved.n_passes, int)
+    assert_type(solved.solver, str)
     assert_type(fastgd.sweep(objective, lr=[1e-5, 1e-4]), list[fastgd.Result])
     assert_type(fastgd.sweep(objective, lr=np.array([1e-5]), history=True)[0].history.lr, Doubles)
     try:
@@ -108,13 +114,21 @@ def models(folder: Path) -> None:
     assert_type(fastgd.sigmoid(0.0), np.floating[Any])
     assert_type(fastgd.sigmoid_prime([0.0, 1.0]), Floats)
 
+    def watch(epoch: types.Epoch) -> None:
+        assert_type(epoch.coef, Floats)
+        assert_type(epoch.learning_rate, float)
+
+    path = folder / "run.npz"
+    fastgd.GDRegressor(target=1e-9, max_seconds=60, checkpoint=path, resume=True, callbacks=watch).fit(X, y)
     model = fastgd.GDRegressor(learning_rate="auto").fit(X, y)
     assert_type(model, fastgd.GDRegressor)
     assert_type(model.coef_, Floats)
     assert_type(model.predict(X), Floats)
     assert_type(model.score(X, y), float)
-    assert_type(model.history_["loss"], Doubles)
-    assert_type(model.result_.gap, float)
+    assert_type(model.history_, fastgd.History)
+    assert_type(model.history_.loss, Doubles)
+    assert_type(model.result_, fastgd.Result)
+    assert_type(model.result_.status, fastgd.Status)
     assert_type(model.summary().p_values, Doubles)
     model.save(folder / "model.json")
     assert_type(fastgd.GDRegressor.load(folder / "model.json"), fastgd.GDRegressor)

@@ -243,13 +243,11 @@ def _descend(X, y, activation, tol, max_steps, progress, keep_losses):
 
         try:
             objective = LinearObjective(X, y, activation=activation, loss="mse", fit_intercept=True)
+            # At zero weights the slope of relu is 0 in every row: no step would be taken.
+            start = objective.join(*objective.best_constant()) if activation == "relu" else np.zeros(objective.shape)
             if keep_losses:
-                losses.append(objective.value(np.zeros(objective.shape)))
-            # Accelerated where the loss is convex, which takes the square root of the steps.
-            kind = "diagonal" if activation == "identity" else None
-            result = gradient_descent(
-                objective, lr="auto", precondition=kind, step_num=max_steps, tol=tol, callback=watch
-            )  # fmt: skip
+                losses.append(objective.value(start))
+            result = gradient_descent(objective, start, lr="auto", step_num=max_steps, tol=tol, callback=watch)
         except KeyboardInterrupt:
             raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
@@ -326,7 +324,7 @@ def demo(plot):
         f"1. A line through {len(y)} heights (inches) and average weights (pounds) of American women\n\n"
         f"   weight = {_line(*result.x)}\n\n"
         f"   Mean squared error {result.fun:.10g}, R² {_r_squared(objective, result):.6g}. No learning rate was\n"
-        "   given: the automatic one centres and scales the heights inside, and then a line takes\n"
+        "   given: inside, the heights are centred and scaled, and then a line takes\n"
         f"   {_count(result.nit, 'step')}. The same from the shell:\n\n"
         f"   fastgd fit {women_path()} --target weight\n"
     )

@@ -135,8 +135,9 @@ def gradient_descent(
     batch_size : int, optional
         For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
         every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
-        its share of the penalty). `lr` is a number or a callable, and the columns are the user's own. `tol` is looked
-        at after each epoch. Single rows that nobody looks at are taken four at a time, which rounds otherwise.
+        its share of the penalty). With a number or a callable as `lr` the columns are the user's own; with "auto" they
+        are scaled inside, and the rate is found. `tol` is looked at after each epoch. Single rows that nobody looks
+        at are taken four at a time, which rounds otherwise.
     bounds : pair, optional
         (lower, upper), each a number, an array of the shape of x, or None: after each step what lies outside is moved
         onto them; a start outside likewise. A numerical gradient still asks f for points just outside.

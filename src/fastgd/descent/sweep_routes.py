@@ -4,7 +4,7 @@
     Quadratic    a squared loss with the identity as the quadratic function that it is, X read once
 
 Weights are (columns, K runs, outputs), penalties (K,). What each run makes of its value and gradient is for
-`multistart.py`.
+`sweep.py`.
 """
 
 import functools

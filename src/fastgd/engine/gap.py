@@ -116,8 +116,10 @@ class GapRule:
                 f"the gradient is small: a quadratic model of the loss gains {self.gap / F:.1e} of the value, within "
                 f"tol = {self.tol:g}. The loss is not convex, so that there may be lower minima"
             )
+        rounding = " but for the rounding error of the value" if self.gap > self.wanted(fun) else ""
         return self._say(
-            f"the gap to the minimum is {bound} {self.gap / F:.1e} of the value, within tol = {self.tol:g}, {how}"
+            f"the gap to the minimum is {bound} {self.gap / F:.1e} of the value, within tol = {self.tol:g}{rounding}, "
+            f"{how}"
         )
 
     def _say(self, sentence):

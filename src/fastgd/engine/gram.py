@@ -119,9 +119,13 @@ def gram(variables, monitor):
         point, last = _point(variables, monitor, point.step + 1, point.z + step), size
         if monitor.see(point, tolerance=False):
             return
-        if not refine and _reached(monitor, equations, point):
+        last_one = point.step >= monitor.limit
+        if (last_one or not refine) and _reached(monitor, equations, point):
             return
-        if point.step >= MOST_STEPS or size == 0 or (point.step >= monitor.limit and not refine):
+        if last_one:
+            monitor.at_limit(point)
+            return
+        if point.step >= MOST_STEPS or size == 0:
             break
     if o.l1:
         _end_by_duality(variables, monitor, point, estimate)

@@ -18,7 +18,7 @@ from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from os import PathLike
     from typing import Any, Literal, Self
 
@@ -37,11 +37,11 @@ class WithLogLoss:
     Of `available_if` of scikit-learn the error would not tell why it is not there.
     """
 
-    def __init__(self, method):
+    def __init__(self, method: Callable[[GDClassifier, Table], Floats]) -> None:
         self.method = method
         functools.update_wrapper(self, method)
 
-    def __get__(self, model, kind=None):
+    def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[[Table], Floats]:
         if model is not None and model.loss != "log_loss":
             name = self.method.__name__
             raise AttributeError(f'{name} needs loss="log_loss"; loss={model.loss!r} gives no probabilities')
