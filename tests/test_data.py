@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from fastgd import LinearObjective, gradient_descent, optimizers, sweep
 from fastgd.data import Dense, Rows, Sparse, inputs, moments, register, rows, rows_of, threads
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
-from fastgd.updates import Update
+from fastgd.engine.update import Update
 
 SIGMOID_LOG = ACTIVATIONS["sigmoid"], LOSSES["log"]
 DTYPES = (np.float64, np.float32)

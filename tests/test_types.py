@@ -10,8 +10,10 @@ import typing
 import pytest
 
 import fastgd
-from fastgd import kernels, numdiff, objectives, optimizers, starts, types
-from fastgd.linear_model import base, classifier, regressor, route
+from fastgd import kernels, losses, numdiff, optimizers, types
+from fastgd.descent import starts
+from fastgd.engine import plan
+from fastgd.linear_model import base, classifier, regressor
 
 pytestmark = pytest.mark.one_build
 
@@ -59,10 +61,10 @@ def test_keywords_of_multi_start():
         (types.Scheme, numdiff.SCHEMES),
         (types.NanPolicy, numdiff.NAN_POLICIES),
         (types.Activation, kernels.reference.ACTIVATIONS),
-        (types.Loss, objectives.LOSS_KERNELS),
+        (types.LossName, losses.LOSSES),
         (types.OptimizerName, optimizers.BY_NAME),
         (types.Penalty, [name for name in base.PENALTIES if name is not None]),
-        (types.Solver, route.SOLVERS),
+        (types.Solver, plan.NAMES),
         (typing.get_args(types.RateOfRun)[-1], ["auto", "bb", "armijo", "adgd"]),
     ],
 )
