@@ -19,8 +19,7 @@ TINY_SQUARES = 1e-280
 LEFT = 1e-4
 # So many rows for each column tell the curvature well enough to step by it, and the means to centre the columns by.
 ROWS_PER_COLUMN = 8
-# A column that varies by less than so many rounding errors of its numbers, or by this share of its mean, which is a sum
-# of many in float64, does not vary.
+# A column that varies by less than so many rounding errors of its numbers, or by this share of its mean, does not vary.
 STILL = 4, 64 * float(np.finfo(np.float64).eps)
 
 
@@ -137,8 +136,7 @@ def measured(rows, centring, sample=None):
     if sample is None:
         if centring:
             means = rounded(rows.column_means(), rows.dtype)
-        spreads = rows.column_lengths(means) / np.sqrt(rows.total_weight)
-        return means, spreads, is_still(means, spreads, rows.dtype)
+        return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring, False)
     part = slice(None, None, max(1, rows.n // sample))
     s = rows.shares(part)
     # With room for the intercept's ones, as a sample for curvature has it: BLAS rounds by the distance of rows, too.
@@ -151,11 +149,25 @@ def measured(rows, centring, sample=None):
             means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
         means = rounded(means, rows.dtype)
         A -= means
-    spreads = np.sqrt(np.einsum("i,ij,ij->j", s, A, A))
-    still = np.flatnonzero(is_still(means, spreads, rows.dtype))
-    if part.step > 1 and still.size:  # they may vary elsewhere
-        rest = rows.columns(still) - means[still]
-        spreads[still] = np.sqrt(np.mean(rest**2, axis=0))
+    return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, part.step > 1)
+
+
+def looked_into(rows, means, spreads, centring, sampled):
+    """`Rows.measures`, once columns are looked into that vary by no more than the rounding of a sum over all rows.
+
+    They may be constant and only seem to vary, by the rounding of their means; or vary in rows that a sample has not.
+    About their first row, constant columns are 0, and no sum of them is rounded.
+    """
+    doubtful = spreads <= rows.n * np.finfo(np.float64).eps * np.abs(means)
+    doubtful = np.flatnonzero(doubtful if sampled else doubtful & (spreads > 0))
+    if doubtful.size:
+        X, s = rows.columns(doubtful), rows.shares(slice(None))
+        first = X[0].copy() if centring else np.zeros(len(doubtful))
+        X -= first
+        if centring:
+            means[doubtful] = rounded(first + s @ X, rows.dtype)
+            X -= means[doubtful] - first
+        spreads[doubtful] = np.sqrt(s @ np.square(X, out=X))
     return means, spreads, is_still(means, spreads, rows.dtype)
 
 
@@ -165,5 +177,5 @@ def rounded(means, dtype):
 
 
 def is_still(means, spreads, dtype):
-    """Whether columns vary by no more than the rounding of their numbers, or of their means."""
+    """Whether columns vary by no more than the rounding of their numbers."""
     return spreads <= max(STILL[0] * float(np.finfo(dtype).eps), STILL[1]) * np.abs(means)

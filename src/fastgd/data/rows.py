@@ -266,7 +266,7 @@ class Rows:
         means, spreads : (d,) float64
             Means rounded to the dtype of X, and √(Σs(x − mean)²/Σs).
         still : (d,) bool
-            Columns that vary by no more than the rounding of their numbers, or of their means.
+            Columns that vary by no more than the rounding of their numbers.
         """
         return measured(self, centring, sample)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.data.moments import centred, is_still, rounded
+from fastgd.data.moments import centred, looked_into, rounded
 from fastgd.data.rows import Rows
 from fastgd.kernels.reference_updates import PLAIN
 
@@ -49,6 +49,9 @@ class Sparse(Rows):
 
     def dense(self, part, dtype=None):
         return self.X[part].toarray().astype(self.dtype if dtype is None else dtype, order="C", copy=False)
+
+    def columns(self, numbers):
+        return self.X[:, numbers].toarray().astype(np.float64)
 
     def take(self, part):
         return Sparse(self.X[part], self.Y[part], self._weights_of(part))
@@ -137,8 +140,7 @@ class Sparse(Rows):
             values = values - means[X.indices]
         squares = np.bincount(X.indices, s * values**2, self.d)
         squares += np.maximum(total - np.bincount(X.indices, s, self.d), 0.0) * means**2
-        spreads = np.sqrt(squares / total)
-        return means, spreads, is_still(means, spreads, self.dtype)
+        return looked_into(self, means, np.sqrt(squares / total), centring, False)
 
     def largest(self, part):
         return abs(self.X[part]).max(axis=0).toarray().reshape(-1).astype(np.float64)
