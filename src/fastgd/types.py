@@ -121,8 +121,8 @@ class DescentOptions(TypedDict, total=False):
 
     grad: Gradient | None
     optimizer: OptimizerName | Optimizer
+    solver: Solver | None
     batch_size: int | None
-    precondition: Literal["gram", "diagonal"] | None
     bounds: Bounds | None
     l1: float
     clip_value: float | None
@@ -136,6 +136,7 @@ class DescentOptions(TypedDict, total=False):
     progress: bool
     verbose: int
     escape_saddles: bool
+    keep: Literal["last", "best"]
     n_jobs: int | None
 
 
@@ -151,6 +152,7 @@ class RunOptions(DescentOptions, total=False):
     checkpoint: Path | None
     resume: bool
     seed: int | None
+    precondition: None  # the former name of solver, which is refused
 
 
 # ------------------------------------------------------------------------------- Results by what is known to be in them
@@ -170,20 +172,8 @@ class BestResult(Result):
     minima: list[Minimum]
 
 
-class FitResult(_Record):
-    """The Result that an estimator keeps."""
-
-    status: str
-    message: str
-    solver: Solver
-    gap: float
-    certified: bool
-    condition: float | None
-    n_passes: int
-
-
 class Epoch(_Record):
-    """The Result that the callbacks of an estimator get."""
+    """What the callbacks of an estimator get."""
 
     epoch: int
     coef: Floats
@@ -192,6 +182,11 @@ class Epoch(_Record):
     validation_score: float
     grad_norm: float
     learning_rate: float
+    x: Floats
+    fun: float
+    nit: int
+    nfev: int
+    njev: int
 
 
 Callbacks = Callable[[Epoch], object] | Sequence[Callable[[Epoch], object]]
