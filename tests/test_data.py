@@ -192,7 +192,7 @@ def test_threads_walk_a_third_kind(n_jobs, cut, monkeypatch):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize(
-    "options", [{"lr": 1e-3}, {"lr": "auto"}, {"lr": "auto", "precondition": "gram"}, {"lr": 1e-2, "batch_size": 8}],
+    "options", [{"lr": 1e-3}, {"lr": "auto"}, {"lr": "auto", "solver": "preconditioned"}, {"lr": 1e-2, "batch_size": 8}],
     ids=str,
 )  # fmt: skip
 def test_descent_on_a_third_kind(name, options):

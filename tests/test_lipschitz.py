@@ -13,6 +13,7 @@ from fastgd.losses import LOSSES, of
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]
 PAIRS = [(activation, loss) for loss, (_, activations, _) in LOSSES.items() for activation in activations]
+LOGS = ("log", "log_loss")  # two names of one loss
 KINKED = ("hinge", "epsilon_insensitive")
 BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp" and loss not in KINKED]
 ALONE = [(activation, loss) for activation, loss in BOUNDED if activation != "softmax"]
@@ -41,7 +42,7 @@ def derivatives(activation, h):
 def bend(activation, loss, h, y):
     """|∂²l/∂h²|, with l the kernels' loss of one point: ½r² for the squared losses."""
     f, first, second = derivatives(activation, h)
-    if loss == "log":
+    if loss in LOGS:
         return first  # ∂l/∂h = σ − y
     if loss == "squared_hinge":
         return 2.0 * (y * h < 1)
@@ -56,7 +57,7 @@ def targets_of(loss, low, high):
     if loss == "squared_hinge":
         return np.array([-1.0, 1.0])
     y = np.linspace(low, high, 17)
-    return np.clip(y, 0, 1) if loss == "log" else y
+    return np.clip(y, 0, 1) if loss in LOGS else y
 
 
 @pytest.mark.one_build
@@ -194,7 +195,7 @@ def test_no_weights_bend_an_objective_more(activation, loss, fit_intercept):
     rng = np.random.default_rng(2)
     X = rng.normal(0.5, 1.0, (12, 2))
     y = rng.choice([-2.0, 3.0], size=(12, 3) if activation == "softmax" else 12)
-    if loss == "log":
+    if loss in LOGS:
         y = np.eye(3)[rng.integers(0, 3, 12)] if activation == "softmax" else (y > 0) * 1.0
     if loss == "squared_hinge":
         y = np.sign(y)
@@ -230,5 +231,6 @@ def test_nothing_bounds_a_slope_that_jumps(activation, loss):
 @pytest.mark.one_build
 def test_every_pair_is_bounded_or_an_exponential_or_kinked():
     assert {pair for pair in PAIRS if math.isfinite(of(*pair[::-1]).bound(0.0, 1.0))} == set(BOUNDED)
-    # sse, mse, huber and epsilon_insensitive go with all, log with two, poisson and the hinges with one
-    assert len(PAIRS) == 7 * 4 + 2 + 1 + 2
+    # sse, mse, squared_error, huber and epsilon_insensitive go with all, log by two names with two, poisson and the
+    # hinges with one
+    assert len(PAIRS) == 7 * 5 + 2 * 2 + 1 + 2

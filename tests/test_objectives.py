@@ -581,7 +581,9 @@ def test_the_change_of_variables_in_float32():
 
 def test_the_intercept_takes_the_part_of_a_column_that_does_not_vary():
     X = np.column_stack([np.arange(6.0), np.full(6, 3.0)])
-    variables = Standardised(LinearObjective(X, np.arange(6.0), fit_intercept=True), (np.array([[0.0], [5.0]]), np.ones(1)))
+    variables = Standardised(
+        LinearObjective(X, np.arange(6.0), fit_intercept=True), (np.array([[0.0], [5.0]]), np.ones(1))
+    )
     assert variables.to_user(variables.start).tolist() == [0.0, 0.0, 16.0]
     assert variables.to_user(np.array([[0.7], [9.9], [-0.2]]))[1] == 0.0
     # Without an intercept a constant column is one, and moves.

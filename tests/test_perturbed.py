@@ -209,9 +209,9 @@ def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False
         X = scipy.sparse.csr_array(np.where(rng.random((n, d)) < 0.4, X, 0).astype(dtype))
     shape = (n, k) if k else n
     y = rng.standard_normal(shape)
-    if activation == "softmax" and loss == "log":
+    if activation == "softmax" and loss in ("log", "log_loss"):
         y = rng.dirichlet(np.ones(k), n)
-    elif loss == "log":
+    elif loss in ("log", "log_loss"):
         y = rng.random(shape)
     elif loss == "poisson":
         y = rng.poisson(2, shape)

@@ -7,6 +7,7 @@ import inspect
 import re
 import typing
 
+import numpy as np
 import pytest
 
 import fastgd
@@ -51,7 +52,7 @@ def test_keywords_of_multi_start():
     passed_on = set(typing.get_type_hints(types.StartOptions))
     starts._refuse_unknown(passed_on)
     own = set(inspect.signature(fastgd.multi_start).parameters)
-    left_out = {"f", "init_x", "checkpoint", "resume"}
+    left_out = {"f", "init_x", "checkpoint", "resume", "precondition"}
     assert passed_on == set(inspect.signature(fastgd.gradient_descent).parameters) - own - left_out
 
 
@@ -83,16 +84,24 @@ def test_entries_of_results():
         return x[0] ** 2 + x[1] ** 2
 
     def declared(kind):
-        return {name for each in kind.__mro__ for name in getattr(each, "__annotations__", ())}
+        return {name for each in kind.__mro__ for name in getattr(each, "__annotations__", ()) if name[0] != "_"}
 
     best = fastgd.multi_start(bowl, ([-1.0, -1.0], [1.0, 1.0]), 2, lr=0.1, step_num=2, history=True)
-    assert declared(fastgd.Result) == set(best.runs[0])
-    assert declared(types.BestResult) == set(best)
-    assert declared(fastgd.History) == set(best.history)
+    together = fastgd.multi_start(
+        lambda points: np.sum(points**2, axis=1), ([-1.0, -1.0], [1.0, 1.0]), 2, lr=0.1, step_num=2, vectorized=True
+    )
+    assert declared(fastgd.Result) == set(best.runs[0]) == set(together.runs[0])
+    assert declared(types.BestResult) == set(best) == set(together)
     assert declared(starts.Minimum) == set(best.minima[0])
     found = fastgd.classify(bowl, best.x)
     assert declared(type(found)) == set(found)
     seen = []
     model = fastgd.GDRegressor(callbacks=seen.append).fit(*fastgd.datasets.load_women())
-    assert declared(types.FitResult) == set(model.result_)
+    assert declared(fastgd.Result) == set(model.result_)
     assert declared(types.Epoch) == set(seen[0])
+    # Two names of an entry are the same; an estimator and a run of descent have some of their own.
+    history = set(best.history) | set(model.history_)
+    assert declared(fastgd.History) == history
+    assert set(best.history) >= {"x", "fun", "lr", "grad_norm", "step"}
+    for each in (best.history, model.history_):
+        assert each.loss is each.fun and each.lr is each.learning_rate
