@@ -109,4 +109,6 @@ def added(tmp_path_factory):
     "fit", ["objective", "full batch", "stochastic", "gram route", "preconditioned", "gram solver", "sweep"]
 )
 def test_a_fit_adds_no_more_than_blocks_to_its_data(added, fit):
-    assert added[fit] <= MOST_ADDED, f"{fit} took {added[fit] / 2**20:.0f} MB"
+    # Quasi-Newton steps begin on a copy of every sixteenth row.
+    most = MOST_ADDED + (ROWS * COLUMNS * 8 // 16 if fit == "preconditioned" else 0)
+    assert added[fit] <= most, f"{fit} took {added[fit] / 2**20:.0f} MB"
