@@ -4,7 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from fastgd import curvature
+from fastgd.losses import of
+from fastgd.objective import curvature
 
 pytestmark = pytest.mark.one_build
 
@@ -20,7 +21,7 @@ def second_derivative(activation, y):
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("y", TARGETS)
 def test_the_bound_of_the_squared_loss_is_reached_and_not_passed(activation, y):
-    bound = curvature.loss_bound(activation, "sse", y, y)
+    bound = of("sse", activation).bound(y, y)
     exact = second_derivative(activation, mpmath.mpf(y))
     grid = np.linspace(-7, 7, 281)
     values = [abs(float(exact(mpmath.mpf(float(h))))) for h in grid]
@@ -34,15 +35,15 @@ def test_the_bound_of_the_squared_loss_is_reached_and_not_passed(activation, y):
 def test_the_bound_over_several_targets_is_that_of_the_worst():
     for activation in ("sigmoid", "tanh"):
         for low, high in ((0.0, 1.0), (-2.0, 0.5), (0.2, 7.0)):
-            each = [curvature.loss_bound(activation, "sse", y, y) for y in np.linspace(low, high, 21)]
-            assert curvature.loss_bound(activation, "sse", low, high) == pytest.approx(max(each), rel=1e-12)
-    assert curvature.loss_bound("identity", "sse", -5.0, 5.0) == 1.0
+            each = [of("sse", activation).bound(y, y) for y in np.linspace(low, high, 21)]
+            assert of("sse", activation).bound(low, high) == pytest.approx(max(each), rel=1e-12)
+    assert of("sse", "identity").bound(-5.0, 5.0) == 1.0
 
 
 def test_known_bounds():
     # σ at y = ½: φ'' = σ'² + (σ − ½)σ'' is largest at h = 0, where it is 1/16. tanh at y = 0: 1, at h = 0.
-    assert curvature.loss_bound("sigmoid", "sse", 0.5, 0.5) == pytest.approx(1 / 16, rel=1e-8)
-    assert curvature.loss_bound("tanh", "sse", 0.0, 0.0) == pytest.approx(1.0, rel=1e-8)
+    assert of("sse", "sigmoid").bound(0.5, 0.5) == pytest.approx(1 / 16, rel=1e-8)
+    assert of("sse", "tanh").bound(0.0, 0.0) == pytest.approx(1.0, rel=1e-8)
 
 
 D = 120

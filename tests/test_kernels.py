@@ -13,12 +13,12 @@ from fastgd import kernels
 from fastgd.kernels import reference
 from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, LOSSES, TUBE
 from fastgd.kernels.reference_updates import PLAIN
-from fastgd.losses.table import LOSSES as LOSS_TABLE
+from fastgd.losses.table import LOSSES as TABLE
 
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
-PAIRS = sorted({(activation, loss) for loss, activations, _ in LOSS_TABLE.values() for activation in activations})
+PAIRS = sorted({(activation, loss) for loss, activations, _ in TABLE.values() for activation in activations})
 EXACT_SHAPES = [(1, 1, 1), (23, 4, 1), (9, 17, 1), (5, 3, 2), (6, 5, 5), (7, 3, 16), (3, 2, 200)]
 # One row and several blocks of rows; fewer columns than a register has lanes and many more; outputs up to more than go
 # through the error term together.

@@ -8,12 +8,12 @@ import scipy.optimize
 from numpy.testing import assert_allclose
 
 from fastgd import LinearObjective
-from fastgd.objective.curvature import loss_bound
-from fastgd.objective import LOSS_KERNELS
+from fastgd.losses import LOSSES, of
 
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]
-PAIRS = [(activation, loss) for loss, (_, activations) in LOSS_KERNELS.items() for activation in activations]
+PAIRS = [(activation, loss) for loss, (_, activations, _) in LOSSES.items() for activation in activations]
+LOGS = ("log", "log_loss")  # two names of one loss
 KINKED = ("hinge", "epsilon_insensitive")
 BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp" and loss not in KINKED]
 ALONE = [(activation, loss) for activation, loss in BOUNDED if activation != "softmax"]
@@ -42,7 +42,7 @@ def derivatives(activation, h):
 def bend(activation, loss, h, y):
     """|∂²l/∂h²|, with l the kernels' loss of one point: ½r² for the squared losses."""
     f, first, second = derivatives(activation, h)
-    if loss == "log":
+    if loss in LOGS:
         return first  # ∂l/∂h = σ − y
     if loss == "squared_hinge":
         return 2.0 * (y * h < 1)
@@ -57,7 +57,7 @@ def targets_of(loss, low, high):
     if loss == "squared_hinge":
         return np.array([-1.0, 1.0])
     y = np.linspace(low, high, 17)
-    return np.clip(y, 0, 1) if loss == "log" else y
+    return np.clip(y, 0, 1) if loss in LOGS else y
 
 
 @pytest.mark.one_build
@@ -65,7 +65,7 @@ def targets_of(loss, low, high):
 @pytest.mark.parametrize(("activation", "loss"), ALONE)
 def test_no_point_bends_more(activation, loss, low, high):
     y = targets_of(loss, low, high)
-    bound = loss_bound(activation, loss, y.min(), y.max())
+    bound = of(loss, activation).bound(y.min(), y.max())
     # A grid around 0, where f curves, one around each target, where the Huber loss changes, and far away.
     around = np.linspace(-12, 12, 4801)
     far = np.array([-700.0, -300.0, -40.0, 40.0, 300.0, 700.0])
@@ -83,7 +83,7 @@ def test_a_bound_is_no_larger_than_it_must_be(activation, loss):
         y = targets_of(loss, low, high)
         h = np.linspace(-12, 12, 48_001)
         largest = max(np.max(bend(activation, loss, h, target)) for target in (y.min(), y.max()))
-        assert loss_bound(activation, loss, y.min(), y.max()) <= largest * (1 + 1e-4)
+        assert of(loss, activation).bound(y.min(), y.max()) <= largest * (1 + 1e-4)
 
 
 @pytest.mark.one_build
@@ -91,7 +91,7 @@ def test_a_bound_is_no_larger_than_it_must_be(activation, loss):
 def test_the_bound_of_the_huber_loss_is_within_a_factor_of_four(activation):
     h, targets = np.linspace(-12, 12, 4801), np.linspace(-5, 5, 201)
     largest = max(np.max(bend(activation, "huber", h, target)) for target in targets)
-    assert largest <= loss_bound(activation, "huber", -5.0, 5.0) <= 4 * largest
+    assert largest <= of("huber", activation).bound(-5.0, 5.0) <= 4 * largest
 
 
 # ------------------------------------------------------------------------------------------------------- the softmax
@@ -158,7 +158,7 @@ def test_no_point_of_a_softmax_bends_more(loss, low, high):
         y[0], y[1, 0] = low, high  # one against all, where a difference of slopes is largest
         if loss == "log":
             y = np.eye(k)[:3]
-        bound = loss_bound("softmax", loss, float(y.min()), float(y.max()))
+        bound = of(loss, "softmax").bound(float(y.min()), float(y.max()))
 
         def least(h, target):
             return -float(np.max(np.abs(np.linalg.eigvalsh(softmax_hessian(loss, h, target)))))
@@ -195,7 +195,7 @@ def test_no_weights_bend_an_objective_more(activation, loss, fit_intercept):
     rng = np.random.default_rng(2)
     X = rng.normal(0.5, 1.0, (12, 2))
     y = rng.choice([-2.0, 3.0], size=(12, 3) if activation == "softmax" else 12)
-    if loss == "log":
+    if loss in LOGS:
         y = np.eye(3)[rng.integers(0, 3, 12)] if activation == "softmax" else (y > 0) * 1.0
     if loss == "squared_hinge":
         y = np.sign(y)
@@ -215,7 +215,7 @@ def test_no_weights_bend_an_objective_more(activation, loss, fit_intercept):
 @pytest.mark.one_build
 @pytest.mark.parametrize(("activation", "loss"), [pair for pair in PAIRS if pair[0] == "exp"])
 def test_nothing_bounds_an_exponential(activation, loss):
-    assert loss_bound(activation, loss, 0.0, 1.0) == math.inf
+    assert of(loss, activation).bound(0.0, 1.0) == math.inf
     objective = LinearObjective([[1.0], [2.0]], [1.0, 2.0], activation=activation, loss=loss, l2=1.0)
     assert objective.lipschitz() == math.inf
 
@@ -223,13 +223,14 @@ def test_nothing_bounds_an_exponential(activation, loss):
 @pytest.mark.one_build
 @pytest.mark.parametrize(("activation", "loss"), [pair for pair in PAIRS if pair[1] in KINKED])
 def test_nothing_bounds_a_slope_that_jumps(activation, loss):
-    assert loss_bound(activation, loss, -1.0, 1.0) == math.inf
+    assert of(loss, activation).bound(-1.0, 1.0) == math.inf
     y = [[1.0, -1.0], [-1.0, 1.0]]
     assert LinearObjective([[1.0], [2.0]], y, activation=activation, loss=loss).lipschitz() == math.inf
 
 
 @pytest.mark.one_build
 def test_every_pair_is_bounded_or_an_exponential_or_kinked():
-    assert {pair for pair in PAIRS if math.isfinite(loss_bound(*pair, 0.0, 1.0))} == set(BOUNDED)
-    # sse, mse, huber and epsilon_insensitive go with all, log with two, poisson and the hinges with one
-    assert len(PAIRS) == 7 * 4 + 2 + 1 + 2
+    assert {pair for pair in PAIRS if math.isfinite(of(*pair[::-1]).bound(0.0, 1.0))} == set(BOUNDED)
+    # sse, mse, squared_error, huber and epsilon_insensitive go with all, log by two names with two, poisson and the
+    # hinges with one
+    assert len(PAIRS) == 7 * 5 + 2 * 2 + 1 + 2

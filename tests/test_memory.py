@@ -47,7 +47,7 @@ X = np.memmap(path, np.float64, "r", shape=(rows, columns))
 y = np.zeros(rows)
 y[::1000] = 1.0
 small = fastgd.LinearObjective(X[:5000], y[:5000], loss="mse")
-fastgd.gradient_descent(small, lr="auto", precondition="gram", step_num=2)  # brings in the libraries
+fastgd.gradient_descent(small, lr="auto", solver="preconditioned", step_num=2)  # brings in the libraries
 
 
 def make():
@@ -64,7 +64,8 @@ FITS = {
     "full batch": descend(lr=1e-6, step_num=2),
     "stochastic": descend(lr=1e-6, step_num=4000, batch_size=256),
     "gram route": descend(lr=1e-6, step_num=50),
-    "precondition": descend(lr="auto", precondition="gram", step_num=2),
+    "preconditioned": descend(lr="auto", solver="preconditioned", step_num=2),
+    "gram solver": descend(lr="auto", solver="gram", step_num=2),
     "sweep": lambda: fastgd.sweep(objective, lr=[1e-7, 1e-6, 1e-5], step_num=2, route="direct"),
 }
 begun = private()
@@ -104,6 +105,10 @@ def added(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("fit", ["objective", "full batch", "stochastic", "gram route", "precondition", "sweep"])
+@pytest.mark.parametrize(
+    "fit", ["objective", "full batch", "stochastic", "gram route", "preconditioned", "gram solver", "sweep"]
+)
 def test_a_fit_adds_no_more_than_blocks_to_its_data(added, fit):
-    assert added[fit] <= MOST_ADDED, f"{fit} took {added[fit] / 2**20:.0f} MB"
+    # Quasi-Newton steps begin on a copy of every sixteenth row.
+    most = MOST_ADDED + (ROWS * COLUMNS * 8 // 16 if fit == "preconditioned" else 0)
+    assert added[fit] <= most, f"{fit} took {added[fit] / 2**20:.0f} MB"

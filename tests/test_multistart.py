@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, sweep, sweep_routes
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, sweep
 from fastgd.data import Dense
+from fastgd.descent import sweep_routes
 
 # Runs side by side and runs alone add up in other orders.
 SAME = {np.float64: {"rtol": 1e-11, "atol": 1e-12}, np.float32: {"rtol": 2e-4, "atol": 2e-5}}

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from scipy import sparse
 
-from fastgd import LinearObjective, curvature, kernels, numerical_gradient, paths
+from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import moments, rows, threads
+from fastgd.objective import curvature
+from fastgd.objective.standardised import Standardised
+from fastgd.objective.variables import Columns
 
 PROPERTY = settings(
     max_examples=20,
@@ -263,13 +266,14 @@ def test_blocks_change_the_sums_by_rounding_only(values, n_jobs, monkeypatch):
     w = rng.standard_normal((4, 2))
     whole = LinearObjective(X, y, **options)
     value, gradient = whole.value_and_gradient(w)
-    L, start = whole.lipschitz(), paths.Rescaled(whole, w)
+    L, variables = whole.lipschitz(), Standardised(whole)
     cut_into(monkeypatch, values)
     cut = LinearObjective(X, y, **options, n_jobs=n_jobs)
     assert cut.value(w) == pytest.approx(value, rel=1e-13)
     np.testing.assert_allclose(cut.gradient(w), gradient, rtol=1e-11, atol=1e-14)
     assert cut.lipschitz() == pytest.approx(L, rel=1e-12)
-    np.testing.assert_allclose(paths.Rescaled(cut, w)._r, start._r, rtol=1e-12)
+    np.testing.assert_allclose(Standardised(cut).scale, variables.scale, rtol=1e-12)
+    np.testing.assert_allclose(Standardised(cut).shift, variables.shift, rtol=1e-12, atol=1e-15)
     order = rng.permutation(101)
     shuffled = LinearObjective(X[order], y[order], **{**options, "sample_weight": s[order]})
     assert shuffled.value(w) == pytest.approx(value, rel=1e-13)
@@ -509,25 +513,28 @@ def test_the_change_of_variables_is_consistent(name, activation):
             X, y, activation=activation, loss="mse", fit_intercept=fit_intercept, l2=l2, sample_weight=s
         )  # fmt: skip
         start = rng.standard_normal(o.shape) / np.maximum(1, np.abs(X).max())
-        path = paths.Rescaled(o, start)
-        # It starts where it was told to.
-        np.testing.assert_allclose(path.to_user(path.start), start, rtol=1e-12, atol=1e-12)
-        z = 0.3 * rng.standard_normal(o.shape)
-        w = path.to_user(z)
-        value, gradient = path.evaluate(z, True)
+        variables = Standardised(o, o.split(start))
+        # It starts where it was told to, but for columns that do not vary: the intercept takes their part.
+        begun, varies = variables.to_user(variables.start), np.isfinite(variables.scale)
+        np.testing.assert_allclose(o.split(begun)[0][varies], o.split(start)[0][varies], rtol=1e-12, atol=1e-12)
+        assert not o.split(begun)[0][~varies].any()
+        np.testing.assert_allclose(o.predict(begun), o.predict(start), rtol=1e-8, atol=1e-9)
+        V = 0.3 * rng.standard_normal((o.shape[0], k or 1))
+        w = variables.to_user(V)
+        value, gradient = variables.evaluate(V)
         # The same function,
         assert value == pytest.approx(o.value(w), rel=1e-8)
-        # whose gradient by z is the numerical one of z → F(w(z)),
-        numerical = numerical_gradient(lambda v, o=o, path=path: o.value(path.to_user(v)), z, 1e-4)
+        # whose gradient by V is the numerical one of V → F(w(V)),
+        numerical = numerical_gradient(lambda v, o=o, to_user=variables.to_user: o.value(to_user(v)), V, 1e-4)
         np.testing.assert_allclose(gradient, numerical, atol=1e-5 * max(1, np.abs(numerical).max()))
         # and that by w follows from it.
         expected = o.gradient(w)
         size = np.abs(X).T @ np.ones((17, 1)) * (np.abs(y).max() + 1)
         size = np.append(size, [[17.0]], axis=0) if fit_intercept else size
-        back = path.gradient_to_user(gradient)
+        back = variables.gradient_to_user(gradient)
         assert np.all(np.abs(back - expected).reshape(len(expected), -1) <= 1e-9 * size + 1e-12)
         # What is settled on is what the objective says of exactly that point.
-        x, fun, jac = path.settle(z, value, gradient)
+        x, fun, jac = variables.settle(V, value, gradient)
         np.testing.assert_array_equal(x, w)
         assert fun == o.value(x)
         np.testing.assert_array_equal(jac, o.gradient(x))
@@ -541,14 +548,14 @@ def test_curvature_in_the_new_variables_bounds_the_hessian_there(name, activatio
     rng = np.random.default_rng(7)
     for fit_intercept, l2 in itertools.product((False, True), (0.0, 0.2)):
         o = LinearObjective(X, rng.uniform(0, 1, 17), activation=activation, fit_intercept=fit_intercept, l2=l2)
-        path = paths.Rescaled(o, None)
-        bound = path.curvature()
+        variables = Standardised(o)
+        bound = variables.curvature()
         d = o.shape[0]
-        # The bound's diagonal is 1, or 0 where nothing can move: its eigenvalues add up to the number of those that do.
-        assert bound.largest <= d * (1 + 1e-9)
-        z = 0.3 * rng.standard_normal(d)
-        steps = 1e-4 * np.eye(d)
-        H = np.array([(path.evaluate(z + e, False)[1] - path.evaluate(z - e, False)[1]) / 2e-4 for e in steps])
+        # The bound's diagonal is at most that of a loss with l'' ≤ c: its eigenvalues add up to d times that.
+        assert bound.largest <= d * 17 * max(1.0, o.loss_curvature) * (1 + 1e-9)
+        V = 0.3 * rng.standard_normal((d, 1))
+        steps = 1e-4 * np.eye(d)[:, :, None]
+        H = np.array([(variables.evaluate(V + e)[1] - variables.evaluate(V - e)[1])[:, 0] / 2e-4 for e in steps])
         eigenvalues = np.linalg.eigvalsh((H + H.T) / 2)
         assert eigenvalues[-1] <= bound.largest * (1 + 1e-5)
         if activation == "identity":
@@ -563,22 +570,26 @@ def test_the_change_of_variables_in_float32():
     rng = np.random.default_rng(8)
     X = (rng.standard_normal((50, 3)) * [1e-3, 1, 1e3] + [0, 100, 0]).astype(np.float32)
     o = LinearObjective(X, rng.standard_normal(50), fit_intercept=True)
-    path = paths.Rescaled(o, None)
-    z = rng.standard_normal(4).astype(np.float32)
-    w = path.to_user(z)
-    value, gradient = path.evaluate(z, True)
-    assert w.dtype == gradient.dtype == path.gradient_to_user(gradient).dtype == np.float32
+    variables = Standardised(o)
+    V = rng.standard_normal((4, 1))
+    w = variables.to_user(V)
+    value, gradient = variables.evaluate(V)
+    assert w.dtype == variables.gradient_to_user(gradient).dtype == np.float32
     assert value == pytest.approx(o.value(w), rel=1e-3)
-    np.testing.assert_allclose(path.gradient_to_user(gradient), o.gradient(w), rtol=5e-3)
+    np.testing.assert_allclose(variables.gradient_to_user(gradient), o.gradient(w), rtol=5e-3)
 
 
-def test_a_column_that_cannot_move_keeps_its_weight():
+def test_the_intercept_takes_the_part_of_a_column_that_does_not_vary():
     X = np.column_stack([np.arange(6.0), np.full(6, 3.0)])
-    path = paths.Rescaled(LinearObjective(X, np.arange(6.0), fit_intercept=True), [0.0, 5.0, 1.0])
-    assert path.to_user(np.array([0.7, 9.9, -0.2]))[1] == 5.0
+    variables = Standardised(
+        LinearObjective(X, np.arange(6.0), fit_intercept=True), (np.array([[0.0], [5.0]]), np.ones(1))
+    )
+    assert variables.to_user(variables.start).tolist() == [0.0, 0.0, 16.0]
+    assert variables.to_user(np.array([[0.7], [9.9], [-0.2]]))[1] == 0.0
     # Without an intercept a constant column is one, and moves.
-    path = paths.Rescaled(LinearObjective(X, np.arange(6.0)), [0.0, 5.0])
-    assert path.to_user(np.array([0.7, 9.9]))[1] != 5.0
+    variables = Standardised(LinearObjective(X, np.arange(6.0)), (np.array([[0.0], [5.0]]), np.zeros(1)))
+    assert variables.to_user(variables.start).tolist() == [0.0, 5.0]
+    assert variables.to_user(np.array([[0.7], [9.9]]))[1] == pytest.approx(9.9 / 3)
 
 
 def test_passes_are_counted(build, monkeypatch):
@@ -587,11 +598,11 @@ def test_passes_are_counted(build, monkeypatch):
     for name in ("value_and_gradient", "block_sums"):
         kernel = getattr(build, name)
         monkeypatch.setattr(build, name, lambda *a, kernel=kernel: calls.append(1) or kernel(*a))
-    for path in (paths.Columns, paths.Rescaled):
-        path = path(LinearObjective(X, y), None)
+    for kind in (Columns, Standardised):
+        variables = kind(LinearObjective(X, y))
         calls.clear()
-        path.settle(path.start, *path.evaluate(path.start, True))
-        assert path.nfev == path.njev == len(calls)
+        variables.settle(variables.start, *variables.evaluate(variables.start))
+        assert variables.nfev == variables.njev == variables.passes == len(calls)
     assert kernels.active is build
 
 
@@ -657,9 +668,9 @@ def test_sparse_rows_are_those_of_the_dense_array(kind, dtype):
     np.testing.assert_allclose(ours.predict(w), dense.predict(w), **tolerance)
     np.testing.assert_allclose(ours.predict(w, kind(X[:7])), dense.predict(w)[:7], **tolerance)
     assert ours.lipschitz() == pytest.approx(dense.lipschitz(), rel=1e-5)
-    path, twin = paths.Rescaled(ours, w), paths.Rescaled(dense, w)
-    value, gradient = path.evaluate(path.start + 1, True)
-    expected, slope = twin.evaluate(twin.start + 1, True)
+    variables, twin = (Standardised(o, o.split(w)) for o in (ours, dense))
+    value, gradient = variables.evaluate(variables.start + 1)
+    expected, slope = twin.evaluate(twin.start + 1)
     assert value == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(gradient, slope, rtol=1e-4 if dtype == np.float32 else 1e-9, atol=tolerance["atol"])
 

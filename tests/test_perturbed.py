@@ -10,11 +10,12 @@ from test_kernels import LAYOUTS, PAIRS, TOLERANCE, exact_row, in_digits, laid_o
 from test_kernels_loops import csr, sparse_problem
 from test_sources import KERNELS
 
-from fastgd import LinearObjective, kernels, numerical_gradient, perturbed
+from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import rows, threads
 from fastgd.kernels import reference_perturbed
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
-from fastgd.objective import LOSS_KERNELS
+from fastgd.losses.table import LOSSES as TABLE
+from fastgd.objective import perturbed
 
 # |error| ≤ ROUNDING·Σ|terms| of the losses on both sides, all in float64: so what is left of it in a gradient is
 # that over the step, some 1e-10.
@@ -198,7 +199,7 @@ def test_the_kernels_use_no_slope():
 
 # --------------------------------------------------------------------------------------------------------- objectives
 
-MODELS = [(activation, loss) for loss, (_, activations) in LOSS_KERNELS.items() for activation in activations]
+MODELS = [(activation, loss) for loss, (_, activations, _) in TABLE.items() for activation in activations]
 
 
 def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False, dtype=np.float64, seed=0, **options):
@@ -208,9 +209,9 @@ def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False
         X = scipy.sparse.csr_array(np.where(rng.random((n, d)) < 0.4, X, 0).astype(dtype))
     shape = (n, k) if k else n
     y = rng.standard_normal(shape)
-    if activation == "softmax" and loss == "log":
+    if activation == "softmax" and loss in ("log", "log_loss"):
         y = rng.dirichlet(np.ones(k), n)
-    elif loss == "log":
+    elif loss in ("log", "log_loss"):
         y = rng.random(shape)
     elif loss == "poisson":
         y = rng.poisson(2, shape)

@@ -5,8 +5,9 @@ import pytest
 from scipy.optimize import brentq, minimize, rosen, rosen_der, rosen_hess
 
 from fastgd import LinearObjective, gradient_descent
-from fastgd.paths import Columns, FunctionPath
 from fastgd.descent.saddles import DENSE_VARIABLES, classify, escape
+from fastgd.objective import Function
+from fastgd.objective.variables import Columns, OfFunction
 
 MANY = 200
 
@@ -157,11 +158,15 @@ def test_bad_input(call, error, message):
 # --------------------------------------------------------------------------------------------------------------- escape
 
 
+def of_function(f, grad, start):
+    return OfFunction(Function(f, grad, np.shape(start)), start)
+
+
 @pytest.mark.one_build
 @pytest.mark.parametrize("grad", [its_slope, None])
 @pytest.mark.parametrize("start", [[0.0, 0.0], [1e-3, 0.0], [0.0, -1e-9]])
 def test_a_saddle_is_left_downwards_and_far(grad, start):
-    path = FunctionPath(pass_between_two_minima, grad, start)
+    path = of_function(pass_between_two_minima, grad, start)
     new, _ = escape(path, path.start, None, np.random.default_rng(1))
     assert pass_between_two_minima(new) < -0.1
     assert path.start.tolist() == start
@@ -170,7 +175,7 @@ def test_a_saddle_is_left_downwards_and_far(grad, start):
 @pytest.mark.one_build
 def test_from_among_many_variables():
     f, grad, _ = quadratic(np.concatenate([[-0.3], np.linspace(1, 50, MANY - 1)]))
-    path = FunctionPath(lambda x: f(x) + np.sum(x**4), lambda x: grad(x) + 4 * x**3, np.zeros(MANY))
+    path = of_function(lambda x: f(x) + np.sum(x**4), lambda x: grad(x) + 4 * x**3, np.zeros(MANY))
     new, _ = escape(path, path.start, 0.0, np.random.default_rng(1))
     assert f(new) + np.sum(new**4) < -0.05
 
@@ -179,7 +184,7 @@ def test_from_among_many_variables():
 @pytest.mark.parametrize("name", [name for name, (*_, kind) in POINTS.items() if kind in ("minimum", "flat")])
 def test_there_is_no_way_on_from_a_minimum_or_where_it_is_flat(name):
     f, grad, x, _ = POINTS[name]
-    path = FunctionPath(f, grad, x)
+    path = of_function(f, grad, x)
     assert escape(path, path.start, None, np.random.default_rng(0))[0] is None
 
 
@@ -261,7 +266,7 @@ def test_a_run_that_meets_no_saddle_is_the_same_but_for_the_look():
 
 @pytest.mark.one_build
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 1, "lr": 0.1}, {"precondition": "gram", "lr": "auto"}, {"l1": 0.1}, {"bounds": (0, 1)}]
+    "options", [{"batch_size": 1, "lr": 0.1}, {"solver": "gram", "lr": "auto"}, {"l1": 0.1}, {"bounds": (0, 1)}]
 )
 def test_runs_that_cannot_leave_saddles_say_so(options):
     with pytest.raises(ValueError, match="escape_saddles is for full steps without bounds or l1"):

@@ -39,9 +39,6 @@ class Dense(Rows):
     def view(self, part):
         return self.X[part]
 
-    def columns(self, numbers):
-        return self.X[:, numbers].astype(np.float64)
-
     def take(self, part):
         return Dense(np.ascontiguousarray(self.X[part]), self.Y[part], self._weights_of(part))
 

@@ -136,12 +136,13 @@ def measured(rows, centring, sample=None):
     if sample is None:
         if centring:
             means = rounded(rows.column_means(), rows.dtype)
-        return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring, False)
+        return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring)
     part = slice(None, None, max(1, rows.n // sample))
     s = rows.shares(part)
     # With room for the intercept's ones, as a sample for curvature has it: BLAS rounds by the distance of rows, too.
     A = np.empty((len(s), rows.d + centring))[:, : rows.d]
     rows.write(part, A)
+    alike = np.all(A == A[0], axis=0) if part.step > 1 else False
     if centring:
         means = s @ A
         # Means of too few rows leave columns off centre, which bend together with the intercept.
@@ -149,25 +150,27 @@ def measured(rows, centring, sample=None):
             means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
         means = rounded(means, rows.dtype)
         A -= means
-    return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, part.step > 1)
+    return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, alike)
 
 
-def looked_into(rows, means, spreads, centring, sampled):
+def looked_into(rows, means, spreads, centring, alike=False):
     """`Rows.measures`, once columns are looked into that vary by no more than the rounding of a sum over all rows.
 
-    They may be constant and only seem to vary, by the rounding of their means; or vary in rows that a sample has not.
-    About their first row, constant columns are 0, and no sum of them is rounded.
+    They may be constant and only seem to vary, by the rounding of their means; or be `alike` in a sample and vary in
+    other rows. About their first row, constant columns are 0, and no sum of them is rounded.
     """
-    doubtful = spreads <= rows.n * np.finfo(np.float64).eps * np.abs(means)
-    doubtful = np.flatnonzero(doubtful if sampled else doubtful & (spreads > 0))
+    rounding = spreads <= rows.n * np.finfo(np.float64).eps * np.abs(means)
+    doubtful = np.flatnonzero(rounding & (spreads > 0) | alike)
     if doubtful.size:
-        X, s = rows.columns(doubtful), rows.shares(slice(None))
-        first = X[0].copy() if centring else np.zeros(len(doubtful))
-        X -= first
+        # A few rows at a time: of a large table of rare indicators, most columns are doubtful.
+        s, some = rows.shares(slice(None)), parts(rows.n, len(doubtful))
+        first = rows.columns(doubtful, slice(0, 1))[0] if centring else np.zeros(len(doubtful))
         if centring:
-            means[doubtful] = rounded(first + s @ X, rows.dtype)
-            X -= means[doubtful] - first
-        spreads[doubtful] = np.sqrt(s @ np.square(X, out=X))
+            offset = sum(s[part] @ (rows.columns(doubtful, part) - first) for part in some)
+            means[doubtful] = rounded(first + offset, rows.dtype)
+        offset = means[doubtful] - first
+        squares = sum(s[part] @ np.square(rows.columns(doubtful, part) - first - offset) for part in some)
+        spreads[doubtful] = np.sqrt(squares)
     return means, spreads, is_still(means, spreads, rows.dtype)
 
 

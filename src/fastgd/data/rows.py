@@ -112,10 +112,9 @@ class Rows:
         """Some rows as an array that is only read: where they lie, if they are an array."""
         return self.dense(part)
 
-    def columns(self, numbers):
-        """Some columns in float64, (n, m)."""
-        some = [self.view(part)[:, numbers] for part in parts(self.n, self.d)]
-        return np.concatenate(some).astype(np.float64)
+    def columns(self, numbers, part=slice(None)):
+        """Some columns of some rows, in float64."""
+        return self.view(part)[:, numbers].astype(np.float64)
 
     def with_targets(self, Y, weights=None):
         """The same rows with other targets, and with other weights if they are given."""
@@ -239,7 +238,7 @@ class Rows:
 
     def differs(self, columns, numbers):
         """Whether any of these columns holds anything but its number."""
-        return bool(np.any(self.columns(columns) != numbers[columns]))
+        return any(np.any(self.columns(columns, part) != numbers[columns]) for part in parts(self.n, self.d))
 
     def column_means(self):
         total = sum(np.sum(A * root[:, None], axis=0) for A, root, _ in self.pieces())

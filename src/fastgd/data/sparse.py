@@ -50,8 +50,8 @@ class Sparse(Rows):
     def dense(self, part, dtype=None):
         return self.X[part].toarray().astype(self.dtype if dtype is None else dtype, order="C", copy=False)
 
-    def columns(self, numbers):
-        return self.X[:, numbers].toarray().astype(np.float64)
+    def columns(self, numbers, part=slice(None)):
+        return self.X[part][:, numbers].toarray().astype(np.float64)
 
     def take(self, part):
         return Sparse(self.X[part], self.Y[part], self._weights_of(part))
@@ -140,7 +140,7 @@ class Sparse(Rows):
             values = values - means[X.indices]
         squares = self._column_sums(s * values**2)
         squares += np.maximum(total - self._column_sums(s), 0.0) * means**2
-        return looked_into(self, means, np.sqrt(squares / total), centring, False)
+        return looked_into(self, means, np.sqrt(squares / total), centring)
 
     def _column_sums(self, numbers):
         """Of a number for each entry that is stored."""

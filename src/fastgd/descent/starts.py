@@ -20,7 +20,7 @@ import numpy as np
 from fastgd import validation
 from fastgd.descent.single import gradient_descent
 from fastgd.descent.together import descend_together
-from fastgd.engine.result import Result, Status, _Record
+from fastgd.engine.result import NOT_OF_ROWS, Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError
 from fastgd.objective import LinearObjective
 from fastgd.threads import Threads
@@ -226,7 +226,7 @@ def _refuse_unknown(options):
     refused = {"f", "init_x", "checkpoint", "resume"}
     for name in options:
         if name not in parameters or name in refused:
-            known = ", ".join(sorted(parameters.keys() - refused - {"lr", "step_num", "seed"}))
+            known = ", ".join(sorted(parameters.keys() - refused - {"lr", "step_num", "seed", "precondition"}))
             raise TypeError(f"multi_start has no argument {name!r}; it passes on to gradient_descent: {known}")
 
 
@@ -242,7 +242,7 @@ def _one(f, options, seed, numbered):
         nothing = np.full(start.shape, np.nan)
         return Result(
             x=start, fun=np.nan, jac=nothing, nit=0, nfev=0, njev=0, success=False, status=Status.DIVERGED,
-            message=str(error), history=None,
+            message=str(error), **NOT_OF_ROWS,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from fastgd import optimizers, validation
 from fastgd.engine.divergence import patience
 from fastgd.engine.fleet import Fleet
 from fastgd.engine.rates import rate_of
-from fastgd.engine.result import Result, Status
+from fastgd.engine.result import NOT_OF_ROWS, Result, Status
 from fastgd.engine.update import box
 from fastgd.kernels.reference_differences import RELATIVE_STEP
 
@@ -123,7 +123,7 @@ class _Ends:
         nit = ending.step
         return Result(
             x=ending.x, fun=fun, jac=ending.gradient, nit=nit, nfev=int(self._spent[number]),
-            njev=int(self._passes[number]), success=success, status=status, message=why, history=None,
+            njev=int(self._passes[number]), success=success, status=status, message=why, **NOT_OF_ROWS,
         )  # fmt: skip
 
     def _status(self, ending):

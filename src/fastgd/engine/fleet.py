@@ -41,7 +41,7 @@ class Fleet:
         Where the runs begin.
     evaluate : callable
         (points, numbers of the runs) → (values or None, gradients) of those runs.
-    values : callable
+    values : callable or None
         (points, numbers) → values, where evaluate gives none and divergence is to be told.
     rates : callable
         (step, numbers) → a rate for each, or one for all.
@@ -93,6 +93,8 @@ class Fleet:
 
     def _look(self, step):
         """Evaluate; runs that have diverged, or are near enough, leave."""
+        if step == 0 and self._values is not None:
+            self._first = self._values(self.x, self.runs)
         self.fun, gradient = self._evaluate(self.x, self.runs)
         with np.errstate(all="ignore"):
             self.gradient = gradient.astype(self.x.dtype, copy=False)
@@ -101,7 +103,7 @@ class Fleet:
         if self.fun is not None:
             finite &= np.isfinite(self.fun)
         if step == 0:
-            self._first = self._values(self.x, self.runs) if self.fun is None else self.fun
+            self._first = self.fun if self._first is None else self._first
             finite &= np.isfinite(self._first)
             self._leave(~finite, "start", step)
         else:

@@ -287,6 +287,7 @@ def from_fewer_rows(variables, monitor):
     rough = Rough(Standardised(fewer, (W, b)))
     from_fewer_rows(rough.variables, rough)
     variables.start = variables.from_weights(*rough.variables.to_weights(rough.at))
+    del rough, fewer  # a copy of rows
     quasi_newton(variables, monitor, otherwise=(W, b))
 
 

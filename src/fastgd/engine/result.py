@@ -115,6 +115,12 @@ class Result(_Record):
     solver: str
 
 
+# Entries of a run on a function that keeps no history.
+NOT_OF_ROWS = {
+    "history": None, "gap": None, "certified": False, "condition": None, "n_passes": 0, "lost": 0, "solver": "gd",
+}  # fmt: skip
+
+
 class History(_Record):
     """The path of a run, a row for each point that was recorded.
 
