@@ -337,11 +337,16 @@ def test_partial_fit_on_raw_columns_without_a_rate(loss):
     h = Z @ [1, -2, 0.5, 0] + 1
     y = h + 0.1 * rng.normal(size=len(h)) if loss == "squared_error" else (h + rng.logistic(size=len(h)) > 0) * 1
     X = (Z + OFFSETS) * SCALES
-    model = estimator(loss, penalty=None)
+    model, plain = estimator(loss, penalty=None), estimator(loss, penalty=None)
     for i in range(0, len(X), 100):
         classes = {"classes": [0, 1]} if loss == "log_loss" else {}
         model.partial_fit(X[i : i + 100], y[i : i + 100], **classes)
-    assert_allclose(np.ravel(model.coef_) * SCALES, [1, -2, 0.5, 0], atol=0.15)
+        plain.partial_fit(Z[i : i + 100], y[i : i + 100], **classes)
+    # Columns are centred and scaled by what has been seen of them: units change nothing but rounding.
+    assert_allclose(model.coef_ * SCALES, plain.coef_, rtol=1e-9)
+    best = estimator(loss, penalty=None).fit(X, y)
+    found, least = (objective(loss, None, 0.0, m.coef_, m.intercept_, X, y) for m in (model, best))
+    assert found - least <= 0.1 * (objective(loss, None, 0.0, np.zeros(4), 0.0, X, y) - least)
 
 
 @pytest.mark.parametrize("solver", ["preconditioned", "accelerated", "gd"])
@@ -553,7 +558,7 @@ def test_warm_start_goes_on_from_the_last_weights(solver):
     cold = GDClassifier(**options).fit(X, y)
     model = GDClassifier(warm_start=True, **options).fit(X, y)
     again = model.fit(X, y).n_iter_
-    assert again <= max(2, cold.n_iter_ / 2) or solver == "sgd"  # which begins with batches of one again
+    assert again <= max(2, cold.n_iter_ - 1) or solver == "sgd"  # which begins with batches of one again
     assert_allclose(model.history_["loss"][-1], cold.history_["loss"][-1], rtol=2e-6)
     with pytest.raises(ValueError, match="warm_start needs weights of shape"):
         model.fit(X[:, :2], y)

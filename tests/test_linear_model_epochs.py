@@ -121,7 +121,7 @@ def test_who_waits_for_an_epoch_gets_it_at_once(who, capsys):
 DIVERGING = {
     "at once": (1e3, "gd", 1),
     "overflow at once": (1e30, "gd", 1),
-    "slowly": (0.3, "momentum", 9),
+    "slowly": (0.3, "momentum", None),
     "late": (lambda step: 0.05 if step < 12 * (TOGETHER + 3) else 1e3, "gd", TOGETHER + 4),
     "overflow late": (lambda step: 0.05 if step < 12 * 6 else 1e30, "gd", 7),
 }
@@ -133,10 +133,12 @@ def test_a_divergence_ends_the_history_in_its_epoch_and_keeps_the_best_weights(n
     rate, optimizer, epoch = DIVERGING[name]
     options = {"learning_rate": rate, "optimizer": optimizer, "solver": "sgd", "max_iter": 50, "tol": None}
     together, each = fitted(GDRegressor(shuffle=False, batch_size=5, **options), X, y)
-    assert together.result_.status == "diverged" and together.n_iter_ == epoch
+    assert together.result_.status == "diverged" and together.n_iter_ == (epoch or each.n_iter_) < 50
     assert_same_fit(together, each, SAME[np.float64])
     assert np.all(np.isfinite(together.coef_))
-    assert together.coef_.any() == name.endswith("late")  # else the start was the best
+    # The best of the epochs, or the start, where all weights are 0.
+    kept = 0.5 * np.mean((X @ together.coef_ + together.intercept_ - y) ** 2)
+    assert_allclose(kept, np.nanmin([*together.history_["loss"], 0.5 * np.mean(y**2)]), rtol=1e-12)
 
 
 class Interrupt:
