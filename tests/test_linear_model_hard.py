@@ -226,3 +226,19 @@ def test_collinear_columns_are_warned_of_however_many_rows_there_are(model, n):
     # What is collinear in some rows need not be so in all.
     X[1, 4] += 1000
     clone(model).fit(X, y)
+
+
+@pytest.mark.parametrize("weighted", [
+    False,
+    pytest.param(True, marks=pytest.mark.xfail(
+        strict=True, reason="the weights of the entries of a full CSR column add up to all weights but for rounding"
+    )),
+])  # fmt: skip
+def test_a_constant_column_of_csr_has_nothing_to_move_for(weighted):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X = np.where(rng.random((200, 5)) < 0.3, rng.normal(size=(200, 5)), 0.0)
+        X[:, 0] = 7.0
+        y, s = X @ rng.normal(size=5) + rng.normal(size=200), rng.uniform(0.5, 2.0, 200)
+        model = GDRegressor(solver="accelerated").fit(sparse.csr_array(X), y, s if weighted else None)
+        assert model.coef_[0] == 0
