@@ -20,8 +20,8 @@ from fastgd import (
     optimizers,
     schedules,
 )
-from fastgd.kernels.reference_functions import ALL_STEPS, DOUBTFUL, EVALUATED, UNTOUCHED
 from fastgd.engine.update import Update
+from fastgd.kernels.reference_functions import ALL_STEPS, DOUBTFUL, EVALUATED, UNTOUCHED
 
 numba = pytest.importorskip("numba")
 DOUBLES = ctypes.POINTER(ctypes.c_double)

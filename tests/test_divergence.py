@@ -14,7 +14,8 @@ X = RNG.standard_normal((40, 3))
 TARGETS = X @ [1.0, -2.0, 0.5] + 0.1 * RNG.standard_normal(40)
 CLASSES = (TARGETS > 0).astype(float)
 SCALES = [1e-6, 1e-3, 1.0, 1e3, 1e6]
-RATES = [10.0**power for power in range(-8, 9)]
+# The first is stable in all of those units, where curvatures are up to some 10¹³.
+RATES = [10.0**power for power in range(-16, 9)]
 # What one value may be off by rounding, relative to the first.
 ROUNDING = {np.dtype(np.float64): 1e-14, np.dtype(np.float32): 1e-6}
 
@@ -146,3 +147,11 @@ def test_any_rate_in_any_units(route, optimizer, power, unit, limits, falling, b
         start = np.clip(options.get("init_x", 0.0), *limits["bounds"])
         first = options["f"](start) if kind == "function" else first
     assert_ends_well(options, first, lr, steps)
+
+
+@pytest.mark.xfail(strict=True, reason="on batches the last point is held against the start, not the mean")
+def test_a_mean_of_points_above_the_start_is_told():
+    rng = np.random.default_rng(0)
+    A = 100 * rng.normal(size=(40, 3))
+    o = LinearObjective(A, (A @ [1.0, -2.0, 0.5] > 0) * 1.0, loss="log", activation="sigmoid")
+    assert_ends_well({"f": o, "optimizer": "asgd", "batch_size": 7}, o.value(np.zeros(3)), 1.0, steps=68)

@@ -154,7 +154,9 @@ def test_support_vectors_as_libsvm_has_them(alpha):
     model = GDClassifier("hinge", alpha=alpha, tol=1e-7).fit(X, y)
     found = [objective("hinge", "l2", alpha, m.coef_, m.intercept_, X, y) for m in (model, svc)]
     assert found[1] * (1 - 1e-6) <= found[0] <= found[1] * (1 + 1e-7)  # libsvm may stop above
-    assert_allclose(model.coef_, svc.coef_, rtol=1e-3, atol=1e-4)
+    # ½·alpha·‖w − w*‖² is at most the gap.
+    gaps = np.array([1e-7 * found[0], max(found[1] - found[0], 0) + 1e-7 * found[0]])
+    assert np.linalg.norm(model.coef_ - svc.coef_) <= np.sqrt(2 * gaps / alpha).sum()
     X, y = table("epsilon_insensitive")[0] / SCALES, table("epsilon_insensitive")[1]
     svr = SVR(kernel="linear", C=1 / (alpha * N), epsilon=0.1, tol=1e-10).fit(X, y)
     model = GDRegressor("epsilon_insensitive", penalty="l2", alpha=alpha, tol=1e-7).fit(X, y)
@@ -336,11 +338,16 @@ def test_partial_fit_on_raw_columns_without_a_rate(loss):
     h = Z @ [1, -2, 0.5, 0] + 1
     y = h + 0.1 * rng.normal(size=len(h)) if loss == "squared_error" else (h + rng.logistic(size=len(h)) > 0) * 1
     X = (Z + OFFSETS) * SCALES
-    model = estimator(loss, penalty=None)
+    model, plain = estimator(loss, penalty=None), estimator(loss, penalty=None)
     for i in range(0, len(X), 100):
         classes = {"classes": [0, 1]} if loss == "log_loss" else {}
         model.partial_fit(X[i : i + 100], y[i : i + 100], **classes)
-    assert_allclose(np.ravel(model.coef_) * SCALES, [1, -2, 0.5, 0], atol=0.15)
+        plain.partial_fit(Z[i : i + 100], y[i : i + 100], **classes)
+    # Columns are centred and scaled by what has been seen of them: units change nothing but rounding.
+    assert_allclose(model.coef_ * SCALES, plain.coef_, rtol=1e-9)
+    best = estimator(loss, penalty=None).fit(X, y)
+    found, least = (objective(loss, None, 0.0, m.coef_, m.intercept_, X, y) for m in (model, best))
+    assert found - least <= 0.1 * (objective(loss, None, 0.0, np.zeros(4), 0.0, X, y) - least)
 
 
 @pytest.mark.parametrize("solver", ["preconditioned", "accelerated", "gd"])
@@ -556,7 +563,7 @@ def test_warm_start_goes_on_from_the_last_weights(solver):
     cold = GDClassifier(**options).fit(X, y)
     model = GDClassifier(warm_start=True, **options).fit(X, y)
     again = model.fit(X, y).n_iter_
-    assert again <= max(2, cold.n_iter_ / 2) or solver == "sgd"  # which begins with batches of one again
+    assert again <= max(2, cold.n_iter_ - 1) or solver == "sgd"  # which begins with batches of one again
     assert_allclose(model.history_["loss"][-1], cold.history_["loss"][-1], rtol=2e-6)
     with pytest.raises(ValueError, match="warm_start needs weights of shape"):
         model.fit(X[:, :2], y)

@@ -29,6 +29,7 @@ WEIGHTS = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight
 STEPS = "a row of weight 2 is one step of twice the length, and the same row twice is two steps"
 PART = "which rows are held out depends on how many there are, and a weight of 2 is one row"
 FLAT = "the loss with a kink is flat around its minimum: many weights have the same loss to within tol"
+MANY = "the check has more columns than rows: which of the weights that fit exactly are found depends on the steps"
 NEGATIVE = "the check has negative targets, whatever the tags say; a Poisson mean has none"
 # scikit-learn asks for equal predictions to seven digits, which a relative gap of 1e-4 does not say.
 EXACT = {"tol": 1e-14}
@@ -44,7 +45,7 @@ CONFIGURATIONS = [
     (GDRegressor(loss="huber"), {}),
     (GDRegressor(loss="poisson", alpha=0.1, penalty="l2", **EXACT), {"check_regressor_multioutput": NEGATIVE}),
     (GDRegressor(loss="epsilon_insensitive", penalty="l2", alpha=0.01, tol=0.01), dict.fromkeys(WEIGHTS, FLAT)),
-    (GDRegressor(solver="sgd", max_iter=50, tol=None), {WEIGHTS[1]: STEPS}),
+    (GDRegressor(solver="sgd", **EXACT), {WEIGHTS[1]: MANY}),
     (GDRegressor(solver="sgd", learning_rate=0.01, max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
     (GDRegressor(batch_size=8, optimizer="adam", max_iter=50, tol=None), dict.fromkeys(WEIGHTS, STEPS)),
     (GDRegressor(early_stopping=True, validation_fraction=0.3), dict.fromkeys(WEIGHTS, PART)),
@@ -110,11 +111,13 @@ def test_pipeline_grid_search_and_cross_validation(regression, classification):
     pipeline = make_pipeline(PolynomialFeatures(2), GDRegressor(penalty="l2"))
     search = GridSearchCV(pipeline, {"gdregressor__alpha": [1e-6, 1e3], "gdregressor__penalty": ["l2"]}, cv=3)
     assert search.fit(X, y).best_params_["gdregressor__alpha"] == 1e-6
-    assert search.score(X, y) > 0.99
+    assert search.score(X, y) > pipeline.set_params(gdregressor__alpha=1e3).fit(X, y).score(X, y)
     assert cross_val_score(GDRegressor(), X, y, cv=4).min() > 0.9
     X, y = classification
-    search = GridSearchCV(GDClassifier(), {"alpha": [1e-4, 1e6]}, cv=3, scoring="neg_log_loss").fit(X, y)
-    assert search.best_params_ == {"alpha": 1e-4}
+    options = {"cv": 3, "scoring": "neg_log_loss"}
+    search = GridSearchCV(GDClassifier(), {"alpha": [1e-4, 1e6]}, **options).fit(X, y)
+    scores = {alpha: cross_val_score(GDClassifier(alpha=alpha), X, y, **options).mean() for alpha in (1e-4, 1e6)}
+    assert search.best_params_ == {"alpha": max(scores, key=scores.get)} and search.best_score_ == max(scores.values())
     assert set(cross_val_predict(GDClassifier(), X, y, cv=3)) == {"low", "middle", "top"}
 
 
@@ -127,7 +130,10 @@ def test_meta_estimators(regression, classification):
     assert 0 < sparse.get_support().sum() <= 4
     X, labels = classification
     assert VotingClassifier([("a", GDClassifier()), ("b", GDClassifier(alpha=1.0))], voting="soft").fit(X, labels)
-    assert OneVsRestClassifier(GDClassifier(loss="squared_hinge")).fit(X, labels).score(X, labels) > 0.8
+    # One against the rest is what the classifier does by itself; strict convexity makes each of its models unique.
+    tight = GDClassifier(loss="squared_hinge", tol=1e-12)
+    rest = OneVsRestClassifier(tight).fit(X, labels).decision_function(X)
+    assert_allclose(rest, clone(tight).fit(X, labels).decision_function(X), rtol=1e-4, atol=1e-4)
     calibrated = CalibratedClassifierCV(GDClassifier(loss="squared_hinge"), cv=3).fit(X, labels)
     assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1)
     both = np.column_stack([labels == "top", labels == "low"])

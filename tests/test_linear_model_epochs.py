@@ -122,7 +122,7 @@ def test_who_waits_for_an_epoch_gets_it_at_once(who, capsys):
 DIVERGING = {
     "at once": (1e3, "gd", 1),
     "overflow at once": (1e30, "gd", 1),
-    "slowly": (0.3, "momentum", 9),
+    "slowly": (0.3, "momentum", None),
     "late": (lambda step: 0.05 if step < 12 * (TOGETHER + 3) else 1e3, "gd", TOGETHER + 4),
     "overflow late": (lambda step: 0.05 if step < 12 * 6 else 1e30, "gd", 6),
 }
@@ -134,10 +134,12 @@ def test_a_divergence_ends_the_history_in_its_epoch_and_keeps_the_best_weights(n
     rate, optimizer, epoch = DIVERGING[name]
     options = {"learning_rate": rate, "optimizer": optimizer, "solver": "sgd", "max_iter": 50, "tol": None}
     together, each = fitted(GDRegressor(shuffle=False, batch_size=5, **options), X, y)
-    assert together.result_.status == Status.DIVERGED and together.n_iter_ == epoch
+    assert together.result_.status == Status.DIVERGED and together.n_iter_ == (epoch or each.n_iter_) < 50
     assert_same_fit(together, each, SAME[np.float64])
     assert np.all(np.isfinite(together.coef_))
-    assert together.coef_.any() == name.endswith("late")  # else the start was the best
+    # The best of the epochs, or the start, where all weights are 0.
+    kept = 0.5 * np.mean((X @ together.coef_ + together.intercept_ - y) ** 2)
+    assert_allclose(kept, np.nanmin([*together.history_["loss"], 0.5 * np.mean(y**2)]), rtol=1e-12)
 
 
 class Interrupt:
@@ -234,12 +236,14 @@ def test_an_epoch_without_a_rate_ends_near_the_minimum(kind, optimizer):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("penalty", [None, "l2"])
 def test_columns_of_zeros_have_nothing_to_move_for(penalty, fit_intercept):
-    y = np.arange(20.0)
-    model = GDRegressor(solver="sgd", penalty=penalty, fit_intercept=fit_intercept, tol=1e-3, random_state=0)
+    y, tol = np.arange(20.0), 1e-3
+    model = GDRegressor(solver="sgd", penalty=penalty, fit_intercept=fit_intercept, tol=tol, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns that do not vary, which is another matter
         model.fit(np.zeros((20, 3)), y)
     assert model.result_.status == Status.CONVERGED
     assert np.all(model.coef_ == 0)
-    # A loss within 1e-3 of the least, the variance of y, has an intercept within √1e-3 of its standard deviation.
-    assert model.intercept_ == pytest.approx(y.mean() if fit_intercept else 0.0, abs=1e-3**0.5 * y.std())
+    assert fit_intercept or model.intercept_ == 0
+    # What is lost by an intercept b is ½(b − mean of y)², and tol is the share of the loss that may be lost.
+    best = y.mean() if fit_intercept else 0.0
+    assert 0.5 * (model.intercept_[0] - best) ** 2 <= tol * 0.5 * np.mean((model.intercept_[0] - y) ** 2)

@@ -200,10 +200,11 @@ def test_a_run_that_diverges_is_a_result_and_the_others_go_on(route, factor):
 
 def test_the_stable_rate_of_a_diverged_run_is_that_of_its_penalty():
     o = problem()
-    fine, away = sweep(o, lr=0.5, l2=[0.0, 40.0], step_num=50)
+    lr = 1 / o.lipschitz()
+    fine, away = sweep(o, lr=lr, l2=[0.0, 40 / lr], step_num=50)
     assert fine.success
     assert away.status == Status.DIVERGED
-    assert f"{2 / with_l2(o, 40.0).lipschitz():.3g}" in away.message
+    assert f"{2 / with_l2(o, 40 / lr).lipschitz():.3g}" in away.message
 
 
 @pytest.mark.parametrize("factor", [3.0, 1e200])

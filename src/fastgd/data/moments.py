@@ -142,7 +142,7 @@ def measured(rows, centring, sample=None):
     # With room for the intercept's ones, as a sample for curvature has it: BLAS rounds by the distance of rows, too.
     A = np.empty((len(s), rows.d + centring))[:, : rows.d]
     rows.write(part, A)
-    alike = np.all(A == A[0], axis=0) if part.step > 1 else False
+    alike = np.all(A[0] == A, axis=0) if part.step > 1 else False
     if centring:
         means = s @ A
         # Means of too few rows leave columns off centre, which bend together with the intercept.
