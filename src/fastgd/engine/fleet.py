@@ -79,15 +79,16 @@ class Fleet:
                 self._leave(np.ones(len(self.runs), bool), "limit", step)
             if not len(self.runs):
                 return
-            rates = np.broadcast_to(np.asarray(self._rates(step, self.runs), np.float64), len(self.runs))
+            given = np.asarray(self._rates(step, self.runs), np.float64)
+            rates = np.broadcast_to(given, len(self.runs))
             if self._trace is not None:
                 self._trace.append((self.runs, self.x.copy(), self.fun, self.norm, rates))
             self._before = self.x.copy(), self.fun, self.gradient, self.norm, rates
             with np.errstate(all="ignore"):
-                if type(self.rule) is GD:
+                if given.ndim:  # plain steps, each run's by its own rate
                     self.x -= rates.astype(self.x.dtype)[:, None] * self.gradient
                 else:
-                    self.rule.step(self.x, self.gradient, self._state, float(rates[0]))
+                    self.rule.step(self.x, self.gradient, self._state, float(given))
             if self._clip is not None:
                 self._clip(self.x)
 
