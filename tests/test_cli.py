@@ -135,6 +135,7 @@ def test_collinear_columns_give_the_best_predictions(run):
     result = run(*FIT, "--save", "m.json", data="a,b,y\n1,2,5\n2,4,6\n3,6,9\n")
     assert result.status == 0
     assert predictions(run("predict", "m.json", "data.csv")) == pytest.approx([14 / 3, 20 / 3, 26 / 3], rel=1e-6)
+    assert run(*FIT).err.startswith("Note: the features are collinear")
 
 
 @one_build

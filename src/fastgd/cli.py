@@ -133,6 +133,11 @@ def fit(data, target, features, activation, tol, max_steps, save, plot, progress
     _remark_on(X, y, names, target, activation)
     objective, result, losses = _descend(X, y, activation, tol, max_steps, progress, keep_losses=plot is not None)
     seconds = time.perf_counter() - read
+    if result.lost:
+        click.echo(
+            "Note: the features are collinear but for rounding, so that other coefficients predict as well; these have "
+            "the smallest norm in standardised columns.", err=True,
+        )  # fmt: skip
 
     converged = result.status == Status.CONVERGED
     r2 = _r_squared(objective, result)
