@@ -149,7 +149,6 @@ def test_any_rate_in_any_units(route, optimizer, power, unit, limits, falling, b
     assert_ends_well(options, first, lr, steps)
 
 
-@pytest.mark.xfail(strict=True, reason="on batches the last point is held against the start, not the mean")
 def test_a_mean_of_points_above_the_start_is_told():
     rng = np.random.default_rng(0)
     A = 100 * rng.normal(size=(40, 3))

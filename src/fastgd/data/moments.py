@@ -13,6 +13,8 @@ PIECE_ROWS, SYRK_PRODUCTS = 1024, 1 << 30
 SAMPLE_ROWS = 256
 # A mean of up to so many spreads takes three digits from a variance that is computed about zero.
 NEAR_ZERO = 10.0
+# A spread below this may have lost some of its squares to underflow.
+TINY_SPREAD = 1e-140
 # A sum of squares below this may have lost some of them to underflow.
 TINY_SQUARES = 1e-280
 # Where less than this share of the squares of a column is left once it is centred, they are summed about its mean.
@@ -171,7 +173,23 @@ def looked_into(rows, means, spreads, centring, alike=False):
         offset = means[doubtful] - first
         squares = sum(s[part] @ np.square(rows.columns(doubtful, part) - first - offset) for part in some)
         spreads[doubtful] = np.sqrt(squares)
+    _measure_out_of_range(rows, means, spreads)
     return means, spreads, is_still(means, spreads, rows.dtype)
+
+
+def _measure_out_of_range(rows, means, spreads):
+    """Set the spreads of columns whose squares leave the floats: in units of their largest number they do not."""
+    there = np.flatnonzero(~((spreads > TINY_SPREAD) & np.isfinite(spreads)))
+    if not there.size:
+        return
+    s, some = rows.shares(slice(None)), parts(rows.n, len(there))
+    unit = np.zeros(len(there))
+    for part in some:
+        np.maximum(unit, np.abs(rows.columns(there, part) - means[there]).max(axis=0), out=unit)
+    varies = unit > 0
+    there, unit = there[varies], unit[varies]
+    squares = sum(s[part] @ np.square((rows.columns(there, part) - means[there]) / unit) for part in some)
+    spreads[there] = unit * np.sqrt(squares)
 
 
 def rounded(means, dtype):

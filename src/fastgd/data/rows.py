@@ -269,10 +269,6 @@ class Rows:
         """
         return measured(self, centring, sample)
 
-    def largest(self, part):
-        """The largest |x| of each column over some rows, (d,) float64."""
-        return np.abs(self.view(part)).max(axis=0).astype(np.float64)
-
     def product(self, part, W):
         """XW for some rows; what is of two dtypes is computed in the wider."""
         return self.view(part) @ W

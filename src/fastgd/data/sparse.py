@@ -139,15 +139,14 @@ class Sparse(Rows):
             means = rounded(self._column_sums(s * values) / total, self.dtype)
             values = values - means[X.indices]
         squares = self._column_sums(s * values**2)
-        squares += np.maximum(total - self._column_sums(s), 0.0) * means**2
+        # The weights of a full column add up to all but for rounding.
+        full = np.bincount(X.indices, minlength=self.d) >= self.n
+        squares += np.where(full, 0.0, np.maximum(total - self._column_sums(s), 0.0)) * means**2
         return looked_into(self, means, np.sqrt(squares / total), centring)
 
     def _column_sums(self, numbers):
         """Of a number for each entry that is stored."""
         return np.bincount(self.X.indices, numbers, self.d).astype(np.float64)  # without any it counts in integers
-
-    def largest(self, part):
-        return abs(self.X[part]).max(axis=0).toarray().reshape(-1).astype(np.float64)
 
     def product(self, part, W):
         return self.X[part] @ W

@@ -300,10 +300,16 @@ class Monitor:
 
     def _average_is_near(self, point):
         """Whether what a rule that averages would report is within the tolerance too."""
-        if not self.update.averages or self.shows_averages:
-            return True
-        z = self.update.reported(point.z)
-        return self.within_tolerance(self.point(point.step, z, want_fun=True))
+        return not self._averages or self.within_tolerance(self._averaged(point))
+
+    @property
+    def _averages(self):
+        """Whether another point is reported than the last that was seen."""
+        return self.update.averages and not self.shows_averages
+
+    def _averaged(self, point):
+        """The Point that a rule which averages reports at the end of a run at `point`."""
+        return self.point(point.step, self.update.reported(point.z), want_fun=True)
 
     def out_of_time(self, point):
         """Whether the time is up."""
@@ -452,9 +458,10 @@ class Monitor:
         message = f"took all {point.step} {self.unit}s"
         if asked_for:
             message += f" without reaching {' or '.join(asked_for)}: raise {self.limit_name}"
-        if self.noisy and self._is_higher(point):
+        shown = self._averaged(point) if self.noisy and self._averages else point
+        if self.noisy and self._is_higher(shown):
             message += (
-                f"; the value, {point.fun:.6g}, is above the first, {self.first_fun:.6g}: that may be the noise of "
+                f"; the value, {shown.fun:.6g}, is above the first, {self.first_fun:.6g}: that may be the noise of "
                 "small batches, or a rate too large; let it fall (fastgd.schedules)"
             )
         return self.end(Status.STEP_LIMIT, message, point, success=not asked_for)
@@ -477,9 +484,8 @@ class Monitor:
         lowest = self.best is not None and (self.keeps_best or (self.in_epochs and cut_short))
         if scored or lowest:
             return self.best
-        if self.update.averages and not self.shows_averages and self.status != Status.DIVERGED:
-            z = self.update.reported(point.z)
-            averaged = Point(point.step, z, *self.variables.evaluate(z, True))
+        if self._averages and self.status != Status.DIVERGED:
+            averaged = self._averaged(point)
             if not (self.noisy or cut_short) and self._is_higher(averaged):
                 raise self.diverged(point, self.last_rate, "the average of the points is higher than the start")
             return averaged

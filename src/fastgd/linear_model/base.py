@@ -339,14 +339,6 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 ConditionWarning,
                 stacklevel=3,
             )
-        unusable = inputs.of_no_size(objective.rows) if checked.rate is None else []
-        if unusable:
-            warnings.warn(
-                f"X has columns that are too large or too small for their squares, numbers {str(unusable[:5])[1:-1]}: "
-                "they are left out; measure them in other units",
-                ConditionWarning,
-                stacklevel=3,
-            )
         if result.lost:
             directions = f"{result.lost} direction{'s' * (result.lost != 1)}"
             warnings.warn(

@@ -18,8 +18,6 @@ from fastgd.data.inputs import first_bad
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
 MODERATE = {8: 1e30, 4: 1e9}
-# Columns of such sizes have spreads in double precision, and so many rows tell a size.
-SIZES, SIZE_ROWS = (1e-150, 1e150), 1024
 TIMES = ("date", "time", "duration")
 
 
@@ -122,12 +120,6 @@ def refuse_infinite(array, name):
     place, value = found
     what = "NaN" if np.isnan(value) else "infinity"
     raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
-
-
-def of_no_size(rows):
-    """Numbers of the columns whose squares overflow or vanish, as far as a sample of rows tells."""
-    sizes = rows.largest(slice(None, None, max(1, rows.n // SIZE_ROWS)))
-    return np.flatnonzero((sizes > SIZES[1]) | ((sizes > 0) & (sizes < SIZES[0]))).tolist()
 
 
 def of_one_argument(function, name, what):
