@@ -133,17 +133,28 @@ def test_losses_with_a_kink_take_a_rate_that_shrinks_and_a_number_of_steps(loss)
     distance = np.maximum(1 - o.y * result.x, 0) if loss == "hinge" else np.abs(result.x - o.y) - 0.1
     assert np.all(distance <= 1 / 3)  # no more than the last step that was taken over the kink
     assert result.fun == o.value(result.x) < 0.05
-    for arguments in ({"lr": "auto"}, {"lr": "auto", "precondition": "gram"}, {"tol": 1e-3}, {"tol": 1, "lr": "auto"}):
-        with pytest.raises(ValueError, match=f"for loss='{loss}', whose slope jumps: give a rate that shrinks"):
+    for arguments in ({"tol": 1e-3}, {"lr": "bb"}, {"lr": "armijo"}, {"lr": "adgd", "tol": 1}):
+        with pytest.raises(ValueError, match=f"for loss='{loss}', whose slope jumps: .* or a rate that shrinks"):
             gradient_descent(o, **arguments)
+    for arguments in ({"solver": "accelerated"}, {"solver": "gram"}):
+        with pytest.raises(ValueError, match=f"loss='{loss}'"):
+            gradient_descent(o, **arguments)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "epsilon_insensitive"])
+def test_losses_with_a_kink_are_minimised_without_a_rate(loss):
+    o = LinearObjective(np.eye(3), [1.0, -1.0, 1.0], loss=loss)
+    for arguments in ({"lr": "auto"}, {"solver": "preconditioned"}, {"lr": "auto", "tol": 1e-3}):
+        result = gradient_descent(o, **arguments)
+        assert result.success and result.fun == o.value(result.x) <= 1e-12  # the minimum is 0
 
 
 def test_the_squared_hinge_descends_by_itself():
     X = np.random.default_rng(3).normal(size=(60, 3)) * [1, 100, 0.01]
     y = np.where(X @ [1, -0.01, 50] + 0.3 > 0, 1.0, -1.0)
     o = LinearObjective(X, y, loss="squared_hinge", fit_intercept=True, l2=1e-3)
-    for precondition in (None, "gram", "diagonal"):
-        result = gradient_descent(o, lr="auto", precondition=precondition, tol=1e-12, step_num=50_000)
+    for solver in ("auto", "preconditioned", "accelerated"):
+        result = gradient_descent(o, solver=solver, tol=1e-12, step_num=50_000)
         assert result.success
         # The least value of a strictly convex function: no point around it, far or near, is lower.
         for scale in (1e-3, 1e-1, 1.0):
@@ -152,16 +163,20 @@ def test_the_squared_hinge_descends_by_itself():
 
 
 @pytest.mark.one_build
-def test_a_path_is_what_the_loop_needs():
-    names = ("start", "evaluate", "to_user", "gradient_to_user", "settle", "curvature", "fun_is_free", "nfev", "njev")
+def test_variables_are_what_the_loops_need():
+    names = (
+        "objective", "start", "evaluate", "value", "l1_penalty", "subgradient", "to_user", "gradient_to_user", "settle",
+        "user_norm", "curvature", "has_bursts", "in_c", "fun_is_free", "in_user_units", "penalised", "note", "nfev",
+        "njev", "passes",
+    )  # fmt: skip
     o = problem()
-    for path in (
+    for variables in (
         OfFunction(Function(ellipse, None, (1,)), [1.0]),
         Columns(o),
         Standardised(o),
         Compressed(Columns(o)),
     ):
-        assert [name for name in names if not hasattr(path, name)] == []
+        assert [name for name in names if not hasattr(variables, name)] == []
 
 
 # --------------------------------------------------------------------------------------- what once went wrong

@@ -50,7 +50,9 @@ OBJECTIVES = {
     "averages": ({"f": LOGISTIC, "lr": 0.1, "optimizer": optimizers.ASGD(2)}, variables.Columns, "burst"),
     "batches": ({"f": LOGISTIC, "lr": 0.1, "batch_size": 8}, Dense, "stochastic"),
     "accelerated": ({"f": LOGISTIC, "solver": "accelerated"}, Standardised, "evaluate"),
-    "backtracking": ({"f": POISSON, "lr": "auto"}, Standardised, "evaluate"),
+    "backtracking": ({"f": POISSON, "solver": "accelerated"}, Standardised, "evaluate"),
+    "quasi-Newton": ({"f": POISSON, "solver": "preconditioned"}, Standardised, "evaluate"),
+    "batches without a rate": ({"f": LOGISTIC, "solver": "sgd", "batch_size": 8}, Standardised, "evaluate"),
 }
 
 

@@ -24,6 +24,7 @@ LOGISTIC = LinearObjective(X, Y, activation="sigmoid", loss="log", fit_intercept
 SINGLE = LinearObjective(X.astype(np.float32), Y, activation="sigmoid", loss="log", fit_intercept=True, l2=0.01)
 SQUARED = LinearObjective(X, Y, loss="mse")
 POISSON = LinearObjective(X / 3, Y, activation="exp", loss="poisson")
+HINGE = LinearObjective(X, 2 * Y - 1, loss="hinge", l2=0.01)
 VALLEY = {"f": rosen, "init_x": [-1.2, 1.0], "grad": rosen_der, "lr": 1e-3}
 RUNS = {
     "plain": VALLEY | {"history": True},
@@ -40,7 +41,20 @@ RUNS = {
     "bursts with a tolerance": {"f": LOGISTIC, "lr": 0.1, "tol": 1e-30},
     "bursts of momentum in float32": {"f": SINGLE, "lr": 0.1, "optimizer": "momentum", "history": True},
     "accelerated": {"f": LOGISTIC, "solver": "accelerated", "history": True},
-    "backtracking": {"f": POISSON, "lr": "auto", "history": True},
+    "backtracking": {"f": POISSON, "solver": "accelerated", "history": True},
+    "plain steps of length 1/L": {"f": LOGISTIC, "solver": "gd", "tol": 1e-14, "history": True},
+    "quasi-Newton": {"f": POISSON, "solver": "preconditioned", "history": True},
+    "quasi-Newton with a penalty": {"f": LOGISTIC, "solver": "preconditioned", "l1": 0.01, "tol": 1e-12},
+    "XᵀX": {"f": SQUARED, "solver": "gram", "history": True},
+    "XᵀX with a penalty": {"f": SQUARED, "solver": "gram", "l1": 0.02},
+    "a kink": {"f": HINGE, "lr": "auto", "tol": 1e-6, "history": True},
+    "batches without a rate": {"f": LOGISTIC, "solver": "sgd", "batch_size": 8, "tol": 1e-9, "history": True},
+    "batches of adam without a rate": {
+        "f": HINGE.replace(l2=0.0),
+        "solver": "sgd",
+        "batch_size": 8,
+        "optimizer": "adam",
+    },
     "penalised": {"f": SQUARED, "lr": 0.1, "l1": 0.05, "bounds": (-1.0, 0.1), "history": True},
     "leaving a saddle": {
         "f": lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 4,
