@@ -10,7 +10,7 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import linprog, minimize
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import SGDRegressor
+from sklearn.linear_model import PoissonRegressor, SGDRegressor
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC, SVR
@@ -144,6 +144,21 @@ def test_raw_columns_converge_by_default(loss, penalty):
 )
 def test_the_gap_is_within_tol_by_every_solver(loss, solver, penalty):
     check_gap(loss, penalty, solver, 1e-6)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("mean", [0.5, 1.5, 50.0])
+@pytest.mark.parametrize("solver", solvers("poisson"))
+def test_the_gap_is_measured_from_a_deviance_of_0_for_counts_of_any_size(solver, mean):
+    # The least loss, of y − y·log y, is above 0 for small counts and below it for large ones.
+    X, _ = table("poisson")
+    X = (X / SCALES - OFFSETS) / 4
+    y = np.random.default_rng(1).poisson(mean * np.exp(X @ [1, -0.5, 0.3, 0])).astype(float)
+    peer = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, y)
+    least = np.mean(row_losses("poisson", X @ peer.coef_ + peer.intercept_, y)[0])
+    model = GDRegressor("poisson", solver=solver, tol=1e-6, max_iter=5000, random_state=0).fit(X, y)
+    assert objective("poisson", None, 0, model.coef_, model.intercept_, X, y) <= (1 + 1e-6) * least
+    assert_allclose(model.history_["loss"][-1], least, rtol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1e-2])
