@@ -259,11 +259,11 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         v = monitor.variables
         w = v.to_user(point.z)
         W, b = v.objective.split(w)
-        rate = math.nan if monitor.last_rate is None else monitor.last_rate
+        rate, (nfev, njev, _) = math.nan if monitor.last_rate is None else monitor.last_rate, v.spent
         return Result(
             epoch=point.step, coef=W.T.copy(), intercept=b.copy(), loss=point.fun, validation_score=score,
             grad_norm=monitor.user_norm(point), learning_rate=rate,
-            x=w, fun=point.fun, nit=point.step, nfev=v.nfev, njev=v.njev,
+            x=w, fun=point.fun, nit=point.step, nfev=nfev, njev=njev,
         )  # fmt: skip
 
     @contextlib.contextmanager
