@@ -188,8 +188,9 @@ def test_a_fit_that_is_at_its_end_gives_what_it_came_to_and_goes_on_where_more_i
 
 OTHERS = [
     {"alpha": 0.5}, {"penalty": "l2", "l1_ratio": 0.15}, {"loss": "huber"}, {"loss": "huber", "epsilon": 2.0},
-    {"fit_intercept": False}, {"learning_rate": 0.02}, {"optimizer": "momentum"}, {"batch_size": 4}, {"random_state": 5},
-    {"shuffle": False}, {"early_stopping": True},
+    {"fit_intercept": False}, {"learning_rate": 0.02}, {"optimizer": "momentum"}, {"batch_size": 4},
+    {"random_state": 5}, {"shuffle": False}, {"early_stopping": True}, {"tol": 1e-3}, {"target": 1.0},
+    {"n_iter_no_change": 2},
 ]  # fmt: skip
 
 

@@ -18,8 +18,8 @@ Variables have
     in_user_units           whether they are the user's
     penalised               the l1 penalty is for so many entries of the flat z, from the first
     note                    what the user should know of them, for the message
-    nfev, njev, passes      what the run has spent: values, gradients, passes over the rows; batched: rows of batches, and
-                            spent: all together
+    nfev, njev, passes      what the run has spent: values, gradients, passes over the rows
+    batched, spent          rows of batches; and nfev, njev and passes with these
 """
 
 import numpy as np
