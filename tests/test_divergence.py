@@ -84,7 +84,9 @@ def assert_ends_well(options, first, lr, steps=40):
             assert error.lr == lr
         assert error.stable_lr is None or error.stable_lr > 0
         return "diverged"
-    assert result.status in (Status.STEP_LIMIT, Status.CONVERGED)  # labels that can be told apart: to zero
+    # Labels that can be told apart come to zero; steps that leap to where an activation is flat find no slope there.
+    flat = result.status == Status.NO_WAY_DOWN and not result.success and not result.jac.any()
+    assert result.status in (Status.STEP_LIMIT, Status.CONVERGED) or flat
     assert np.all(np.isfinite(result.x)) and np.all(np.isfinite(result.jac))
     rounding = ROUNDING[getattr(options["f"], "dtype", np.dtype(np.float64))]
     noisy = "batch_size" in options and "is above the first" in result.message

@@ -9,8 +9,9 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import linprog, minimize
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import SGDRegressor
+from sklearn.linear_model import PoissonRegressor, SGDRegressor
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC, SVR
@@ -144,6 +145,21 @@ def test_raw_columns_converge_by_default(loss, penalty):
 )
 def test_the_gap_is_within_tol_by_every_solver(loss, solver, penalty):
     check_gap(loss, penalty, solver, 1e-6)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("mean", [0.5, 1.5, 50.0])
+@pytest.mark.parametrize("solver", solvers("poisson"))
+def test_the_gap_is_measured_from_a_deviance_of_0_for_counts_of_any_size(solver, mean):
+    # The least loss, of y − y·log y, is above 0 for small counts and below it for large ones.
+    X, _ = table("poisson")
+    X = (X / SCALES - OFFSETS) / 4
+    y = np.random.default_rng(1).poisson(mean * np.exp(X @ [1, -0.5, 0.3, 0])).astype(float)
+    peer = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, y)
+    least = np.mean(row_losses("poisson", X @ peer.coef_ + peer.intercept_, y)[0])
+    model = GDRegressor("poisson", solver=solver, tol=1e-6, max_iter=5000, random_state=0).fit(X, y)
+    assert objective("poisson", None, 0, model.coef_, model.intercept_, X, y) <= (1 + 1e-6) * least
+    assert_allclose(model.history_["loss"][-1], least, rtol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1e-2])
@@ -517,6 +533,59 @@ def test_an_interrupt_while_an_epoch_is_scored_leaves_whole_epochs(epoch, monkey
     # A history has the start at least, which has no score.
     assert_array_equal(model.history_["validation_score"], whole[: epoch - 1] if epoch > 1 else [np.nan])
     assert model.n_iter_ == max(1, epoch - 1)
+
+
+@pytest.mark.one_build
+def test_an_interrupt_ends_a_loop_of_fits_too():
+    X, y = table("log_loss")
+    fits = []
+
+    def interrupt(state):
+        if len(fits) == 2:
+            raise KeyboardInterrupt
+
+    model = GDClassifier(callbacks=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        for alpha in (1e-3, 1e-2, 1e-1, 1.0):
+            fits.append(alpha)
+            model.set_params(alpha=alpha).fit(X, y)
+    assert fits == [1e-3, 1e-2] and model.n_iter_ == 1
+    assert model.predict(X).shape == y.shape  # the weights and all that belongs to them are there
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(("loss", "solver"), [
+    (loss, solver) for loss in (*REGRESSION, *CLASSIFICATION) for solver in solvers(loss)
+])  # fmt: skip
+def test_a_target_ends_the_fit_at_the_first_epoch_that_has_it(loss, solver):
+    X, y = table(loss)
+    options = {"solver": solver, "penalty": "l2", "alpha": 1e-3, "random_state": 0, "tol": 1e-9}
+    whole = estimator(loss, **options).fit(X, y)
+    values = whole.history_["loss"]
+    target = values[len(values) // 2]
+    model = estimator(loss, target=target, **options).fit(X, y)
+    first = int(np.argmax(values <= target))
+    assert model.result_.status == Status.TARGET_REACHED
+    assert model.n_iter_ == first + 1
+    assert_array_equal(model.history_["loss"], values[: first + 1])
+    assert objective(loss, "l2", 1e-3, model.coef_, model.intercept_) <= target * (1 + 1e-9)
+    with pytest.warns(ConvergenceWarning, match="without reaching tol = 1e-09 or target = 0: raise max_iter"):
+        estimator(loss, target=0.0, **options | {"solver": "sgd", "max_iter": 1}).fit(X, y)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("solver", ["auto", "gram", "preconditioned", "accelerated", "gd", "sgd"])
+def test_the_clock_ends_the_fit_and_what_was_reached_is_kept(solver):
+    X, y = table("squared_error")
+    for options in ({}, {"learning_rate": 1e-13} if solver in ("gd", "sgd") else {}):
+        model = GDRegressor(solver=solver, max_seconds=0, random_state=0, **options)
+        with pytest.warns(ConvergenceWarning, match="max_seconds = 0 have passed"):
+            model.fit(X, y)
+        assert model.result_.status == Status.TIME_LIMIT and model.n_iter_ == 1 == len(model.history_["loss"])
+        assert_allclose(model.history_["loss"][0], objective("squared_error", None, 0, model.coef_, model.intercept_))
+        plenty = GDRegressor(solver=solver, max_seconds=1e6, max_iter=3, tol=None, random_state=0, **options)
+        expected = clone(plenty).set_params(max_seconds=None).fit(X, y)
+        assert_array_equal(plenty.fit(X, y).coef_, expected.coef_)
 
 
 @pytest.mark.one_build

@@ -3,6 +3,7 @@
 import doctest
 import pickle
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -148,6 +149,11 @@ def test_clone_and_parameters():
     assert copy is not model and repr(copy) == repr(model)
     assert copy.get_params() == model.get_params()
     assert copy.set_params(alpha=1.0).alpha == 1.0
+    watched = {"target": 0.1, "max_seconds": 2.5, "checkpoint": "fit.npz", "resume": True}
+    for kind in (GDRegressor, GDClassifier):
+        assert kind().get_params().items() >= dict.fromkeys(("target", "max_seconds", "checkpoint")).items()
+        assert kind().get_params()["resume"] is False
+        assert clone(kind().set_params(**watched)).get_params().items() >= watched.items()
     with pytest.raises(ValueError, match="Invalid parameter"):
         copy.set_params(lr=1)
     with pytest.raises(NotFittedError):
@@ -274,6 +280,37 @@ def test_sparse_tables(convert, estimator, regression):
         wide = scipy.sparse.csr_matrix(X)
         wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
         assert_allclose(clone(estimator).fit(wide, y).coef_, dense.coef_, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (20, 1), (1, 3), (1, 1)])
+@pytest.mark.parametrize("convert", [scipy.sparse.csr_array, scipy.sparse.csc_array])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sparse_tables_without_an_entry(convert, dtype, shape):
+    """Columns of zeros have no weight, and the intercept is that of the constant model."""
+    X, y = convert(shape, dtype=dtype), np.arange(1.0, shape[0] + 1)
+    rate = {"learning_rate": 0.01}
+    for options in ({}, {"solver": "gram"}, {"solver": "preconditioned"}, {"solver": "accelerated"}, {"solver": "gd"},
+                    {"solver": "sgd"}, {"solver": "gd", **rate}, {"solver": "sgd", **rate}, {"penalty": "l1"},
+                    {"penalty": "l2"}, {"solver": "sgd", "optimizer": "adam"}, {"loss": "huber"},
+                    {"loss": "poisson"}, {"loss": "epsilon_insensitive"}):  # fmt: skip
+        for fit_intercept in (True, False):
+            model = GDRegressor(**options, fit_intercept=fit_intercept, random_state=0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of columns that do not vary, and of too few epochs
+                model.fit(X, y)
+            assert_array_equal(model.coef_, np.zeros(shape[1]))
+            found = np.exp(model.intercept_) if model.loss == "poisson" else model.intercept_
+            if fit_intercept and model.loss in ("squared_error", "poisson") and not rate.items() <= options.items():
+                assert_allclose(found, y.mean(), rtol=0.05)
+            assert_allclose(model.predict(X), np.repeat(found, len(y)), rtol=1e-6)
+    if len(y) > 1:
+        model = GDClassifier(alpha=0.1).fit(X, y > 5)
+        assert_array_equal(model.coef_, np.zeros((1, shape[1])))
+        assert_allclose(model.predict_proba(X)[:, 1], 15 / 20, rtol=1e-3)
+    for options in ({}, rate):
+        streamed, dense = (GDRegressor(**options).partial_fit(table, y) for table in (X, X.toarray()))
+        assert_allclose(streamed.intercept_, dense.intercept_, rtol=1e-6)
+        assert_array_equal(streamed.partial_fit(X, y).coef_, np.zeros(shape[1]))
 
 
 @pytest.mark.parametrize("estimator", [

@@ -218,8 +218,7 @@ class _InUserColumns(_Epochs):
                 monitor.update.kernel_arguments,
             )  # fmt: skip
             monitor.update.took(count)
-            self.variables.njev += len(part) / self.n
-            self.variables.passes += len(part) / self.n
+            self.variables.batched += len(part)
             self.step += count
             lost = not np.all(np.isfinite(self.w))
             if lost and self._waiting is not None:
@@ -391,8 +390,7 @@ class _InScaledColumns(_Epochs):
                 count = -(-len(part) // self.batch)
                 self._take(part, np.full(count, self.automatic))
                 self.step += count
-                self.variables.njev += len(part) / self.n
-                self.variables.passes += len(part) / self.n
+                self.variables.batched += len(part)
             V = self._end_of_epoch()
             with np.errstate(all="ignore"):
                 point = monitor.point(epoch + 1, V, want_fun=True)

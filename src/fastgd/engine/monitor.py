@@ -22,6 +22,7 @@ from fastgd.linalg import euclidean_norm
 
 # What a checkpoint keeps of a monitor's judgement.
 JUDGEMENT = ("first_fun", "first_norm", "rose", "last_rate", "condition", "lost", "_stale", "_best_score")
+SPENT = ("nfev", "njev", "passes", "batched")
 
 
 class Monitor:
@@ -503,10 +504,11 @@ class Monitor:
         if self.guard is not None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
             message += self.guard.sentence(v, reported.z)
         gap = None if self.gap is None else self.gap.gap
+        nfev, njev, passes = v.spent
         return Result(
-            x=x, fun=float(fun), jac=jac, nit=end.step, nfev=v.nfev, njev=v.njev, success=self.success,
+            x=x, fun=float(fun), jac=jac, nit=end.step, nfev=nfev, njev=njev, success=self.success,
             status=self.status, message=message + v.note, history=self.recorder.history(), gap=gap,
-            certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=round(v.passes),
+            certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=round(passes),
             lost=self.lost, solver=self.solver,
         )  # fmt: skip
 
@@ -542,7 +544,7 @@ class Monitor:
         over = self.overshoots
         state["overshoots"] = [over.steps, over.growth, over.met]
         state["update"] = {"moments": self.update.state.moments, "step": self.update.state.step}
-        state["spent"] = [self.variables.nfev, self.variables.njev, self.variables.passes]
+        state["spent"] = {name: getattr(self.variables, name) for name in SPENT}
         state["schedule"] = self.rate.state if self.observe else None
         state |= {"recorder": self.recorder.state, "stopping": self.stopping.state, "seconds": self.seconds}
         state["guard"] = None if self.guard is None else self.guard.state
@@ -556,7 +558,8 @@ class Monitor:
             setattr(self, name, state[name])
         self.overshoots.steps, self.overshoots.growth, self.overshoots.met = state["overshoots"]
         self.update.state.moments, self.update.state.step = state["update"]["moments"], state["update"]["step"]
-        self.variables.nfev, self.variables.njev, self.variables.passes = state["spent"]
+        for name in SPENT:
+            setattr(self.variables, name, state["spent"][name])
         if self.observe:
             self.rate.state = state["schedule"]
         self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
@@ -613,4 +616,5 @@ def step_result(monitor, point, score):
     """What the callback of `gradient_descent` is called with: a Result of its own that may be kept."""
     v = monitor.variables
     jac = v.gradient_to_user(point.gradient).copy()
-    return Result(x=v.to_user(point.z), fun=point.fun, jac=jac, nit=point.step, nfev=v.nfev, njev=v.njev)
+    nfev, njev, _ = v.spent
+    return Result(x=v.to_user(point.z), fun=point.fun, jac=jac, nit=point.step, nfev=nfev, njev=njev)

@@ -80,7 +80,8 @@ class Result(_Record):
         Steps taken.
     nfev, njev : int
         Evaluations of the function (those that a numerical gradient spends included) and of the gradient. A pass over
-        the data of an objective that gives both counts once in each.
+        the data of an objective that gives both counts once in each; batches count in njev by their share of the rows,
+        so that it is a float where a run ends within an epoch.
     success : bool
         False where a tolerance was asked for and not reached.
     status : Status

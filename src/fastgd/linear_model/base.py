@@ -49,10 +49,11 @@ ILL_CONDITIONED = 1e8
 RECORDS = {"log_loss": ("log_loss", "sigmoid"), "softmax": ("log_loss", "softmax"), "poisson": ("poisson", "exp")}
 # From this verbosity on a bar is shown, and no lines.
 BAR = 2
-# The parameters that a checkpoint must agree on, beside the data; rates that are functions cannot be told apart.
+# The parameters that a checkpoint must agree on, beside the data: all that a fit which has come to its end depends on.
+# Rates that are functions cannot be told apart.
 OF_CHECKPOINTS = (
     "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
-    "batch_size", "early_stopping", "shuffle",
+    "batch_size", "tol", "target", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
 )  # fmt: skip
 # The parameters that a stream of partial_fit is made of, beside those that only one of the estimators has.
 OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
@@ -259,11 +260,11 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         v = monitor.variables
         w = v.to_user(point.z)
         W, b = v.objective.split(w)
-        rate = math.nan if monitor.last_rate is None else monitor.last_rate
+        rate, (nfev, njev, _) = math.nan if monitor.last_rate is None else monitor.last_rate, v.spent
         return Result(
             epoch=point.step, coef=W.T.copy(), intercept=b.copy(), loss=point.fun, validation_score=score,
             grad_norm=monitor.user_norm(point), learning_rate=rate,
-            x=w, fun=point.fun, nit=point.step, nfev=v.nfev, njev=v.njev,
+            x=w, fun=point.fun, nit=point.step, nfev=nfev, njev=njev,
         )  # fmt: skip
 
     @contextlib.contextmanager

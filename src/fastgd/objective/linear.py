@@ -139,8 +139,7 @@ class LinearObjective:
         constant = 0.0
         self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, threads.job_count(n_jobs))
         if deviance:
-            self.constant = -self.least
-            self.__dict__.pop("least")
+            self.constant = -self._least_of_loss
             self._settle_on_a_way()
         return self
 
@@ -475,12 +474,14 @@ class LinearObjective:
         """Whether a stationary point is a minimum."""
         return self.record.convex
 
-    @functools.cached_property
+    @property
     def least(self):
         """A lower bound of F: the least value that the loss can have for these targets."""
-        if self.record.kernel == "poisson":
-            return float(self.mean(losses.formulas.poisson_least(self.Y))) + self.constant
-        return self.constant
+        return self._least_of_loss + self.constant
+
+    @functools.cached_property
+    def _least_of_loss(self):
+        return float(self.mean(losses.formulas.poisson_least(self.Y))) if self.record.kernel == "poisson" else 0.0
 
     @property
     def has_dual(self):

@@ -19,6 +19,7 @@ Variables have
     penalised               the l1 penalty is for so many entries of the flat z, from the first
     note                    what the user should know of them, for the message
     nfev, njev, passes      what the run has spent: values, gradients, passes over the rows
+    batched, spent          rows of batches; and nfev, njev and passes with these
 """
 
 import numpy as np
@@ -39,7 +40,14 @@ class Variables:
     def __init__(self, objective, start):
         self.objective, self.start = objective, start
         self.penalised = start.size
-        self.nfev = self.njev = self.passes = 0
+        self.nfev = self.njev = self.passes = self.batched = 0
+
+    @property
+    def spent(self):
+        """nfev, njev and passes, with those that rows of batches add up to: whole numbers after whole epochs."""
+        whole, rest = divmod(self.batched, self.objective.rows.n) if self.batched else (0, 0)
+        share = whole + rest / self.objective.rows.n if rest else whole
+        return self.nfev, self.njev + share, self.passes + share
 
     @property
     def l1(self):
