@@ -55,7 +55,7 @@ class Loss:
     straight : callable or None
         Of a loss that is linear in parts: (h, y) → the curvature there of the parabola that touches it from above.
     smooth : bool
-        Whether the slope is continuous.
+        Whether the slope is continuous (but at the kink of relu).
     convex : bool
         By h, so that a stationary point is a minimum.
     entropy : bool
@@ -126,6 +126,11 @@ class Loss:
 def of(loss, activation, threshold=None):
     """The Loss of that name and activation.
 
+    Parameters
+    ----------
+    threshold : float, optional
+        Of "huber" or "epsilon_insensitive", in place of 1.35 or 0.1; other losses have none.
+
     Raises
     ------
     ValueError
@@ -137,8 +142,12 @@ def of(loss, activation, threshold=None):
     if activation not in activations:
         fitting = " or ".join(map(repr, activations))
         raise ValueError(f"loss={loss!r} goes with activation {fitting}; got {activation!r}")
-    if kernel in UNITS and threshold is None:
+    if kernel not in UNITS:
+        threshold = None
+    elif threshold is None:
         threshold = UNITS[kernel][0]
+    elif threshold != UNITS[kernel][0] and activation != "identity":  # h and y do not change units together
+        raise ValueError(f"another threshold of loss={loss!r} goes with activation 'identity'; got {activation!r}")
     return _record(loss, kernel, activation, times, threshold)
 
 

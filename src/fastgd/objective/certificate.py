@@ -53,9 +53,9 @@ def fenchel_gap(objective, W, v):
     beyond = np.maximum(np.abs(v) - l1, 0)
     if not l2:
         return l1 * float(np.abs(W).sum()) + float(np.vdot(W, v))
-    # ½l2·w² + l1·|w| + w·v + beyond²/2l2, as a square and what is left: both are at least 0.
+    # ½l2·w² + l1·|w| + w·v + beyond²/2l2, as a square and what is left: both are at least 0, and nothing cancels.
     squares = float(np.sum((l2 * W + np.sign(v) * beyond) ** 2)) / (2 * l2)
-    return squares + float(np.sum(l1 * np.abs(W) + W * (v - np.sign(v) * beyond)))
+    return squares + float(np.sum(l1 * np.abs(W) + W * np.clip(v, -l1, l1)))
 
 
 def curvature_sums(objective, W, b, shift=None):

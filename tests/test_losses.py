@@ -1,0 +1,327 @@
+"""What the table says of each loss, against the kernel's own values: slopes, curvatures, conjugates, bounds."""
+
+import copy
+import math
+import pickle
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from fastgd import LinearObjective, losses
+from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
+from fastgd.losses.table import UNITS
+
+# The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
+NAMES = ("squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive")
+RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name][1]]
+RECORDS += [losses.of("huber", "identity", 0.4), losses.of("epsilon_insensitive", "identity", 0.7)]
+CONVEX = [record for record in RECORDS if record.convex]
+STEP = 1e-5
+
+
+def name_of(record):
+    return f"{record.name}-{record.activation}-{record.threshold}"
+
+
+def each(records):
+    return pytest.mark.parametrize("record", records, ids=name_of)
+
+
+def points(record, n=60, spread=2.0, seed=0):
+    """h and y, (n, k), such as the loss takes, away from its kinks and corners."""
+    rng = np.random.default_rng(seed)
+    k = 3 if record.joint else 1
+    h = rng.normal(0, spread, (n, k))
+    if record.kernel == "log":
+        y = rng.dirichlet(np.ones(k), n) if record.joint else rng.uniform(0, 1, (n, k))
+    elif record.kernel == "poisson":
+        y = rng.poisson(2.0, (n, k)) * 1.0
+    elif "hinge" in record.kernel:
+        y = rng.choice([-1.0, 1.0], (n, k))
+    else:
+        y = rng.normal(0, spread, (n, k))
+    kept = np.abs(y * h - 1) > 1e-3 if "hinge" in record.kernel else np.ones_like(h, bool)
+    if record.activation == "relu":
+        kept &= np.abs(h) > 1e-3
+    if record.threshold is not None:
+        kept &= np.abs(np.abs(outputs(record, h) - y) - record.threshold) > 1e-3
+    kept = kept.all(axis=1)
+    return h[kept], y[kept]
+
+
+def outputs(record, h):
+    """f(h), as in a book."""
+    if record.joint:
+        p = np.exp(h - h.max(axis=1, keepdims=True))
+        return p / p.sum(axis=1, keepdims=True)
+    return {
+        "identity": lambda: h, "sigmoid": lambda: 1 / (1 + np.exp(-h)), "tanh": lambda: np.tanh(h),
+        "relu": lambda: np.maximum(h, 0), "softplus": lambda: np.logaddexp(0, h), "exp": lambda: np.exp(h),
+    }[record.activation]()  # fmt: skip
+
+
+def value(record, h, y):
+    """l of each row, (n,), by the kernel that runs: F of one row with h as its x."""
+    k, found = h.shape[1], []
+    for row, target in zip(h, y, strict=True):
+        o = LinearObjective.of_arrays(
+            np.ascontiguousarray(row[None, :]), target[None, :], np.empty(0), record, fit_intercept=False
+        )
+        found.append(o.sums(np.eye(k), np.zeros(k), gradient=False) / (record.times or 1.0))
+    return np.array(found)
+
+
+def moved(record, h, y, j, by):
+    shifted = h.copy()
+    shifted[:, j] += by
+    return value(record, shifted, y)
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+
+@pytest.mark.one_build
+def test_every_loss_of_the_kernels_has_a_record_with_every_activation_that_it_goes_with():
+    assert {record.kernel for record in RECORDS} == set(KERNEL_LOSSES)
+    assert {activation for _, activations, _ in losses.LOSSES.values() for activation in activations} <= set(
+        ACTIVATIONS
+    )
+    for name, (kernel, activations, times) in losses.LOSSES.items():
+        for activation in activations:
+            record = losses.of(name, activation)
+            assert (record.name, record.kernel, record.activation, record.times) == (name, kernel, activation, times)
+            assert record.codes == (ACTIVATIONS[activation], KERNEL_LOSSES[kernel])
+            assert (record.threshold is None) is (kernel not in UNITS)
+        for activation in ACTIVATIONS.keys() - set(activations):
+            with pytest.raises(ValueError, match=f"loss='{name}' goes with activation .*; got '{activation}'"):
+                losses.of(name, activation)
+
+
+@pytest.mark.one_build
+def test_what_is_in_no_table_is_refused():
+    with pytest.raises(ValueError, match=r"loss must be one of 'sse', 'mse'.*got 'mae'"):
+        losses.of("mae", "identity")
+    with pytest.raises(ValueError, match=r"activation must be one of 'identity'.*got 'relu6'"):
+        losses.of("sse", "relu6")
+    for name in UNITS:
+        with pytest.raises(ValueError, match=f"another threshold of loss='{name}' goes with activation 'identity'"):
+            losses.of(name, "sigmoid", 0.5)
+    assert losses.of("squared_error", "identity", 0.5) is losses.of("squared_error", "identity")
+
+
+@pytest.mark.one_build
+@each(RECORDS)
+def test_a_record_is_the_same_wherever_it_comes_from(record):
+    again = losses.of(record.name, record.activation, record.threshold)
+    for other in (pickle.loads(pickle.dumps(record)), copy.copy(record), copy.deepcopy(record), again):
+        assert other == record and hash(other) == hash(record)
+    with pytest.raises(AttributeError):
+        record.name = "mse"
+    assert [other for other in RECORDS if other == record] == [record]
+    assert record != losses.of("mse" if record.name != "mse" else "sse", "relu")
+    if record.threshold == UNITS.get(record.kernel, (math.nan,))[0]:
+        assert record == losses.of(record.name, record.activation)
+
+
+# ----------------------------------------------------------------------------------------------- slopes and curvatures
+
+
+@each(RECORDS)
+def test_slopes_are_those_of_the_loss(record):
+    h, y = points(record)
+    slope = record.slope(h, y)
+    assert slope.shape == h.shape
+    rounding = 1e-10 * max(1.0, value(record, h, y).max())
+    for j in range(h.shape[1]):
+        difference = (moved(record, h, y, j, STEP) - moved(record, h, y, j, -STEP)) / (2 * STEP)
+        assert_allclose(slope[:, j], difference, rtol=1e-7, atol=rounding)
+
+
+@each(RECORDS)
+def test_curvatures_are_those_of_the_loss_or_of_gauss_and_newton(record):
+    h, y = points(record, spread=1.0)
+    if not record.convex:  # where the residual is 0, Gauss and Newton's is the Hessian's
+        y = outputs(record, h)
+    curvature = record.curvature(h, y)
+    assert np.all(curvature >= 0)
+    assert np.all(record.curvature(*points(record, spread=5.0)) >= 0)
+    if not record.convex and record.kernel == "epsilon_insensitive":
+        assert not curvature.any()
+        return
+    for j in range(h.shape[1]):
+        up, down = h.copy(), h.copy()
+        up[:, j], down[:, j] = h[:, j] + STEP, h[:, j] - STEP
+        difference = (record.slope(up, y)[:, j] - record.slope(down, y)[:, j]) / (2 * STEP)
+        assert_allclose(curvature[:, j], difference, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.one_build
+@each([record for record in RECORDS if not record.convex and record.kernel == "huber" and not record.joint])
+def test_the_curvature_of_gauss_and_newton_is_that_of_the_loss_by_f_times_the_slope_of_f_squared(record):
+    h, y = points(record)
+    r, prime = outputs(record, h) - y, (outputs(record, h + STEP) - outputs(record, h - STEP)) / (2 * STEP)
+    assert_allclose(record.curvature(h, y), (np.abs(r) < record.threshold) * prime**2, rtol=1e-6, atol=1e-9)
+    outside = np.where(np.abs(r) > record.threshold, record.threshold / np.abs(r), 0.0)
+    assert_allclose(record.straight(h, y), outside * prime**2, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.one_build
+@each([record for record in CONVEX if record.straight is not None])
+def test_where_a_loss_is_straight_a_parabola_touches_it_from_above(record):
+    grid = np.linspace(-8, 8, 1601)[:, None]
+    y = np.zeros((1, 1))
+    whole = value(record, grid, np.zeros_like(grid))
+    for h in (-5.0, -1.5, 1.4, 3.0):
+        at = np.array([[h]])
+        c = float(record.straight(at, y)[0, 0])
+        assert c > 0 and record.curvature(at, y) == 0
+        parabola = value(record, at, y)[0] + 0.5 * c * (grid[:, 0] ** 2 - h**2)
+        assert np.all(parabola >= whole - 1e-12)
+        assert c * h == pytest.approx(float(record.slope(at, y)[0, 0]))
+    assert record.straight(np.array([[0.5 * record.threshold]]), y) == 0
+
+
+@pytest.mark.one_build
+@each(RECORDS)
+def test_only_losses_with_a_kink_have_slopes_that_jump(record):
+    assert record.smooth is (record.kernel not in ("hinge", "epsilon_insensitive"))
+    assert record.quadratic is (record.kernel == "squared" and record.activation == "identity")
+    if record.activation in ("relu", "softmax"):
+        return
+    h = np.linspace(-4, 1.5 if record.activation == "exp" else 4, 80_001)[:, None]
+    y = np.full_like(h, 1.0 if record.kernel not in ("squared", "huber", "epsilon_insensitive") else 0.3)
+    slope = record.slope(h, y)[:, 0]
+    jump = np.max(np.abs(np.diff(slope)))
+    assert jump < 0.02 if record.smooth else jump > 0.02
+
+
+@each(RECORDS)
+def test_slopes_of_convex_losses_rise(record):
+    h, y = points(record)
+    other = h + np.random.default_rng(1).normal(size=h.shape)
+    rise = np.sum((record.slope(other, y) - record.slope(h, y)) * (other - h), axis=1)
+    if record.convex:
+        assert np.all(rise >= -1e-12)
+    else:
+        assert np.any(rise < 0) or record.activation in ("relu", "exp", "softplus", "softmax")
+
+
+# ----------------------------------------------------------------------------------------------------------- conjugates
+
+
+@pytest.mark.one_build
+def test_convex_losses_have_a_conjugate():
+    assert all((record.conjugate is not None) is record.convex for record in RECORDS)
+    assert {(record.kernel, record.activation) for record in CONVEX} == {
+        ("squared", "identity"), ("huber", "identity"), ("epsilon_insensitive", "identity"), ("log", "sigmoid"),
+        ("log", "softmax"), ("poisson", "exp"), ("hinge", "identity"), ("squared_hinge", "identity"),
+    }  # fmt: skip
+
+
+@each(CONVEX)
+def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(record):
+    """Fenchel and Young: l(h) + l*(u) ≥ u·h, with equality at u = ∂l/∂h."""
+    h, y = points(record)
+    u = record.slope(h, y)
+    size = 1 + np.abs(u * h).sum(axis=1)
+    touching = value(record, h, y) + record.conjugate(u, y).sum(axis=1) - (u * h).sum(axis=1)
+    assert np.all(np.abs(touching) <= 1e-12 * size)
+    for seed in range(3):
+        other = points(record, len(h) + 200, 3.0, seed + 5)[0][: len(h)]
+        gap = value(record, other, y) + record.conjugate(u, y).sum(axis=1) - (u * other).sum(axis=1)
+        assert np.all(gap >= -1e-12 * (1 + np.abs(u * other).sum(axis=1)))
+
+
+@pytest.mark.one_build
+@each([record for record in CONVEX if not record.joint])
+def test_a_conjugate_is_the_largest_of_all_differences_and_inf_where_these_have_no_end(record):
+    """Against max_h u·h − l(h) by a grid, for u inside and outside of the slopes that there are."""
+    y = {"log": 0.3, "poisson": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.kernel, 0.4)
+    h = np.concatenate([np.linspace(-30, 30, 20_001), np.geomspace(30, 600, 50), -np.geomspace(30, 1e4, 50)])[:, None]
+    h = np.vstack([h, [[1.0]], [[-1.0]]])
+    heights = value(record, h, np.full_like(h, y))
+    for u in (-3.0, -1.2, -1.0, -0.5, -0.2, 0.0, 0.3, 0.65, 0.9, 1.0, 1.2, 2.5):
+        found = float(record.conjugate(np.array([[u]]), np.array([[y]]))[0, 0])
+        largest = float(np.max(u * h[:, 0] - heights))
+        if math.isinf(found):
+            assert largest > 50
+        else:
+            assert largest - 1e-9 <= found <= largest + 2e-3 * (1 + abs(found)), u
+
+
+@pytest.mark.one_build
+def test_a_conjugate_of_entropies_loses_no_digits_near_the_ends():
+    record = losses.of("log", "sigmoid")
+    for u, y in ((1e-12, 0.0), (-1e-12, 1.0), (0.25, 0.5), (-0.3, 0.3)):
+        with mpmath.workdps(50):
+            q = mpmath.mpf(u) + mpmath.mpf(y)
+            exact = sum(p * mpmath.log(p) if p > 0 else mpmath.mpf(0) for p in (q, 1 - q))
+            found = float(record.conjugate(np.array([u]), np.array([y]))[0])
+            assert abs(found - float(exact)) <= 1e-15
+
+
+# -------------------------------------------------------------------------------------------------------------- bounds
+
+
+@pytest.mark.one_build
+@each(RECORDS)
+def test_no_slope_changes_quicker_than_the_bound(record):
+    low, high = (-1.0, 1.0) if "hinge" in record.kernel else (0.0, 1.0) if record.kernel == "log" else (-2.0, 3.0)
+    low = max(low, 0.0) if record.kernel == "poisson" else low
+    bound = record.bound(low, high)
+    if not record.smooth or record.activation == "exp":
+        assert bound == math.inf
+        return
+    h = np.linspace(-12, 12, 24_001)[:, None]
+    steepest = 0.0
+    for y in (low, high, 0.5 * (low + high)) if "hinge" not in record.kernel else (low, high):
+        if record.joint:
+            h3 = np.hstack([h, 0.5 * h[::-1], np.zeros_like(h)])
+            target = np.tile([y, low, high] if record.kernel != "log" else [1.0, 0.0, 0.0], (len(h), 1))
+            change = np.linalg.norm(np.diff(record.slope(h3, target), axis=0), axis=1)
+            steepest = max(steepest, np.max(change / np.linalg.norm(np.diff(h3, axis=0), axis=1)))
+            continue
+        change = np.abs(np.diff(record.slope(h, np.full_like(h, y))[:, 0])) / np.diff(h[:, 0])
+        if record.activation == "relu":  # its slope jumps at 0
+            change = change[np.abs(h[:-1, 0]) > 0.01]
+        steepest = max(steepest, change.max())
+    assert steepest <= bound * (1 + 1e-6)
+    # Else 1e9 would do. Only those that add up the worst of several terms are further off.
+    loose = record.joint or record.kernel == "huber"
+    assert bound <= steepest * (10 if loose else 1 + 1e-3)
+
+
+# -------------------------------------------------------------------------------------------------- what solvers use
+
+
+@pytest.mark.one_build
+@each([record for record in RECORDS if record.by_pass is not None])
+def test_slopes_at_another_target_are_curvatures(record):
+    activation, kernel, target, unit = record.by_pass
+    other = losses.of({"squared": "squared_error"}.get(kernel, kernel), activation)
+    h, y = points(record)
+    slope = other.slope(h, np.full_like(h, target))
+    assert_allclose((slope - (h if record.quadratic else 0)) / unit, record.curvature(h, y), rtol=1e-14)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("weighted", [False, True])
+@each([record for record in RECORDS if record.convex and record.kernel in ("squared", "log", "poisson")])
+def test_the_best_constant_has_no_slope(record, weighted):
+    _, y = points(record, 40)
+    s = np.random.default_rng(2).uniform(0.5, 2, len(y)) if weighted else None
+    start = np.broadcast_to(record.start(y, s), y.shape)
+    slope = np.average(record.slope(start, y), axis=0, weights=s)
+    assert_allclose(slope, 0, atol=1e-12)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("weighted", [False, True])
+@each([losses.of("huber", "identity"), losses.of("epsilon_insensitive", "identity")])
+def test_the_constant_of_a_loss_of_differences_is_a_median(record, weighted):
+    y = np.arange(9.0)[:, None] ** 2
+    s = np.r_[np.ones(8), 20.0] if weighted else None
+    assert record.start(y, s).tolist() == [64.0 if weighted else 16.0]
