@@ -412,7 +412,7 @@ def test_noise_around_the_minimum_is_no_divergence():
         ({"batch_size": "all"}, TypeError, "batch_size must be an integer"),
         ({"lr": "bb"}, ValueError, "lr='bb' is for full passes in the user's own columns; leave out batch_size"),
         ({"lr": "auto", "solver": "gram"}, ValueError, 'batch_size is for solver="sgd" or "auto"; got solver=\'gram\''),
-        ({"solver": "gram"}, ValueError, 'a lr is for solver="gd" or "sgd" or "auto"; got solver=\'gram\''),
+        ({"solver": "gram"}, ValueError, 'lr is for solver="gd" or "sgd" or "auto"; got solver=\'gram\''),
         (
             {"lr": "auto", "precondition": "gram"},
             TypeError,
