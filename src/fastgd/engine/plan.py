@@ -57,7 +57,7 @@ NAMES = ("auto", *SOLVERS)
 
 # What a request may hold that not every solver takes, in the words of the sentence that refuses it.
 GIVEN = {
-    "rate": "a {rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
+    "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
 # Of Cholesky's operations, as many take as long as one value of a pass.
 CHOLESKY_ADVANTAGE = 96
