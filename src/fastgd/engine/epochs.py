@@ -57,7 +57,7 @@ def refuse_penalty(rule, l1, l2):
     """Beside steps in scaled columns a penalty acts by itself: it has the length of theirs only if they follow g."""
     if (l1 or l2) and not follows_gradient(rule):
         raise ValueError(
-            f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a learning_rate, or "
+            f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a rate, or "
             'take optimizer="gd", "momentum" or "nesterov"'
         )
 
