@@ -317,7 +317,7 @@ def test_ctrl_c_is_heard_while_a_c_function_runs(build):
             ctrl_c(number)
         return math.sin(x[0]) + math.sin(x[n - 1])
 
-    m = 100_000
+    m = 4_000_000  # some tenths of a second: a look at signals every 50 ms
     out, steps = np.full(m, np.nan), np.zeros(m)
     steps[1000] = 2.0
     function = callbacks.c_function(interrupted, 2)

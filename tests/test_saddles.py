@@ -192,7 +192,7 @@ def test_from_the_hill_between_two_minima_of_an_objective():
     o = LinearObjective([[1.0], [10.0]], [0.0, 1.0], activation="sigmoid", loss="mse")
     top = brentq(lambda w: o.gradient([w])[0], -1.0, -0.2, xtol=1e-15)
     assert o.value([top]) > max(o.value([-1.5]), o.value([0.2]))
-    path = Columns(o, [top])
+    path = Columns(o, np.array([top]))
     new, spectrum = escape(path, path.start, None, np.random.default_rng(0))
     assert spectrum.kind == "maximum"
     assert o.value(new) < o.value([top]) - 0.01

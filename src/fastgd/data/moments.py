@@ -21,8 +21,6 @@ TINY_SQUARES = 1e-280
 LEFT = 1e-4
 # So many rows for each column tell the curvature well enough to step by it, and the means to centre the columns by.
 ROWS_PER_COLUMN = 8
-# A column that varies by less than so many rounding errors of its numbers, or by this share of its mean, does not vary.
-STILL = 4, 64 * float(np.finfo(np.float64).eps)
 
 
 class Products:
@@ -199,4 +197,4 @@ def rounded(means, dtype):
 
 def is_still(means, spreads, dtype):
     """Whether columns vary by no more than the rounding of their numbers."""
-    return spreads <= max(STILL[0] * float(np.finfo(dtype).eps), STILL[1]) * np.abs(means)
+    return spreads <= float(np.finfo(dtype).eps) * np.abs(means)

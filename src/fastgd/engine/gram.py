@@ -131,8 +131,8 @@ def gram(variables, monitor):
         _end_by_duality(variables, monitor, point, estimate)
         return
     gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))
-    monitor.reached_exactly(point, gap)
-    monitor.end(Status.CONVERGED, REFINED, point)
+    if not monitor.reached_exactly(point, gap):
+        monitor.end(Status.CONVERGED, REFINED, point)
 
 
 def _step(variables, equations, point):

@@ -453,19 +453,19 @@ class Monitor:
         moments = self.update.state.moments
         if moments.size and not np.all(np.isfinite(moments)):  # then the rates are zero, and no step moves
             raise self.diverged(point, self.last_rate, "the squares of the gradient are no longer finite")
-        if point.norm == 0 and self._is_stuck(point):
-            return self.end(Status.NO_WAY_DOWN, self._why, point, success=False)
-        asked_for = self.asked_for
+        asked_for, stuck = self.asked_for, point.norm == 0 and self._is_stuck(point)
         message = f"took all {point.step} {self.unit}s"
         if asked_for:
             message += f" without reaching {' or '.join(asked_for)}: raise {self.limit_name}"
+        message = self._why if stuck else message
         shown = self._averaged(point) if self.noisy and self._averages else point
         if self.noisy and self._is_higher(shown):
             message += (
                 f"; the value, {shown.fun:.6g}, is above the first, {self.first_fun:.6g}: that may be the noise of "
                 "small batches, or a rate too large; let it fall (fastgd.schedules)"
             )
-        return self.end(Status.STEP_LIMIT, message, point, success=not asked_for)
+        status = Status.NO_WAY_DOWN if stuck else Status.STEP_LIMIT
+        return self.end(status, message, point, success=not (asked_for or stuck))
 
     def interrupted(self):
         """The Result at the last whole point of a run that Ctrl-C ends; None before there is one."""

@@ -63,6 +63,8 @@ GIVEN = {
 CHOLESKY_ADVANTAGE = 96
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
+# What overflows in a run is named by the run; a warning for each overflow would be noise.
+QUIET = {"all": "ignore"}
 # Up to so many multiplications, some milliseconds, no choice of a solver is worth much.
 SMALL_CHOICE = 1 << 26
 
@@ -212,7 +214,7 @@ class Plan:
         self.solver = choose(request) if self.linear and request.method is None else request.method or "gd"
         # Matrices are formed by all solvers but those that take a rate of the user's.
         self._products = _products(o) if self.linear and request.rate is None and request.method is None else 0
-        with one_blas_thread(self._products):
+        with one_blas_thread(self._products), np.errstate(**(QUIET if self._products else {})):
             self.variables, self._loop, self._rate = self._route(steps_in_view)
 
     def _route(self, steps_in_view):
@@ -305,7 +307,7 @@ class Plan:
         if not self._products:  # the kernels warn of nothing, and what a function of the user's warns of is theirs
             self._loop(self.variables, self.monitor)
             return self.monitor.result()
-        with one_blas_thread(self._products), np.errstate(all="ignore"):
+        with one_blas_thread(self._products), np.errstate(**QUIET):
             self._loop(self.variables, self.monitor)
             return self.monitor.result()
 
