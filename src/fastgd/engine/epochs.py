@@ -209,8 +209,8 @@ class _InUserColumns(_Epochs):
             monitor.keep(number, w=self.w, point=self.point, **self._where(epoch, piece, start))
             if self.step == step_limit:
                 return self._end(monitor.point(self.step, before, want_fun=True))
-            count = min(-(-len(part) // self.batch), step_limit - self.step)
-            whole, part = len(part), part[: count * self.batch]
+            left, count = len(part), min(-(-len(part) // self.batch), step_limit - self.step)
+            part = part[: count * self.batch]
             rates = self.rate.rates(self.step, count)
             used = rates if self.times == 1 else rates * self.times
             self.rows.stochastic(
@@ -231,9 +231,9 @@ class _InUserColumns(_Epochs):
                 raise monitor.diverged(last, last.lr, what, step=number, stable=self._stable_rate(self.batch))
             if not monitor.in_epochs and self._look(count):
                 return True
-            if len(part) < whole:  # the last step is within this part: a run with more steps goes on from here
-                self.begun = epoch, piece, start + len(part)
-                return self._epoch(epoch, length)
+            if len(part) < left:  # the last step is within the epoch, where more steps would go on
+                monitor.keep(self.step, w=self.w, point=self.point, **self._where(epoch, piece, start + len(part)))
+                return self._end(monitor.point(self.step, self._z(), want_fun=True))
         return False
 
     def _look(self, count):
