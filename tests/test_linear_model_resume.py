@@ -189,8 +189,7 @@ def test_a_fit_that_is_at_its_end_gives_what_it_came_to_and_goes_on_where_more_i
 OTHERS = [
     {"alpha": 0.5}, {"penalty": "l2", "l1_ratio": 0.15}, {"loss": "huber"}, {"loss": "huber", "epsilon": 2.0},
     {"fit_intercept": False}, {"learning_rate": 0.02}, {"optimizer": "momentum"}, {"batch_size": 4},
-    {"random_state": 5}, {"shuffle": False}, {"early_stopping": True}, {"tol": 1e-3}, {"target": 1.0},
-    {"n_iter_no_change": 2},
+    {"random_state": 5}, {"shuffle": False}, {"early_stopping": True}, {"n_iter_no_change": 2},
 ]  # fmt: skip
 
 
@@ -206,6 +205,18 @@ def test_the_file_of_another_fit_is_refused(other, tmp_path):
     for table, target, s in ((X + 1, y, None), (X, y + 1, None), (X[1:], y[1:], None), (X, y, np.arange(1.0, N + 1))):
         with pytest.raises(ValueError, match="belongs to another run: "):
             GDRegressor(**options, resume=True).fit(table, target, sample_weight=s)
+
+
+@pytest.mark.parametrize("solver", ["auto", "accelerated", "gd", "sgd"])
+def test_a_fit_goes_on_where_a_tighter_tolerance_is_asked_for(solver, tmp_path):
+    X, y = data(GDClassifier(), "dense")
+    options = {"alpha": 0.01, "solver": solver, "random_state": 0, "max_iter": 3000}
+    kept = {"checkpoint": tmp_path / "fit", "resume": True}
+    loose = GDClassifier(tol=1e-1, **options, **kept).fit(X, y)
+    tight = GDClassifier(tol=1e-7, **options, **kept).fit(X, y)
+    assert loose.n_iter_ <= tight.n_iter_ and tight.result_.gap <= 1e-7 * tight.result_.fun
+    again = GDClassifier(tol=1e-3, **options, **kept).fit(X, y)  # less is asked for than was reached
+    assert_same_fit(again, tight)
 
 
 def test_a_classifier_is_no_regressor_and_a_warm_start_is_another(tmp_path):

@@ -127,6 +127,23 @@ def test_a_finished_run_goes_on_where_it_has_more_steps_now(name, tmp_path):
         assert_same(gradient_descent(**options, step_num=STEPS, checkpoint=path, resume=True), expected)
 
 
+@pytest.mark.parametrize("route", [{"lr": 0.5}, {"lr": "auto", "solver": "accelerated"}, {"lr": "bb"}])
+def test_a_finished_run_goes_on_where_a_tighter_tolerance_is_asked_for(route, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 5))
+    y = (X.sum(axis=1) + rng.standard_normal(300) > 0) * 1.0
+    options = {"f": LinearObjective(X, y, activation="sigmoid", loss="log", l2=0.01), "step_num": 3000, **route}
+    kept = {"checkpoint": tmp_path / "run.npz", "resume": True}
+    loose = gradient_descent(**options, tol=1e-2, **kept)
+    tight = gradient_descent(**options, tol=1e-8, **kept)
+    assert loose.nit < tight.nit and tight.gap <= 1e-8 * tight.fun
+    np.testing.assert_array_equal(tight.x, gradient_descent(**options, tol=1e-8).x)
+    again = gradient_descent(**options, tol=1e-3, **kept)  # less is asked for than was reached
+    assert (again.nit, again.message) == (tight.nit, tight.message)
+    lower = gradient_descent(**options, tol=1e-8, target=tight.fun / 2, **kept)
+    assert lower.nit == tight.nit  # the file has no target, so that this is another end and no tighter one
+
+
 def test_resume_without_a_file_starts_afresh_and_without_resume_it_is_written_over(tmp_path):
     path = tmp_path / "run.npz"
     expected = gradient_descent(**VALLEY, step_num=20)

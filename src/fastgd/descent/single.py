@@ -249,7 +249,8 @@ def gradient_descent(
     saved = None
     if checkpoint is not None:
         identity = _identity(f, init_x, grad, lr) | _identity_of_steps(request, l1, history)
-        checkpoint = Checkpoint(checkpoint, identity)
+        asked = {"tol": request.tol, "f_tol": f_tol, "x_tol": x_tol, "target": target}
+        checkpoint = Checkpoint(checkpoint, identity, asked)
         if resume:
             saved, result = checkpoint.resumed(request.limit, "step_num", "step")
             if result is not None:

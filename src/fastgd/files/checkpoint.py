@@ -31,6 +31,10 @@ FORMAT = 2
 CHECKSUM = 64
 # After these ends there may be a way on.
 GOES_ON = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
+# And after these where a tighter tolerance is asked for.
+MET = (
+    Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS,
+)  # fmt: skip
 # A state is written at least every second: as soon as the last one is older than this, which leaves time for a step.
 INTERVAL = 0.5
 # What an array is in the text.
@@ -55,6 +59,8 @@ class Checkpoint:
     identity : dict
         What makes the run what it is, name → number, string or None. A file with another identity is refused, with the
         names that differ.
+    asked : dict, optional
+        The tolerances that end the run, name → number or None: the smaller, the more is asked.
     interval : float
         Seconds between writes.
 
@@ -64,7 +70,7 @@ class Checkpoint:
         path is no path, or no file can be written there.
     """
 
-    def __init__(self, path, identity, interval=INTERVAL):
+    def __init__(self, path, identity, asked=None, interval=INTERVAL):
         try:
             self.path = os.fsdecode(path)
         except TypeError:
@@ -74,7 +80,7 @@ class Checkpoint:
         except OSError as error:
             raise ValueError(f"checkpoint must be a file that can be written: {error}") from error
         remove_abandoned(self.path)
-        self.identity = _plain(identity)
+        self.identity, self.asked = _plain(identity), asked or {}
         self._interval = interval
         self._written = -np.inf
         self._latest = None  # the bytes of the last state, which may not be those in the file
@@ -124,7 +130,7 @@ class Checkpoint:
         if saved is None:
             return None, None
         with self.restoring():
-            if result := ended(saved, limit):
+            if result := ended(saved, limit, self.asked):
                 return None, result
             taken = operator.index(saved["step"])
         if taken > limit:
@@ -154,13 +160,15 @@ class Checkpoint:
     def finish(self, result, error=None):
         """Put the end of the run into the file; how to go on stays there, where more steps or time would."""
         kept = {}
-        if result.status in GOES_ON and self._latest is not None:
+        if result.status in (*GOES_ON, *MET) and self._latest is not None:
             _, kept = decode(self._latest, self.path)
         ended = {**result, "status": int(result.status), "history": None}
         history = None if result.history is None else dict(result.history)
         if error is not None:
             error = {"message": str(error), "step": error.step, "lr": error.lr, "stable_lr": error.stable_lr}
-        self._write(encode(self.identity, {**kept, "result": ended, "history": history, "error": error}))
+        self._write(
+            encode(self.identity, {**kept, "result": ended, "history": history, "error": error, "asked": self.asked})
+        )
 
     def _write(self, data):
         try:
@@ -173,21 +181,31 @@ class Checkpoint:
         self._written = time.monotonic()
 
 
-def ended(state, limit):
+def ended(state, limit, asked):
     """The Result in the state of a run that has come to its end; None where it goes on. What it raised is raised again.
 
-    A run that its callback or the clock stopped goes on, and so does one that now has more steps than it took.
+    A run that its callback or the clock stopped goes on, and so does one that now has more steps than it took, or a
+    tighter tolerance than it met.
     """
     if "result" not in state:
         return None
-    status = Status(state["result"]["status"])
-    if status in GOES_ON and "loop" in state and (status != Status.STEP_LIMIT or state["step"] < limit):
-        return None
+    status, there = Status(state["result"]["status"]), state["asked"]
+    if "loop" in state:
+        more_steps = state["step"] < limit
+        tighter = any(_tighter(asked.get(name), value) for name, value in there.items())
+        if status in GOES_ON and (status != Status.STEP_LIMIT or more_steps):
+            return None
+        if status in MET and tighter and more_steps:
+            return None
     history = None if state["history"] is None else History(state["history"])
     result = Result({**state["result"], "status": status, "history": history})
     if state["error"] is not None:
         raise DivergenceError(state["error"].pop("message"), **state["error"], result=result)
     return result
+
+
+def _tighter(now, before):
+    return before is not None and (now is None or now < before)
 
 
 def read(path):

@@ -53,7 +53,7 @@ BAR = 2
 # Rates that are functions cannot be told apart.
 OF_CHECKPOINTS = (
     "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
-    "batch_size", "tol", "target", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
+    "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
 )  # fmt: skip
 # The parameters that a stream of partial_fit is made of, beside those that only one of the estimators has.
 OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
@@ -247,7 +247,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         identity |= {"sample_weight": digest(o.rows.weights), "seed": request.seed}
         identity["coef_"] = digest(*request.start) if self.warm_start and request.start is not None else None
         identity |= {name: repr(getattr(self, name)) for name in OF_CHECKPOINTS if not callable(getattr(self, name))}
-        return Checkpoint(self.checkpoint, identity)
+        identity["least_rise"] = checked.tol if checked.early_stopping else None
+        return Checkpoint(self.checkpoint, identity, {"tol": checked.tol, "target": checked.stopping["target"]})
 
     def _how_to_go_on(self, result, checkpoint):
         """What a KeyboardInterrupt says of the fit that it ended."""
