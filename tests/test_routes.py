@@ -355,6 +355,20 @@ def test_a_limit_of_steps_is_kept(solver):
     assert run.fun == pytest.approx(run.history.fun[-1], rel=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1, 5, 40])
+@pytest.mark.parametrize(
+    "options", [{"lr": 0.02}, {"solver": "accelerated"}, {"solver": "preconditioned"}, {"lr": 0.02, "batch_size": 500}]
+)
+@pytest.mark.parametrize("name", ["squares", "log", "huber"])
+def test_a_run_that_takes_all_its_steps_says_how_far_the_minimum_is(name, options, steps):
+    objective = squares(fit_intercept=True) if name == "squares" else curved(name, l2=0.0)
+    best = gradient_descent(objective, solver="auto", tol=1e-14, step_num=10_000).fun
+    run = gradient_descent(objective, **options, tol=1e-11, step_num=steps)
+    assert run.status in (Status.STEP_LIMIT, Status.CONVERGED)
+    # Huber's loss is linear far from its minimum, where the curvature tells nothing: inf is all that can be said.
+    assert run.fun - best <= 10 * run.gap
+
+
 def test_a_rate_too_large_for_the_log_loss_is_named_where_it_diverges():
     # The same row with both answers: the loss is symmetric and bends most, by ¼ + l2, at its minimum w = 0.
     X = np.array([[1.0], [1.0]])

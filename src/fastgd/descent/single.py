@@ -12,9 +12,9 @@ from fastgd.data.threads import job_count
 from fastgd.descent.saddles import Guard
 from fastgd.engine import plan
 from fastgd.engine.line_search import AUTO, METHODS
-from fastgd.engine.monitor import step_line, step_result
 from fastgd.engine.rates import rate_of
 from fastgd.engine.recorder import Recorder
+from fastgd.engine.shown import step_line, step_result
 from fastgd.engine.stopping import Stopping
 from fastgd.errors import DivergenceError, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest

@@ -145,6 +145,7 @@ class GapRule:
         """
         if self.tol is None:
             return False
+        self.gap, self.certified = None, False
         o, norm, F = self.objective, point.least, self.above_least(point.fun)
         if norm == 0 and o.convex:
             self.gap, self.certified = self.rounded_up(0.0, point.fun), True
@@ -175,6 +176,11 @@ class GapRule:
         if self._by_model(variables, point, slope):
             return True
         return bounded and self._at_rounding(point, square, curvature)
+
+    def estimate_at_end(self, variables, point, slope=None):
+        """Find the gap of the last point of a run, where `judge` could tell without it that it is not within `tol`."""
+        if self.tol is not None and self.gap is None and point.least > 0:
+            self._by_model(variables, point, slope)
 
     def look_at_columns(self, variables, monitor):
         """Tell the monitor of the condition of the columns, where that decides which weights are found."""

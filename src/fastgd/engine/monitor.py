@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from fastgd import optimizers, validation
+from fastgd.engine import kept
 from fastgd.engine.divergence import Overshoots
 from fastgd.engine.point import Point
 from fastgd.engine.recorder import Epochs, Recorder
@@ -19,10 +20,6 @@ from fastgd.engine.stopping import Stopping
 from fastgd.engine.update import Update
 from fastgd.errors import DivergenceError, StartError
 from fastgd.linalg import euclidean_norm
-
-# What a checkpoint keeps of a monitor's judgement.
-JUDGEMENT = ("first_fun", "first_norm", "rose", "last_rate", "condition", "lost", "_stale", "_best_score")
-SPENT = ("nfev", "njev", "passes", "batched")
 
 
 class Monitor:
@@ -86,14 +83,14 @@ class Monitor:
         self.overshoots = Overshoots(self.update.optimizer)
         self.damping = 1.0  # how much of a loss's linear parts is made to bend in the next metric
         self.condition, self.lost = None, 0  # of the columns, where a solver has found them out
-        self.best, self._best_score, self._stale, self._last_seen = None, -math.inf, 0, None
-        self._started, self._seconds_before, self.seconds_then = time.perf_counter(), 0.0, None
+        self.best, self.best_score, self.stale, self.last_seen = None, -math.inf, 0, None
+        self._started, self.seconds_before, self.seconds_then = time.perf_counter(), 0.0, None
         watched = self.recorder.on or say is not None or bar is not None or score is not None
         self._quiet = not (watched or callbacks or guard is not None or in_epochs)  # nothing looks at each step
         self.resumed = None  # where a solver goes on: what it kept
         if saved is not None:
             with checkpoint.restoring():
-                self._go_on_from(saved)
+                kept.restore(self, saved)
 
     # ------------------------------------------------------------------------------------------- points for solvers
 
@@ -139,7 +136,7 @@ class Monitor:
         """Since the run began; when the point was reached that is shown later than that."""
         if self.seconds_then is not None:
             return self.seconds_then
-        return self._seconds_before + time.perf_counter() - self._started
+        return self.seconds_before + time.perf_counter() - self._started
 
     # ---------------------------------------------------------------------------------------------------- judgement
 
@@ -229,10 +226,10 @@ class Monitor:
             Whether `tol` is judged here; a solver that has an estimate of the gap calls `reached`.
         """
         if not point.finite:
-            raise self.not_finite(point, self._last_seen)
+            raise self.not_finite(point, self.last_seen)
         if self.first_fun is None and self.first_norm == np.inf:
             self.first_fun, self.first_norm = point.fun, point.norm
-        last, self._last_seen = self._last_seen, point
+        last, self.last_seen = self.last_seen, point
         if self._quiet and not self.keeps_best:
             self.latest = point
             if point.norm == 0 and not point.step and self._is_stuck(point):
@@ -288,16 +285,19 @@ class Monitor:
         if self.gap is not None:
             if self.gap.tol is None or self.score is not None:
                 return False
-            slope = None
-            if self.update.limited:
-                slope = self.update.least_subgradient(point.z, point.gradient).reshape(point.z.shape)
-            found = self.gap.judge(self.variables, point, last, slope)
+            found = self.gap.judge(self.variables, point, last, self._slope_within_limits(point))
             self._why = self.gap.sentence
             return found
         if self.tol is None or not point.least <= self.tol:
             return False
         self._why = f"the gradient norm {point.least:.3g} is within tol = {self.tol:g}"
         return True
+
+    def _slope_within_limits(self, point):
+        """The shortest subgradient where there are bounds or an l1 penalty, else None."""
+        if not self.update.limited:
+            return None
+        return self.update.least_subgradient(point.z, point.gradient).reshape(point.z.shape)
 
     def _average_is_near(self, point):
         """Whether what a rule that averages would report is within the tolerance too."""
@@ -340,10 +340,10 @@ class Monitor:
             return False
         if not point.step:
             return False
-        self._stale = 0 if score > self._best_score + self._least_rise else self._stale + 1
-        if score > self._best_score:
-            self._best_score, self.best = score, point
-        return self._stale >= self.patience
+        self.stale = 0 if score > self.best_score + self._least_rise else self.stale + 1
+        if score > self.best_score:
+            self.best_score, self.best = score, point
+        return self.stale >= self.patience
 
     def show(self, point, score=math.nan):
         """Put a point into the history, and on the screen."""
@@ -465,6 +465,8 @@ class Monitor:
                 "small batches, or a rate too large; let it fall (fastgd.schedules)"
             )
         status = Status.NO_WAY_DOWN if stuck else Status.STEP_LIMIT
+        if self.gap is not None and self.score is None and shown.fun is not None:
+            self.gap.estimate_at_end(self.variables, shown, self._slope_within_limits(shown))
         return self.end(status, message, point, success=not (asked_for or stuck))
 
     def interrupted(self):
@@ -538,83 +540,6 @@ class Monitor:
 
     def keep(self, step, **loop):
         """Offer the checkpoint what a solver needs to go on from here: arrays, numbers, lists, dicts and Points."""
-        if not self.keeps(step):
-            return
-        state = {name: getattr(self, name) for name in JUDGEMENT}
-        over = self.overshoots
-        state["overshoots"] = [over.steps, over.growth, over.met]
-        state["update"] = {"moments": self.update.state.moments, "step": self.update.state.step}
-        state["spent"] = {name: getattr(self.variables, name) for name in SPENT}
-        state["schedule"] = self.rate.state if self.observe else None
-        state |= {"recorder": self.recorder.state, "stopping": self.stopping.state, "seconds": self.seconds}
-        state["guard"] = None if self.guard is None else self.guard.state
-        state["gap"] = None if self.gap is None else self.gap.state
-        state |= {"best": _plain(self.best), "seen": _plain(self._last_seen)}
-        self.checkpoint.save({"step": step, "steps": self.limit, "run": state, "loop": _plain({"step": step, **loop})})
-
-    def _go_on_from(self, saved):
-        state = saved["run"]
-        for name in JUDGEMENT:
-            setattr(self, name, state[name])
-        self.overshoots.steps, self.overshoots.growth, self.overshoots.met = state["overshoots"]
-        self.update.state.moments, self.update.state.step = state["update"]["moments"], state["update"]["step"]
-        for name in SPENT:
-            setattr(self.variables, name, state["spent"][name])
-        if self.observe:
-            self.rate.state = state["schedule"]
-        self.recorder.state, self.stopping.state = state["recorder"], state["stopping"]
-        self._seconds_before = state["seconds"]
-        if self.guard is not None:
-            self.guard.state = state["guard"]
-        if self.gap is not None:
-            self.gap.state = state["gap"]
-        self.best, self._last_seen = _pointed(state["best"]), _pointed(state["seen"])
-        self.resumed = _pointed(saved["loop"])
-        if not isinstance(self.resumed, dict):
-            raise TypeError(f"'loop' must be a dict; got {validation.describe(self.resumed)}")
-
-
-def _plain(value):
-    """A tree with Points as dicts."""
-    if isinstance(value, Point):
-        return value.state
-    if isinstance(value, dict):
-        return {name: _plain(branch) for name, branch in value.items()}
-    return [_plain(branch) for branch in value] if isinstance(value, (list, tuple)) else value
-
-
-def _pointed(value):
-    """The tree again, its dicts changed in place: those of a file tell which entry is missing."""
-    if isinstance(value, dict):
-        if "gradient" in value:
-            return Point.of(value)
-        for name in value:
-            value[name] = _pointed(value[name])
-        return value
-    return [_pointed(branch) for branch in value] if isinstance(value, list) else value
-
-
-# ------------------------------------------------------------------------------------------------- what a face shows
-
-
-def step_line(monitor, point, score):
-    """The line of a step, as the textbook has it."""
-    v = monitor.variables
-    shown = validation.show_point(v.to_user(point.z)), validation.show_point(v.gradient_to_user(point.gradient))
-    print(f"step {point.step}: x = {shown[0]}, gradient = {shown[1]}")
-
-
-def epoch_line(monitor, point, score):
-    """The line of an epoch."""
-    if point.step:
-        held_out = f", validation score {score:.6g}" if monitor.score is not None else ""
-        norm, rate = monitor.user_norm(point), math.nan if monitor.last_rate is None else monitor.last_rate
-        print(f"epoch {point.step}: loss {point.fun:.9g}, |gradient| {norm:.3g}, rate {rate:.3g}{held_out}")
-
-
-def step_result(monitor, point, score):
-    """What the callback of `gradient_descent` is called with: a Result of its own that may be kept."""
-    v = monitor.variables
-    jac = v.gradient_to_user(point.gradient).copy()
-    nfev, njev, _ = v.spent
-    return Result(x=v.to_user(point.z), fun=point.fun, jac=jac, nit=point.step, nfev=nfev, njev=njev)
+        if self.keeps(step):
+            state = {"step": step, "steps": self.limit, "run": kept.state_of(self)}
+            self.checkpoint.save({**state, "loop": kept.plain({"step": step, **loop})})

@@ -230,7 +230,11 @@ class Plan:
         if self.solver == "sgd":
             options = {"batch": r.batch or 1, "seed": r.seed, "shuffle": r.shuffle}
             if r.rate is None:
-                return self._standardised(), self._of("epochs", "in_scaled_columns", rule=r.rule, **options), None
+                return (
+                    self._standardised(),
+                    self._of("scaled_epochs", "in_scaled_columns", rule=r.rule, **options),
+                    None,
+                )
             columns = Columns(o, self._user_start())
             return columns, self._of("epochs", "in_user_columns", rate=r.rate, **options), r.rate
         if self.solver == "gd":
@@ -257,7 +261,7 @@ class Plan:
         variables = Columns(o, self._user_start()) if in_user_columns else self._standardised()
         if r.rate is None and r.rule.stable_formula is None:
             options = {"batch": o.rows.n, "seed": r.seed, "shuffle": False}
-            return variables, self._of("epochs", "in_scaled_columns", rule=r.rule, **options), None
+            return variables, self._of("scaled_epochs", "in_scaled_columns", rule=r.rule, **options), None
         if r.rate is None and not np.isfinite(variables.curvature().largest):
             raise ValueError(
                 f'{r.rate_word}="auto" is 1/L, and the curvature of loss={o.loss!r} with activation={o.activation!r} '

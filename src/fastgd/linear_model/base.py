@@ -18,11 +18,11 @@ from sklearn.utils.validation import check_is_fitted
 from fastgd import losses, optimizers, validation
 from fastgd.data import rows_of
 from fastgd.engine import plan
-from fastgd.engine.epochs import refuse_penalty
-from fastgd.engine.monitor import epoch_line
 from fastgd.engine.rates import rate_of
 from fastgd.engine.recorder import Epochs
 from fastgd.engine.result import Result, Status
+from fastgd.engine.scaled_epochs import refuse_penalty
+from fastgd.engine.shown import epoch_line
 from fastgd.engine.stopping import Stopping
 from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest

@@ -7,7 +7,8 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.data import Dense
-from fastgd.engine.epochs import ADAPTIVE_RATE, PENALTY_STEPS, follows_gradient
+from fastgd.engine.epochs import follows_gradient
+from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS
 from fastgd.engine.update import Update
 from fastgd.kernels.reference_updates import PLAIN
 from fastgd.losses.table import typical_curvature

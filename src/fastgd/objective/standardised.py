@@ -36,6 +36,8 @@ class Standardised(Variables):
     shift, scale : (d,)
         Centres, 0 without an intercept, and spreads. An infinite scale is that of a column that does not vary, whose
         weight stays 0.
+    finite_scale : (d, 1)
+        `scale` with 0 in place of what is infinite.
     size : int
         d'.
     """
@@ -52,7 +54,7 @@ class Standardised(Variables):
             self._measure(o)
         # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
         self.scale = self.spread if as_they_are else np.hypot(self.spread, math.sqrt(o.l2 / o.mass))
-        self._finite = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
+        self.finite_scale = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
         self.objective = o
         super().__init__(o, self.from_weights(*(o.best_constant() if start is None else start)))
         self.penalised = d * o.rows.k
@@ -69,7 +71,7 @@ class Standardised(Variables):
 
     def from_weights(self, W, b):
         """V of weights. Weights of columns that do not vary are dropped: nothing moves them."""
-        V = self._finite * W
+        V = self.finite_scale * W
         return np.vstack([V, b + self.shift @ W]) if self.objective.fit_intercept else V
 
     def to_weights(self, V):
@@ -103,7 +105,7 @@ class Standardised(Variables):
 
     def _user_gradient(self, gradient):
         d = self.objective.rows.d
-        grad_W = gradient[:d] * self._finite
+        grad_W = gradient[:d] * self.finite_scale
         if not self.objective.fit_intercept:
             return grad_W, np.zeros(gradient.shape[1])
         return grad_W + self.shift[:, None] * gradient[d], gradient[d]
@@ -187,7 +189,7 @@ class Standardised(Variables):
         o = self.objective
         if o.l1 or not o.l2:
             return 0.0
-        grad_W = gradient[: o.rows.d] * self._finite
+        grad_W = gradient[: o.rows.d] * self.finite_scale
         return float(np.sum(grad_W * grad_W)) / (2 * o.l2)
 
     def duality_gap(self, V, gradient):
@@ -200,7 +202,7 @@ class Standardised(Variables):
         if o.l1 or not o.l2 or o.record.by_pass is None:
             return self._duality_gap_of_rows(W, b)
         with np.errstate(all="ignore"):
-            v, excess = gradient[: o.rows.d] * self._finite - o.l2 * W, 0.0
+            v, excess = gradient[: o.rows.d] * self.finite_scale - o.l2 * W, 0.0
             if o.fit_intercept:
                 by_W, total = self._curvature_sums(V)
                 if self._shift is None:
