@@ -319,9 +319,11 @@ def _request(
             raise ValueError(f"l1={l1:g} is given here, and the objective has l1={f.l1:g} already: give one of them")
         changes = ({} if n_jobs is None else {"n_jobs": n_jobs}) | ({"l1": l1} if l1 else {})
         f = f.replace(**changes) if changes else f
-        start = np.zeros(f.shape, f.dtype) if init_x is None else validation.weights(init_x, "init_x", f.shape, f.dtype)
-        if init_x is None and rate is None and method is None and f.activation == "relu":
-            start = None  # at zeros relu has no gradient; at the best constant model it has
+        start = None  # the best constant model, for relu: at zeros it has no gradient
+        if init_x is not None:
+            start = validation.weights(init_x, "init_x", f.shape, f.dtype, copy=False)
+        elif rate is not None or method is not None or f.activation != "relu":
+            start = np.zeros(f.shape, f.dtype)
         _refuse_kinks(f, rate, method, tol)
     if method is not None:
         for name, value in (("batch_size", batch_size), ("solver", solver)):

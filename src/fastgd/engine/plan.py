@@ -214,8 +214,14 @@ class Plan:
         self.solver = choose(request) if self.linear and request.method is None else request.method or "gd"
         # Matrices are formed by all solvers but those that take a rate of the user's.
         self._products = _products(o) if self.linear and request.rate is None and request.method is None else 0
-        with one_blas_thread(self._products), np.errstate(**(QUIET if self._products else {})):
-            self.variables, self._loop, self._rate = self._route(steps_in_view)
+        self.variables, self._loop, self._rate = self._as_work(self._route, steps_in_view)
+
+    def _as_work(self, call, *arguments):
+        """call(*arguments), without the BLAS's threads and warnings of NumPy's where matrices are formed."""
+        if not self._products:  # the kernels warn of nothing, and what a function of the user's warns of is theirs
+            return call(*arguments)
+        with one_blas_thread(self._products), np.errstate(**QUIET):
+            return call(*arguments)
 
     def _route(self, steps_in_view):
         """(variables, loop, rate)."""
@@ -308,12 +314,11 @@ class Plan:
 
     def run(self):
         """Run the solver; its Result."""
-        if not self._products:  # the kernels warn of nothing, and what a function of the user's warns of is theirs
-            self._loop(self.variables, self.monitor)
-            return self.monitor.result()
-        with one_blas_thread(self._products), np.errstate(**QUIET):
-            self._loop(self.variables, self.monitor)
-            return self.monitor.result()
+        return self._as_work(self._run)
+
+    def _run(self):
+        self._loop(self.variables, self.monitor)
+        return self.monitor.result()
 
 
 @functools.cache
