@@ -14,6 +14,7 @@ from fastgd.data import Dense, Rows, Sparse, inputs, moments, register, rows, ro
 from fastgd.engine import gram, quasi_newton
 from fastgd.engine.update import Update
 from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+from fastgd.linear_model import GDClassifier, GDRegressor
 from fastgd.objective import sample as sampling
 
 SIGMOID_LOG = ACTIVATIONS["sigmoid"], LOSSES["log"]
@@ -250,6 +251,33 @@ def test_every_solver_fits_a_third_kind(loss, solver, l1, l2, fit_intercept):
     )  # fmt: skip
     if ends:
         assert found.gap <= 1e-5 * pair[0].value(found.x)
+
+
+ESTIMATORS = {"squared_error": GDRegressor, "huber": GDRegressor, "log": GDClassifier, "hinge": GDClassifier}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*({"solver": solver} for solver in SOLVERS), {"early_stopping": True, "validation_fraction": 0.3}],
+    ids=str,
+)
+@pytest.mark.parametrize("loss", ESTIMATORS)
+def test_estimators_fit_a_third_kind(loss, options):
+    o, array = fitted(loss)
+    solver = options.get("solver")
+    if (solver == "gram" and loss != "squared_error") or (solver in ("gd", "accelerated") and loss == "hinge"):
+        return
+    name = "log_loss" if loss == "log" else loss
+    options = options | {"tol": None if (solver, loss) == ("sgd", "hinge") else 1e-5, "max_iter": 100}
+    found, right = (ESTIMATORS[loss](loss=name, random_state=0, **options).fit(X, o.y) for X in (o.X, array.X))
+    same((found.coef_, found.intercept_), (right.coef_, right.intercept_))
+    assert (found.n_iter_, found.n_features_in_) == (right.n_iter_, right.n_features_in_)
+    assert_allclose(found.predict(o.X), right.predict(array.X), rtol=1e-13)
+    assert found.score(o.X, o.y) == pytest.approx(right.score(array.X, o.y), rel=1e-13)
+    found.partial_fit(o.X, o.y), right.partial_fit(array.X, o.y)
+    assert_allclose(found.coef_, right.coef_, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"6 features.*expecting 5"):
+        found.predict(Computed(4, 6))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, SupportsComplex, SupportsFloat, Typed
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastgd.data import Rows
 from fastgd.descent.starts import Minimum
 from fastgd.engine.result import History, Result, _Record
 from fastgd.optimizers import Optimizer
@@ -50,7 +51,7 @@ CFunction = LowLevelCallable | CFunc
 ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
-Table = ArrayLike | Sparse  # (n, d); frames are converted by their __array__
+Table = ArrayLike | Sparse | Rows  # (n, d); frames are converted by their __array__
 Bounds = tuple[ArrayLike | None, ArrayLike | None]
 Path = str | os.PathLike[str]
 

@@ -36,6 +36,15 @@ def rows_of(X, Y, weights):
     return kind_of(X).made_of(X, Y, weights)
 
 
+def rows_of_another_kind(X):
+    """The Rows, without targets, of an X that is neither sparse nor made into an array; None for one that is."""
+    kind = Dense if type(X) is np.ndarray else kind_of(X)
+    if kind is Sparse or kind is Dense:
+        return None
+    X = kind.checked(X)
+    return kind.made_of(X, np.empty((X.shape[0], 0), X.dtype), np.empty(0, X.dtype))
+
+
 def samples(X, dtype=None, least=1):
     """X as an (n, d) array, as CSR if it is sparse, or as its own kind has it; of a column and `least` rows or more."""
     X = kind_of(X).checked(X, dtype)
@@ -56,7 +65,12 @@ def data(X, y):
 
 
 def first_bad(X):
-    """(index, value) of the first number that is not finite, in an array or a CSR matrix; None if all are."""
+    """(index, value) of the first number that is not finite, in an array or a CSR matrix; None if all are.
+
+    Rows of another kind are not looked at.
+    """
+    if isinstance(X, Rows):
+        return None
     values = X.data if Sparse.takes(X) else X
     bad = validation.first_bad(values)
     if bad is None:

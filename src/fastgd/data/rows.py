@@ -95,6 +95,16 @@ class Rows:
 
     # ------------------------------------------------------------------------------------------------------------ rows
 
+    ndim = 2  # with this, `shape`, some rows by their numbers and a product they serve as an array does that is X
+
+    def __getitem__(self, part):
+        return self.take(part)
+
+    def __matmul__(self, W):
+        """XW for W (d, k)."""
+        W = np.ascontiguousarray(W, self.dtype)
+        return self.predict(W, np.zeros(W.shape[1], self.dtype), ACTIVATIONS["identity"])
+
     @property
     def shape(self):
         return self.n, self.d

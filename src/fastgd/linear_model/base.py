@@ -136,7 +136,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like or CSR matrix, (n, d)
+        X : array_like, CSR matrix or fastgd.data.Rows, (n, d)
             float64 and float32 are used as they are, without a copy; everything else becomes float64.
         y : array_like
             Targets, (n,) or, for a regressor, (n, k).

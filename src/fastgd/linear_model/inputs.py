@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from fastgd import validation
 from fastgd.data import Sparse
-from fastgd.data.inputs import first_bad
+from fastgd.data.inputs import first_bad, rows_of_another_kind
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
@@ -22,7 +22,7 @@ TIMES = ("date", "time", "duration")
 
 
 def validated(model, X, *y, finite=True, reset=True):
-    """(X, y), or X alone, as arrays: X (n, d) of float64 or float32, or CSR; y (n,) or (n, k).
+    """(X, y), or X alone, as arrays: X (n, d) of float64 or float32, or CSR, or Rows; y (n,) or (n, k).
 
     Parameters
     ----------
@@ -42,8 +42,10 @@ def validated(model, X, *y, finite=True, reset=True):
 
 
 def _table(model, X):
-    flat = Sparse.takes(X) and X.ndim != 2  # of which some versions of scipy make no CSR
-    table = X if flat else _array(X, "X", DTYPES, accept_sparse="csr")
+    if Sparse.takes(X) and X.ndim != 2:  # of which some versions of scipy make no CSR
+        table = X
+    elif (table := rows_of_another_kind(X)) is None:
+        table = _array(X, "X", DTYPES, accept_sparse="csr")
     if table.ndim != 2:
         got = validation.describe(np.asarray(X) if isinstance(X, (list, tuple)) else X)
         how = "X.reshape(-1, 1) for one column, X.reshape(1, -1) for one row"

@@ -21,7 +21,6 @@ from fastgd.objective.curvature import Curvature
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastgd.data import Rows
     from fastgd.types import Activation, Floats, LossName, Table
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
@@ -94,7 +93,7 @@ class LinearObjective:
 
     def __init__(
         self,
-        X: Table | Rows,
+        X: Table,
         y: ArrayLike,
         *,
         activation: Activation = "identity",
