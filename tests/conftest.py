@@ -1,5 +1,7 @@
 """Every test runs over every build of the kernels that this machine has, and over the reference."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,14 @@ def build(request):
     before = kernels.active.name
     yield kernels.select(request.param)
     kernels.select(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeds_ctrl_c():
+    """What is started in the background ignores Ctrl-C: a test that raises it would then wait for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
