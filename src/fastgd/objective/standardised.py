@@ -243,9 +243,3 @@ class Standardised(Variables):
         if not math.isfinite(o.loss_curvature):
             return Curvature(math.inf, None)
         return o.curvature_in(self.shift, self.scale, 1.0)
-
-    def measures(self):
-        return self.shift, self.scale, 1.0
-
-    def centred_weights(self, V):
-        return V[: self.objective.rows.d] / self.scale[:, None], V[-1] if self.objective.fit_intercept else np.zeros(1)

@@ -172,14 +172,6 @@ class Columns(Variables):
     def curvature(self):
         return self.objective.curvature
 
-    def measures(self):
-        """Shift and scale of the columns and scale of the intercept that lead to these variables."""
-        return np.zeros(self.objective.rows.d), np.ones(self.objective.rows.d), 1.0
-
-    def centred_weights(self, z):
-        """W and the intercepts at the shift of the columns, in float64."""
-        return tuple(part.astype(np.float64) for part in self.objective.split(z))
-
     @property
     def has_bursts(self):
         """Only where a pass is short: a long one is better shared out to threads."""
