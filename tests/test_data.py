@@ -280,6 +280,21 @@ def test_estimators_fit_a_third_kind(loss, options):
         found.predict(Computed(4, 6))
 
 
+@pytest.mark.one_build
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_rows_that_are_not_finite_are_refused_in_a_sentence(solver, fit_intercept, bad):
+    class Given(Rows):
+        def dense(self, part, dtype=None):
+            X = np.arange(10, dtype=dtype or self.dtype).reshape(5, 2) % 7
+            X[3, 1] = bad
+            return X[part].copy()
+
+    with pytest.raises(ValueError, match="finite"):
+        GDRegressor(solver=solver, fit_intercept=fit_intercept).fit(Given(5, 2, np.float64), np.arange(5.0))
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("loss", FITTED)
 @pytest.mark.parametrize("dtype", DTYPES)

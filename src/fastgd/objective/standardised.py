@@ -62,6 +62,8 @@ class Standardised(Variables):
     def _measure(self, o):
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
         self.shift, spread, still = o.rows.measures(o.fit_intercept, sample)
+        if np.any(bad := np.isnan(self.shift) | np.isnan(spread)):  # of rows that nobody has looked through
+            raise ValueError(f"X must be finite; column {int(np.argmax(bad))} holds NaN or infinity")
         spread[~np.isfinite(spread) | still] = math.inf
         self.spread = spread
         if np.any(np.abs(self.shift) > FAR_OFF[o.dtype.itemsize] * spread):
