@@ -163,6 +163,25 @@ def test_many_starts_keep_the_runs_that_are_whole():
     assert "3 whole runs" in raised.value.__notes__[-1]
 
 
+@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="needs signals")
+def test_while_the_starts_are_drawn(monkeypatch):
+    """The set-up of scipy's Sobol numbers would print the interrupt and go on."""
+    from scipy.stats import qmc
+
+    class Interrupted(qmc.Sobol):
+        def __init__(self, *arguments, **options):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                pytest.fail("scipy saw the interrupt")
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(qmc, "Sobol", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        multi_start(valley, ([-2.0, -2.0], [2.0, 2.0]), 8, lr=1e-4, step_num=10)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_before_the_first_point():
     with pytest.raises(KeyboardInterrupt) as raised:
         gradient_descent(interrupted_at(1, valley), [0.0, 1.0])
@@ -176,6 +195,7 @@ SLOW = """
 import ctypes, sys, time
 import numba
 import numpy as np
+import scipy.stats.qmc  # it takes longer than a call may run here, and a half-done import cannot be repeated
 from fastgd import check_gradient, gradient_descent, LinearObjective, multi_start
 from fastgd import numerical_gradient, numerical_hessian, numerical_jacobian
 

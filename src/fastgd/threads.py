@@ -1,7 +1,9 @@
-"""Threads for calls of a user's function, for which Ctrl-C does not wait."""
+"""Threads for calls of a user's function, for which Ctrl-C does not wait; and code that must not see Ctrl-C."""
 
 import concurrent.futures
+import contextlib
 import ctypes
+import signal
 import threading
 
 _raise_in = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)(
@@ -53,3 +55,20 @@ class Threads(concurrent.futures.ThreadPoolExecutor):
         finally:
             with self._changes:
                 self._under_way.discard(thread)
+
+
+@contextlib.contextmanager
+def ctrl_c_held():
+    """Deliver a Ctrl-C at the end of the block, where other libraries would print and lose it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held = []
+    signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            handler(*held[0])

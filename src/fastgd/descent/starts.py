@@ -23,7 +23,7 @@ from fastgd.descent.together import descend_together
 from fastgd.engine.result import NOT_OF_ROWS, Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError
 from fastgd.objective import LinearObjective
-from fastgd.threads import Threads
+from fastgd.threads import Threads, ctrl_c_held
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -211,7 +211,8 @@ def _drawn(lower, upper, n, rng, sampler):
 
         kind = qmc.Sobol if sampler == "sobol" else qmc.LatinHypercube
         name = "rng" if "rng" in inspect.signature(kind).parameters else "seed"  # scipy renames it
-        engine = kind(d, **{name: rng})
+        with ctrl_c_held():  # scipy's set-up of the Sobol numbers prints KeyboardInterrupt and goes on
+            engine = kind(d, **{name: rng})
         # A Sobol sequence is balanced over powers of two.
         unit = engine.random_base2((n - 1).bit_length())[:n] if sampler == "sobol" else engine.random(n)
     unit = unit.reshape(n, *lower.shape)
