@@ -49,7 +49,7 @@ def in_double(X, y, w):
 def kernel_arguments(X, y, w, activation):
     """What `total_loss` and `total_loss_and_gradient` of a build of the kernels take, without intercept and weights."""
     from fastgd import kernels
-    from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+    from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 
     n, d = X.shape
     W, absent = w.reshape(d, -1), np.empty(0, X.dtype)

@@ -3,9 +3,7 @@
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-from fastgd import (
-    LinearObjective,
-)
+from fastgd import LinearObjective
 
 PROPERTY = settings(
     max_examples=15,

@@ -8,12 +8,7 @@ import pytest
 from descent_problems import PROPERTY, ellipse, ellipse_slope, least_squares, problem, sum_of_squares, twice
 from hypothesis import given
 
-from fastgd import (
-    LinearObjective,
-    Status,
-    datasets,
-    gradient_descent,
-)
+from fastgd import LinearObjective, Status, datasets, gradient_descent
 
 # ------------------------------------------------------------------------------------------------------------- stopping
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastgd
-from fastgd import cli, tables
+from fastgd.cli import commands, tables
 from fastgd.datasets import load_women, women_path
 from fastgd.files import models
 
@@ -33,7 +33,7 @@ def run(capsys, tmp_path, monkeypatch):
         if data is not None:
             (tmp_path / "data.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
         with pytest.raises(SystemExit) as exit_:
-            cli.cli.main([str(a) for a in arguments], prog_name="fastgd")
+            commands.cli.main([str(a) for a in arguments], prog_name="fastgd")
         captured = capsys.readouterr()
         return types.SimpleNamespace(status=exit_.value.code, out=captured.out, err=captured.err)
 
@@ -285,7 +285,7 @@ BAD_ARGUMENTS = {
 @one_build
 @pytest.mark.parametrize(("arguments", "words"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
 def test_bad_arguments(run, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr(cli, "gradient_descent", None)  # nothing is fitted before all is known to be right
+    monkeypatch.setattr(commands, "gradient_descent", None)  # nothing is fitted before all is known to be right
     assert_refused(run(*arguments, data=LINE), words)
     assert (tmp_path / "data.csv").read_text() == LINE
     assert os.listdir(tmp_path) == ["data.csv"]
@@ -477,7 +477,7 @@ def test_a_long_loss_is_drawn_from_step_0_on(run, monkeypatch):
 
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: drawn.append(self))
-    monkeypatch.setattr(cli, "LONG_RUN", 1)
+    monkeypatch.setattr(commands, "LONG_RUN", 1)
     run(*FIT, "--plot", "p.png", data=LINE)
     loss = drawn[0].axes[1]
     assert loss.get_xscale() == "symlog"
@@ -551,7 +551,7 @@ def test_bench_compares_with_numpy_and_scipy(run):
 @one_build
 def test_the_bar_is_for_long_work_only_and_can_be_turned_off(run, monkeypatch):
     assert run(*FIT, data=LINE).err == ""
-    monkeypatch.setattr(cli, "BAR_DELAY", 0.0)
+    monkeypatch.setattr(commands, "BAR_DELAY", 0.0)
     assert "fitting: step " in run(*FIT).err
     assert run(*FIT, "--no-progress").err == ""
 
@@ -562,7 +562,7 @@ def test_an_interruption_of_the_fit_is_one_sentence(run, tmp_path, monkeypatch):
         callback(fastgd.Result(nit=7, fun=1.0))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "gradient_descent", interrupted)
+    monkeypatch.setattr(commands, "gradient_descent", interrupted)
     result = run(*FIT, "--save", "m.json", data=LINE)
     assert (result.status, result.out) == (130, "")
     assert result.err == "Error: interrupted at step 7, nothing was written\n"
@@ -574,8 +574,8 @@ def test_an_interruption_of_the_fit_is_one_sentence(run, tmp_path, monkeypatch):
 def test_ctrl_c_in_a_terminal(tmp_path):
     # A rate this small takes very many steps.
     program = (
-        "from fastgd import cli; descend = cli.gradient_descent; "
-        "cli.gradient_descent = lambda *most, lr, **rest: descend(*most, lr=1e-9, **rest); cli.cli()"
+        "from fastgd.cli import commands; descend = commands.gradient_descent; "
+        "commands.gradient_descent = lambda *most, lr, **rest: descend(*most, lr=1e-9, **rest); commands.cli()"
     )
     (tmp_path / "data.csv").write_text("x,y\n1,2\n2,4\n3,7\n")
     command = [sys.executable, "-c", program, "fit", "data.csv", "--target", "y", "--max-steps", str(10**12)]

@@ -11,13 +11,7 @@ import pytest
 from descent_problems import ellipse, ellipse_slope, problem, sum_of_squares, twice
 from scipy.optimize import rosen, rosen_der
 
-from fastgd import (
-    History,
-    LinearObjective,
-    Result,
-    Status,
-    gradient_descent,
-)
+from fastgd import History, LinearObjective, Result, Status, gradient_descent
 from fastgd.objective.variables import Columns
 
 # ---------------------------------------------------------------------------------------------------- textbook iterates

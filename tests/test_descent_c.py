@@ -12,7 +12,6 @@ from scipy import LowLevelCallable
 
 from fastgd import (
     DivergenceError,
-    callbacks,
     check_gradient,
     gradient_descent,
     hessian_vector_product,
@@ -20,8 +19,9 @@ from fastgd import (
     optimizers,
     schedules,
 )
+from fastgd.derivatives import c_functions
 from fastgd.engine.update import Update
-from fastgd.kernels.reference_functions import ALL_STEPS, DOUBTFUL, EVALUATED, UNTOUCHED
+from fastgd.kernels.codes import OnFunction
 
 numba = pytest.importorskip("numba")
 DOUBLES = ctypes.POINTER(ctypes.c_double)
@@ -83,7 +83,7 @@ def pair(name, numeric):
     """(f, grad) in C, and the same as functions of Python around the C code, which no kernel sees through."""
     f, grad = COMPILED[name]
     d = len(PROBLEMS[name][2])
-    value, gradient = callbacks.c_function(f, d), callbacks.c_gradient(grad, d)
+    value, gradient = c_functions.c_function(f, d), c_functions.c_gradient(grad, d)
     return (f, None if numeric else grad), (lambda x: value(x), None if numeric else lambda x: gradient(x))
 
 
@@ -250,11 +250,11 @@ def test_a_kernel_comes_back_between_the_steps_of_a_slow_function(build):
     update, m = Update(optimizers.GD(), np.zeros(1)), 200
     x, spent = np.ones(1), np.zeros(2, np.int64)
     taken, reason = build.descend_function(
-        callbacks.c_function(COMPILED["steep"][0], 1), callbacks.c_gradient(slow, 1), x, np.full(m, 0.5), -1.0, 5,
+        c_functions.c_function(COMPILED["steep"][0], 1), c_functions.c_gradient(slow, 1), x, np.full(m, 0.5), -1.0, 5,
         100.0, 0, np.array([0, 1, 0, 1e3, 0, 1e3, 0], float), np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((0, 2)),
         np.zeros(m), np.zeros(m), np.zeros((0, 0)), spent, *update.kernel_arguments,
     )  # fmt: skip
-    assert reason == ALL_STEPS
+    assert reason == OnFunction.ALL_STEPS
     assert 1 <= taken < 20  # of 20 s
     assert x[0] == 0.5**taken
     assert spent.tolist() == [0, taken]
@@ -338,7 +338,7 @@ def steps_by(twin, problem, numeric, rates, x, optimizer="GD", tol=-1.0, every=1
     }  # fmt: skip
     kind, parameters, moments, *_ = update.kernel_arguments
     found["returned"] = twin.descend_function(
-        callbacks.c_function(f, d), None if numeric else callbacks.c_gradient(grad, d), found["x"],
+        c_functions.c_function(f, d), None if numeric else c_functions.c_gradient(grad, d), found["x"],
         np.array(rates, float), tol, 5, 100.0, every, found["state"], found["gradient"], found["previous"],
         found["found"], found["values"], found["funs"], found["norms"], found["points"], found["spent"], kind,
         parameters, moments, 4, *update.kernel_arguments[4:],
@@ -347,21 +347,24 @@ def steps_by(twin, problem, numeric, rates, x, optimizer="GD", tol=-1.0, every=1
 
 
 CASES = {
-    "to the end": ("Rosenbrock", [5e-4] * 20, [-1.2, 1.0, 0.5], {}, ALL_STEPS),
-    "no steps": ("Rosenbrock", [], [-1.2, 1.0, 0.5], {}, ALL_STEPS),
-    "values now and then": ("Rosenbrock", [5e-4] * 20, [-1.2, 1.0, 0.5], {"every": 3, "keep": False}, ALL_STEPS),
-    "no values": ("Rosenbrock", [5e-4] * 20, [-1.2, 1.0, 0.5], {"every": 0}, ALL_STEPS),
-    "the tolerance": ("log", [0.05] * 400, [0.3, 2.0], {"tol": 0.1}, EVALUATED),
-    "a stationary point": ("log", [0.05] * 4, [1.0, 1.0], {"tol": 0.0}, EVALUATED),
-    "beyond the domain": ("log", [50.0] * 4, [0.3, 2.0], {}, EVALUATED),
-    "overshooting": ("Rosenbrock", [0.1] * 40, [-1.2, 1.0, 0.5], {}, EVALUATED),
-    "beyond the floats": ("Rosenbrock", [1e300, 1e300, 1e300], [-1.2, 1.0, 0.5], {}, None),
-    "an x that is not finite": ("Rosenbrock", [0.1], [np.inf, 0.0, 0.0], {}, UNTOUCHED),
-    "Adam": ("Rosenbrock", [1e-2] * 20, [-1.2, 1.0, 0.5], {"optimizer": "Adam"}, ALL_STEPS),
-    "l1 and bounds": (
-        "Rosenbrock", [5e-4] * 20, [0.2, 1.0, 0.5], {"limits": {"l1": 2.0, "bounds": (0.0, [0.3, 0.7, 2.0])}}, ALL_STEPS
+    "to the end": ("Rosenbrock", [5e-4] * 20, [-1.2, 1.0, 0.5], {}, OnFunction.ALL_STEPS),
+    "no steps": ("Rosenbrock", [], [-1.2, 1.0, 0.5], {}, OnFunction.ALL_STEPS),
+    "values now and then": (
+        "Rosenbrock", [5e-4] * 20, [-1.2, 1.0, 0.5], {"every": 3, "keep": False}, OnFunction.ALL_STEPS
     ),
-    "clipping": ("steep", [1e-4] * 20, [1.0, -1.0, 2.0, 0.3], {"limits": {"clip_norm": 3.0}}, ALL_STEPS),
+    "no values": ("Rosenbrock", [5e-4] * 20, [-1.2, 1.0, 0.5], {"every": 0}, OnFunction.ALL_STEPS),
+    "the tolerance": ("log", [0.05] * 400, [0.3, 2.0], {"tol": 0.1}, OnFunction.EVALUATED),
+    "a stationary point": ("log", [0.05] * 4, [1.0, 1.0], {"tol": 0.0}, OnFunction.EVALUATED),
+    "beyond the domain": ("log", [50.0] * 4, [0.3, 2.0], {}, OnFunction.EVALUATED),
+    "overshooting": ("Rosenbrock", [0.1] * 40, [-1.2, 1.0, 0.5], {}, OnFunction.EVALUATED),
+    "beyond the floats": ("Rosenbrock", [1e300, 1e300, 1e300], [-1.2, 1.0, 0.5], {}, None),
+    "an x that is not finite": ("Rosenbrock", [0.1], [np.inf, 0.0, 0.0], {}, OnFunction.UNTOUCHED),
+    "Adam": ("Rosenbrock", [1e-2] * 20, [-1.2, 1.0, 0.5], {"optimizer": "Adam"}, OnFunction.ALL_STEPS),
+    "l1 and bounds": (
+        "Rosenbrock", [5e-4] * 20, [0.2, 1.0, 0.5], {"limits": {"l1": 2.0, "bounds": (0.0, [0.3, 0.7, 2.0])}},
+        OnFunction.ALL_STEPS,
+    ),
+    "clipping": ("steep", [1e-4] * 20, [1.0, -1.0, 2.0, 0.3], {"limits": {"clip_norm": 3.0}}, OnFunction.ALL_STEPS),
 }  # fmt: skip
 
 
@@ -385,7 +388,7 @@ def test_doubtful_slopes_are_handed_back_with_their_values(build):
     # Around 1e5 differences of the flat coordinate are good to 1e-5 alone.
     for twin in (build, kernels.load("reference")):
         found = steps_by(twin, "steep", True, [1e-5] * 5, [1.0, -1.0, 2.0, 0.3])
-        assert found["returned"] == (0, DOUBTFUL)
+        assert found["returned"] == (0, OnFunction.DOUBTFUL)
         assert found["spent"].tolist() == [5 + 1 + 8 + 1, 8]
         assert found["values"][-1, 0] == found["funs"][0]
         np.testing.assert_array_equal(found["x"], [1.0, -1.0, 2.0, 0.3])
@@ -412,7 +415,7 @@ def test_a_kernel_refuses_arrays_that_do_not_fit(wrong, message, build):
     } | wrong  # fmt: skip
     with pytest.raises(ValueError, match=message):
         build.descend_function(
-            callbacks.c_function(COMPILED["steep"][0], 3), None, np.zeros(3), np.zeros(2), -1.0, 5, 100.0, 0,
+            c_functions.c_function(COMPILED["steep"][0], 3), None, np.zeros(3), np.zeros(2), -1.0, 5, 100.0, 0,
             *arrays.values(), np.zeros(2, np.int64), *update.kernel_arguments,
         )  # fmt: skip
 

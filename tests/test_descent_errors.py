@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 from descent_problems import ellipse, ellipse_slope, problem, sum_of_squares, twice
 
-from fastgd import (
-    DivergenceError,
-    LinearObjective,
-    gradient_descent,
-)
+from fastgd import DivergenceError, LinearObjective, gradient_descent
 from fastgd.objective import Function
 from fastgd.objective.compressed import Compressed
 from fastgd.objective.standardised import Standardised

@@ -9,12 +9,7 @@ import pytest
 from descent_problems import ellipse, ellipse_slope, least_squares, problem, sum_of_squares, twice
 from scipy.optimize import rosen, rosen_der
 
-from fastgd import (
-    DivergenceError,
-    LinearObjective,
-    Status,
-    gradient_descent,
-)
+from fastgd import DivergenceError, LinearObjective, Status, gradient_descent
 
 
 @pytest.mark.parametrize("factor", [1.02, 1.1, 2.0, 10.0, 1e10])

@@ -10,7 +10,8 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgd import numerical_gradient, numerical_jacobian, sparsity
+from fastgd import numerical_gradient, numerical_jacobian
+from fastgd.derivatives import sparsity
 
 pytestmark = pytest.mark.one_build
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fastgd import kernels
-from fastgd.kernels import reference_differences as reference
-from fastgd.kernels.reference_differences import CFunction
+from fastgd.kernels import codes
+from fastgd.kernels.c_code import CFunction
+from fastgd.kernels.reference import differences as reference
 
 NO_STEPS = np.empty(0)
 
@@ -171,7 +172,7 @@ def test_an_x_that_is_not_finite_is_told_and_nothing_is_done(build, bad):
     values, out = np.full((2, 2), 5.0), np.full(2, 5.0)
     x = np.array([1.0, bad])
     found = build.central_differences(never, x, NO_STEPS, (2,), (), as_number, values, out)
-    assert found == reference.X_NOT_FINITE
+    assert found == codes.X_NOT_FINITE
     assert np.all(values == 5) and np.all(out == 5)
 
 

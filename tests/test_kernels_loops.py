@@ -8,9 +8,8 @@ import pytest
 import scipy.sparse
 from test_kernels import LAYOUTS, PAIRS, TOLERANCE, assert_close, laid_out, one_pass, problem, products, sizes
 
-from fastgd.kernels import reference
-from fastgd.kernels.reference import ACTIVATIONS, LOSSES, NOT_FINITE, OVERSHOOTING, REACHED
-from fastgd.kernels.reference_updates import PLAIN
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN, OnRows
+from fastgd.kernels.reference import one_layer as reference
 
 BEGINNING = (0, 0, 1, 0, 0, 0, 0, 0)
 # Orders of ten rows, from an implementation of the published generator.
@@ -92,7 +91,7 @@ def test_descend_takes_the_steps_of_the_specification(build, n, d, k, activation
             assert_same_run(Run(build, data, rates, gemm=gemm, **options), theirs, dtype)
             for array, copy in zip(data, before, strict=True):
                 np.testing.assert_array_equal(array, copy)
-    assert theirs.reason == reference.ALL_STEPS
+    assert theirs.reason == OnRows.ALL_STEPS
     assert np.isfinite(theirs.points).all()
     # Down, apart from the offset: else the test compared runs that went nowhere.
     assert theirs.funs[-1] < theirs.funs[0]
@@ -138,18 +137,18 @@ def runs_that_stop(dtype, k):
     data = problem(60, 5, k, dtype)
     rate = 1 / largest_curvature(data)
     return data, {
-        "gap": ([rate] * 200, {"gap_factor": 1e-3}, REACHED),
-        "floor": ([rate] * 200, {"gap_factor": 1e-4, "gap_floor": 0.5, "offset": -1.0}, REACHED),
-        "at once": ([rate] * 200, {"gap_factor": 1e9}, REACHED),
-        "overshooting": ([2.5 * rate] * 400, {"overshoots": 5, "overshoot_growth": 30.0}, OVERSHOOTING),
-        "first overshoot": ([4 * rate] * 400, {"overshoots": 1, "overshoot_growth": 1.0}, OVERSHOOTING),
+        "gap": ([rate] * 200, {"gap_factor": 1e-3}, OnRows.REACHED),
+        "floor": ([rate] * 200, {"gap_factor": 1e-4, "gap_floor": 0.5, "offset": -1.0}, OnRows.REACHED),
+        "at once": ([rate] * 200, {"gap_factor": 1e9}, OnRows.REACHED),
+        "overshooting": ([2.5 * rate] * 400, {"overshoots": 5, "overshoot_growth": 30.0}, OnRows.OVERSHOOTING),
+        "first overshoot": ([4 * rate] * 400, {"overshoots": 1, "overshoot_growth": 1.0}, OnRows.OVERSHOOTING),
         "a rate that grows": (
             1.8 * rate * 1.03 ** np.arange(200),
             {"overshoots": 4, "overshoot_growth": 8.0},
-            OVERSHOOTING,
+            OnRows.OVERSHOOTING,
         ),
-        "infinite": ([1e4 * rate] * 400, {}, NOT_FINITE),
-        "infinite rate": ([rate, np.inf, rate], {}, NOT_FINITE),
+        "infinite": ([1e4 * rate] * 400, {}, OnRows.NOT_FINITE),
+        "infinite rate": ([rate, np.inf, rate], {}, OnRows.NOT_FINITE),
     }
 
 
@@ -168,23 +167,23 @@ def test_descend_stops_where_the_specification_does(build, name, intercept, k, d
     assert (ours.step, ours.reason) == (theirs.step, reason)
     assert ours.step < len(rates)
     # Row `step` is the last one touched: at w, or, where that is of no use, one step further.
-    last = ours.step - 1 if reason == NOT_FINITE else ours.step
+    last = ours.step - 1 if reason == OnRows.NOT_FINITE else ours.step
     np.testing.assert_array_equal(ours.points[last], ours.w)
     assert np.isfinite(ours.norms[: ours.step]).all()
     assert np.isnan(ours.funs[ours.step + 1 :]).all()
     assert np.isnan(ours.norms[ours.step + 1 :]).all()
     assert np.isnan(ours.points[ours.step + 1 :]).all()
-    if reason == NOT_FINITE:
+    if reason == OnRows.NOT_FINITE:
         assert not (np.isfinite(ours.norms[ours.step]) and np.isfinite(ours.funs[ours.step]))
         np.testing.assert_array_equal(ours.previous, ours.w)
         assert ours.state[-1] == ours.funs[last]
         assert np.isclose(np.linalg.norm(ours.gradient.astype(float)), ours.norms[last], rtol=1e-6)
         return
     # A run that overshoots has multiplied its rounding by its growth.
-    growth = np.nanmax(theirs.norms) / np.nanmin(theirs.norms) if reason == OVERSHOOTING else 1
+    growth = np.nanmax(theirs.norms) / np.nanmin(theirs.norms) if reason == OnRows.OVERSHOOTING else 1
     np.testing.assert_allclose(ours.w, theirs.w, rtol=0, atol=growth * DRIFT[dtype] * max(1, abs(theirs.w).max()))
     np.testing.assert_allclose(ours.state, theirs.state, rtol=100 * DRIFT[dtype] * growth, atol=DRIFT[dtype])
-    if reason == REACHED:
+    if reason == OnRows.REACHED:
         bounds = options["gap_factor"] * np.maximum(ours.funs, options.get("gap_floor", 0) * ours.funs[0])
         assert np.flatnonzero(ours.norms**2 <= bounds)[0] == ours.step
     else:
@@ -199,7 +198,7 @@ def test_descend_leaves_the_start_alone_where_already_that_is_not_finite(build, 
     data = problem(6, 2, 1, dtype)
     data[0][3, 1] = np.nan
     run = Run(build, data, [0.1, 0.1])
-    assert (run.step, run.reason) == (0, NOT_FINITE)
+    assert (run.step, run.reason) == (0, OnRows.NOT_FINITE)
     np.testing.assert_array_equal(run.w, data[2])
     np.testing.assert_array_equal(run.points[0], data[2])
     assert not run.gradient.any()

@@ -9,15 +9,16 @@ from test_kernels_loops import compiled_only, csr
 from test_optimizers import NAMES, SAME, close
 
 from fastgd import optimizers
-from fastgd.kernels import reference, reference_updates
-from fastgd.kernels.reference_updates import MOMENTS, RULES
+from fastgd.kernels import codes
+from fastgd.kernels.codes import MOMENTS, RULES, OnRows
+from fastgd.kernels.reference import one_layer as reference
 
 LIMITS = {
     "free": {},
-    "l1": {reference_updates.L1: 0.4},
-    "clip value": {reference_updates.CLIP_VALUE: 0.5},
-    "clip norm": {reference_updates.CLIP_NORM: 0.7},
-    "all": {reference_updates.L1: 0.2, reference_updates.CLIP_VALUE: 0.6, reference_updates.CLIP_NORM: 0.9},
+    "l1": {codes.L1: 0.4},
+    "clip value": {codes.CLIP_VALUE: 0.5},
+    "clip norm": {codes.CLIP_NORM: 0.7},
+    "all": {codes.L1: 0.2, codes.CLIP_VALUE: 0.6, codes.CLIP_NORM: 0.9},
 }
 
 
@@ -107,7 +108,7 @@ def test_descend_by_every_rule(build, name, limits, bounded, dtype):
                     X, Y, w, s, 0, 0, None, 1 / 40, 0.3, 0.5, rates[part], -1.0, 0.0, np.inf, np.inf, state, gradient,
                     previous, funs[part], norms[part], points[part], *rule,
                 )  # fmt: skip
-                assert (taken, reason) == (length, reference.ALL_STEPS)
+                assert (taken, reason) == (length, OnRows.ALL_STEPS)
                 rule[3] += taken
             found[kernel.name if kernel is build else "twin", len(calls)] = w, points, funs, norms, rule[2], previous
         theirs, *ours = found.values()

@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastgd import LinearObjective, losses
-from fastgd.kernels.reference import ACTIVATIONS
-from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
+from fastgd.kernels.codes import ACTIVATIONS
+from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 from fastgd.losses.table import UNITS
 
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.

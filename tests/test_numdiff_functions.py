@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy import LowLevelCallable
 
-from fastgd import callbacks, kernels, numerical_gradient, sampling
-from fastgd.numdiff import SCHEMES
+from fastgd import kernels, numerical_gradient
+from fastgd.derivatives import c_functions, sampling
+from fastgd.derivatives.gradient import SCHEMES
 
 DIFFERENCES = [scheme for scheme in SCHEMES if scheme != "complex"]
 
@@ -231,7 +232,7 @@ SIGNATURES = {
 @pytest.mark.one_build
 @pytest.mark.parametrize("signature", SIGNATURES)
 def test_signatures_are_read(signature):
-    assert callbacks.read(signature, "f") == SIGNATURES[signature]
+    assert c_functions.read(signature, "f") == SIGNATURES[signature]
 
 
 @pytest.mark.one_build
@@ -246,7 +247,7 @@ def test_other_signatures_are_refused_and_the_accepted_ones_shown(signature):
     with pytest.raises(
         TypeError, match=r"f must have the C signature double \(n, double \*x, void \*user_data\), n an"
     ):
-        callbacks.read(signature, "f")
+        c_functions.read(signature, "f")
 
 
 def test_a_c_function_of_another_signature_is_refused_before_it_is_called():
@@ -320,7 +321,7 @@ def test_ctrl_c_is_heard_while_a_c_function_runs(build):
     m = 4_000_000  # some tenths of a second: a look at signals every 50 ms
     out, steps = np.full(m, np.nan), np.zeros(m)
     steps[1000] = 2.0
-    function = callbacks.c_function(interrupted, 2)
+    function = c_functions.c_function(interrupted, 2)
     with pytest.raises(KeyboardInterrupt):
         kernels.active.sample(function, np.zeros(2), np.zeros(m, int), steps, (2,), (), float, out)
     assert not np.isnan(out[1000]) and np.isnan(out[-1])

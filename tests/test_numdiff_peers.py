@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastgd import numerical_gradient, numerical_jacobian
-from fastgd.numdiff import SCHEMES
+from fastgd.derivatives.gradient import SCHEMES
 
 FUNCTIONS = [numerical_gradient, numerical_jacobian]
 everywhere = pytest.mark.parametrize("scheme", SCHEMES)

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize._numdiff import approx_derivative
 
 from fastgd import numerical_gradient
-from fastgd.numdiff import SCHEMES
+from fastgd.derivatives.gradient import SCHEMES
 
 EPSILON = float(np.finfo(float).eps)
 DIFFERENCES = [scheme for scheme in SCHEMES if scheme != "complex"]

@@ -12,8 +12,8 @@ from test_sources import KERNELS
 
 from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import rows, threads
-from fastgd.kernels import reference_perturbed
-from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.reference import perturbed as reference_perturbed
 from fastgd.losses.table import LOSSES as TABLE
 from fastgd.objective import perturbed
 

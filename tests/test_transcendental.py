@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.kernels.codes import ACTIVATIONS
 
 # The largest double with a finite exp, the smallest with one that is not 0, and the smallest with a normal one.
 OVERFLOW, UNDERFLOW, SUBNORMAL = 709.782712893384, -745.1332191019411, -708.3964185322641

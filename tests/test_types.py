@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastgd
-from fastgd import kernels, losses, numdiff, optimizers, types
+from fastgd import kernels, losses, optimizers, types
+from fastgd.derivatives import gradient as numdiff
 from fastgd.descent import starts
 from fastgd.engine import plan
 from fastgd.linear_model import base, classifier, regressor
@@ -61,7 +62,7 @@ def test_keywords_of_multi_start():
     [
         (types.Scheme, numdiff.SCHEMES),
         (types.NanPolicy, numdiff.NAN_POLICIES),
-        (types.Activation, kernels.reference.ACTIVATIONS),
+        (types.Activation, kernels.codes.ACTIVATIONS),
         (types.LossName, losses.LOSSES),
         (types.OptimizerName, optimizers.BY_NAME),
         (types.Penalty, [name for name in base.PENALTIES if name is not None]),

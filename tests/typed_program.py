@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import fastgd
-from fastgd import check, jacobian, numdiff, types
+from fastgd import types
+from fastgd.derivatives import check, jacobian
+from fastgd.derivatives import gradient as numdiff
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]

@@ -22,19 +22,19 @@ from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning
 
 if typing.TYPE_CHECKING:
     from fastgd import datasets, optimizers, plot, schedules
-    from fastgd.check import check_gradient
-    from fastgd.config import show_config
+    from fastgd.derivatives.check import check_gradient
+    from fastgd.derivatives.gradient import numerical_diff, numerical_gradient
+    from fastgd.derivatives.hessian import hessian_vector_product, numerical_hessian
+    from fastgd.derivatives.jacobian import numerical_jacobian
     from fastgd.descent.saddles import classify
     from fastgd.descent.single import gradient_descent
     from fastgd.descent.starts import multi_start
     from fastgd.descent.sweep import sweep
     from fastgd.engine.result import History, Result, Status
-    from fastgd.functions import sigmoid, sigmoid_prime, sse
-    from fastgd.hessian import hessian_vector_product, numerical_hessian
-    from fastgd.jacobian import numerical_jacobian
+    from fastgd.kernels.config import show_config
     from fastgd.linear_model import GDClassifier, GDRegressor
-    from fastgd.numdiff import numerical_diff, numerical_gradient
     from fastgd.objective import LinearObjective
+    from fastgd.objective.functions import sigmoid, sigmoid_prime, sse
 
 __all__ = [
     "ConditionWarning",
@@ -77,19 +77,19 @@ _HOMES = {
     "LinearObjective": "objective",
     "Result": "engine.result",
     "Status": "engine.result",
-    "check_gradient": "check",
+    "check_gradient": "derivatives.check",
     "classify": "descent.saddles",
     "gradient_descent": "descent.single",
-    "hessian_vector_product": "hessian",
+    "hessian_vector_product": "derivatives.hessian",
     "multi_start": "descent.starts",
-    "numerical_diff": "numdiff",
-    "numerical_gradient": "numdiff",
-    "numerical_hessian": "hessian",
-    "numerical_jacobian": "jacobian",
-    "show_config": "config",
-    "sigmoid": "functions",
-    "sigmoid_prime": "functions",
-    "sse": "functions",
+    "numerical_diff": "derivatives.gradient",
+    "numerical_gradient": "derivatives.gradient",
+    "numerical_hessian": "derivatives.hessian",
+    "numerical_jacobian": "derivatives.jacobian",
+    "show_config": "kernels.config",
+    "sigmoid": "objective.functions",
+    "sigmoid_prime": "objective.functions",
+    "sse": "objective.functions",
     "sweep": "descent.sweep",
 }
 

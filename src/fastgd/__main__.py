@@ -12,7 +12,7 @@ def main():
         import_extra("tqdm", "cli", "the command line")
     except ImportError as error:
         sys.exit(f"Error: {error}")
-    from fastgd.cli import cli
+    from fastgd.cli.commands import cli
 
     cli(prog_name="fastgd")
 

@@ -28,6 +28,17 @@ def soft_threshold(V, thresholds):
     return np.sign(V) * np.maximum(np.abs(V) - thresholds, 0)
 
 
+def least_subgradient(w, g, l1, penalised, lower, upper):
+    """The shortest subgradient of F + l1·‖w‖₁ within the bounds, g being the gradient of F: zero at the minimum."""
+    least = g.astype(np.float64)
+    if l1:
+        p, inner = w[:penalised], least[:penalised]
+        least[:penalised] = np.where(p == 0, soft_threshold(inner, l1), inner + l1 * np.sign(p))
+    if lower.size:
+        least[((w <= lower) & (least > 0)) | ((w >= upper) & (least < 0))] = 0
+    return least
+
+
 def softmax(h):
     """e^h / Σ e^h of each row."""
     e = np.exp(h - h.max(axis=1, keepdims=True))
@@ -65,3 +76,13 @@ def _controller():
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+def in_single(values):
+    """Whether f seems to return float32: all of its values (d, 2) are such numbers, and some pair differs.
+
+    Points a step apart are no numbers of float32, so an f of float64 gives such values where it is constant, or by rare
+    chance.
+    """
+    with np.errstate(all="ignore"):
+        return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))

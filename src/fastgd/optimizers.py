@@ -17,7 +17,7 @@ import typing
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.kernels.reference_updates import MOMENTS, PLAIN, RULES
+from fastgd.kernels.codes import MOMENTS, PLAIN, RULES
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -73,7 +73,7 @@ class Optimizer:
 
     @property
     def kernel_constants(self):
-        """(decay, decay of the squares, ε, one more) as the kernels take them; see `reference_updates`."""
+        """(decay, decay of the squares, ε, one more) as the kernels take them; see `kernels/reference/updates.py`."""
         return 0.0, 0.0, 0.0, 0.0
 
     @functools.cached_property

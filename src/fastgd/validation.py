@@ -319,3 +319,10 @@ def any_number(returned, point, coordinate):
         return function_value(returned)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error}, {at_point(point, coordinate)}") from None
+
+
+def refuse_step(distance, i, x, h):
+    """Raise the error for two points that are no difference apart."""
+    if distance == 0:
+        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
+    raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastgd import kernels, validation
 from fastgd.data.rows import Rows
-from fastgd.kernels.reference_updates import PLAIN
+from fastgd.kernels.codes import PLAIN
 
 
 class Dense(Rows):

@@ -12,8 +12,7 @@ import numpy as np
 from fastgd import kernels
 from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices, transformed
 from fastgd.data.threads import tree_sum
-from fastgd.kernels.reference import ACTIVATIONS, LOSSES
-from fastgd.kernels.reference_updates import PLAIN
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
 
 # A block has about this many values at least (it must be worth handing to a thread), and there are at most so many.
 BLOCK_VALUES = 1 << 17
@@ -211,7 +210,7 @@ class Rows:
         return out
 
     def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates, rule=None):
-        """Steps of stochastic descent on w over the rows in `order`; see `kernels.reference.stochastic`.
+        """Steps of stochastic descent on w over the rows in `order`; see `kernels.reference.one_layer.stochastic`.
 
         They are plain ones, or by a rule as `Update.kernel_arguments` has it.
         """

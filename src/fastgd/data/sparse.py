@@ -5,7 +5,7 @@ import numpy as np
 from fastgd import kernels, validation
 from fastgd.data.moments import centred, looked_into, rounded
 from fastgd.data.rows import Rows
-from fastgd.kernels.reference_updates import PLAIN
+from fastgd.kernels.codes import PLAIN
 
 # Where less than this share of the squares of a column is left once it is centred, its moments say nothing of it. To
 # sum them about its mean, as of arrays, would take dense pieces.

@@ -8,7 +8,7 @@ from fastgd.engine.fleet import Fleet
 from fastgd.engine.rates import rate_of
 from fastgd.engine.result import NOT_OF_ROWS, Result, Status
 from fastgd.engine.update import box
-from fastgd.kernels.reference_differences import RELATIVE_STEP
+from fastgd.kernels.codes import RELATIVE_STEP
 
 # f is given at most so many numbers at once; only runs and variables beyond that make a step take several calls.
 CALL_VALUES = 1 << 22

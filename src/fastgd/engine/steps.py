@@ -11,20 +11,7 @@ import numpy as np
 from fastgd.engine.point import Point
 from fastgd.engine.rates import Constant
 from fastgd.engine.result import Status
-from fastgd.kernels import reference_functions as in_c
-from fastgd.kernels.reference import (
-    BEGUN,
-    CURVATURE,
-    FIRST_FUN,
-    FUN,
-    GROWTH,
-    NORM,
-    NOT_FINITE,
-    OVERSHOOTING,
-    OVERSHOOTS,
-    RATE,
-    REACHED,
-)
+from fastgd.kernels.codes import OnFunction, OnRows
 from fastgd.objective.sample import METRIC_COLUMNS
 
 # A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
@@ -98,7 +85,7 @@ class Bursts:
         self.variables, self.monitor, self.rate, self.z = variables, monitor, rate, z.copy()
         self.state = np.zeros(8) if state is None else state
         if state is None:
-            self.state[GROWTH] = 1
+            self.state[OnRows.GROWTH] = 1
         self._gradient = np.zeros(z.shape, z.dtype) if last is None else last.gradient
         self._previous = np.zeros(z.shape, z.dtype) if last is None else last.z
         self._factor, self._floor = self._gap_rule()
@@ -137,13 +124,13 @@ class Bursts:
             if monitor.keeps(step):
                 monitor.keep(step, z=z, last=self._before(step), kernel=state)
             step, reason, point = self._burst(step)
-            if reason == NOT_FINITE:
-                last = Point(step - 1, z, None, self._gradient, lr=state[RATE]) if state[BEGUN] else None
+            if reason == OnRows.NOT_FINITE:
+                last = Point(step - 1, z, None, self._gradient, lr=state[OnRows.RATE]) if state[OnRows.BEGUN] else None
                 raise monitor.not_finite(Point(step, z, np.nan, self._gradient), last)
-            if reason == OVERSHOOTING:
+            if reason == OnRows.OVERSHOOTING:
                 what = monitor.overshoots.patience.sentence
-                raise monitor.diverged(Point(step, z, None, self._gradient), state[RATE], what)
-            if reason == REACHED:
+                raise monitor.diverged(Point(step, z, None, self._gradient), state[OnRows.RATE], what)
+            if reason == OnRows.REACHED:
                 if monitor.within_tolerance(point):
                     monitor.refuse_rest_above_the_start(point)
                     point.fun = None  # the kernel may have added up in another order than `value` does
@@ -171,9 +158,9 @@ class Bursts:
         elapsed = time.perf_counter() - started
         monitor.update.took(taken)
         now = state.tolist()
-        monitor.first_fun, monitor.last_rate = now[FIRST_FUN], now[RATE]
-        over.met, over.steps, over.growth = now[CURVATURE], int(now[OVERSHOOTS]), now[GROWTH]
-        evaluated = taken + (reason in (REACHED, OVERSHOOTING))
+        monitor.first_fun, monitor.last_rate = now[OnRows.FIRST_FUN], now[OnRows.RATE]
+        over.met, over.steps, over.growth = now[OnRows.CURVATURE], int(now[OnRows.OVERSHOOTS]), now[OnRows.GROWTH]
+        evaluated = taken + (reason in (OnRows.REACHED, OnRows.OVERSHOOTING))
         recorder.burst(step, evaluated, taken, points, funs, norms, rates, self.variables.to_user)
         step += taken
         monitor.latest = step, z.copy()
@@ -181,7 +168,7 @@ class Bursts:
             monitor.bar.update(taken)
             monitor.show_bar(funs[evaluated - 1], norms[evaluated - 1])
         point = None
-        if reason == REACHED:
+        if reason == OnRows.REACHED:
             point = Point(step, z, funs[taken], self._gradient, least=norms[taken])
         self._length = _next_length(length, elapsed)
         return step, reason, point
@@ -196,7 +183,7 @@ class Bursts:
         monitor.took(point.step, lr)
         self._previous[...] = self.z
         monitor.update(self.z, self._gradient, lr)
-        state[BEGUN], state[NORM], state[RATE], state[FUN] = 1, point.norm, lr, point.fun
+        state[OnRows.BEGUN], state[OnRows.NORM], state[OnRows.RATE], state[OnRows.FUN] = 1, point.norm, lr, point.fun
         monitor.latest = point.step + 1, self.z.copy()
         return point.step + 1
 
@@ -205,7 +192,7 @@ class Bursts:
         if not step:
             return None
         state = self.state
-        fun, lr, norm = float(state[FUN]), float(state[RATE]), float(state[NORM])
+        fun, lr, norm = float(state[OnRows.FUN]), float(state[OnRows.RATE]), float(state[OnRows.NORM])
         return Point(step - 1, self._previous, fun, self._gradient, lr=lr, norm=norm)
 
 
@@ -254,9 +241,9 @@ class InC:
             step += taken
             if taken:
                 recorder.burst(step - taken, taken, taken, points, funs, norms, rates, self.variables.to_user)
-                monitor.last_rate, monitor.rose = state[in_c.RATE], bool(state[in_c.ROSE])
-                over.steps, over.growth = int(state[in_c.OVERSHOOTS]), state[in_c.GROWTH]
-                over.met = state[in_c.CURVATURE] or None
+                monitor.last_rate, monitor.rose = state[OnFunction.RATE], bool(state[OnFunction.ROSE])
+                over.steps, over.growth = int(state[OnFunction.OVERSHOOTS]), state[OnFunction.GROWTH]
+                over.met = state[OnFunction.CURVATURE] or None
                 fun = None if np.isnan(funs[taken - 1]) else funs[taken - 1]
                 last = Point(step - 1, previous.copy(), fun, gradient.copy(), lr=monitor.last_rate)
                 # The gradient at z may be 2d evaluations away: Ctrl-C has to wait for none of them.

@@ -5,12 +5,12 @@ import math
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.kernels.reference_updates import PLAIN, least_subgradient
-from fastgd.linalg import soft_threshold
+from fastgd.kernels.codes import PLAIN
+from fastgd.linalg import least_subgradient, soft_threshold
 
 
 class Update:
-    """The step of one run, w ← clamp(soft(w − t·p)); see `kernels/reference_updates.py` for the formula.
+    """The step of one run, w ← clamp(soft(w − t·p)); see `kernels/reference/updates.py` for the formula.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from fastgd.files.whole import write_whole
-from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:

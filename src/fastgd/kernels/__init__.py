@@ -1,6 +1,6 @@
 """The seam between the Python API and the loops: picks one build of the kernels.
 
-`active` is the build in use; its attributes are the kernels, named and specified in `reference.py`. Other modules call
+`active` is the build in use; its attributes are the kernels, named and specified in `reference/`. Other modules call
 `kernels.active.total_loss(…)` and never import a build themselves.
 
 FASTGD_KERNELS=reference|baseline|x86_64_v3|x86_64_v4 forces one; without it the fastest that this CPU can run is taken.
@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 
-from fastgd.kernels import reference, reference_differences, reference_functions, reference_perturbed
+from fastgd.kernels import reference
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
 REQUIRES = {
@@ -100,10 +100,10 @@ def load(name):
         raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
     if name == "reference":
         sources = (
-            dict.fromkeys(ONE_LAYER, reference)
-            | dict.fromkeys(PERTURBED, reference_perturbed)
-            | dict.fromkeys(FUNCTIONS, reference_functions)
-            | dict.fromkeys(DIFFERENCES, reference_differences)
+            dict.fromkeys(ONE_LAYER, reference.one_layer)
+            | dict.fromkeys(PERTURBED, reference.perturbed)
+            | dict.fromkeys(FUNCTIONS, reference.functions)
+            | dict.fromkeys(DIFFERENCES, reference.differences)
         )
     else:
         missing = REQUIRES[name] - cpu_features()

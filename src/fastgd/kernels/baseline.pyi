@@ -1,11 +1,11 @@
-"""Types of the one-layer kernels; what they do is specified in `reference.py`."""
+"""Types of the one-layer kernels; what they do is specified in `reference/one_layer.py`."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.kernels.reference_differences import CFunction, CGradient
+from fastgd.kernels.c_code import CFunction, CGradient
 
 Real = NDArray[np.float32] | NDArray[np.float64]
 Doubles = NDArray[np.float64]

@@ -78,7 +78,7 @@ cdef inline void c_gradient(const CCallback* f, Py_ssize_t n, double* x, double*
 
 
 cdef inline int c_callback(f, CCallback* out) except -1:
-    """Unpack a `reference_differences.CFunction`."""
+    """Unpack a `c_code.CFunction`."""
     out.function = <void*> <size_t> f.address
     out.user_data = <void*> <size_t> f.data
     out.wide, out.takes_data = f.wide, f.takes_data
@@ -119,6 +119,6 @@ cdef inline int heed(Watch* watch) except -1 nogil:
 cdef inline int let_python_act() except -1 with gil:
     # PyErr_CheckSignals would do for Ctrl-C, but not for what `threads.Threads.stop` raises in a thread: that arrives
     # where Python code runs.
-    from fastgd.kernels.reference_differences import let_python_act as python_code
+    from fastgd.kernels.c_code import let_python_act as python_code
     python_code()
     return 0

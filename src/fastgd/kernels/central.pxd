@@ -1,6 +1,6 @@
 """Central differences of one point, apart from what calls the function: steps, slopes and which of them to doubt.
 
-`reference_differences.central_slopes` is the specification. All is `cdef inline`, so that the kernels of differences
+`reference.differences.central_slopes` is the specification. All is `cdef inline`, so that the kernels of differences
 and those of descent share it, each compiled at its own instruction level.
 """
 
@@ -10,7 +10,7 @@ cdef extern from *:
     """
     #ifndef FASTGD_CENTRAL
     #define FASTGD_CENTRAL
-    /* The constants of reference_differences.py. */
+    /* The constants of codes.py. */
     #define FASTGD_EPSILON 2.220446049250313e-16
     #define FASTGD_RELATIVE_STEP 6.055454452393343e-06
     #define FASTGD_DOUBT 1e-6

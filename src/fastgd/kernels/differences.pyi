@@ -1,4 +1,4 @@
-"""Types of the difference kernels; what they do is specified in `reference_differences.py`."""
+"""Types of the difference kernels; what they do is specified in `reference/differences.py`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.kernels.reference_differences import CFunction
+from fastgd.kernels.c_code import CFunction
 
 Function = Callable[..., Any] | CFunction
 Point = NDArray[np.float64]

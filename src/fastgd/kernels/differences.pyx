@@ -7,12 +7,13 @@ is what it was: after each call the reference counts tell whether f kept the arr
 whether f made it read-only or gave it another shape or dtype; then the next call gets a new one. So an f that writes to
 its argument, or collects its arguments in a list, is as safe as with a copy for each call.
 
-`reference_differences.py` is the specification of every function here.
+`reference/differences.py` is the specification of every function here.
 """
 
 import numpy as np
 
-from fastgd.kernels import reference_differences as _reference
+from fastgd import validation
+from fastgd.kernels import c_code, codes
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
@@ -54,8 +55,8 @@ cdef enum:
 cdef int PLAIN = 0x0001 | 0x0100 | 0x0400  # NPY_ARRAY_C_CONTIGUOUS, _ALIGNED, _WRITEABLE
 cdef object _empty = np.empty
 cdef object _float64 = np.dtype(np.float64)
-cdef object _CFunction = _reference.CFunction
-cdef int X_NOT_FINITE = _reference.X_NOT_FINITE
+cdef object _CFunction = c_code.CFunction
+cdef int X_NOT_FINITE = codes.X_NOT_FINITE
 
 
 cdef inline ArrayFields* fields(array) noexcept:
@@ -193,7 +194,7 @@ cdef int c_sample(f, const double[::1] x, const Py_ssize_t* coordinates, const d
 
 
 def evaluate(f, const double[::1] x not None, tuple shape, tuple args, as_number):
-    """f(x) on a private copy. See `reference_differences.evaluate`."""
+    """f(x) on a private copy. See `reference.differences.evaluate`."""
     cdef Py_ssize_t nothing = -1
     cdef double value = 0
     if type(f) is _CFunction and x.shape[0]:
@@ -204,7 +205,7 @@ def evaluate(f, const double[::1] x not None, tuple shape, tuple args, as_number
 
 def sample(f, const double[::1] x not None, const Py_ssize_t[::1] coordinates not None,
            const double[::1] values not None, tuple shape, tuple args, as_number, double[::1] out not None):
-    """out[k] = f(x with x[coordinates[k]] = values[k]). See `reference_differences.sample`."""
+    """out[k] = f(x with x[coordinates[k]] = values[k]). See `reference.differences.sample`."""
     cdef Py_ssize_t k, i, m = coordinates.shape[0]
     cdef Evaluator value
     if values.shape[0] != m or out.shape[0] != m:
@@ -229,7 +230,7 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
                         as_number, double[:, ::1] values not None, double[::1] out not None):
     """out[i] = (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, in 2d evaluations; returns how many of them to doubt.
 
-    See `reference_differences.central_differences`.
+    See `reference.differences.central_differences`.
     """
     cdef Py_ssize_t d = x.shape[0], i
     cdef const double* h_of_each = given(steps)
@@ -254,7 +255,7 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
 
 def batched_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
                         as_numbers, Py_ssize_t size, double[:, ::1] values not None, double[::1] out not None):
-    """`central_differences` of a vectorized f. See `reference_differences.batched_differences`."""
+    """`central_differences` of a vectorized f. See `reference.differences.batched_differences`."""
     cdef Py_ssize_t d = x.shape[0], start, m, k, i, references
     cdef const double* h_of_each = given(steps)
     cdef const double[::1] numbers
@@ -298,13 +299,13 @@ cdef int refuse_useless(const double[::1] x, const double* steps) except -1:
     cdef double h
     if i >= 0:
         h = step_at(steps, i, x[i])
-        _reference.refuse_step((x[i] + h) - (x[i] - h), i, x[i], h)
+        validation.refuse_step((x[i] + h) - (x[i] - h), i, x[i], h)
     return 0
 
 
 def central_slopes(const double[::1] x not None, const double[::1] steps not None,
                    const double[:, ::1] values not None, double[::1] out not None):
-    """The half of `central_differences` that needs no f. See `reference_differences.central_slopes`."""
+    """The half of `central_differences` that needs no f. See `reference.differences.central_slopes`."""
     check_lengths(x, steps, values, out)
     return doubtful(x, steps, values, out) if x.shape[0] else 0
 
@@ -341,7 +342,7 @@ cdef int c_pairs(f, const double[::1] x, const double* steps, tuple shape, as_nu
 
 cdef Py_ssize_t doubtful(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
                          double[::1] slopes) except -1:
-    """Write the slopes and count the doubtful. See `reference_differences.central_slopes`."""
+    """Write the slopes and count the doubtful. See `reference.differences.central_slopes`."""
     cdef Py_ssize_t d = x.shape[0], count
     cdef double* mean = <double*> PyMem_Malloc(d * sizeof(double))
     if mean is NULL:

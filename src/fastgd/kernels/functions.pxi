@@ -4,7 +4,7 @@ from fastgd.kernels.callbacks cimport CCallback, Watch, begin, c_callback, c_gra
 from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, still_doubtful, useless_step
 from libc.math cimport NAN
 
-# Why `descend_function` came back, besides ALL_STEPS; `reference_functions.py` has the same.
+# Why `descend_function` came back, besides ALL_STEPS; `reference/functions.py` has the same.
 cdef enum:
     UNTOUCHED = 1
     EVALUATED = 2
@@ -21,7 +21,7 @@ cdef enum:
     RUN_ROSE = 6            # whether the value may have risen
     RUN_STATE = 7
 
-# `reference_functions.py` has the same.
+# `reference/functions.py` has the same.
 cdef double LONGEST_CALL = 1.0
 
 
@@ -62,7 +62,7 @@ def descend_function(f, grad, double[::1] x not None, const double[::1] rates no
                      double[:, ::1] points not None, long long[::1] spent not None, int kind,
                      const double[::1] parameters not None, double[:, ::1] moments not None, long long done,
                      Py_ssize_t penalised, const double[::1] lower not None, const double[::1] upper not None):
-    """Descent on a C function by a rule with the rates given, in x itself. See `reference_functions.py`."""
+    """Descent on a C function by a rule with the rates given, in x itself. See `reference/functions.py`."""
     cdef Py_ssize_t d = x.shape[0], steps = rates.shape[0], step = 0, i
     cdef bint numeric = grad is None, limited, turned, wanted
     cdef CCallback value_of, gradient_of

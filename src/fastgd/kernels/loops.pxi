@@ -7,7 +7,7 @@ cdef enum:
     MAX_TURNED_VALUES = 8192
 
 
-# Why `descend` came back; `reference.py` has the same.
+# Why `descend` came back; `reference/one_layer.py` has the same.
 cdef enum:
     ALL_STEPS = 0
     REACHED = 1
@@ -34,7 +34,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
             floating[:, :, ::1] points not None, int kind, const double[::1] parameters not None,
             floating[:, ::1] moments not None, long long done, Py_ssize_t penalised, const floating[::1] lower not None,
             const floating[::1] upper not None):
-    """Full-batch descent by a rule with the rates given, in w itself. See `reference.descend`."""
+    """Full-batch descent by a rule with the rates given, in w itself. See `reference.one_layer.descend`."""
     cdef Py_ssize_t d = X.shape[1], k = w.shape[1], length = w.shape[0] * w.shape[1]
     cdef Py_ssize_t step, i, steps = rates.shape[0]
     if w.shape[0] != d and w.shape[0] != d + 1:
@@ -195,7 +195,7 @@ cdef inline unsigned long long mixed(unsigned long long z) noexcept nogil:
 
 def shuffle(unsigned long long seed, unsigned long long epoch, unsigned long long block, long long first,
             long long[::1] out not None):
-    """out = a permutation of first, first + 1, …: a function of (seed, epoch, block). See `reference.shuffle`."""
+    """out = a permutation of first, first + 1, …: a function of (seed, epoch, block). See `reference.one_layer.shuffle`."""
     cdef Py_ssize_t i, j, size = out.shape[0]
     cdef unsigned long long key, draw
     cdef long long kept
@@ -219,7 +219,7 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
                const long long[::1] order not None, Py_ssize_t batch, bint mean, const double[::1] rates not None,
                int kind, const double[::1] parameters not None, floating[:, ::1] moments not None, long long done,
                Py_ssize_t penalised, const floating[::1] lower not None, const floating[::1] upper not None):
-    """Steps of stochastic descent over the rows in `order`, `batch` at a time. See `reference.stochastic`."""
+    """Steps of stochastic descent over the rows in `order`, `batch` at a time. See `reference.one_layer.stochastic`."""
     cdef Py_ssize_t n = X.shape[0], d = X.shape[1], k = w.shape[1], size = sizeof(floating)
     cdef Py_ssize_t step = 0, steps = rates.shape[0], start, m, i, j, c, r, ahead
     check_order(order, n, batch, steps, w.shape[0], d)

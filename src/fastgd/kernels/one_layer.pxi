@@ -19,7 +19,7 @@
 # - δ and G have the dtype of X inside a block and are added to float64 totals every FLUSH_ROWS rows, so that float32
 #   keeps its speed and the totals keep their digits.
 #
-# `reference.py` is the specification: the same names, parameters and side effects in plain NumPy.
+# `reference/one_layer.py` is the specification: the same names, parameters and side effects in plain NumPy.
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython cimport floating
@@ -285,7 +285,7 @@ cdef int check_shapes(const floating[:, :] X, const floating[:, :] Y, const floa
 def total_loss(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[:, ::1] W not None,
                const floating[::1] b not None, const floating[::1] shift not None,
                const floating[:] sample_weight not None, int activation, int loss, gemm, double[::1] totals not None):
-    """totals = Σ over rows of s·l(f((X − shift)W + b), Y). See `reference.total_loss`."""
+    """totals = Σ over rows of s·l(f((X − shift)W + b), Y). See `reference.one_layer.total_loss`."""
     check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
     cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
     cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
@@ -301,7 +301,7 @@ def total_loss_and_gradient(const floating[:, :] X not None, const floating[:, :
                             const floating[::1] shift not None, const floating[:] sample_weight not None,
                             int activation, int loss, gemm, double[::1] totals not None,
                             double[:, ::1] grad_W not None, double[::1] grad_b not None):
-    """The same, with the gradients in grad_W and grad_b. See `reference.total_loss_and_gradient`."""
+    """The same, with the gradients in grad_W and grad_b. See `reference.one_layer.total_loss_and_gradient`."""
     check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
     if grad_W.shape[0] != W.shape[0] or grad_W.shape[1] != W.shape[1] or grad_b.shape[0] != W.shape[1]:
         raise ValueError("grad_W and grad_b must have the shapes of W and b")
@@ -344,7 +344,7 @@ cdef void walk_blocks(Rows* rows, const floating* W, const floating* b, const fl
 cdef double finish(double* sums, Py_ssize_t blocks, Py_ssize_t width, const floating* w, Py_ssize_t size,
                    Py_ssize_t with_intercepts, Py_ssize_t k, double factor, double l2,
                    floating* gradient) noexcept nogil:
-    """See `reference.value_from_sums`; `size` is the number of weights without the intercepts."""
+    """See `reference.one_layer.value_from_sums`; `size` is the number of weights without the intercepts."""
     cdef Py_ssize_t i, j
     cdef double value = 0, penalty = 0
     while blocks > 1:
@@ -373,7 +373,7 @@ def block_sums(const floating[:, :] X not None, const floating[:, :] Y not None,
                const floating[::1] b not None, const floating[::1] shift not None,
                const floating[:] sample_weight not None, int activation, int loss, gemm,
                const long long[::1] edges not None, double[:, ::1] sums not None):
-    """Totals and gradients of blocks of rows, a row of `sums` for each. See `reference.block_sums`."""
+    """Totals and gradients of blocks of rows, a row of `sums` for each. See `reference.one_layer.block_sums`."""
     cdef Py_ssize_t k = W.shape[1], width = 2 * k + W.shape[0] * k
     check_shapes(X, Y, W, b, shift, sample_weight, k)
     check_edges(edges, X.shape[0])
@@ -391,7 +391,7 @@ def block_sums(const floating[:, :] X not None, const floating[:, :] Y not None,
 
 def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not None, bint fit_intercept, double factor,
                     double l2, floating[:, ::1] gradient not None):
-    """The value and the gradient that the sums of blocks add up to. See `reference.value_from_sums`."""
+    """The value and the gradient that the sums of blocks add up to. See `reference.one_layer.value_from_sums`."""
     cdef Py_ssize_t k = w.shape[1], size = (w.shape[0] - fit_intercept) * k, width = sums.shape[1]
     cdef bint wanted = gradient.shape[0] != 0
     if wanted and (gradient.shape[0] != w.shape[0] or gradient.shape[1] != k):
@@ -406,7 +406,7 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
                        const floating[:, ::1] w not None, const floating[:] sample_weight not None, int activation,
                        int loss, gemm, double factor, double l2, const long long[::1] edges not None,
                        floating[:, ::1] gradient not None):
-    """Value of an objective, and its gradient in `gradient`. See `reference.value_and_gradient`."""
+    """Value of an objective, and its gradient in `gradient`. See `reference.one_layer.value_and_gradient`."""
     cdef Py_ssize_t d = X.shape[1], k = w.shape[1], width = 2 * k + d * k, blocks = edges.shape[0] - 1
     cdef bint intercept = w.shape[0] == d + 1
     cdef const floating[::1] one_row = w[0]
@@ -436,7 +436,7 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
 
 def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, const floating[::1] b not None,
             int activation, gemm, floating[:, ::1] out not None):
-    """out = f(XW + b). See `reference.predict`."""
+    """out = f(XW + b). See `reference.one_layer.predict`."""
     cdef Py_ssize_t start = 0, m, row
     if W.shape[0] != X.shape[1] or b.shape[0] != W.shape[1] or out.shape[0] != X.shape[0] or out.shape[1] != b.shape[0]:
         raise ValueError("the shapes of X, W, b and out do not fit")
@@ -489,7 +489,7 @@ cdef inline void activate_rows(floating* h, Py_ssize_t m, Py_ssize_t k, int acti
 
 
 def update(floating[::1] w not None, const floating[::1] g not None, double lr):
-    """w ← w − lr·g, in place. See `reference.update`."""
+    """w ← w − lr·g, in place. See `reference.one_layer.update`."""
     if g.shape[0] != w.shape[0]:
         raise ValueError(f"g has {g.shape[0]} entries, w has {w.shape[0]}")
     if w.shape[0]:
@@ -498,12 +498,12 @@ def update(floating[::1] w not None, const floating[::1] g not None, double lr):
 
 
 def apply_activation(const floating[::1] h not None, int activation, floating[::1] out not None):
-    """out = f(h). See `reference.apply_activation`."""
+    """out = f(h). See `reference.one_layer.apply_activation`."""
     apply_points(h, activation, out, 0)
 
 
 def apply_derivative(const floating[::1] h not None, int activation, floating[::1] out not None):
-    """out = f'(h). See `reference.apply_derivative`."""
+    """out = f'(h). See `reference.one_layer.apply_derivative`."""
     apply_points(h, activation, out, 1)
 
 

@@ -417,7 +417,7 @@ def perturbed_pass(const floating[:, :] X not None, const floating[:, :] Y not N
                    const double[::1] b not None, const double[:, ::1] steps not None,
                    const double[::1] step_b not None, const floating[:] sample_weight not None, int activation,
                    int loss, double[:, ::1] out_W not None, double[::1] out_b not None):
-    """Differences of the loss between W ± steps, one weight at a time. See `reference_perturbed.perturbed_pass`."""
+    """Differences of the loss between W ± steps, one weight at a time. See `reference.perturbed.perturbed_pass`."""
     cdef Py_ssize_t n = X.shape[0], d = X.shape[1], k = W.shape[1], size = sizeof(floating)
     cdef Py_ssize_t start = 0, m, j, c, block
     if X.shape[1] != W.shape[0]:
@@ -495,7 +495,7 @@ def sparse_perturbed_pass(const floating[::1] data not None, const index_type[::
                           const double[:, ::1] steps not None, const double[::1] step_b not None,
                           const floating[:] sample_weight not None, int activation, int loss,
                           double[:, ::1] out_W not None, double[::1] out_b not None):
-    """`perturbed_pass` on CSR rows. See `reference_perturbed.sparse_perturbed_pass`."""
+    """`perturbed_pass` on CSR rows. See `reference.perturbed.sparse_perturbed_pass`."""
     cdef Py_ssize_t n = Y.shape[0], d = W.shape[0], k = W.shape[1], start = 0, m, i, j, c, p
     check_perturbed(n, W, b, steps, step_b, n, Y.shape[1], sample_weight.shape[0], out_W, out_b)
     check_csr(data, indices, indptr, n, d)

@@ -135,7 +135,7 @@ def sparse_pass(const floating[::1] data not None, const index_type[::1] indices
                 const floating[:, ::1] W not None, const floating[::1] b not None,
                 const floating[:] sample_weight not None, int activation, int loss, double[::1] totals not None,
                 double[:, ::1] grad_W not None, double[::1] grad_b not None):
-    """`total_loss`, and with a grad_W of any rows its gradient, of CSR rows. See `reference.sparse_pass`."""
+    """`total_loss`, and with a grad_W of any rows its gradient, of CSR rows. See `reference.one_layer.sparse_pass`."""
     cdef Py_ssize_t n = Y.shape[0], k = Y.shape[1], d = W.shape[0], size = sizeof(floating)
     cdef Py_ssize_t start = 0, m, i, c, first, last, block = 256
     cdef bint with_gradient = grad_W.shape[0] > 0
@@ -198,7 +198,7 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                       Py_ssize_t batch, bint mean, const double[::1] rates not None, int kind,
                       const double[::1] parameters not None, floating[:, ::1] moments not None, long long done,
                       Py_ssize_t penalised, const floating[::1] lower not None, const floating[::1] upper not None):
-    """`stochastic` on CSR rows; l2 costs nothing beyond the entries. See `reference.sparse_stochastic`."""
+    """`stochastic` on CSR rows; l2 costs nothing beyond the entries. See `reference.one_layer.sparse_stochastic`."""
     cdef Py_ssize_t n = Y.shape[0], k = Y.shape[1], step = 0, steps = rates.shape[0], start, m, i, j, c, p, r
     cdef Py_ssize_t first, last
     if n == 0 or k == 0 or d == 0 or w.shape[1] != k:

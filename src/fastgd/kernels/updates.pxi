@@ -1,12 +1,12 @@
 # Update rules: how a gradient moves the weights. A rule is one loop over the weights; a rule's number and its moments
-# are those of `reference_updates.py`, which is the specification.
+# are those of `reference/updates.py`, which is the specification.
 #
 # Each loop moves w by t·p. Where there is an l1 penalty it leaves the rates t behind, and a second loop shrinks the
 # weights by t·λ; another one moves them into their bounds. Most runs need neither, and then there is one loop.
 
 from libc.math cimport INFINITY, isfinite, pow, sqrt, sqrtf
 
-# The rows of RULES in `reference_updates.py`, by the same numbers.
+# The rows of RULES in `reference/updates.py`, by the same numbers.
 cdef enum Rule:
     GD = 0
     MOMENTUM = 1
@@ -153,7 +153,7 @@ cdef inline void same_rate(Update* u, floating rate) noexcept nogil:
 
 
 cdef void take_step(Update* u, floating* w, const floating* g, double rate, long long step) noexcept nogil:
-    """Step number `step`, from 1, in w and in the moments. See `reference_updates.optimizer_step`."""
+    """Step number `step`, from 1, in w and in the moments. See `reference.updates.optimizer_step`."""
     cdef Py_ssize_t i, n = u.size
     cdef double share
     cdef floating* first
@@ -330,7 +330,7 @@ cdef double penalty_of(Update* u, const floating* w) noexcept nogil:
 
 
 cdef double least_norm(Update* u, const floating* w, const floating* g) noexcept nogil:
-    """Norm of the shortest subgradient within the bounds. See `reference_updates.least_subgradient`."""
+    """Norm of the shortest subgradient within the bounds. See `linalg.least_subgradient`."""
     cdef const floating* lower = <const floating*> u.lower
     cdef const floating* upper = <const floating*> u.upper
     cdef double l1 = u.parameters[L1], total = 0, least
@@ -348,7 +348,7 @@ cdef double least_norm(Update* u, const floating* w, const floating* g) noexcept
 def optimizer_step(int kind, const double[::1] parameters not None, floating[::1] w not None,
                    const floating[::1] g not None, floating[:, ::1] moments not None, double lr, long long step,
                    Py_ssize_t penalised, const floating[::1] lower not None, const floating[::1] upper not None):
-    """One step of a rule, in place. See `reference_updates.optimizer_step`."""
+    """One step of a rule, in place. See `reference.updates.optimizer_step`."""
     if g.shape[0] != w.shape[0]:
         raise ValueError(f"g has {g.shape[0]} entries, w has {w.shape[0]}")
     cdef Update u = update_of(kind, parameters, moments, w.shape[0], penalised, lower, upper)

@@ -13,9 +13,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastgd import validation
-from fastgd.kernels.reference import sigmoid, softmax
+from fastgd.linalg import softmax
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
+from fastgd.objective.functions import sigmoid
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping

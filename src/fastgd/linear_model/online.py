@@ -10,7 +10,7 @@ from fastgd.data import Dense
 from fastgd.engine.epochs import follows_gradient
 from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS
 from fastgd.engine.update import Update
-from fastgd.kernels.reference_updates import PLAIN
+from fastgd.kernels.codes import PLAIN
 from fastgd.losses.table import typical_curvature
 from fastgd.optimizers import GD, State
 

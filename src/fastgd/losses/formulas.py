@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from fastgd import kernels
-from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.linalg import softmax
 
 # Slopes that differ from the border of a conjugate's domain by rounding are on it.

@@ -8,8 +8,8 @@ import typing
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.reference import ACTIVATIONS, HUBER_DELTA, TUBE
-from fastgd.kernels.reference import LOSSES as KERNEL_LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, HUBER_DELTA, TUBE
+from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 from fastgd.losses import formulas
 from fastgd.losses.bounds import curvature_bound
 from fastgd.losses.formulas import Residual

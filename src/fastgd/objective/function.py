@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from fastgd import callbacks, kernels, numdiff, validation
-from fastgd.kernels.reference_differences import CFunction, CGradient
+from fastgd import kernels, validation
+from fastgd.derivatives import c_functions
+from fastgd.derivatives.gradient import gradient_and_count
+from fastgd.kernels.c_code import CFunction, CGradient
 
 
 class Function:
@@ -29,10 +31,12 @@ class Function:
     def __init__(self, f, grad, shape, l1=0.0, jobs=1):
         size = int(np.prod(shape))
         self.shape, self.l1 = shape, l1
-        self.f = callbacks.c_function(f, size) if callbacks.is_c(f) else validation.callable_(f, "f")
+        self.f = c_functions.c_function(f, size) if c_functions.is_c(f) else validation.callable_(f, "f")
         self.grad = grad
         if grad is not None:
-            self.grad = callbacks.c_gradient(grad, size) if callbacks.is_c(grad) else validation.callable_(grad, "grad")
+            self.grad = (
+                c_functions.c_gradient(grad, size) if c_functions.is_c(grad) else validation.callable_(grad, "grad")
+            )
         # The kernel that takes many steps has a numerical gradient of its own, for functions that are quick.
         self._workers = None if jobs == 1 or grad is not None else jobs
         self.in_c = isinstance(self.f, CFunction) and (grad is None or isinstance(self.grad, CGradient)) and size > 0
@@ -45,7 +49,7 @@ class Function:
     def gradient(self, x):
         """The gradient of f at x, and the evaluations of f that it took."""
         if self.grad is None:
-            return numdiff.gradient_and_count(self.f, x, self._workers)
+            return gradient_and_count(self.f, x, self._workers)
         gradient = validation.real_array(self.grad(x.copy()), "what grad returned", dtype=np.float64, finite=False)
         if gradient.shape != x.shape:
             raise ValueError(f"grad must return an array of the shape of x, {x.shape}; it returned {gradient.shape}")

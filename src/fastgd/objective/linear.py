@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgd import kernels, losses, validation
 from fastgd.data import even_blocks, inputs, threads
-from fastgd.kernels.reference import ACTIVATIONS
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
 
@@ -237,7 +237,11 @@ class LinearObjective:
         >>> objective.numerical_gradient([-0.8, 0.5])
         array([0.00792761, 0.02378282])
         """
-        return perturbed.numerical_gradient(self, w, h)
+        return self.differences_in_double(w, h).astype(self.dtype, copy=False)
+
+    def differences_in_double(self, w, h=None):
+        """`numerical_gradient` in float64, in which it is computed whatever the dtype of the data."""
+        return perturbed.central_differences(self, w, h)
 
     def predict(self, w: ArrayLike, X: Table | None = None) -> Floats:
         """ŷ = f(Xw + b) for the rows of X, or of the objective's own X.

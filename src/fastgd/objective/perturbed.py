@@ -4,7 +4,7 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.data import even_blocks, threads
-from fastgd.kernels.reference_differences import RELATIVE_STEP
+from fastgd.kernels.codes import RELATIVE_STEP
 
 # A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
 PASSES = 4
@@ -12,13 +12,8 @@ PASSES = 4
 LEAST_ROWS = 64
 
 
-def numerical_gradient(objective, w, h=None):
-    """See `LinearObjective.numerical_gradient`."""
-    return in_double(objective, w, h).astype(objective.dtype, copy=False)
-
-
-def in_double(objective, w, h=None):
-    """The same in float64, in which it is computed whatever the dtype of the data."""
+def central_differences(objective, w, h=None):
+    """See `LinearObjective.numerical_gradient`; in float64, in which it is computed whatever the dtype of the data."""
     o = objective
     w = validation.weights(w, "w", o.shape, np.float64)
     h = _steps(w, h)

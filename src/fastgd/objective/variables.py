@@ -24,10 +24,10 @@ Variables have
 
 import numpy as np
 
-from fastgd import kernels, numdiff
-from fastgd.kernels.reference_functions import DOUBTFUL, EVALUATED
-from fastgd.kernels.reference_updates import least_subgradient
-from fastgd.linalg import euclidean_norm
+from fastgd import kernels
+from fastgd.derivatives.gradient import mended_and_count
+from fastgd.kernels.codes import OnFunction, OnRows
+from fastgd.linalg import euclidean_norm, least_subgradient
 
 
 class Variables:
@@ -106,7 +106,7 @@ class OfFunction(Variables):
     def steps_in_c(
         self, x, rates, tol, overshoots, growth, every, state, gradient, previous, funs, norms, points, rule
     ):
-        """Steps by a kernel, in x; see `kernels.reference_functions` for what it takes.
+        """Steps by a kernel, in x; see `kernels.reference.functions` for what it takes.
 
         Returns the steps taken, and (value, gradient) at x if they have been evaluated there.
         """
@@ -119,10 +119,10 @@ class OfFunction(Variables):
             norms, points, spent, *rule,
         )  # fmt: skip
         self.nfev, self.njev = self.nfev + int(spent[0]), self.njev + int(spent[1])
-        if reason not in (EVALUATED, DOUBTFUL):
+        if reason not in (OnFunction.EVALUATED, OnFunction.DOUBTFUL):
             return taken, None
-        if reason == DOUBTFUL:
-            found, nfev = numdiff.mended_and_count(f, x, values[:-1], found, values[-1, 0])
+        if reason == OnFunction.DOUBTFUL:
+            found, nfev = mended_and_count(f, x, values[:-1], found, values[-1, 0])
             self.nfev += nfev
         fun = float(funs[taken])
         wanted = every and (rule[3] + taken) % every == 0
@@ -184,7 +184,7 @@ class Columns(Variables):
         return self.objective.rows.values * self.objective.rows.k
 
     def burst(self, w, rule, *arguments, offset=0.0):
-        """See `kernels.reference.descend` for what is behind the rule: rates and all that follows."""
+        """See `kernels.reference.one_layer.descend` for what is behind the rule: rates and all that follows."""
         o = self.objective
         rates, *stop, state, gradient, previous, funs, norms, points = arguments
         X, Y, weights = o.rows.arrays((0, o.rows.n))
@@ -194,6 +194,6 @@ class Columns(Variables):
             X, Y, w.reshape(shape), weights, *o.codes, o.rows.gemm, o.factor, o.l2, offset + o.constant, rates, *stop,
             state, gradient.reshape(shape), previous.reshape(shape), funs, norms, points.reshape(recorded), *rule,
         )  # fmt: skip
-        spent = taken + (reason != kernels.reference.ALL_STEPS)
+        spent = taken + (reason != OnRows.ALL_STEPS)
         self.nfev, self.njev, self.passes = self.nfev + spent, self.njev + spent, self.passes + spent
         return taken, reason

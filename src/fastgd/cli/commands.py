@@ -17,16 +17,16 @@ import numpy as np
 from tqdm import tqdm
 
 from fastgd._version import __version__
-from fastgd.config import show_config
+from fastgd.cli.tables import InputError, NotANumber, read_columns
 from fastgd.datasets import load_women, women_path
+from fastgd.derivatives.gradient import numerical_gradient
 from fastgd.descent.single import gradient_descent
 from fastgd.engine.result import History, Status
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.files import models, whole
-from fastgd.kernels.reference import ACTIVATIONS
-from fastgd.numdiff import numerical_gradient
+from fastgd.kernels.codes import ACTIVATIONS
+from fastgd.kernels.config import show_config
 from fastgd.objective import LinearObjective
-from fastgd.tables import InputError, NotANumber, read_columns
 
 BAR_DELAY = 1.0  # seconds; shorter work needs no bar
 BAR_FORMAT = "{desc}: step {n_fmt} of at most {total_fmt} |{bar:20}| {elapsed}, {rate_noinv_fmt}{postfix}"
@@ -386,7 +386,7 @@ def bench(seconds):
     Each time is the least of many calls in one thread. A ratio above 1 means that fastgd is faster. FASTGD_KERNELS in
     the environment chooses the build of the kernels (see `fastgd info`).
     """
-    from fastgd.bench import in_one_thread
+    from fastgd.cli.bench import in_one_thread
 
     try:
         for line in in_one_thread(seconds):

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.reference_differences import DOUBT, EPSILON, SMALL, STEEP, in_single, refuse_step
+from fastgd.kernels.codes import DOUBT, EPSILON, SMALL, STEEP
+from fastgd.linalg import in_single
+from fastgd.validation import refuse_step
 
 RATIO = 4.0
 DEPTH = 4  # columns of Neville's scheme beyond the first

@@ -17,9 +17,9 @@ import typing
 import numpy as np
 
 from fastgd import validation
+from fastgd.derivatives.gradient import numerical_diff
 from fastgd.engine.result import History, Result
 from fastgd.errors import DivergenceError, import_extra
-from fastgd.numdiff import numerical_diff
 from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:

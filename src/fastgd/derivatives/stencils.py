@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.reference_differences import EPSILON, refuse_step
+from fastgd.kernels.codes import EPSILON
+from fastgd.validation import refuse_step
 
 
 class Scheme(NamedTuple):

@@ -9,11 +9,12 @@ from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
-from fastgd import callbacks, complexstep, kernels, refine, sampling, stencils, validation
-from fastgd.callbacks import CFunction
-from fastgd.kernels.reference_differences import OWN_STEPS
-from fastgd.refine import Slopes
-from fastgd.stencils import EPSILON, Stencil
+from fastgd import kernels, validation
+from fastgd.derivatives import c_functions, complex_step, refinement, sampling, stencils
+from fastgd.derivatives.c_functions import CFunction
+from fastgd.derivatives.refinement import Slopes
+from fastgd.derivatives.stencils import EPSILON, Stencil
+from fastgd.kernels.codes import OWN_STEPS
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,8 +233,8 @@ def numerical_gradient(
     >>> numerical_gradient(lambda x: x[0] ** 2 + x[1] ** 2, [3.0, 4.0]).round(6)
     array([6., 8.])
     """
-    if type(f) is not types.FunctionType and callbacks.is_c(f):
-        f = callbacks.c_function(f, np.size(x))
+    if type(f) is not types.FunctionType and c_functions.is_c(f):
+        f = c_functions.c_function(f, np.size(x))
     if (
         scheme == "central"
         and bounds is typical_x is workers is None
@@ -270,11 +271,11 @@ def numerical_gradient(
     if scheme == "complex":
         if isinstance(f, CFunction):
             raise ValueError("scheme='complex' needs an f of complex numbers, which a C function of double is not")
-        steps = stencils.sized(x, complexstep.STEP, h, typical_x)
-        found = complexstep.slopes(sampler, steps, limits, {"vectorized": vectorized, "workers": workers})
+        steps = stencils.sized(x, complex_step.STEP, h, typical_x)
+        found = complex_step.slopes(sampler, steps, limits, {"vectorized": vectorized, "workers": workers})
     elif scheme == "richardson":
-        steps = stencils.sized(x, refine.RICHARDSON_STEP, h, typical_x)
-        found = refine.richardson(sampler, steps, limits, h is not None, nan_policy == "raise")
+        steps = stencils.sized(x, refinement.RICHARDSON_STEP, h, typical_x)
+        found = refinement.richardson(sampler, steps, limits, h is not None, nan_policy == "raise")
     elif scheme == "central" and limits is None:
         found = _central(sampler, x, h, typical_x, nan_policy, full_output)
     else:
@@ -312,7 +313,7 @@ def mended_and_count(f, x, values, slopes, here=None):
 
 
 def _central(sampler, x, h, typical_x, nan_policy, want_error):
-    """Central differences around x, without bounds: `refine.Slopes`, its error and steps only if they are wanted."""
+    """Central differences around x, without bounds: `Slopes`, its error and steps only if they are wanted."""
     steps = OWN_STEPS if h is typical_x is None else stencils.steps(x, "central", h, typical_x)
     values, slopes = np.empty((x.size, 2)), np.empty(x.size)
     if sampler.is_plain:
@@ -333,7 +334,7 @@ def _central(sampler, x, h, typical_x, nan_policy, want_error):
     steps = steps if len(steps) else stencils.steps(x, "central")
     if h is None:
         return _mended(sampler, Stencil(sampler.x, steps, "central"), values, slopes, nan_policy)
-    errors = refine.central_errors(*Stencil(sampler.x, steps, "central").ends(values))
+    errors = refinement.central_errors(*Stencil(sampler.x, steps, "central").ends(values))
     return Slopes(slopes, sum(errors), steps)
 
 
@@ -347,7 +348,7 @@ def _differences(sampler, steps, scheme, limits, searches, nan_policy):
         return _mended(sampler, stencil, values, slopes, nan_policy, here, limits)
     error = np.full_like(slopes, np.nan)
     if scheme == "central":
-        error = sum(refine.central_errors(*stencil.ends(values, here)))
+        error = sum(refinement.central_errors(*stencil.ends(values, here)))
     if scheme == "five-point":
         # What the second pair of points changed: more than what it left, for a step that is not too large.
         error = np.abs(slopes - stencil.quotients(values, here)[:, 0])
@@ -357,7 +358,7 @@ def _differences(sampler, steps, scheme, limits, searches, nan_policy):
 
 def _mended(sampler, stencil, values, slopes, nan_policy, here=None, limits=None):
     """Central differences with the doubtful of them looked at again."""
-    found = refine.mend(sampler, slopes, *stencil.ends(values, here), stencil.steps, limits)
+    found = refinement.mend(sampler, slopes, *stencil.ends(values, here), stencil.steps, limits)
     bad = np.argwhere(~np.isfinite(values) & ~np.isfinite(found.value)[:, None])
     if len(bad) and nan_policy == "raise":
         i, k = bad[0].tolist()

@@ -9,26 +9,10 @@ An array argument that is "absent" has length 0 (`shift`, `sample_weight`, `step
 
 import numpy as np
 
-from fastgd.kernels import reference_updates
-from fastgd.kernels.reference_updates import optimizer_step
-
-# The number of a name is what the compiled kernels switch on (`formulas.pxd`).
-ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4, "exp": 5, "softmax": 6}
-LOSSES = {
-    "squared": 0,
-    "log": 1,
-    "huber": 2,
-    "poisson": 3,
-    "hinge": 4,
-    "squared_hinge": 5,
-    "epsilon_insensitive": 6,
-}
-
-# Where the Huber loss turns from square to straight.
-HUBER_DELTA = 1.35
-# Errors up to this are none to the epsilon-insensitive loss.
-TUBE = 0.1
-
+from fastgd.kernels import codes
+from fastgd.kernels.codes import ACTIVATIONS, HUBER_DELTA, LOSSES, TUBE, OnRows
+from fastgd.kernels.reference.updates import optimizer_step
+from fastgd.linalg import least_subgradient
 
 # ---------------------------------------------------------------------------------------------------------- formulas
 
@@ -272,9 +256,6 @@ def apply_derivative(h, activation, out):
 
 # ----------------------------------------------------------------------------------------------------- runs of steps
 
-ALL_STEPS, REACHED, NOT_FINITE, OVERSHOOTING = range(4)
-BEGUN, OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_FUN, FUN = range(8)
-
 
 def descend(
     X,
@@ -349,8 +330,8 @@ def descend(
     d, k = X.shape[1], w.shape[1]
     W, b = w[:d], w[d] if len(w) > d else np.zeros(k, w.dtype)
     shift, totals, grad_W, grad_b = np.empty(0, X.dtype), np.empty(k), np.empty((d, k)), np.empty(k)
-    l1, limits = float(parameters[reference_updates.L1]), (penalised, lower, upper)
-    may_rise = kind not in (reference_updates.RULES["gd"], reference_updates.RULES["asgd"])
+    l1, limits = float(parameters[codes.L1]), (penalised, lower, upper)
+    may_rise = kind not in (codes.RULES["gd"], codes.RULES["asgd"])
     with np.errstate(all="ignore"):
         for step, rate in enumerate(rates):
             total_loss_and_gradient(X, Y, W, b, shift, sample_weight, activation, loss, gemm, totals, grad_W, grad_b)
@@ -364,34 +345,34 @@ def descend(
             if len(points):
                 points[step] = w
             if not (np.isfinite(norm) and np.isfinite(fun)):
-                if state[BEGUN]:
+                if state[OnRows.BEGUN]:
                     w[:] = previous
-                return step, NOT_FINITE
+                return step, OnRows.NOT_FINITE
             gradient[:] = new
             if l1 or lower.size:
-                least = reference_updates.least_subgradient(w.reshape(-1), gradient.reshape(-1), l1, *limits)
+                least = least_subgradient(w.reshape(-1), gradient.reshape(-1), l1, *limits)
                 norms[step] = np.sqrt(np.sum(least**2))
             turned = may_rise or np.sum(new * before) < 0
-            if not state[BEGUN]:
-                state[FIRST_FUN] = fun
-            elif norm > state[NORM] and turned and state[RATE] * state[NORM] > 0:
-                state[OVERSHOOTS] += 1
-                state[GROWTH] *= norm / state[NORM]
-                if state[OVERSHOOTS] == 1 or state[GROWTH] < overshoot_growth**3:
+            if not state[OnRows.BEGUN]:
+                state[OnRows.FIRST_FUN] = fun
+            elif norm > state[OnRows.NORM] and turned and state[OnRows.RATE] * state[OnRows.NORM] > 0:
+                state[OnRows.OVERSHOOTS] += 1
+                state[OnRows.GROWTH] *= norm / state[OnRows.NORM]
+                if state[OnRows.OVERSHOOTS] == 1 or state[OnRows.GROWTH] < overshoot_growth**3:
                     distance = np.sqrt(np.sum((w.astype(np.float64) - previous) ** 2))
-                    state[CURVATURE] = np.sqrt(np.sum((new - before) ** 2)) / distance if distance else 0
-                grown = state[OVERSHOOTS] >= overshoots and state[GROWTH] >= overshoot_growth
-                if grown and fun > state[FIRST_FUN]:
-                    return step, OVERSHOOTING
+                    state[OnRows.CURVATURE] = np.sqrt(np.sum((new - before) ** 2)) / distance if distance else 0
+                grown = state[OnRows.OVERSHOOTS] >= overshoots and state[OnRows.GROWTH] >= overshoot_growth
+                if grown and fun > state[OnRows.FIRST_FUN]:
+                    return step, OnRows.OVERSHOOTING
             else:
-                state[OVERSHOOTS], state[GROWTH] = 0, 1
-            if norms[step] ** 2 <= gap_factor * max(fun, gap_floor * state[FIRST_FUN]):
-                return step, REACHED
+                state[OnRows.OVERSHOOTS], state[OnRows.GROWTH] = 0, 1
+            if norms[step] ** 2 <= gap_factor * max(fun, gap_floor * state[OnRows.FIRST_FUN]):
+                return step, OnRows.REACHED
             previous[:] = w
             flat = w.reshape(-1), gradient.reshape(-1), moments
             optimizer_step(kind, parameters, *flat, rate, done + step + 1, *limits)
-            state[BEGUN], state[NORM], state[RATE], state[FUN] = 1, norm, rate, fun
-    return len(rates), ALL_STEPS
+            state[OnRows.BEGUN], state[OnRows.NORM], state[OnRows.RATE], state[OnRows.FUN] = 1, norm, rate, fun
+    return len(rates), OnRows.ALL_STEPS
 
 
 MASK = (1 << 64) - 1

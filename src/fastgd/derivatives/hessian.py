@@ -17,9 +17,10 @@ from typing import Literal, NamedTuple, Unpack
 
 import numpy as np
 
-from fastgd import callbacks, stencils, validation
-from fastgd.stencils import EPSILON
-from fastgd.vectorial import ScalarSampler
+from fastgd import validation
+from fastgd.derivatives import c_functions, stencils
+from fastgd.derivatives.stencils import EPSILON
+from fastgd.derivatives.vectorial import ScalarSampler
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -372,13 +373,13 @@ def hessian_vector_product(
     >>> hessian_vector_product(lambda x: np.array([4.0, 2.0]) * x, [3.0, 5.0], [1.0, -1.0]).round(6)
     array([ 4., -2.])
     """
-    if not callbacks.is_c(grad):
+    if not c_functions.is_c(grad):
         validation.callable_(grad, "grad")
     x = validation.real_array(x, "x", dtype=np.float64)
     v = validation.real_array(v, "v", dtype=np.float64)
     if v.shape != x.shape:
         raise ValueError(f"v must have the shape of x, {x.shape}; got shape {v.shape}")
-    grad = callbacks.gradient_function(grad, x.size, args)
+    grad = c_functions.gradient_function(grad, x.size, args)
     steps = stencils.steps(x, "central", h).reshape(x.shape)
     with np.errstate(all="ignore"):
         t = np.min(np.where(v == 0, np.inf, steps / np.abs(v)), initial=np.inf)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgd import kernels, validation
 from fastgd.data import inputs
-from fastgd.kernels.reference import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -7,14 +7,16 @@ import typing
 
 import numpy as np
 
-from fastgd import callbacks, numdiff, sampling, stencils, validation
-from fastgd.hessian import gradient_at
-from fastgd.objective import LinearObjective, perturbed
-from fastgd.stencils import EPSILON
+from fastgd import validation
+from fastgd.derivatives import c_functions, sampling, stencils
+from fastgd.derivatives.gradient import numerical_gradient
+from fastgd.derivatives.hessian import gradient_at
+from fastgd.derivatives.stencils import EPSILON
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from fastgd.objective import LinearObjective
     from fastgd.types import Bounds, Doubles, Gradient, Map, ScalarFunction
 
 # A component is wrong where it differs from the difference quotient by more than this many of its estimated errors.
@@ -177,14 +179,14 @@ def check_gradient(
     elif grad is None:
         raise TypeError("grad must be callable or an array; only an objective brings its own (grad=None)")
     x = validation.real_array(x, "x")
-    grad = callbacks.gradient_function(grad, x.size, args)
+    grad = c_functions.gradient_function(grad, x.size, args)
     gradient, precision = _given(grad, x, args)
     if objective is not None:
         (numerical, error), nfev = _objective_differences(objective, x), None
     else:
         options = {"bounds": bounds, "typical_x": typical_x, "vectorized": vectorized, "workers": workers, "args": args}
         options |= {"scheme": "richardson", "nan_policy": "propagate", "full_output": True}
-        numerical, error, steps, nfev = numdiff.numerical_gradient(f, x, **options)
+        numerical, error, steps, nfev = numerical_gradient(f, x, **options)
         numerical, error = np.asarray(numerical), np.asarray(error)
     hints = []
     tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
@@ -218,11 +220,9 @@ def check_gradient(
 
 
 def _objective_of(f):
-    """The LinearObjective that f is, or of which it is the value."""
-    if isinstance(f, LinearObjective):
-        return f
-    owner = getattr(f, "__self__", None)
-    return owner if isinstance(owner, LinearObjective) and f == owner.value else None
+    """The LinearObjective that f is, or of which it is the value; it takes differences in one pass over X."""
+    owner = getattr(f, "__self__", f)
+    return owner if hasattr(owner, "differences_in_double") and f in (owner, owner.value) else None
 
 
 def _given(grad, x, args):
@@ -243,7 +243,7 @@ def _objective_differences(objective, w):
     """Neville's scheme over central differences at three steps, with its error."""
     w = np.array(w, dtype=np.float64)
     h = EPSILON ** (1 / 3) * np.maximum(1.0, np.abs(w))
-    near, middle, far = (perturbed.in_double(objective, w, times * h) for times in (1, 4, 16))
+    near, middle, far = (objective.differences_in_double(w, times * h) for times in (1, 4, 16))
     first, second = near + (near - middle) / 15, middle + (middle - far) / 15
     return first, np.abs(first - second) + EPSILON * abs(objective.value(w)) / h
 

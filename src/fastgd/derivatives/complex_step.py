@@ -10,9 +10,10 @@ import numbers
 
 import numpy as np
 
-from fastgd import refine, sampling, validation
-from fastgd.refine import Slopes
-from fastgd.stencils import EPSILON
+from fastgd import validation
+from fastgd.derivatives import refinement, sampling
+from fastgd.derivatives.refinement import Slopes
+from fastgd.derivatives.stencils import EPSILON
 
 STEP = 1e-30  # times max(1, |x|)
 # How far the difference may be off beyond its own error, of the sum of what the coordinates add to it.
@@ -71,7 +72,7 @@ def check(real, slope, limits, options):
     if abs(difference - along) <= 10 * error + DISAGREEMENT * max(1.0, size):
         return
     steps = EPSILON ** (1 / 3) * np.where(real.x == 0, 1.0, np.minimum(1.0, np.abs(real.x)))
-    found = refine.richardson(_of_values(real, options), steps, limits, False, False)
+    found = refinement.richardson(_of_values(real, options), steps, limits, False, False)
     with np.errstate(all="ignore"):
         allowed = 10 * found.error + DISAGREEMENT * np.maximum(1.0, np.abs(found.value))
         off = ~(np.abs(found.value - slope) <= allowed)
@@ -105,13 +106,13 @@ def difference_along(real, direction, limits, options):
         ahead, behind = np.maximum(above, below), np.minimum(above, below)
         bounds = tuple(np.array([t]) for t in (-np.min(behind / np.abs(direction)), np.min(ahead / np.abs(direction))))
     line = Line(real, direction, limits, options)
-    ladder = refine.Ladder(line, np.zeros(1, np.intp), np.array([EPSILON ** (1 / 3)]), 4, -8, bounds)
+    ladder = refinement.Ladder(line, np.zeros(1, np.intp), np.array([EPSILON ** (1 / 3)]), 4, -8, bounds)
     difference, error, _ = ladder.search((0, 1, 2))
     return float(difference[0]), float(error[0])
 
 
 class Line:
-    """t ↦ f(x + t·direction) at t = 0, for `refine.Ladder`."""
+    """t ↦ f(x + t·direction) at t = 0, for `refinement.Ladder`."""
 
     def __init__(self, real, direction, limits, options):
         self.real, self.direction, self.limits, self.options = real, direction, limits, options

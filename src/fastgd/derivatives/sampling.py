@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 
-from fastgd import callbacks, kernels, validation
-from fastgd.kernels.reference_differences import RELATIVE_STEP
+from fastgd import kernels, validation
+from fastgd.derivatives import c_functions
+from fastgd.kernels.codes import RELATIVE_STEP
 from fastgd.threads import Threads
 
 # Points of so many numbers in all go to a vectorized f at a time: they and what f makes of them stay in the cache.
@@ -48,14 +49,14 @@ def sampler(f, x, args=(), as_number=validation.any_number, vectorized=False, wo
     vectorized, workers = validation.boolean(vectorized, "vectorized"), checked_workers(workers)
     if vectorized and workers is not None:
         raise ValueError("vectorized=True gives f all points of a batch at once: it goes without workers")
-    if isinstance(f, callbacks.CFunction) or callbacks.is_c(f):
+    if isinstance(f, c_functions.CFunction) or c_functions.is_c(f):
         if vectorized or args or callable(workers):
             raise ValueError(
                 "a C function takes one point a call and its user_data, and its workers are threads: "
                 "vectorized, args and a map as workers are for Python functions"
             )
-        if not isinstance(f, callbacks.CFunction):
-            f = callbacks.c_function(f, x.size)
+        if not isinstance(f, c_functions.CFunction):
+            f = c_functions.c_function(f, x.size)
         return Compiled(f, x, as_number, 1 if workers is None else workers)
     validation.callable_(f, "f")
     if vectorized:

@@ -12,36 +12,7 @@ lies outside the bounds onto them. `fastgd.optimizers` documents the rules and s
 
 import numpy as np
 
-# The number of a rule is what the compiled kernels switch on (`updates.pxi`).
-RULES = {
-    "gd": 0, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 4, "rmsprop": 5, "adam": 6, "adamax": 7,
-    "nadam": 8, "amsgrad": 9, "adamw": 10, "asgd": 11,
-}  # fmt: skip
-# Rows of `moments` that each keeps.
-MOMENTS = {
-    "gd": 0, "momentum": 1, "nesterov": 1, "adagrad": 1, "adadelta": 2, "rmsprop": 1, "adam": 2, "adamax": 2,
-    "nadam": 2, "amsgrad": 3, "adamw": 2, "asgd": 1,
-}  # fmt: skip
-
-# Entries of `parameters`.
-DECAY = 0  # momentum, rho or beta1: how much of the first moment is kept
-DECAY_SQUARE = 1  # beta2
-EPS = 2
-EXTRA = 3  # weight_decay of adamw, the first step that counts of asgd
-CLIP_VALUE = 4  # inf for none
-CLIP_NORM = 5  # inf for none
-L1 = 6
-PARAMETERS = 7
-
-
-def _plain(dtype):
-    none = np.empty(0, dtype)
-    return RULES["gd"], np.array([0, 0, 0, 0, np.inf, np.inf, 0.0]), np.empty((0, 0), dtype), 0, 0, none, none
-
-
-# The arguments that make plain gradient descent of a kernel that takes a rule: kind, parameters, moments, done,
-# penalised, lower, upper.
-PLAIN = {np.dtype(dtype): _plain(dtype) for dtype in (np.float32, np.float64)}
+from fastgd.kernels.codes import RULES
 
 
 def optimizer_step(kind, parameters, w, g, moments, lr, step, penalised, lower, upper):
@@ -87,17 +58,6 @@ def optimizer_step(kind, parameters, w, g, moments, lr, step, penalised, lower, 
 def soft(w, a):
     """sign(w)·max(|w| − a, 0)."""
     return np.where(w > a, w - a, np.where(w < -a, w + a, 0))
-
-
-def least_subgradient(w, g, l1, penalised, lower, upper):
-    """The shortest subgradient of F + l1·‖w‖₁ within the bounds, g being the gradient of F: zero at the minimum."""
-    least = g.astype(np.float64)
-    if l1:
-        p, inner = w[:penalised], least[:penalised]
-        least[:penalised] = np.where(p == 0, soft(inner, l1), inner + l1 * np.sign(p))
-    if lower.size:
-        least[((w <= lower) & (least > 0)) | ((w >= upper) & (least < 0))] = 0
-    return least
 
 
 # Each returns the move t·p and the rate t, having written to the moments.

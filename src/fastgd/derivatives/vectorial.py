@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from fastgd import callbacks, validation
-from fastgd.sampling import BATCH_NUMBERS, checked_workers, mapping
+from fastgd import validation
+from fastgd.derivatives import c_functions
+from fastgd.derivatives.sampling import BATCH_NUMBERS, checked_workers, mapping
 
 
 class VectorSampler:
@@ -137,10 +138,10 @@ class ScalarSampler(VectorSampler):
     """The same for an f that returns one number: m = 1. It may be a C function."""
 
     def __init__(self, f, x, args=(), vectorized=False, workers=None):
-        if callbacks.is_c(f):
+        if c_functions.is_c(f):
             if vectorized or args:
                 raise ValueError("a C function takes one point a call and its user_data: no vectorized, no args")
-            f = callbacks.c_function(f, x.size)
+            f = c_functions.c_function(f, x.size)
         super().__init__(validation.callable_(f, "f"), x, args, vectorized, workers)
 
     def _value(self, move):

@@ -3,85 +3,11 @@
 f is a Python callable, or a `CFunction`, which the compiled twins call without Python in between.
 """
 
-import ctypes
-
 import numpy as np
 
-EPSILON = float(np.finfo(np.float64).eps)
-# The step that balances truncation against rounding for a function of ordinary scale, where the error of the scheme
-# is O(h²) (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.8).
-RELATIVE_STEP = EPSILON ** (1 / 3)
-OWN_STEPS = np.empty(0)  # for "the library's own steps", where a kernel takes the step of each coordinate
-# A slope is doubtful where its error may exceed this much of max(1, |slope|).
-DOUBT = 1e-6
-# Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.
-STEEP = 10.0
-# Above the doubt that a parabola around 0 would give reason to.
-SMALL = 2e-5
-X_NOT_FINITE = -1
-
-
-class CCode:
-    """The address of a C function of a point, and what must be known to call it.
-
-    Attributes
-    ----------
-    address : int
-    wide : bool
-        Whether n has 64 bits (intptr_t) or those of a C int.
-    takes_data : bool
-        Whether user_data is a parameter.
-    data : int
-        What is passed for it.
-    owner : object
-        Whatever keeps function and data alive.
-    """
-
-    __slots__ = ("address", "call", "data", "owner", "takes_data", "wide")
-    result, outputs = None, 0
-
-    def __init__(self, address, wide, takes_data, data, owner):
-        self.address, self.wide, self.takes_data, self.data, self.owner = address, wide, takes_data, data, owner
-        self.call = None
-
-    def _called(self, *arrays):
-        if self.call is None:
-            kinds = [ctypes.c_ssize_t if self.wide else ctypes.c_int, *[ctypes.c_void_p] * (1 + self.outputs)]
-            kinds += [ctypes.c_void_p] if self.takes_data else []
-            self.call = ctypes.CFUNCTYPE(self.result, *kinds)(self.address)
-        pointers = [array.ctypes.data for array in arrays]
-        return self.call(arrays[0].size, *pointers, *((self.data,) if self.takes_data else ()))
-
-
-class CFunction(CCode):
-    """`double (n, double *x, void *user_data)`, user_data or not."""
-
-    __slots__ = ()
-    result = ctypes.c_double
-
-    def __call__(self, point):
-        """f at a C-contiguous array of float64."""
-        return self._called(point)
-
-
-class CGradient(CCode):
-    """`void (n, double *x, double *gradient, void *user_data)`, user_data or not."""
-
-    __slots__ = ()
-    outputs = 1
-
-    def __call__(self, point):
-        """The gradient at a C-contiguous array of float64, as a new array; entries that are not written to are 0."""
-        gradient = np.zeros_like(point)
-        self._called(point, gradient)
-        return gradient
-
-
-def let_python_act():
-    """Nothing: but as a function begins, Python acts on signals, and raises what other threads have sent to this one.
-
-    Kernels that call C functions call it every 50 ms, or after an evaluation that takes longer.
-    """
+from fastgd.kernels.codes import DOUBT, EPSILON, RELATIVE_STEP, SMALL, STEEP, X_NOT_FINITE
+from fastgd.linalg import in_single
+from fastgd.validation import refuse_step
 
 
 def _at(f, x, shape, args, as_number, i=-1, value=0.0):
@@ -241,22 +167,5 @@ def central_slopes(x, steps, values, out):
     return int(np.sum(~fine))
 
 
-def in_single(values):
-    """Whether f seems to return float32: all of its values (d, 2) are such numbers, and some pair differs.
-
-    Points a step apart are no numbers of float32, so an f of float64 gives such values where it is constant, or by rare
-    chance.
-    """
-    with np.errstate(all="ignore"):
-        return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))
-
-
 def _steps(x, steps):
     return steps if len(steps) else RELATIVE_STEP * np.maximum(1.0, np.abs(x))
-
-
-def refuse_step(distance, i, x, h):
-    """Raise the error for two points that are no difference apart."""
-    if distance == 0:
-        raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
-    raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")

@@ -6,7 +6,7 @@ import re
 import sys
 
 from fastgd import validation
-from fastgd.kernels.reference_differences import CFunction, CGradient
+from fastgd.kernels.c_code import CFunction, CGradient
 
 # What is returned and what comes behind n, for each kind of C function; user_data may be left out.
 SIGNATURES = {

@@ -13,10 +13,11 @@ from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
-from fastgd import complexstep, refine, stencils, validation
-from fastgd import sparsity as patterns
-from fastgd.stencils import EPSILON, Stencil
-from fastgd.vectorial import VectorSampler
+from fastgd import validation
+from fastgd.derivatives import complex_step, refinement, stencils
+from fastgd.derivatives import sparsity as patterns
+from fastgd.derivatives.stencils import EPSILON, Stencil
+from fastgd.derivatives.vectorial import VectorSampler
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -188,14 +189,14 @@ def numerical_jacobian(
 
 
 def slopes(sampler, group, positions, scheme, h, typical_x, limits):
-    """All entries, as `refine.Slopes` and `Entries`."""
+    """All entries, as `refinement.Slopes` and `Entries`."""
     x = sampler.x.reshape(sampler.shape)
     if scheme == "complex":
         return complex_slopes(sampler, group, positions, h, typical_x, limits)
     if scheme == "richardson":
         sampler.here()  # tells m
         entries = Entries(sampler, group, positions)
-        base = stencils.sized(x, refine.RICHARDSON_STEP, h, typical_x)
+        base = stencils.sized(x, refinement.RICHARDSON_STEP, h, typical_x)
         return entries.extrapolated(base, limits, h is not None), entries
     steps = stencils.steps(x, scheme, h, typical_x)
     mending = scheme == "central" and h is None
@@ -213,7 +214,7 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
 
 
 def central(sampler, steps, mending):
-    """A dense Jacobian by central differences, as most are: its `refine.Slopes` if no entry is doubtful, and values."""
+    """A dense Jacobian by central differences, as most are: its `Slopes` if no entry is doubtful, and values."""
     with np.errstate(all="ignore"):
         points = np.array([sampler.x + steps, sampler.x - steps])
         distance = points[0] - points[1]
@@ -225,19 +226,21 @@ def central(sampler, steps, mending):
         slopes = (above - below) / distance
     error = np.full_like(slopes, np.nan)
     if mending:
-        rounding, truncation = refine.central_errors(above, below, distance, sampler.here()[:, None])
+        rounding, truncation = refinement.central_errors(above, below, distance, sampler.here()[:, None])
         with np.errstate(all="ignore"):
-            limit = refine.DOUBT * np.maximum(1.0, np.abs(slopes))
+            limit = refinement.DOUBT * np.maximum(1.0, np.abs(slopes))
             if not np.all((rounding <= limit) & (truncation <= limit)):
                 return None, values
         error, steps = rounding + truncation, np.abs(distance[0]) / 2
-    return refine.Slopes(*(part.reshape(-1) for part in (slopes, error, np.broadcast_to(steps, slopes.shape)))), values
+    return refinement.Slopes(
+        *(part.reshape(-1) for part in (slopes, error, np.broadcast_to(steps, slopes.shape)))
+    ), values
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
     """Im f(x + ihⱼeⱼ)/hⱼ, and the first group held against a real difference, for f may take |x| or max(x) inside."""
     x = sampler.x.reshape(sampler.shape)
-    steps = stencils.sized(x, complexstep.STEP, h, typical_x)
+    steps = stencils.sized(x, complex_step.STEP, h, typical_x)
     imaginary = VectorSampler(sampler.f, x.astype(complex), sampler.args, sampler.vectorized, sampler.workers)
     groups = members(group)
     values = imaginary.at([(columns, imaginary.x[columns] + 1j * steps[columns]) for columns in groups])
@@ -245,7 +248,7 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
     entries = Entries(sampler, group, positions)
     value = values.imag[entries.group[entries.columns], entries.rows] / steps[entries.columns]
     first = entries.part(np.flatnonzero(entries.group[entries.columns] == 0))
-    real, error, _ = first.extrapolated(stencils.sized(x, refine.RICHARDSON_STEP), limits, False)
+    real, error, _ = first.extrapolated(stencils.sized(x, refinement.RICHARDSON_STEP), limits, False)
     shown = value[entries.group[entries.columns] == 0]
     off = ~(np.abs(real - shown) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
     off &= np.isfinite(shown)  # what is not finite is for `nan_policy`
@@ -255,7 +258,7 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
             f"scheme='complex' does not suit f: for entry {first.rows[e]} and coordinate {first.columns[e]} it gives "
             f"{shown[e]:.6g}, where real differences give {real[e]:.6g}; abs, max and conj, say, are not analytic"
         )
-    return refine.Slopes(value, np.full(len(value), np.nan), steps[entries.columns]), entries
+    return refinement.Slopes(value, np.full(len(value), np.nan), steps[entries.columns]), entries
 
 
 def members(group):
@@ -344,7 +347,7 @@ class Entries:
         return None if limits is None else tuple(bound[self.columns] for bound in limits)
 
     def differences(self, values, scheme, steps, limits, mending):
-        """`refine.Slopes` by one of the formulas of `stencils`.
+        """`refinement.Slopes` by one of the formulas of `stencils`.
 
         Parameters
         ----------
@@ -359,32 +362,32 @@ class Entries:
         here = self.here() if stencil.needs_here or mending else None
         slopes = stencil.slopes(values, here[:, None] if stencil.needs_here else None)
         if not mending:
-            return refine.Slopes(slopes, np.full(len(slopes), np.nan), stencil.steps)
+            return refinement.Slopes(slopes, np.full(len(slopes), np.nan), stencil.steps)
         above, below, distance, middle = stencil.ends(values, here)
-        rounding, truncation = refine.central_errors(above, below, distance, middle)
+        rounding, truncation = refinement.central_errors(above, below, distance, middle)
         with np.errstate(all="ignore"):
-            limit = refine.DOUBT * np.maximum(1.0, np.abs(slopes))
+            limit = refinement.DOUBT * np.maximum(1.0, np.abs(slopes))
             if np.all((rounding <= limit) & (truncation <= limit)):
-                return refine.Slopes(slopes, rounding + truncation, np.abs(distance) / 2)
+                return refinement.Slopes(slopes, rounding + truncation, np.abs(distance) / 2)
         return self.pieces(
-            lambda some, e, bounds: refine.mend(
+            lambda some, e, bounds: refinement.mend(
                 some, slopes[e], above[e], below[e], distance[e], middle[e], steps[some.columns], bounds
             ),
             limits,
         )
 
     def extrapolated(self, base, limits, fixed):
-        """Richardson's scheme for each entry; see `refine.richardson`."""
+        """Richardson's scheme for each entry; see `refinement.richardson`."""
         return self.pieces(
-            lambda some, e, bounds: refine.richardson(some, base[some.columns], bounds, fixed, False), limits
+            lambda some, e, bounds: refinement.richardson(some, base[some.columns], bounds, fixed, False), limits
         )
 
     def pieces(self, look, limits):
-        """`refine.Slopes` from look(some entries, their numbers, their bounds), a few groups at a time."""
+        """`refinement.Slopes` from look(some entries, their numbers, their bounds), a few groups at a time."""
         order = np.argsort(self.group[self.columns], kind="stable")
         borders = np.flatnonzero(np.diff(self.group[self.columns][order])) + 1
         counts = borders // MOST_ENTRIES
-        found = refine.Slopes(*(np.empty(len(self.x)) for _ in refine.Slopes._fields))
+        found = refinement.Slopes(*(np.empty(len(self.x)) for _ in refinement.Slopes._fields))
         for e in np.split(order, borders[np.flatnonzero(np.diff(counts, prepend=0))]):
             if len(e):
                 some = self.part(e)

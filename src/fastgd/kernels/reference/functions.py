@@ -4,18 +4,11 @@ import time
 
 import numpy as np
 
-from fastgd.kernels import reference_differences, reference_updates
-from fastgd.kernels.reference_differences import OWN_STEPS
-from fastgd.kernels.reference_updates import optimizer_step
-from fastgd.linalg import euclidean_norm
-
-# Why `descend_function` came back.
-ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL = range(4)
-# Entries of its `state`.
-OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_NORM, ROSE = range(7)
-# Seconds after which it comes back between two steps, so that those taken are not lost to Ctrl-C where f has become
-# much slower than it was when their number was chosen.
-LONGEST_CALL = 1.0
+from fastgd.kernels import codes
+from fastgd.kernels.codes import OWN_STEPS, OnFunction
+from fastgd.kernels.reference import differences
+from fastgd.kernels.reference.updates import optimizer_step
+from fastgd.linalg import euclidean_norm, least_subgradient
 
 
 def descend_function(
@@ -95,18 +88,18 @@ def descend_function(
         EVALUATED: `found` and funs[step] are there, and one of the conditions above holds or something is not finite;
         DOUBTFUL: funs[step] is there, and the `values` of a numerical gradient that is not good enough; f(x) is there.
     """
-    l1, limits = float(parameters[reference_updates.L1]), (penalised, lower, upper)
-    plain_rules = reference_updates.RULES["gd"], reference_updates.RULES["asgd"]
+    l1, limits = float(parameters[codes.L1]), (penalised, lower, upper)
+    plain_rules = codes.RULES["gd"], codes.RULES["asgd"]
     may_rise = kind not in plain_rules
     began = time.perf_counter()
     with np.errstate(all="ignore"):
         for step, rate in enumerate(rates.tolist()):
-            if step and time.perf_counter() - began > LONGEST_CALL:
-                return step, ALL_STEPS
-            h = reference_differences._steps(x, OWN_STEPS)
+            if step and time.perf_counter() - began > OnFunction.LONGEST_CALL:
+                return step, OnFunction.ALL_STEPS
+            h = differences._steps(x, OWN_STEPS)
             distance = (x + h) - (x - h)
             if not np.all(np.isfinite(x)) or (grad is None and not np.all((distance != 0) & np.isfinite(distance))):
-                return step, UNTOUCHED
+                return step, OnFunction.UNTOUCHED
             fun = np.nan
             wanted = every and (done + step) % every == 0
             if wanted:
@@ -116,51 +109,63 @@ def descend_function(
             spent[1] += 1
             if grad is None:
                 arguments = f, x, OWN_STEPS, x.shape, (), _as_it_is, values[:-1], found
-                doubtful = reference_differences.central_differences(*arguments)
+                doubtful = differences.central_differences(*arguments)
                 spent[0] += 2 * x.size
                 if doubtful:
                     values[-1, 0] = f(x.copy())
                     spent[0] += 1
                     if _still_doubtful(values[:-1], found, distance / 2, values[-1, 0]):
-                        return step, DOUBTFUL
+                        return step, OnFunction.DOUBTFUL
             else:
                 found[:] = grad(x.copy())
             norm = least = euclidean_norm(found)
             if l1 or lower.size:
-                least = euclidean_norm(reference_updates.least_subgradient(x, found, l1, *limits))
+                least = euclidean_norm(least_subgradient(x, found, l1, *limits))
             norms[step] = least
             change, move = found - gradient, x - previous
             turned = found @ gradient < 0
             count, growth = 0, 1.0
-            if norm > state[NORM] and (turned or may_rise) and state[RATE] * state[NORM] > 0:
-                count, growth = state[OVERSHOOTS] + 1, state[GROWTH] * (norm / state[NORM])
+            if (
+                norm > state[OnFunction.NORM]
+                and (turned or may_rise)
+                and state[OnFunction.RATE] * state[OnFunction.NORM] > 0
+            ):
+                count, growth = (
+                    state[OnFunction.OVERSHOOTS] + 1,
+                    state[OnFunction.GROWTH] * (norm / state[OnFunction.NORM]),
+                )
             suspicious = count >= overshoots and growth >= overshoot_growth
             # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
             fine = np.isfinite(norm * norm + found @ gradient + change @ change + move @ move)
             fine = fine and (not wanted or np.isfinite(fun))
             if least <= tol or suspicious or not fine:
-                return step, EVALUATED
+                return step, OnFunction.EVALUATED
             if count == 1 or (count > 1 and growth < overshoot_growth**3):
                 length = euclidean_norm(move)
-                state[CURVATURE] = euclidean_norm(change) / length if length else 0
-            if turned or norm > state[FIRST_NORM]:
-                state[ROSE] = 1
-            state[OVERSHOOTS], state[GROWTH], state[NORM], state[RATE] = count, growth, norm, rate
+                state[OnFunction.CURVATURE] = euclidean_norm(change) / length if length else 0
+            if turned or norm > state[OnFunction.FIRST_NORM]:
+                state[OnFunction.ROSE] = 1
+            state[OnFunction.OVERSHOOTS], state[OnFunction.GROWTH], state[OnFunction.NORM], state[OnFunction.RATE] = (
+                count,
+                growth,
+                norm,
+                rate,
+            )
             if len(points):
                 points[step] = x
             previous[:], gradient[:] = x, found
             optimizer_step(kind, parameters, x, gradient, moments, rate, done + step + 1, *limits)
-    return len(rates), ALL_STEPS
+    return len(rates), OnFunction.ALL_STEPS
 
 
 def _still_doubtful(values, slopes, half, here):
     """Whether a slope is doubtful with f(x) between the points. See `refine.central_errors`."""
-    if reference_differences.in_single(values):
+    if differences.in_single(values):
         return True
     size = np.abs(slopes)
-    limit = reference_differences.DOUBT * np.maximum(1.0, size)
-    rounding = reference_differences.EPSILON * np.max(np.abs(values), axis=1) / half
-    bend = ((values[:, 0] - here) + (values[:, 1] - here)) / half / np.maximum(reference_differences.STEEP, size)
+    limit = differences.DOUBT * np.maximum(1.0, size)
+    rounding = differences.EPSILON * np.max(np.abs(values), axis=1) / half
+    bend = ((values[:, 0] - here) + (values[:, 1] - here)) / half / np.maximum(differences.STEEP, size)
     truncation = bend * bend / 6 * np.maximum(1.0, size)
     return not np.all(np.isfinite(slopes) & (rounding <= limit) & (truncation <= limit))
 

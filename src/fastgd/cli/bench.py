@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import kernels
+from fastgd.derivatives.gradient import numerical_gradient
 from fastgd.descent.single import gradient_descent
-from fastgd.functions import sigmoid
-from fastgd.numdiff import numerical_gradient
 from fastgd.objective import LinearObjective
+from fastgd.objective.functions import sigmoid
 
 # What the BLAS libraries that NumPy comes with read their number of threads from.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -42,7 +42,7 @@ def rows(seconds):
 
 def in_one_thread(seconds):
     """The lines of the report, as they come, from a process whose BLAS has one thread."""
-    command = [sys.executable, "-m", "fastgd.bench", repr(float(seconds))]
+    command = [sys.executable, "-m", "fastgd.cli.bench", repr(float(seconds))]
     environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as process:
         for line in process.stdout:

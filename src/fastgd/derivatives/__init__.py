@@ -1,0 +1,1 @@
+"""Derivatives of any function: gradients, Jacobians, Hessians, and whether a given gradient is right."""

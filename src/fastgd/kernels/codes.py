@@ -1,0 +1,82 @@
+"""Numbers that the kernels, their reference and the code that calls them agree on."""
+
+import numpy as np
+
+# The number of a name is what the compiled kernels switch on (`formulas.pxd`).
+ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4, "exp": 5, "softmax": 6}
+LOSSES = {
+    "squared": 0,
+    "log": 1,
+    "huber": 2,
+    "poisson": 3,
+    "hinge": 4,
+    "squared_hinge": 5,
+    "epsilon_insensitive": 6,
+}
+
+# Where the Huber loss turns from square to straight.
+HUBER_DELTA = 1.35
+# Errors up to this are none to the epsilon-insensitive loss.
+TUBE = 0.1
+
+
+class OnRows:
+    """Why `descend` came back, and the entries of its `state`."""
+
+    ALL_STEPS, REACHED, NOT_FINITE, OVERSHOOTING = range(4)
+    BEGUN, OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_FUN, FUN = range(8)
+
+
+class OnFunction:
+    """Why `descend_function` came back, and the entries of its `state`."""
+
+    ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL = range(4)
+    OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_NORM, ROSE = range(7)
+    # Seconds after which it comes back between two steps, so that those taken are not lost to Ctrl-C where f has become
+    # much slower than it was when their number was chosen.
+    LONGEST_CALL = 1.0
+
+
+EPSILON = float(np.finfo(np.float64).eps)
+# The step that balances truncation against rounding for a function of ordinary scale, where the error of the scheme
+# is O(h²) (Press et al., Numerical Recipes, 3rd ed., eq. 5.7.8).
+RELATIVE_STEP = EPSILON ** (1 / 3)
+OWN_STEPS = np.empty(0)  # for "the library's own steps", where a kernel takes the step of each coordinate
+# A slope is doubtful where its error may exceed this much of max(1, |slope|).
+DOUBT = 1e-6
+# Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.
+STEEP = 10.0
+# Above the doubt that a parabola around 0 would give reason to.
+SMALL = 2e-5
+X_NOT_FINITE = -1
+
+# The number of a rule is what the compiled kernels switch on (`updates.pxi`).
+RULES = {
+    "gd": 0, "momentum": 1, "nesterov": 2, "adagrad": 3, "adadelta": 4, "rmsprop": 5, "adam": 6, "adamax": 7,
+    "nadam": 8, "amsgrad": 9, "adamw": 10, "asgd": 11,
+}  # fmt: skip
+# Rows of `moments` that each keeps.
+MOMENTS = {
+    "gd": 0, "momentum": 1, "nesterov": 1, "adagrad": 1, "adadelta": 2, "rmsprop": 1, "adam": 2, "adamax": 2,
+    "nadam": 2, "amsgrad": 3, "adamw": 2, "asgd": 1,
+}  # fmt: skip
+
+# Entries of `parameters`.
+DECAY = 0  # momentum, rho or beta1: how much of the first moment is kept
+DECAY_SQUARE = 1  # beta2
+EPS = 2
+EXTRA = 3  # weight_decay of adamw, the first step that counts of asgd
+CLIP_VALUE = 4  # inf for none
+CLIP_NORM = 5  # inf for none
+L1 = 6
+PARAMETERS = 7
+
+
+def _plain(dtype):
+    none = np.empty(0, dtype)
+    return RULES["gd"], np.array([0, 0, 0, 0, np.inf, np.inf, 0.0]), np.empty((0, 0), dtype), 0, 0, none, none
+
+
+# The arguments that make plain gradient descent of a kernel that takes a rule: kind, parameters, moments, done,
+# penalised, lower, upper.
+PLAIN = {np.dtype(dtype): _plain(dtype) for dtype in (np.float32, np.float64)}
