@@ -14,7 +14,7 @@ import pytest
 
 from fastgd import kernels
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
 INCLUDED = (
     "one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "small_table", "single_rows", "loops",
