@@ -9,6 +9,8 @@ import pytest
 
 from fastgd import optimizers
 
+pytestmark = pytest.mark.with_reference
+
 # Written by data/make_torch_optim.py.
 TORCH = json.loads((Path(__file__).parent / "data" / "torch_optim.json").read_text())
 # |error| ≤ SAME·max(1, |value|), after some tens of steps.

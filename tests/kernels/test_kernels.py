@@ -14,6 +14,8 @@ from fastgd.kernels.codes import ACTIVATIONS, HUBER_DELTA, LOSSES, PLAIN, TUBE
 from fastgd.kernels.reference import one_layer as reference
 from fastgd.losses.table import LOSSES as TABLE
 
+pytestmark = pytest.mark.every_build
+
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
@@ -211,81 +213,84 @@ def test_the_compiled_modules_hold_no_kernel_without_a_twin():
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation, loss", PAIRS)
-@pytest.mark.parametrize("n, d, k", EXACT_SHAPES)
-@pytest.mark.parametrize("weighted, shifted", [(False, False), (True, True)])
-def test_loss_and_gradient_against_forty_digits(build, n, d, k, activation, loss, weighted, shifted, dtype):
-    data = problem(n, d, k, dtype, weighted, shifted, activation, loss)
-    totals, G, g = exact(activation, loss, n, d, k, dtype, weighted, shifted)
-    for gemm in products(k, dtype):
-        ours = one_pass(build, data, activation, loss, gemm)
-        size = sizes(*data, activation, loss)
-        for value, true, terms in zip(ours, (totals, G, g, totals), (*size, size[0]), strict=True):
-            assert_close(value, true, terms, TOLERANCE[dtype])
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("n, d, k", SHAPES)
-def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, n, d, k, layout, dtype):
-    options = itertools.cycle(itertools.product((False, True), (False, True)))
-    for (activation, loss), (weighted, shifted) in zip(PAIRS, options, strict=False):
-        X, Y, W, b, shift, s = problem(n, d, k, dtype, weighted, shifted, activation, loss)
-        s = laid_out(s[:, None], layout)[:, 0] if weighted else s
-        data = laid_out(X, layout), laid_out(Y, layout), W, b, shift, s
-        before = [array.copy() for array in data]
-        theirs = one_pass(reference, data, activation, loss)
-        size = sizes(*data, activation, loss)
+def test_loss_and_gradient_against_forty_digits(build, activation, loss, dtype):
+    for (n, d, k), (weighted, shifted) in itertools.product(EXACT_SHAPES, [(False, False), (True, True)]):
+        data = problem(n, d, k, dtype, weighted, shifted, activation, loss)
+        totals, G, g = exact(activation, loss, n, d, k, dtype, weighted, shifted)
         for gemm in products(k, dtype):
             ours = one_pass(build, data, activation, loss, gemm)
-            for value, true, terms in zip(ours, theirs, (*size, size[0]), strict=True):
-                assert_close(value, true, terms, 2 * TOLERANCE[dtype])
-        for array, copy in zip(data, before, strict=True):
-            np.testing.assert_array_equal(array, copy)
+            size = sizes(*data, activation, loss)
+            for value, true, terms in zip(ours, (totals, G, g, totals), (*size, size[0]), strict=True):
+                assert_close(value, true, terms, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    "n, d, k, edges", [(40, 3, 1, [0, 40]), (133, 9, 1, [0, 1, 50, 51, 133]), (37, 5, 2, [3, 20, 30])]
-)
-@pytest.mark.parametrize("weighted, shifted", [(False, False), (True, True)])
-def test_sums_of_blocks_are_those_of_their_rows(build, n, d, k, edges, weighted, shifted, layout, dtype):
-    X, Y, W, b, shift, s = problem(n, d, k, dtype, weighted, shifted, "sigmoid", "squared")
-    X, edges = laid_out(X, layout), np.array(edges, np.int64)
-    code = ACTIVATIONS["sigmoid"], LOSSES["squared"]
-    for gemm in products(k, dtype):
-        sums, totals = np.full((len(edges) - 1, 2 * k + d * k), np.nan), np.full((len(edges) - 1, k), np.nan)
-        build.block_sums(X, Y, W, b, shift, s, *code, gemm, edges, sums)
-        build.block_sums(X, Y, W, b, shift, s, *code, gemm, edges, totals)
-        for row, alone, first, last in zip(sums, totals, edges[:-1], edges[1:], strict=True):
-            data = X[first:last], Y[first:last], W, b, shift, s[first:last]
-            theirs = one_pass(reference, data, "sigmoid", "squared")
-            ours = row[:k], row[k:-k].reshape(d, k), row[-k:], alone
-            size = sizes(*data, "sigmoid", "squared")
-            for value, true, terms in zip(ours, theirs, (*size, size[0]), strict=True):
-                assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, layout, dtype):
+    for n, d, k in SHAPES:
+        options = itertools.cycle(itertools.product((False, True), (False, True)))
+        for (activation, loss), (weighted, shifted) in zip(PAIRS, options, strict=False):
+            X, Y, W, b, shift, s = problem(n, d, k, dtype, weighted, shifted, activation, loss)
+            s = laid_out(s[:, None], layout)[:, 0] if weighted else s
+            data = laid_out(X, layout), laid_out(Y, layout), W, b, shift, s
+            before = [array.copy() for array in data]
+            theirs = one_pass(reference, data, activation, loss)
+            size = sizes(*data, activation, loss)
+            for gemm in products(k, dtype):
+                ours = one_pass(build, data, activation, loss, gemm)
+                for value, true, terms in zip(ours, theirs, (*size, size[0]), strict=True):
+                    assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+            for array, copy in zip(data, before, strict=True):
+                np.testing.assert_array_equal(array, copy)
+
+
+# Rows, columns, outputs and the edges of the blocks.
+BLOCKS_OF_ROWS = [(40, 3, 1, [0, 40]), (133, 9, 1, [0, 1, 50, 51, 133]), (37, 5, 2, [3, 20, 30])]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 64])
-@pytest.mark.parametrize("intercept", [False, True])
-def test_value_from_sums_adds_them_up_in_one_tree(build, blocks, intercept, dtype):
-    rng, d, k = np.random.default_rng(blocks), 3, 2
-    sums, w = rng.standard_normal((blocks, 2 * k + d * k)), rng.standard_normal((d + intercept, k)).astype(dtype)
-    factor, l2 = 0.3, 0.7
-    exact_sum = np.array([math.fsum(column) for column in sums.T])
-    theirs, ours, gradients = sums.copy(), sums.copy(), np.full((2, *w.shape), np.nan, dtype)
-    value = build.value_from_sums(ours, w, intercept, factor, l2, gradients[0])
-    assert value == pytest.approx(reference.value_from_sums(theirs, w, intercept, factor, l2, gradients[1]), rel=1e-14)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-15)
-    np.testing.assert_allclose(gradients[0], gradients[1], rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
-    totals = np.ascontiguousarray(sums[:, :k])
-    assert build.value_from_sums(totals, w, intercept, factor, l2, np.empty((0, k), dtype)) == value
-    W = w[:d].astype(np.float64)
-    assert value == pytest.approx(factor * exact_sum[:k].sum() + 0.5 * l2 * np.sum(W**2), rel=1e-12)
-    expected = factor * exact_sum[k:].reshape(-1, k)
-    expected[:d] += l2 * W
-    np.testing.assert_allclose(gradients[0], expected[: len(w)], rtol=1e-12 if dtype == np.float64 else 1e-5, atol=1e-6)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sums_of_blocks_are_those_of_their_rows(build, layout, dtype):
+    for (n, d, k, edges), (weighted, shifted) in itertools.product(BLOCKS_OF_ROWS, [(False, False), (True, True)]):
+        X, Y, W, b, shift, s = problem(n, d, k, dtype, weighted, shifted, "sigmoid", "squared")
+        X, edges = laid_out(X, layout), np.array(edges, np.int64)
+        code = ACTIVATIONS["sigmoid"], LOSSES["squared"]
+        for gemm in products(k, dtype):
+            sums, totals = np.full((len(edges) - 1, 2 * k + d * k), np.nan), np.full((len(edges) - 1, k), np.nan)
+            build.block_sums(X, Y, W, b, shift, s, *code, gemm, edges, sums)
+            build.block_sums(X, Y, W, b, shift, s, *code, gemm, edges, totals)
+            for row, alone, first, last in zip(sums, totals, edges[:-1], edges[1:], strict=True):
+                data = X[first:last], Y[first:last], W, b, shift, s[first:last]
+                theirs = one_pass(reference, data, "sigmoid", "squared")
+                ours = row[:k], row[k:-k].reshape(d, k), row[-k:], alone
+                size = sizes(*data, "sigmoid", "squared")
+                for value, true, terms in zip(ours, theirs, (*size, size[0]), strict=True):
+                    assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_value_from_sums_adds_them_up_in_one_tree(build, dtype):
+    for blocks, intercept in itertools.product((1, 2, 3, 7, 64), (False, True)):
+        rng, d, k = np.random.default_rng(blocks), 3, 2
+        sums, w = rng.standard_normal((blocks, 2 * k + d * k)), rng.standard_normal((d + intercept, k)).astype(dtype)
+        factor, l2 = 0.3, 0.7
+        exact_sum = np.array([math.fsum(column) for column in sums.T])
+        theirs, ours, gradients = sums.copy(), sums.copy(), np.full((2, *w.shape), np.nan, dtype)
+        value = build.value_from_sums(ours, w, intercept, factor, l2, gradients[0])
+        assert value == pytest.approx(
+            reference.value_from_sums(theirs, w, intercept, factor, l2, gradients[1]), rel=1e-14
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+        np.testing.assert_allclose(gradients[0], gradients[1], rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
+        totals = np.ascontiguousarray(sums[:, :k])
+        assert build.value_from_sums(totals, w, intercept, factor, l2, np.empty((0, k), dtype)) == value
+        W = w[:d].astype(np.float64)
+        assert value == pytest.approx(factor * exact_sum[:k].sum() + 0.5 * l2 * np.sum(W**2), rel=1e-12)
+        expected = factor * exact_sum[k:].reshape(-1, k)
+        expected[:d] += l2 * W
+        np.testing.assert_allclose(
+            gradients[0], expected[: len(w)], rtol=1e-12 if dtype == np.float64 else 1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -326,17 +331,17 @@ def test_edges_that_are_no_blocks_are_refused(build, edges):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("d", [*range(1, 36), 63, 64, 65])
-def test_every_width_of_a_row(build, d, weighted, dtype):
-    # Registers, what is left behind the last one, and rows narrower than one; and 0 to 3 rows behind the last four.
-    for n in (1, 2, 3, 4, 7, 262):
-        for loss, shifted in (("squared", False), ("huber", True)):
-            data = problem(n, d, 1, dtype, weighted, shifted, "identity", loss, seed=n)
-            theirs, size = one_pass(reference, data, "identity", loss), sizes(*data, "identity", loss)
-            for value, true, terms in zip(
-                one_pass(build, data, "identity", loss), theirs, (*size, size[0]), strict=True
-            ):
-                assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+def test_every_width_of_a_row(build, weighted, dtype):
+    for d in (*range(1, 36), 63, 64, 65):
+        # Registers, what is left behind the last one, and rows narrower than one; and 0 to 3 rows behind the last four.
+        for n in (1, 2, 3, 4, 7, 262):
+            for loss, shifted in (("squared", False), ("huber", True)):
+                data = problem(n, d, 1, dtype, weighted, shifted, "identity", loss, seed=n)
+                theirs, size = one_pass(reference, data, "identity", loss), sizes(*data, "identity", loss)
+                for value, true, terms in zip(
+                    one_pass(build, data, "identity", loss), theirs, (*size, size[0]), strict=True
+                ):
+                    assert_close(value, true, terms, 2 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -444,21 +449,21 @@ def test_float32_sums_are_kept_in_float64(build, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("n, d, k", SHAPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_predict(build, n, d, k, activation, dtype):
-    X, _, W, b, _, _ = problem(n, d, k, dtype)
-    twin = np.full((n, k), np.nan, dtype)
-    for layout, gemm in itertools.product(LAYOUTS, products(k, dtype)):
-        data = laid_out(X, layout), W, b
-        before = [array.copy() for array in data]
-        out = np.full((n, k), np.nan, dtype)
-        build.predict(*data, ACTIVATIONS[activation], gemm, out)
-        reference.predict(*data, ACTIVATIONS[activation], None, twin)
-        terms = (np.abs(data[0]).astype(float) @ np.abs(W) + np.abs(b)).max(axis=1, keepdims=True) + 1
-        assert_close(out, twin, terms * np.maximum(twin, 1) if activation == "exp" else terms, 2 * TOLERANCE[dtype])
-        for array, copy in zip(data, before, strict=True):
-            np.testing.assert_array_equal(array, copy)
+def test_predict(build, activation, dtype):
+    for n, d, k in SHAPES:
+        X, _, W, b, _, _ = problem(n, d, k, dtype)
+        twin = np.full((n, k), np.nan, dtype)
+        for layout, gemm in itertools.product(LAYOUTS, products(k, dtype)):
+            data = laid_out(X, layout), W, b
+            before = [array.copy() for array in data]
+            out = np.full((n, k), np.nan, dtype)
+            build.predict(*data, ACTIVATIONS[activation], gemm, out)
+            reference.predict(*data, ACTIVATIONS[activation], None, twin)
+            terms = (np.abs(data[0]).astype(float) @ np.abs(W) + np.abs(b)).max(axis=1, keepdims=True) + 1
+            assert_close(out, twin, terms * np.maximum(twin, 1) if activation == "exp" else terms, 2 * TOLERANCE[dtype])
+            for array, copy in zip(data, before, strict=True):
+                np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -469,15 +474,15 @@ def test_predict_of_no_rows_writes_nothing(build, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("size", [0, 1, 3, 8, 1001])
-def test_update_is_one_step_in_place(build, size, dtype):
-    rng = np.random.default_rng(size)
-    w, g = rng.standard_normal((2, size)).astype(dtype)
-    twin, g_before = w.copy(), g.copy()
-    build.update(w, g, 0.1)
-    reference.update(twin, g, 0.1)
-    np.testing.assert_allclose(w, twin, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
-    np.testing.assert_array_equal(g, g_before)
+def test_update_is_one_step_in_place(build, dtype):
+    for size in (0, 1, 3, 8, 1001):
+        rng = np.random.default_rng(size)
+        w, g = rng.standard_normal((2, size)).astype(dtype)
+        twin, g_before = w.copy(), g.copy()
+        build.update(w, g, 0.1)
+        reference.update(twin, g, 0.1)
+        np.testing.assert_allclose(w, twin, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
+        np.testing.assert_array_equal(g, g_before)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

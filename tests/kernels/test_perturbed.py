@@ -1,6 +1,7 @@
 """The gradient of an objective from its values alone: the kernels that move one weight at a time, and their user."""
 
 import functools
+import itertools
 
 import mpmath
 import numpy as np
@@ -16,6 +17,8 @@ from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 from fastgd.kernels.reference import perturbed as reference_perturbed
 from fastgd.losses.table import LOSSES as TABLE
 from fastgd.objective import perturbed
+
+pytestmark = pytest.mark.every_build
 
 # |error| ≤ ROUNDING·Σ|terms| of the losses on both sides, all in float64: so what is left of it in a gradient is
 # that over the step, some 1e-10.
@@ -80,66 +83,65 @@ def exact(pair, n, d, k, dtype, weighted):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-@pytest.mark.parametrize("n, d, k", EXACT_SHAPES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_differences_against_forty_digits(build, n, d, k, pair, weighted, dtype):
-    data = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
-    steps = steps_for(data[2], data[3])
-    true = exact(pair, n, d, k, dtype, weighted)
-    for index in (None, np.int32):
-        ours = np.vstack(moved(build, data, *steps, pair, index))
-        assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
-    assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
+def test_differences_against_forty_digits(build, pair, dtype):
+    for (n, d, k), weighted in itertools.product(EXACT_SHAPES, (False, True)):
+        data = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
+        steps = steps_for(data[2], data[3])
+        true = exact(pair, n, d, k, dtype, weighted)
+        for index in (None, np.int32):
+            ours = np.vstack(moved(build, data, *steps, pair, index))
+            assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
+        assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("n, d, k", SHAPES)
-def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, n, d, k, layout, dtype):
-    for i, pair in enumerate(PAIRS):
-        if d * k > 100 and i % 9:  # the reference takes long for each weight
-            continue
-        weighted, intercept = i % 2 == 0, i % 3 == 0
-        X, Y, W, b, s = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
-        s = laid_out(s[:, None], layout)[:, 0] if weighted else s
-        data = laid_out(X, layout), laid_out(Y, layout), W, b, s
-        steps = steps_for(W, b, intercept)
-        before = [array.copy() for array in (*data, *steps)]
-        theirs = moved(reference_perturbed, data, *steps, pair)
-        for ours, true in zip(moved(build, data, *steps, pair), theirs, strict=True):
-            assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair)), pair
-        for array, copy in zip((*data, *steps), before, strict=True):
-            np.testing.assert_array_equal(array, copy)
+def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, layout, dtype):
+    for n, d, k in SHAPES:
+        for i, pair in enumerate(PAIRS):
+            if d * k > 100 and i % 9:  # the reference takes long for each weight
+                continue
+            weighted, intercept = i % 2 == 0, i % 3 == 0
+            X, Y, W, b, s = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
+            s = laid_out(s[:, None], layout)[:, 0] if weighted else s
+            data = laid_out(X, layout), laid_out(Y, layout), W, b, s
+            steps = steps_for(W, b, intercept)
+            before = [array.copy() for array in (*data, *steps)]
+            theirs = moved(reference_perturbed, data, *steps, pair)
+            for ours, true in zip(moved(build, data, *steps, pair), theirs, strict=True):
+                assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair)), pair
+            for array, copy in zip((*data, *steps), before, strict=True):
+                np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-@pytest.mark.parametrize("n, d, k", [(1, 1, 1), (30, 8, 1), (700, 12, 1), (30, 8, 3), (6, 90, 2)])
-def test_sparse_rows_are_those_of_the_dense_array(build, n, d, k, pair, index, dtype):
-    for weighted, intercept in [(False, False), (True, True)]:
-        data = in_double(sparse_problem(n, d, k, dtype, weighted, *pair))
-        steps = steps_for(data[2], data[3], intercept)
-        before = [array.copy() for array in (*data, *steps)]
-        dense = moved(build, data, *steps, pair)
-        for ours, true in zip(moved(build, data, *steps, pair, index), dense, strict=True):
-            assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair))
-        for array, copy in zip((*data, *steps), before, strict=True):
-            np.testing.assert_array_equal(array, copy)
+def test_sparse_rows_are_those_of_the_dense_array(build, pair, dtype):
+    shapes = [(1, 1, 1), (30, 8, 1), (700, 12, 1), (30, 8, 3), (6, 90, 2)]
+    for (n, d, k), index in itertools.product(shapes, (np.int32, np.int64)):
+        for weighted, intercept in [(False, False), (True, True)]:
+            data = in_double(sparse_problem(n, d, k, dtype, weighted, *pair))
+            steps = steps_for(data[2], data[3], intercept)
+            before = [array.copy() for array in (*data, *steps)]
+            dense = moved(build, data, *steps, pair)
+            for ours, true in zip(moved(build, data, *steps, pair, index), dense, strict=True):
+                assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair))
+            for array, copy in zip((*data, *steps), before, strict=True):
+                np.testing.assert_array_equal(array, copy)
 
 
-@pytest.mark.parametrize("first, last", [(0, 12), (0, 1), (5, 6), (7, 30), (29, 30)])
-def test_a_piece_of_indptr_points_into_the_middle_of_the_data(build, first, last):
-    data = X, Y, W, b, s = in_double(sparse_problem(30, 8, 2, np.float64, weighted=True))
-    steps, step_b = steps_for(W, b)
-    values, indices, indptr = csr(X)
-    out_W, out_b, piece = np.full(W.shape, np.nan), np.full(2, np.nan), slice(first, last)
-    build.sparse_perturbed_pass(
-        values, indices, indptr[first : last + 1], Y[piece], W, b, steps, step_b, s[piece], 1, 0, out_W, out_b
-    )
-    theirs = moved(build, (X[piece], Y[piece], W, b, s[piece]), steps, step_b, ("sigmoid", "squared"))
-    for ours, true in zip((out_W, out_b), theirs, strict=True):
-        assert np.all(np.abs(ours - true) <= tolerance(data, steps, step_b, ("sigmoid", "squared")))
+def test_a_piece_of_indptr_points_into_the_middle_of_the_data(build):
+    for first, last in [(0, 12), (0, 1), (5, 6), (7, 30), (29, 30)]:
+        data = X, Y, W, b, s = in_double(sparse_problem(30, 8, 2, np.float64, weighted=True))
+        steps, step_b = steps_for(W, b)
+        values, indices, indptr = csr(X)
+        out_W, out_b, piece = np.full(W.shape, np.nan), np.full(2, np.nan), slice(first, last)
+        build.sparse_perturbed_pass(
+            values, indices, indptr[first : last + 1], Y[piece], W, b, steps, step_b, s[piece], 1, 0, out_W, out_b
+        )
+        theirs = moved(build, (X[piece], Y[piece], W, b, s[piece]), steps, step_b, ("sigmoid", "squared"))
+        for ours, true in zip((out_W, out_b), theirs, strict=True):
+            assert np.all(np.abs(ours - true) <= tolerance(data, steps, step_b, ("sigmoid", "squared")))
 
 
 def test_an_entry_that_stands_twice_moves_once_for_each(build):
@@ -225,18 +227,17 @@ def assert_same_gradient(numerical, analytic, relative):
     assert np.max(np.abs(numerical - analytic)) <= relative * scale
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation, loss", MODELS)
-def test_the_numerical_gradient_is_the_analytic_one(build, activation, loss, dtype, sparse):
-    options = {"activation": activation, "loss": loss, "sparse": sparse, "dtype": dtype}
-    for k, weighted in [(3, True), (2, False)] if activation == "softmax" else [(None, True), (3, False)]:
-        s = np.random.default_rng(1).uniform(0, 3, 60) if weighted else None
-        o = objective(**options, k=k, fit_intercept=weighted, l2=0.3, sample_weight=s)
-        w = 0.4 * np.random.default_rng(2).standard_normal(o.shape)
-        numerical = o.numerical_gradient(w)
-        assert numerical.dtype == dtype and numerical.shape == o.shape
-        assert_same_gradient(numerical, o.gradient(w), 2e-9 if dtype == np.float64 else 2e-6)
+def test_the_numerical_gradient_is_the_analytic_one(build, activation, loss):
+    for sparse, dtype in itertools.product((False, True), TOLERANCE):
+        options = {"activation": activation, "loss": loss, "sparse": sparse, "dtype": dtype}
+        for k, weighted in [(3, True), (2, False)] if activation == "softmax" else [(None, True), (3, False)]:
+            s = np.random.default_rng(1).uniform(0, 3, 60) if weighted else None
+            o = objective(**options, k=k, fit_intercept=weighted, l2=0.3, sample_weight=s)
+            w = 0.4 * np.random.default_rng(2).standard_normal(o.shape)
+            numerical = o.numerical_gradient(w)
+            assert numerical.dtype == dtype and numerical.shape == o.shape
+            assert_same_gradient(numerical, o.gradient(w), 2e-9 if dtype == np.float64 else 2e-6)
 
 
 @pytest.mark.parametrize("kind", [np.asfortranarray, lambda X: X[:, ::-1][:, ::-1], lambda X: np.repeat(X, 2, 0)[::2]])

@@ -14,6 +14,8 @@ from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 from fastgd.losses.table import UNITS
 
+pytestmark = pytest.mark.with_reference
+
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
 NAMES = ("squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive")
 RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name][1]]
