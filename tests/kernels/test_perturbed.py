@@ -342,7 +342,7 @@ def test_what_is_given_is_not_written_to(build):
         ([1.0, 2.0], [1e-3], r"h must be a number or an array of the shape of w, \(2,\); got shape \(1,\)"),
         ([1.0, 2.0], np.nan, "h must be finite"),
         ([1.0, 1e9], 1e-9, r"h is 1e-09 for w\[1\] = 1e\+09, too small to move it"),
-        ([1.0, 2.0], 1e308, r"h is 1e\+308 for w\[0\] = 1, too large: w ± h leaves the floats"),
+        ([1.0, 2.0], 1e308, r"h is 1e\+308 for w\[0\] = 1, too large: w ± h overflows"),
         ([1.0], None, r"w must have shape \(2,\); got \(1,\)"),
         ([1.0, np.inf], None, r"w must be finite; w\[1\] is inf"),
     ],

@@ -95,7 +95,7 @@ def numerical_diff(f, x, h=1e-4):
     if not np.all(distance):
         raise ValueError(f"h = {h!r} is too small to move x = {validation.show_point(x)}")
     if not np.all(np.isfinite(distance)):
-        raise ValueError(f"h = {h!r} is too large for x = {validation.show_point(x)}: the points leave the floats")
+        raise ValueError(f"h = {h!r} is too large for x = {validation.show_point(x)}: the points overflow")
     if x.ndim == 0:
         values = [validation.finite_number(f(float(at)), at, -1) for at in (above, below)]
         return (values[0] - values[1]) / float(distance)

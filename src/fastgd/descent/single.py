@@ -193,7 +193,7 @@ def gradient_descent(
         Which point is reported: the last, or the one with the lowest value, which is then evaluated at each step.
     n_jobs : int, optional
         Threads, −1 for one a core, in place of an objective's own; or those that evaluate a function for its numerical
-        gradient, which help where f waits or releases the GIL. No result depends on it by a bit.
+        gradient, which help where f waits or releases the GIL. Results are bitwise the same for any number.
     seed : int, optional
         Of the order of the rows with `batch_size`, and of the moves of `escape_saddles`; 0 without it. The same order
         on every machine and build.

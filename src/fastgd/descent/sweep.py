@@ -69,7 +69,7 @@ def sweep(
     """Many runs of gradient descent on one objective at once; all runs share each pass over X.
 
     Run i has the rate lr[i], the start init_w[i] and the penalty l2[i]; what is given once is the same for all. Each
-    is the run that `gradient_descent` makes alone, but for rounding.
+    equals the run that `gradient_descent` makes alone, up to rounding error.
 
     Parameters
     ----------

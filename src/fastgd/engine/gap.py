@@ -61,7 +61,7 @@ class GapRule:
         return fun - self.objective.least
 
     def wanted(self, fun, gap=math.inf):
-        """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
+        """The tolerated gap, tol·max(F, ε·F(0)); F(0) is computed only where tol·F is not enough."""
         if self.tol is None:
             return -math.inf
         F = self.above_least(fun)
@@ -91,7 +91,7 @@ class GapRule:
         F = self.above_least(fun)
         if wanted >= F:
             self.gap, self.certified = self.rounded_up(F, fun), True
-            return self._say("the loss is no larger than the gap that is wanted, and no loss is below 0")
+            return self._say("the loss, which has no negative values, is itself within the tolerated gap")
         if not estimate <= wanted:
             return False
         asks = certificate is not None and self.objective.has_dual
@@ -153,9 +153,9 @@ class GapRule:
         if self.wanted(point.fun, F) >= F:
             self.gap, self.certified = self.rounded_up(F, point.fun), True
             return self._say(
-                "the value is zero but for rounding"
+                "the value is zero to within rounding error"
                 if o.eps * self.scale >= F
-                else "the loss is no larger than the gap that is wanted, and no loss is below 0"
+                else "the loss, which has no negative values, is itself within the tolerated gap"
             )
         if norm == 0:  # of a loss that is not convex, where that says nothing
             return False
@@ -263,6 +263,6 @@ def _lost(count):
     if not count:
         return ""
     return (
-        f"; that leaves out {count} direction{'s' * (count != 1)} in which the columns are collinear but for rounding, "
-        "where the weights are not determined"
+        f"; the weights are not determined in {count} direction{'s' * (count != 1)} in which the columns are collinear "
+        "to within rounding error"
     )

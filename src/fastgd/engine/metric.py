@@ -242,7 +242,7 @@ class Memory:
 
 
 class Inverse:
-    """The function g → G⁻¹g; by a pseudo-inverse where G is singular but for rounding.
+    """The function g → G⁻¹g; by a pseudo-inverse where G is singular to within rounding error.
 
     Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
     others look like rounding.

@@ -59,8 +59,7 @@ NAMES = ("auto", *SOLVERS)
 GIVEN = {
     "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
-# Of Cholesky's operations, as many take as long as one value of a pass.
-CHOLESKY_ADVANTAGE = 96
+
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
 # What overflows in a run is named by the run; a warning for each overflow would be noise.

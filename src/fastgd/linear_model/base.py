@@ -344,8 +344,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if result.lost:
             directions = f"{result.lost} direction{'s' * (result.lost != 1)}"
             warnings.warn(
-                f"the columns of X are collinear but for rounding ({directions}): of the weights that fit equally "
-                "well, those with the smallest norm in standardised columns were taken",
+                f"the columns of X are collinear to within rounding error ({directions}): of the weights that fit "
+                "equally well, those with the smallest norm in standardised columns were taken",
                 ConditionWarning,
                 stacklevel=3,
             )

@@ -66,7 +66,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     random_state : int, RandomState or None
         Of the order of rows with "sgd", and of what early_stopping holds out.
     n_jobs : int, optional
-        Threads for a pass over X; no result depends on it by a bit.
+        Threads for a pass over X; results are bitwise the same for any number.
     verbose : int
         1 prints a line for each epoch, 2 shows a progress bar instead (tqdm, of the extra "cli").
     callbacks : callable or list of callables, optional

@@ -63,8 +63,8 @@ class LinearObjective:
     sample_weight : array_like, (n,), optional
         s, not negative, all ones without it. A weight of 2 is the same as the sample twice.
     n_jobs : int, optional
-        Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded, and no result depends on
-        it by a bit.
+        Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded; results are
+        bitwise the same for any number.
 
     Attributes
     ----------

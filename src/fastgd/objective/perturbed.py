@@ -22,7 +22,7 @@ def central_differences(objective, w, h=None):
         distance = above - below
         for bad, what in (
             (distance == 0, "small to move it"),
-            (~np.isfinite(distance), "large: w ± h leaves the floats"),
+            (~np.isfinite(distance), "large: w ± h overflows"),
         ):
             if bad.any():
                 index = tuple(np.argwhere(bad)[0].tolist())
