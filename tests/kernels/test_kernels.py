@@ -468,9 +468,18 @@ def test_predict(build, activation, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_predict_of_no_rows_writes_nothing(build, dtype):
-    build.predict(
-        np.empty((0, 3), dtype), np.ones((3, 2), dtype), np.ones(2, dtype), 0, None, np.empty((0, 2), dtype)
-    )  # fmt: skip
+    memory = np.full((4, 2), 7, dtype)
+    for gemm in products(2, dtype):
+        build.predict(
+            np.empty((0, 3), dtype), np.ones((3, 2), dtype), np.ones(2, dtype), 0, gemm, memory[2:2]
+        )  # fmt: skip
+    np.testing.assert_array_equal(memory, 7)
+    if build.name != "reference":  # where no rows stand beside room for one, nothing is written either
+        with pytest.raises(ValueError, match="shapes"):
+            build.predict(
+                np.empty((0, 3), dtype), np.ones((3, 2), dtype), np.ones(2, dtype), 0, None, memory[1:2]
+            )  # fmt: skip
+        np.testing.assert_array_equal(memory, 7)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
