@@ -5,8 +5,20 @@ import itertools
 
 import numpy as np
 import pytest
-import scipy.sparse
-from test_kernels import LAYOUTS, PAIRS, TOLERANCE, assert_close, laid_out, one_pass, problem, products, sizes
+from kernel_problems import (
+    LAYOUTS,
+    PAIRS,
+    TOLERANCE,
+    assert_close,
+    compiled_only,
+    csr,
+    laid_out,
+    one_pass,
+    problem,
+    products,
+    sizes,
+    sparse_problem,
+)
 
 from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN, OnRows
 from fastgd.kernels.reference import one_layer as reference
@@ -18,11 +30,6 @@ BEGINNING = (0, 0, 1, 0, 0, 0, 0, 0)
 PINNED = ([2, 6, 0, 5, 1, 9, 3, 8, 4, 7], [108, 100, 103, 106, 104, 109, 107, 101, 102, 105])
 # |error| ≤ DRIFT·largest |entry|: steps that contract keep the rounding of a few of them.
 DRIFT = {np.float64: 1e-12, np.float32: 2e-5}
-
-
-def compiled_only(build):
-    if build.name == "reference":
-        pytest.skip("it raises what NumPy raises; in the compiled builds bounds checks are off")
 
 
 def assert_same_weights(ours, theirs, dtype):
@@ -314,20 +321,6 @@ def test_every_row_is_equally_likely_at_every_place(build, vary):
 
 
 # ------------------------------------------------------------------------------------------------ stochastic descent
-
-
-def csr(X, index=np.int32):
-    rows = scipy.sparse.csr_array(X)
-    return rows.data, rows.indices.astype(index), rows.indptr.astype(index)
-
-
-def sparse_problem(n, d, k, dtype, weighted=False, activation="identity", loss="squared", density=0.4):
-    """A `problem` with most of X zero, and some rows of nothing else."""
-    data = problem(n, d, k, dtype, weighted, activation=activation, loss=loss)
-    rng = np.random.default_rng(1)
-    data[0][rng.random((n, d)) >= density] = 0
-    data[0][::5] = 0
-    return data
 
 
 class Steps:

@@ -4,9 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from test_kernels import problem as table
-from test_kernels_loops import compiled_only, csr
-from test_optimizers import NAMES, SAME, close
+from kernel_problems import NAMES, SAME, close, compiled_only, csr, problem
 
 from fastgd import optimizers
 from fastgd.kernels import codes
@@ -96,7 +94,7 @@ def test_descend_by_every_rule(build, name, dtype):
     """In one call and in several, as the specification does: points, values, norms, moments."""
     for limits, bounded in [("free", False), ("all", False), ("l1", True)]:
         for k, intercept in ((1, False), (3, True)):
-            X, Y, W, b, _, s = table(40, 4, k, dtype, True)
+            X, Y, W, b, _, s = problem(40, 4, k, dtype, True)
             found = {}
             for kernel, calls in ((reference, [24]), (build, [24]), (build, [1, 9, 14])):
                 w = np.vstack([W, b]) if intercept else W.copy()
@@ -131,7 +129,7 @@ def test_descend_by_every_rule(build, name, dtype):
 def test_stochastic_steps_by_every_rule(build, name, dtype):
     for limits, bounded in [("free", False), ("all", True)]:
         for k, intercept, batch, mean in ((1, False, 1, True), (1, True, 4, False), (3, True, 3, True)):
-            X, Y, W, b, _, s = table(23, 4, k, dtype, True)
+            X, Y, W, b, _, s = problem(23, 4, k, dtype, True)
             order = np.random.default_rng(2).permutation(46) % 23
             rates = np.full(-(-46 // batch), 0.01)
             found = []

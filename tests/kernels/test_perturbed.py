@@ -2,14 +2,24 @@
 
 import functools
 import itertools
+from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
 import scipy.sparse
-from test_kernels import LAYOUTS, PAIRS, TOLERANCE, exact_row, in_digits, laid_out, problem, sizes
-from test_kernels_loops import csr, sparse_problem
-from test_sources import KERNELS
+from kernel_problems import (
+    LAYOUTS,
+    PAIRS,
+    TOLERANCE,
+    csr,
+    exact_row,
+    in_digits,
+    laid_out,
+    problem,
+    sizes,
+    sparse_problem,
+)
 
 from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import rows, threads
@@ -196,7 +206,9 @@ def test_shapes_that_do_not_fit_are_refused_before_the_loop(build, change, index
 @pytest.mark.one_build
 def test_the_kernels_use_no_slope():
     # They are there to be held against slopes, so an error in one of those must not come back here.
-    assert "slope" not in (KERNELS / "perturbed.pxi").read_text().replace("slopes", "").replace("No slope", "")
+    assert "slope" not in (Path(kernels.__file__).parent / "perturbed.pxi").read_text().replace("slopes", "").replace(
+        "No slope", ""
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- objectives
