@@ -83,6 +83,8 @@ LossName = Literal[
     "squared_hinge",
     "epsilon_insensitive",
 ]
+RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive"]
+ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
     "gd",
     "momentum",

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from fastgd import kernels
-from fastgd.kernels.codes import ACTIVATIONS, HUBER_DELTA, LOSSES, PLAIN, TUBE
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
 from fastgd.kernels.reference import one_layer as reference
 from fastgd.losses.table import LOSSES as TABLE
 
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
-PAIRS = sorted({(activation, loss) for loss, activations, _ in TABLE.values() for activation in activations})
+PAIRS = sorted({(activation, loss.kernel) for loss in TABLE.values() for activation in loss.activations})
+HUBER_DELTA, TUBE = LOSSES["huber"].parameter, LOSSES["epsilon_insensitive"].parameter
 EXACT_SHAPES = [(1, 1, 1), (23, 4, 1), (9, 17, 1), (5, 3, 2), (6, 5, 5), (7, 3, 16), (3, 2, 200)]
 # One row and several blocks of rows; fewer columns than a register has lanes and many more; outputs up to more than go
 # through the error term together.

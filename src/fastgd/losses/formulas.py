@@ -140,12 +140,6 @@ def poisson_conjugate(u, y):
     return xlogx(u + y) - (u + y)
 
 
-def poisson_least(y):
-    """The least value of f − y·log f over all f."""
-    y = y.astype(np.float64)
-    return y - y * np.log(np.where(y > 0, y, 1.0))
-
-
 # ------------------------------------------------------------------------------------------------ margins, y = ±1
 
 

@@ -176,7 +176,7 @@ class Columns(Variables):
     def has_bursts(self):
         """Only where a pass is short: a long one is better shared out to threads."""
         o = self.objective
-        return o.rows.one_array and len(o.edges) == 2 and o.record.unit == 1
+        return o.rows.one_array and len(o.edges) == 2
 
     @property
     def burst_values(self):
