@@ -82,8 +82,9 @@ LossName = Literal[
     "hinge",
     "squared_hinge",
     "epsilon_insensitive",
+    "quantile",
 ]
-RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive"]
+RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile"]
 ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
     "gd",

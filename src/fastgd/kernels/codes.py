@@ -35,6 +35,7 @@ LOSSES = {
     "hinge": PointLoss(4),
     "squared_hinge": PointLoss(5),
     "epsilon_insensitive": PointLoss(6, 0.1),
+    "quantile": PointLoss(7, 0.5),
 }
 CUSTOM = -1  # a function of the user's own
 

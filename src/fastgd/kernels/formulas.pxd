@@ -29,6 +29,7 @@ cdef enum Loss:
     HINGE = 4
     SQUARED_HINGE = 5
     EPSILON_INSENSITIVE = 6
+    QUANTILE = 7
 
 
 # ------------------------------------------------------------------------------------- activations, e = exp(−|h|)
@@ -110,6 +111,18 @@ cdef inline double epsilon_insensitive_slope(double f, double y, double epsilon)
     if loss > 0.0:
         return 1.0 if f > y else -1.0
     return loss
+
+
+cdef inline double quantile_slope(double f, double y, double q) noexcept nogil:
+    """1 − q where f > y, −q where f < y; 0 at the kink, where every number between is a subgradient."""
+    cdef double r = f - y
+    return 1.0 - q if r > 0.0 else (-q if r < 0.0 else r)
+
+
+cdef inline double quantile(double f, double y, double q) noexcept nogil:
+    """The pinball loss: q·(y − f) where f < y, (1 − q)·(f − y) else."""
+    cdef double r = f - y
+    return -q * r if r < 0.0 else (1.0 - q) * r
 
 
 cdef inline double sigmoid_log(double h, double y, double log1p_e) noexcept nogil:

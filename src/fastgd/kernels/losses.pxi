@@ -10,9 +10,9 @@ from libc.math cimport NAN, exp, fabs
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_loss
 from fastgd.kernels.formulas cimport (
-    EPSILON_INSENSITIVE, EXP, HINGE, HUBER, IDENTITY, LOG, POISSON, SIGMOID, SOFTMAX, SQUARED, SQUARED_HINGE,
-    epsilon_insensitive, epsilon_insensitive_slope, hinge, hinge_slope, huber, huber_slope, poisson, sigmoid_log,
-    sigmoid_of, softplus_of, squared, squared_hinge_slope,
+    EPSILON_INSENSITIVE, EXP, HINGE, HUBER, IDENTITY, LOG, POISSON, QUANTILE, SIGMOID, SOFTMAX, SQUARED, SQUARED_HINGE,
+    epsilon_insensitive, epsilon_insensitive_slope, hinge, hinge_slope, huber, huber_slope, poisson, quantile, quantile_slope,
+    sigmoid_log, sigmoid_of, softplus_of, squared, squared_hinge_slope,
 )
 
 from fastgd.kernels.c_code import CLoss as _CLoss
@@ -113,6 +113,21 @@ cdef void squared_hinge_points(Formula* l, Py_ssize_t n, const double* f, const 
 
 cdef double squared_hinge_slope_at(double f, double y, double parameter) noexcept nogil:
     return squared_hinge_slope(f, y)
+
+
+cdef void quantile_points(Formula* l, Py_ssize_t n, const double* f, const double* y, double* value,
+                          double* slope) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double q = l.parameter
+    for i in range(n):
+        value[i] = quantile(f[i], y[i], q)
+    if slope != NULL:
+        for i in range(n):
+            slope[i] = quantile_slope(f[i], y[i], q)
+
+
+cdef double quantile_slope_at(double f, double y, double q) noexcept nogil:
+    return quantile_slope(f, y, q)
 
 
 cdef void log_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
@@ -229,6 +244,8 @@ cdef Formula formula_of(loss, int activation) except *:
         l.points, l.slope_at = hinge_points, hinge_slope_at
     elif number == SQUARED_HINGE:
         l.points, l.slope_at = squared_hinge_points, squared_hinge_slope_at
+    elif number == QUANTILE:
+        l.points, l.slope_at = quantile_points, quantile_slope_at
     elif number == LOG and activation == SOFTMAX:
         l.points, l.slope_at = NULL, NULL
     elif number == LOG:

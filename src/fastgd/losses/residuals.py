@@ -117,3 +117,39 @@ class EpsilonInsensitive(Loss):
             "conjugate": formulas.tube_conjugate(epsilon) if identity else None, "convex": identity,
             "smoothing": smoothing if identity else None,
         }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Quantile(Loss):
+    """The pinball loss, quantile·(y − f) where f < y and (1 − quantile)·(f − y) else: f is the quantile of y given x.
+
+    Parameters
+    ----------
+    quantile : float
+        Between 0 and 1, both excluded; at 0.5 it is half the absolute error.
+    """
+
+    quantile: float = KERNEL_LOSSES["quantile"].parameter
+    name = "quantile"
+    kernel = "quantile"
+    flat_far_out = True
+
+    def __post_init__(self):
+        quantile = validation.scalar(self.quantile, "quantile", positive=True)
+        if quantile >= 1:
+            raise ValueError(f"quantile must be between 0 and 1, both excluded; got {quantile}")
+        object.__setattr__(self, "quantile", quantile)
+
+    def facts(self, activation):
+        q, identity = self.quantile, activation == "identity"
+        found = Residual(activation, lambda r: np.where(r > 0, 1 - q, np.where(r < 0, -q, 0.0)), np.zeros_like)
+        # ½|r| + (½ − q)·r
+        smoothing = Smoothing(
+            (0.0,), lambda y: np.full_like(y, 0.5 - q), lambda y: (q - 0.5) * y, lambda y: float(np.std(y)) or 1.0
+        )
+        return {
+            "slope": found.slope, "curvature": found.curvature, "smooth": False,
+            "start": (lambda y, s: formulas.quantile(y, s, q)) if identity else formulas.inverse_mean(activation),
+            "conjugate": formulas.quantile_conjugate(q) if identity else None, "convex": identity,
+            "smoothing": smoothing if identity else None,
+        }  # fmt: skip

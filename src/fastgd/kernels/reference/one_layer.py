@@ -86,6 +86,12 @@ def epsilon_insensitive_loss(f, y, epsilon):
     return value, np.sign(f - y) * np.sign(value)
 
 
+def quantile_loss(f, y, q):
+    """The pinball loss, q·(y − f) where f < y and (1 − q)·(f − y) else, and a subgradient: 0 at the kink."""
+    r = f - y
+    return np.where(r < 0, -q * r, (1 - q) * r), np.where(r > 0, 1 - q, np.where(r < 0, -q, r))
+
+
 def sigmoid_log_loss(h, y, _):
     """The cross-entropy of σ(h), log(1 + e^h) − y·h, and its slope."""
     return softplus(h) - y * h, sigmoid(h) - y
@@ -103,6 +109,7 @@ LOSS_FORMULAS = {
     LOSSES["hinge"].number: hinge_loss,
     LOSSES["squared_hinge"].number: squared_hinge_loss,
     LOSSES["epsilon_insensitive"].number: epsilon_insensitive_loss,
+    LOSSES["quantile"].number: quantile_loss,
 }
 # Those that belong to one activation, and are functions of h.
 LINKED = {
