@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 
 from fastgd import kernels, optimizers
-from fastgd.kernels.codes import ACTIVATIONS, HUBER_DELTA, LOSSES, TUBE
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 from fastgd.losses.table import LOSSES as TABLE
 
 # |error| ≤ SAME·max(1, |value|), after some tens of steps.
@@ -15,7 +15,8 @@ NAMES = tuple(optimizers.BY_NAME)
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
-PAIRS = sorted({(activation, loss) for loss, activations, _ in TABLE.values() for activation in activations})
+PAIRS = sorted({(activation, loss.kernel) for loss in TABLE.values() for activation in loss.activations})
+HUBER_DELTA, TUBE = LOSSES["huber"].parameter, LOSSES["epsilon_insensitive"].parameter
 LAYOUTS = (
     "C", "F", "strided", "reversed", "rows reversed", "columns reversed", "read-only", "offset", "part of F",
     "one row repeated", "one column repeated",

@@ -82,7 +82,10 @@ LossName = Literal[
     "hinge",
     "squared_hinge",
     "epsilon_insensitive",
+    "quantile",
 ]
+RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile"]
+ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
     "gd",
     "momentum",

@@ -23,12 +23,13 @@ from kernel_problems import (
 )
 
 from fastgd import kernels
-from fastgd.kernels.codes import ACTIVATIONS, HUBER_DELTA, LOSSES, PLAIN, TUBE
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
 from fastgd.kernels.reference import one_layer as reference
 
 pytestmark = pytest.mark.every_build
 
 
+HUBER_DELTA, TUBE = LOSSES["huber"].parameter, LOSSES["epsilon_insensitive"].parameter
 EXACT_SHAPES = [(1, 1, 1), (23, 4, 1), (9, 17, 1), (5, 3, 2), (6, 5, 5), (7, 3, 16), (3, 2, 200)]
 # One row and several blocks of rows; fewer columns than a register has lanes and many more; outputs up to more than go
 # through the error term together.

@@ -213,7 +213,7 @@ def test_the_kernels_use_no_slope():
 
 # --------------------------------------------------------------------------------------------------------- objectives
 
-MODELS = [(activation, loss) for loss, (_, activations, _) in TABLE.items() for activation in activations]
+MODELS = [(activation, name) for name, loss in TABLE.items() for activation in loss.activations]
 
 
 def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False, dtype=np.float64, seed=0, **options):

@@ -10,10 +10,11 @@ from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.derivatives import c_functions, complex_step, refinement, sampling, stencils
-from fastgd.derivatives.c_functions import CFunction
+from fastgd.derivatives import complex_step, refinement, sampling, stencils
 from fastgd.derivatives.refinement import Slopes
 from fastgd.derivatives.stencils import EPSILON, Stencil
+from fastgd.kernels import c_functions
+from fastgd.kernels.c_code import CFunction
 from fastgd.kernels.codes import OWN_STEPS
 
 if typing.TYPE_CHECKING:

@@ -295,7 +295,7 @@ class _Runs:
         rule = self.monitors[0].gap
         with np.errstate(all="ignore"):
             return ~(
-                norms**2 > self._factor[runs] * np.maximum(funs - rule.objective.least, rule.objective.eps * rule.scale)
+                norms**2 > self._factor[runs] * np.maximum(rule.above_least(funs), rule.objective.eps * rule.scale)
             )
 
     def end(self, run, ending):

@@ -55,10 +55,16 @@ class GapRule:
     @functools.cached_property
     def scale(self):
         """F at W = 0 and b = 0: what is small beside it is rounding."""
-        return self.objective.value_at_zero - self.objective.least
+        return self.above_least(self.objective.value_at_zero)
 
     def above_least(self, fun):
-        return fun - self.objective.least
+        """F above the least value that it can have; |F| where none is known."""
+        return fun - self.objective.least if self.is_bounded else abs(fun)
+
+    @property
+    def is_bounded(self):
+        """Whether a lower bound of the loss is known."""
+        return self.objective.least > -math.inf
 
     def wanted(self, fun, gap=math.inf):
         """The tolerated gap, tol·max(F, ε·F(0)); F(0) is computed only where tol·F is not enough."""
@@ -89,7 +95,7 @@ class GapRule:
             return False
         self.gap, wanted = estimate, self.wanted(fun, estimate)
         F = self.above_least(fun)
-        if wanted >= F:
+        if self.is_bounded and wanted >= F:
             self.gap, self.certified = self.rounded_up(F, fun), True
             return self._say("the loss, which has no negative values, is itself within the tolerated gap")
         if not estimate <= wanted:
@@ -105,7 +111,7 @@ class GapRule:
 
     def reached_exactly(self, fun, gap, certified=True, how="by the curvature"):
         """Whether a gap that is known, and no estimate, is within `tol`."""
-        gap = min(gap, self.above_least(fun))
+        gap = min(gap, self.above_least(fun)) if self.is_bounded else gap
         self.gap, self.certified = self.rounded_up(gap, fun), certified
         return self.tol is not None and gap <= self.wanted(fun, gap) and self._tell(fun, how)
 
@@ -150,7 +156,7 @@ class GapRule:
         if norm == 0 and o.convex:
             self.gap, self.certified = self.rounded_up(0.0, point.fun), True
             return self._say("the gradient is zero")
-        if self.wanted(point.fun, F) >= F:
+        if self.is_bounded and self.wanted(point.fun, F) >= F:
             self.gap, self.certified = self.rounded_up(F, point.fun), True
             return self._say(
                 "the value is zero to within rounding error"

@@ -294,7 +294,7 @@ class Inverse:
 def is_joint(objective, size):
     """Whether the weights of all outputs have one matrix of curvatures."""
     o = objective
-    return o.record.joint and o.record.kernel == "log" and o.rows.k * size <= JOINT_WEIGHTS
+    return o.record.categorical and o.rows.k * size <= JOINT_WEIGHTS
 
 
 def conditioning(sample, metric):

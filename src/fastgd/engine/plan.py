@@ -175,10 +175,11 @@ def choose(request):
 def _smoothed(request):
     """ "preconditioned" for a loss with a kink, which needs its dual."""
     o = request.objective
-    if not o.convex:
+    if o.record.smoothing is None:
+        why = "no smooth losses near it are known" if o.convex else f"with activation={o.activation!r} it is not convex"
         raise ValueError(
-            f"loss={o.loss!r} has a kink, and with activation={o.activation!r} it is not convex: give a "
-            f"{request.rate_word} that shrinks, such as lambda step: 0.1 / (1 + step) ** 0.5"
+            f"loss={o.loss!r} has a kink, and {why}: give a {request.rate_word} that shrinks, such as "
+            "lambda step: 0.1 / (1 + step) ** 0.5"
         )
     return "preconditioned"
 

@@ -42,7 +42,7 @@ class Exported:
         h = graph.add("Add", graph.add("MatMul", "X", graph.constant(np.atleast_2d(self.coef_).T)),
                       graph.constant(self.intercept_))  # fmt: skip
         if not hasattr(self, "classes_"):
-            h = graph.add("Exp", h) if self.loss == "poisson" else h
+            h = graph.add("Exp", h) if self._loss.link == "exp" else h
             is_flat = self.coef_.ndim == 1
             graph.output("prediction", graph.flat(h) if is_flat else h, 1 if is_flat else 2)
             return graph.model(type(self).__name__)
@@ -56,7 +56,7 @@ class Exported:
         classes = np.asarray(self.classes_)
         classes = classes.astype(np.str_).astype(object) if classes.dtype.kind in "OU" else classes
         graph.output("label", graph.add("Gather", graph.constant(classes), number), 1, classes.dtype)
-        if self.loss == "log_loss":
+        if self._loss.link == "sigmoid":
             graph.output("probabilities", self._probabilities(graph, h, is_one), 2)
         return graph.model(type(self).__name__)
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.derivatives import c_functions
 from fastgd.derivatives.gradient import gradient_and_count
+from fastgd.kernels import c_functions
 from fastgd.kernels.c_code import CFunction, CGradient
 
 

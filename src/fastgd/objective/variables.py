@@ -184,7 +184,7 @@ class Columns(Variables):
     def has_bursts(self):
         """True for arrays of a single block; the passes over larger ones are shared among threads."""
         o = self.objective
-        return o.rows.one_array and len(o.edges) == 2 and o.record.unit == 1
+        return o.rows.one_array and len(o.edges) == 2
 
     @property
     def burst_values(self):
