@@ -163,7 +163,8 @@ def one_pass(build, data, activation, loss, gemm=None):
 
 
 def assert_close(ours, true, size, tolerance):
-    assert np.all(abs(ours - true) <= tolerance * size)
+    error = abs(ours - true)
+    assert np.all(error <= tolerance * size), f"{np.max(error / np.maximum(size, 1e-300)):.2g} of the terms"
 
 
 def csr(X, index=np.int32):

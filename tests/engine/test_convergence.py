@@ -1,6 +1,6 @@
 """One table: every optimizer on problems that are easy, badly scaled, curved, flat, full of minima, and real.
 
-`python tests/test_convergence.py` prints it, as it stands in docs/optimizers.md.
+`python tests/engine/test_convergence.py` prints it, as it stands in docs/optimizers.md.
 """
 
 import functools

@@ -146,11 +146,14 @@ def test_ctrl_c_reaches_a_loop_that_stays_in_c(batch_size, tmp_path):
     program = PROGRAM.format(batch_size=batch_size, path=str(path))
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c) as process:
-        assert process.stdout.readline() == "begun\n"
-        while process.poll() is None and not (path.exists() and checkpoint.read(path)[1]["step"] > 0):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        steps, exact = process.communicate(timeout=60)[0].split()
+        try:
+            assert process.stdout.readline() == "begun\n"
+            while process.poll() is None and not (path.exists() and checkpoint.read(path)[1]["step"] > 0):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            steps, exact = process.communicate(timeout=60)[0].split()
+        finally:
+            process.kill()
     assert int(steps) >= checkpoint.read(path)[1]["step"] > 0 and exact == "True"
 
 

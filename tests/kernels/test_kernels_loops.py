@@ -85,25 +85,25 @@ def assert_same_run(ours, theirs, dtype):
     assert_same_weights(ours.previous, theirs.previous, dtype)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation, loss", PAIRS)
-def test_descend_takes_the_steps_of_the_specification(build, activation, loss, dtype):
-    for n, d, k in [(40, 3, 1), (300, 9, 1), (60, 20, 1), (40, 3, 3), (30, 2, 200)]:
-        rates = (2e-5 if activation == "exp" else 0.05) / np.arange(1, 13)  # exp is steep where h is large
-        for intercept, weighted, l2 in [(False, False, 0.0), (True, True, 0.3)]:
-            data = problem(n, d, k, dtype, weighted, activation=activation, loss=loss)
-            data[2] /= 2  # h small enough for exp
-            options = {"pair": (activation, loss), "intercept": intercept, "l2": l2, "offset": 0.25}
-            theirs = Run(reference, data, rates, **options)
-            for gemm in products(k, dtype):
-                before = [array.copy() for array in data]
-                assert_same_run(Run(build, data, rates, gemm=gemm, **options), theirs, dtype)
-                for array, copy in zip(data, before, strict=True):
-                    np.testing.assert_array_equal(array, copy)
-        assert theirs.reason == OnRows.ALL_STEPS
-        assert np.isfinite(theirs.points).all()
-        # Down, apart from the offset: else the test compared runs that went nowhere.
-        assert theirs.funs[-1] < theirs.funs[0]
+def test_descend_takes_the_steps_of_the_specification(build, activation, loss):
+    for dtype in TOLERANCE:
+        for n, d, k in [(40, 3, 1), (300, 9, 1), (60, 20, 1), (40, 3, 3), (30, 2, 200)]:
+            rates = (2e-5 if activation == "exp" else 0.05) / np.arange(1, 13)  # exp is steep where h is large
+            for intercept, weighted, l2 in [(False, False, 0.0), (True, True, 0.3)]:
+                data = problem(n, d, k, dtype, weighted, activation=activation, loss=loss)
+                data[2] /= 2  # h small enough for exp
+                options = {"pair": (activation, loss), "intercept": intercept, "l2": l2, "offset": 0.25}
+                theirs = Run(reference, data, rates, **options)
+                for gemm in products(k, dtype):
+                    before = [array.copy() for array in data]
+                    assert_same_run(Run(build, data, rates, gemm=gemm, **options), theirs, dtype)
+                    for array, copy in zip(data, before, strict=True):
+                        np.testing.assert_array_equal(array, copy)
+            assert theirs.reason == OnRows.ALL_STEPS
+            assert np.isfinite(theirs.points).all()
+            # Down, apart from the offset: else the test compared runs that went nowhere.
+            assert theirs.funs[-1] < theirs.funs[0]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -362,30 +362,30 @@ def rates_for(order, batch, first):
     return first / np.sqrt(np.arange(1, -(-len(order) // batch) + 1))
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation, loss", PAIRS)
-def test_stochastic_steps_are_those_of_the_specification(build, activation, loss, dtype):
-    for k, batch in itertools.product((1, 3), (1, 3, 11, 40)):
-        n = 11
-        for mean, weighted, intercept, l2 in [
-            (True, False, False, 0.0),
-            (False, True, True, 0.7),
-            (True, True, True, 0.7),
-        ]:
-            data = sparse_problem(n, 6, k, dtype, weighted, activation, loss)
-            data[2] /= 2
-            order = some_order(n)
-            rates = rates_for(order, batch, 0.05)
-            steps = Steps(data, (activation, loss), intercept, order, batch, mean, rates, l2=l2)
-            before = [array.copy() for array in data]
-            path = steps.path()
-            assert np.isfinite(path[-1]).all()
-            assert_same_weights(steps.weights(reference), path[-1], dtype)
-            for index in (None, np.int32, np.int64):
-                for step, theirs in enumerate(path, 1):
-                    assert_same_weights(steps.weights(build, index, step), theirs, dtype)
-            for array, copy in zip(data, before, strict=True):
-                np.testing.assert_array_equal(array, copy)
+def test_stochastic_steps_are_those_of_the_specification(build, activation, loss):
+    for dtype in TOLERANCE:
+        for k, batch in itertools.product((1, 3), (1, 3, 11, 40)):
+            n = 11
+            for mean, weighted, intercept, l2 in [
+                (True, False, False, 0.0),
+                (False, True, True, 0.7),
+                (True, True, True, 0.7),
+            ]:
+                data = sparse_problem(n, 6, k, dtype, weighted, activation, loss)
+                data[2] /= 2
+                order = some_order(n)
+                rates = rates_for(order, batch, 0.05)
+                steps = Steps(data, (activation, loss), intercept, order, batch, mean, rates, l2=l2)
+                before = [array.copy() for array in data]
+                path = steps.path()
+                assert np.isfinite(path[-1]).all()
+                assert_same_weights(steps.weights(reference), path[-1], dtype)
+                for index in (None, np.int32, np.int64):
+                    for step, theirs in enumerate(path, 1):
+                        assert_same_weights(steps.weights(build, index, step), theirs, dtype)
+                for array, copy in zip(data, before, strict=True):
+                    np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -494,20 +494,20 @@ BAD_STEPS = [
 ]
 
 
-@pytest.mark.parametrize("change", BAD_STEPS, ids=str)
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "CSR"])
-def test_stochastic_refuses_what_does_not_fit(build, sparse, change):
+def test_stochastic_refuses_what_does_not_fit(build, sparse):
     compiled_only(build)
-    given = {**STOCHASTIC, **change}
-    Y, w, s, rates = (np.ones(given[name]) for name in ("Y", "w", "s", "rates"))
-    X = np.ones((5, 3))
-    rest = s, 0, 0, 1.0, 0.0, given["order"], given["batch"], True, rates, *PLAIN[w.dtype]
-    with pytest.raises(ValueError, match=r"rows|columns|entries|order|batches"):
-        if sparse:
-            build.sparse_stochastic(*csr(X), Y, w, given["d"], *rest)
-        else:
-            build.stochastic(X, Y, w, *rest)
-    np.testing.assert_array_equal(w, 1)
+    for change in BAD_STEPS:
+        given = {**STOCHASTIC, **change}
+        Y, w, s, rates = (np.ones(given[name]) for name in ("Y", "w", "s", "rates"))
+        X = np.ones((5, 3))
+        rest = s, 0, 0, 1.0, 0.0, given["order"], given["batch"], True, rates, *PLAIN[w.dtype]
+        with pytest.raises(ValueError, match=r"rows|columns|entries|order|batches"):
+            if sparse:
+                build.sparse_stochastic(*csr(X), Y, w, given["d"], *rest)
+            else:
+                build.stochastic(X, Y, w, *rest)
+        np.testing.assert_array_equal(w, 1)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (5, 0)])
@@ -580,24 +580,24 @@ def one_sparse_pass(build, rows, Y, W, b, s, pair):
     return totals, G, g, alone
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation, loss", PAIRS)
-def test_a_sparse_pass_is_the_dense_pass(build, activation, loss, dtype):
-    shapes = [(1, 1, 1), (30, 8, 1), (700, 40, 1), (30, 8, 3), (300, 5, 16), (5, 4, 200)]
-    for (n, d, k), index in itertools.product(shapes, (np.int32, np.int64)):
-        for weighted in (False, True):
-            data = sparse_problem(n, d, k, dtype, weighted, activation, loss)
-            X, Y, W, b, _, s = data
-            rows = csr(X, index)
-            given = *rows, Y, W, b, s
-            before = [array.copy() for array in given]
-            ours = one_sparse_pass(build, rows, Y, W, b, s, (activation, loss))
-            size = sizes(*data, activation, loss)
-            for dense in (one_pass(reference, data, activation, loss), one_pass(build, data, activation, loss)):
-                for value, true, terms in zip(ours, dense, (*size, size[0]), strict=True):
-                    assert_close(value, true, terms, 2 * TOLERANCE[dtype])
-            for array, copy in zip(given, before, strict=True):
-                np.testing.assert_array_equal(array, copy)
+def test_a_sparse_pass_is_the_dense_pass(build, activation, loss):
+    for dtype in TOLERANCE:
+        shapes = [(1, 1, 1), (30, 8, 1), (700, 40, 1), (30, 8, 3), (300, 5, 16), (5, 4, 200)]
+        for (n, d, k), index in itertools.product(shapes, (np.int32, np.int64)):
+            for weighted in (False, True):
+                data = sparse_problem(n, d, k, dtype, weighted, activation, loss)
+                X, Y, W, b, _, s = data
+                rows = csr(X, index)
+                given = *rows, Y, W, b, s
+                before = [array.copy() for array in given]
+                ours = one_sparse_pass(build, rows, Y, W, b, s, (activation, loss))
+                size = sizes(*data, activation, loss)
+                for dense in (one_pass(reference, data, activation, loss), one_pass(build, data, activation, loss)):
+                    for value, true, terms in zip(ours, dense, (*size, size[0]), strict=True):
+                        assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+                for array, copy in zip(given, before, strict=True):
+                    np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])

@@ -91,17 +91,17 @@ def exact(pair, n, d, k, dtype, weighted):
     return np.array(out)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_differences_against_forty_digits(build, pair, dtype):
-    for (n, d, k), weighted in itertools.product(EXACT_SHAPES, (False, True)):
-        data = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
-        steps = steps_for(data[2], data[3])
-        true = exact(pair, n, d, k, dtype, weighted)
-        for index in (None, np.int32):
-            ours = np.vstack(moved(build, data, *steps, pair, index))
-            assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
-        assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
+def test_differences_against_forty_digits(build, pair):
+    for dtype in TOLERANCE:
+        for (n, d, k), weighted in itertools.product(EXACT_SHAPES, (False, True)):
+            data = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
+            steps = steps_for(data[2], data[3])
+            true = exact(pair, n, d, k, dtype, weighted)
+            for index in (None, np.int32):
+                ours = np.vstack(moved(build, data, *steps, pair, index))
+                assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
+            assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -124,20 +124,20 @@ def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, layout
                 np.testing.assert_array_equal(array, copy)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_sparse_rows_are_those_of_the_dense_array(build, pair, dtype):
-    shapes = [(1, 1, 1), (30, 8, 1), (700, 12, 1), (30, 8, 3), (6, 90, 2)]
-    for (n, d, k), index in itertools.product(shapes, (np.int32, np.int64)):
-        for weighted, intercept in [(False, False), (True, True)]:
-            data = in_double(sparse_problem(n, d, k, dtype, weighted, *pair))
-            steps = steps_for(data[2], data[3], intercept)
-            before = [array.copy() for array in (*data, *steps)]
-            dense = moved(build, data, *steps, pair)
-            for ours, true in zip(moved(build, data, *steps, pair, index), dense, strict=True):
-                assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair))
-            for array, copy in zip((*data, *steps), before, strict=True):
-                np.testing.assert_array_equal(array, copy)
+def test_sparse_rows_are_those_of_the_dense_array(build, pair):
+    for dtype in TOLERANCE:
+        shapes = [(1, 1, 1), (30, 8, 1), (700, 12, 1), (30, 8, 3), (6, 90, 2)]
+        for (n, d, k), index in itertools.product(shapes, (np.int32, np.int64)):
+            for weighted, intercept in [(False, False), (True, True)]:
+                data = in_double(sparse_problem(n, d, k, dtype, weighted, *pair))
+                steps = steps_for(data[2], data[3], intercept)
+                before = [array.copy() for array in (*data, *steps)]
+                dense = moved(build, data, *steps, pair)
+                for ours, true in zip(moved(build, data, *steps, pair, index), dense, strict=True):
+                    assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair))
+                for array, copy in zip((*data, *steps), before, strict=True):
+                    np.testing.assert_array_equal(array, copy)
 
 
 def test_a_piece_of_indptr_points_into_the_middle_of_the_data(build):
@@ -189,18 +189,18 @@ SHAPES_OF_ARGUMENTS = {
     ],
     ids=str,
 )
-@pytest.mark.parametrize("index", [None, np.int32])
-def test_shapes_that_do_not_fit_are_refused_before_the_loop(build, change, index):
-    if build.name == "reference":
-        pytest.skip("it raises what NumPy raises; in the compiled builds bounds checks are off")
-    X, *arrays = (np.ones(shape) for shape in (SHAPES_OF_ARGUMENTS | change).values())
-    Y, W, b, steps, step_b, s, out_W, out_b = arrays
-    with pytest.raises(ValueError):
-        if index is None:
-            build.perturbed_pass(X, Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
-        else:  # the rows are those of Y
-            Y = Y[: len(X)] if "Y" not in change else np.ones((len(X) + 1, Y.shape[1]))
-            build.sparse_perturbed_pass(*csr(X), Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
+def test_shapes_that_do_not_fit_are_refused_before_the_loop(build, change):
+    for index in (None, np.int32):
+        if build.name == "reference":
+            pytest.skip("it raises what NumPy raises; in the compiled builds bounds checks are off")
+        X, *arrays = (np.ones(shape) for shape in (SHAPES_OF_ARGUMENTS | change).values())
+        Y, W, b, steps, step_b, s, out_W, out_b = arrays
+        with pytest.raises(ValueError):
+            if index is None:
+                build.perturbed_pass(X, Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
+            else:  # the rows are those of Y
+                Y = Y[: len(X)] if "Y" not in change else np.ones((len(X) + 1, Y.shape[1]))
+                build.sparse_perturbed_pass(*csr(X), Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
 
 
 @pytest.mark.one_build
