@@ -149,7 +149,7 @@ def markdown(rows, about):
         )
         + ". **▼** marks where a peer is faster, **~** a ratio that other work on the machine has disturbed, "
         "✓ and ✗ say whether the target in parentheses is reached. "
-        "A floor (in italics) is a part of the work that nobody can do without; its ratio is the fraction of that "
+        "A floor (in italics) is a part of the work that cannot be avoided; its ratio is the fraction of that "
         "limit which is reached, at most about 1. A column titled ours ÷ something has our time over that of other "
         "work, and its target is the most that is allowed. GB/s are the bytes of X over our time.",
     ]
@@ -250,7 +250,7 @@ def _threads(count):
 
 
 def chart(rows, about, path):
-    """Bars of every peer's ratio, a panel for each section; our own NumPy twin, floors and yardsticks are left out."""
+    """Bars of every peer's ratio, a panel for each section, without the reference kernels, floors and yardsticks."""
     from fastgd.errors import import_extra
 
     import_extra("matplotlib", "plot", "drawing the chart").use("Agg")
