@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 import fastgd
 from fastgd import kernels, linalg, validation
 from fastgd.data import moments, rows_of, threads
+from fastgd.derivatives import sampling
 from fastgd.descent import sweep as sweep_module
 from fastgd.descent import sweep_routes
 from fastgd.kernels.codes import ACTIVATIONS, LOSSES
@@ -136,6 +137,16 @@ def crossing(sizes, first, second, clock=time.thread_time):
     won = [size for size in sizes if not lost or size > max(lost)]
     found = f"from {won[0]:,}" if won else f"not up to {sizes[-1]:,}"
     return found, ", ".join(f"{ratio:.2f} at {size:,}" for size, ratio in ratios.items())
+
+
+def relative(module, name, values, function):
+    """The time of a call with each of some values of a constant, as a multiple of the least of these times."""
+    times = {}
+    for value in values:
+        with mock.patch.object(module, name, value):
+            times[value] = least(function, 0.4)
+    best = min(times.values())
+    return ", ".join(f"{seconds / best:.2f} with {value:,}" for value, seconds in times.items())
 
 
 @functools.cache
@@ -259,12 +270,7 @@ def cholesky_advantage():
 def piece_values():
     X, y = table(100_000, 50)
     rows = rows_of(X.astype(np.float32), y.astype(np.float32)[:, None], np.empty(0, np.float32))
-    times = {}
-    for exponent in range(13, 24, 2):
-        with mock.patch.object(moments, "PIECE_VALUES", 1 << exponent):
-            times[exponent] = least(rows.moments, 0.3)
-    best = min(times.values())
-    shown = ", ".join(f"2^{exponent} {seconds / best:.2f}" for exponent, seconds in times.items())
+    shown = relative(moments, "PIECE_VALUES", [1 << i for i in range(13, 24, 2)], rows.moments)
     return f"time of the moments of 100,000 × 50 in float32, of the least: {shown}"
 
 
@@ -322,12 +328,7 @@ def few_values():
 @measures("CHECK_VALUES")
 def check_values():
     X, _ = table(100_000, 50)
-    times = {}
-    for exponent in range(12, 23, 2):
-        with mock.patch.object(validation, "CHECK_VALUES", 1 << exponent):
-            times[exponent] = least(lambda: validation.first_bad(X))
-    best = min(times.values())
-    shown = ", ".join(f"2^{exponent} {seconds / best:.2f}" for exponent, seconds in times.items())
+    shown = relative(validation, "CHECK_VALUES", [1 << i for i in range(12, 23, 2)], lambda: validation.first_bad(X))
     return f"time of the check of 100,000 × 50, of the least: {shown}"
 
 
@@ -343,16 +344,12 @@ def worth_threads():
 
 @measures("BATCH_NUMBERS")
 def batch_numbers():
-    from fastgd.derivatives import sampling
+    x, sizes = np.ones(1000), [1 << i for i in range(11, 22, 2)]
 
-    x, times = np.ones(1000), {}
-    for exponent in range(11, 22, 2):
-        with mock.patch.object(sampling, "BATCH_NUMBERS", 1 << exponent):
-            times[exponent] = least(
-                lambda: fastgd.numerical_gradient(lambda points: np.sum(points**2, axis=1), x, vectorized=True), 0.3
-            )
-    best = min(times.values())
-    shown = ", ".join(f"2^{exponent} {seconds / best:.2f}" for exponent, seconds in times.items())
+    def gradient():
+        return fastgd.numerical_gradient(lambda points: np.sum(points**2, axis=1), x, vectorized=True)
+
+    shown = relative(sampling, "BATCH_NUMBERS", sizes, gradient)
     return f"time of a gradient of Σx² in 1,000 variables, of the least: {shown}"
 
 
@@ -382,15 +379,12 @@ def gram_setup():
 
 @measures("CALL_COLUMNS")
 def call_columns():
-    objective, times = fastgd.LinearObjective(*table(200_000, 20), loss="mse"), {}
-    for columns in (4, 8, 16, 32, 64):
-        with mock.patch.object(sweep_routes, "CALL_COLUMNS", columns):
-            times[columns] = least(
-                lambda: fastgd.sweep(objective, lr=np.full(64, 1e-3), step_num=3, route="direct"), 0.5
-            )
-    best = min(times.values())
-    shown = ", ".join(f"{columns}: {seconds / best:.2f}" for columns, seconds in times.items())
-    return f"time of 64 runs, of the least: {shown}"
+    objective = fastgd.LinearObjective(*table(200_000, 20), loss="mse")
+
+    def runs():
+        return fastgd.sweep(objective, lr=np.full(64, 1e-3), step_num=3, route="direct")
+
+    return f"time of 64 runs, of the least: {relative(sweep_routes, 'CALL_COLUMNS', [4, 8, 16, 32, 64], runs)}"
 
 
 @measures("BURST_WORK")
