@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 # cancels in the ratio; minima over all passes would compare different periods.
 PASSES = 5
 SECONDS = 0.2  # for each member in each pass
-# A ratio is marked as unsteady if the passes (without the highest and the lowest, if there are four) differ by more than
-# this factor; in a single pass, if the median of the rounds exceeds the minimum by more.
+# A ratio is marked as unsteady if the passes (without the highest and the lowest, if there are four) differ by more
+# than this factor; in a single pass, if the median of the rounds exceeds the minimum by more.
 UNSTEADY = 1.25
 
 GAP = 0.5  # between the bars of two rows of the chart, in bars

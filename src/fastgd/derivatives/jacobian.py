@@ -241,21 +241,8 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
     """The Jacobian by the complex step, ∂fᵢ/∂xⱼ = Im fᵢ(x + ihⱼeⱼ)/hⱼ, one evaluation for each group of columns.
 
     It is wrong, without a sign of it, if f is not analytic, as with |x| or max(x). The entries of the first group are
-    therefore compared with extrapolated differences of real values.
-
-    Parameters
-    ----------
-    group, positions
-        As for `Entries`.
-
-    Returns
-    -------
-    Slopes, Entries
-
-    Raises
-    ------
-    ValueError
-        An entry of the first group disagrees with its real difference.
+    therefore compared with extrapolated differences of real values; ValueError if one disagrees. `group` and
+    `positions` are as for `Entries`. Returns (Slopes, Entries).
     """
     x = sampler.x.reshape(sampler.shape)
     steps = stencils.sized(x, complex_step.STEP, h, typical_x)
