@@ -84,19 +84,9 @@ LossName = Literal[
     "epsilon_insensitive",
 ]
 OptimizerName = Literal[
-    "gd",
-    "momentum",
-    "nesterov",
-    "adagrad",
-    "adadelta",
-    "rmsprop",
-    "adam",
-    "adamax",
-    "nadam",
-    "amsgrad",
-    "adamw",
+    "gd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw",
     "asgd",
-]
+]  # fmt: skip
 Penalty = Literal["l2", "l1", "elasticnet"]
 Solver = Literal["auto", "gram", "preconditioned", "accelerated", "gd", "sgd"]
 
