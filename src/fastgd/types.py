@@ -87,19 +87,9 @@ LossName = Literal[
 RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile"]
 ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
-    "gd",
-    "momentum",
-    "nesterov",
-    "adagrad",
-    "adadelta",
-    "rmsprop",
-    "adam",
-    "adamax",
-    "nadam",
-    "amsgrad",
-    "adamw",
+    "gd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw",
     "asgd",
-]
+]  # fmt: skip
 Penalty = Literal["l2", "l1", "elasticnet"]
 Solver = Literal["auto", "gram", "preconditioned", "accelerated", "gd", "sgd"]
 

@@ -6,7 +6,8 @@ import numpy as np
 
 # Values of the pieces in which rows are converted to float64: 1 MB, which fits the second-level cache.
 PIECE_VALUES = 1 << 17
-# Multiplications of XᵀX from which BLAS's dsyrk is used: it halves them, but importing scipy.linalg takes some 50 ms.
+# Multiplications of XᵀX from which BLAS's dsyrk is used: it halves them, but importing
+# scipy.linalg takes 0.15 s, once.
 SYRK_PRODUCTS = 1 << 30
 # Rows per column from which a sample gives means and curvatures well enough for centring and preconditioning.
 ROWS_PER_COLUMN = 8

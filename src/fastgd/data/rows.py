@@ -14,8 +14,7 @@ from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slice
 from fastgd.data.threads import tree_sum
 from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
 
-# Values of X: the smallest block that is worth a task of a thread pool (50 to 100 µs of work against 10 µs for the
-# task).
+# Values of X in the smallest block: some 30 µs of work, a hundred times what handing it to a thread takes.
 BLOCK_VALUES = 1 << 17
 # Blocks: enough for 16 threads of unequal speed, few enough that their gradients stay small.
 MOST_BLOCKS = 64

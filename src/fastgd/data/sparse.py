@@ -7,7 +7,8 @@ from fastgd.data.moments import centred, looked_into, rounded
 from fastgd.data.rows import Rows
 from fastgd.kernels.codes import PLAIN
 
-# The cost of one product of two stored entries of a row, when XᵀX is formed, in values of a pass over X.
+# The cost of one product of two stored entries of a row, when XᵀX is formed, in values of a pass over X: while XᵀX fits
+# the cache, and several times as much beyond.
 ENTRY_PRODUCT = 2.5
 # Multiplications of a Cholesky decomposition (of its d³) in the time of one value of a pass over X.
 CHOLESKY_ADVANTAGE = 96

@@ -196,16 +196,19 @@ def quantile(y, s, q):
 
 
 def log_odds(y, s):
+    """The best constant h behind the sigmoid, (k,): the log-odds of the mean target."""
     p = np.clip(mean(y, s), MOST_CERTAIN, 1 - MOST_CERTAIN)
     return np.log(p / (1 - p))
 
 
 def log_priors(y, s):
+    """The best constant h behind softmax, (k,): the logs of the mean targets, with a sum of 0."""
     logs = np.log(np.maximum(mean(y, s), MOST_CERTAIN))
     return logs - logs.mean()
 
 
 def log_mean(y, s):
+    """The best constant h behind the activation exp, (k,): the log of the mean target."""
     return np.log(np.maximum(mean(y, s), MOST_CERTAIN))
 
 

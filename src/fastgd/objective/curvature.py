@@ -9,7 +9,7 @@ import typing
 
 import numpy as np
 
-# Columns up to which XᵀX is formed and its eigenvalues are exact, in 40 ms; above, Lanczos.
+# Columns up to which XᵀX is formed and its eigenvalues are computed, in about 10 ms; above, Lanczos.
 EXACT_COLUMNS = 512
 # Lanczos approaches λmax from below. From a random start, after m steps, the shortfall exceeds a fraction ε of λmax
 # with probability at most 1.648·√d·exp(−√ε(2m − 1)) (Kuczyński & Woźniakowski, SIAM J. Matrix Anal. Appl. 13 (1992),

@@ -21,16 +21,11 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["animate", "contour", "fit", "learning_rates", "loss", "surface", "tangent", "trajectory"]
 
+# The module of each name, imported when the name is first used.
 _HOMES = {
-    "animate": "paths",
-    "contour": "functions",
-    "fit": "models",
-    "learning_rates": "losses",
-    "loss": "losses",
-    "surface": "functions",
-    "tangent": "functions",
-    "trajectory": "paths",
-}
+    "animate": "paths", "contour": "functions", "fit": "models", "learning_rates": "losses", "loss": "losses",
+    "surface": "functions", "tangent": "functions", "trajectory": "paths",
+}  # fmt: skip
 
 if not typing.TYPE_CHECKING:  # a type checker would otherwise accept any name
 
