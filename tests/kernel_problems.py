@@ -63,6 +63,8 @@ def targets(rng, n, k, activation, loss):
         return np.where(rng.random((n, 1)) < 0.5, np.eye(k)[rng.integers(0, k, n)], rng.dirichlet(np.ones(k), n))
     if "hinge" in loss:
         return rng.choice([-1, 1], (n, k))
+    if loss == "gamma":
+        return rng.gamma(2, size=(n, k))
     return rng.poisson(2, (n, k)) if loss == "poisson" else 3 * rng.standard_normal((n, k))
 
 
@@ -104,6 +106,8 @@ def exact_loss(f, y, loss):
         return (short_of, -y * (short_of > 0)) if loss == "hinge" else (short_of**2, -2 * y * short_of)
     if loss == "epsilon_insensitive":
         return max(abs(r) - TUBE, mpmath.mpf(0)), mpmath.sign(r) * (abs(r) > TUBE)
+    if loss == "quantile":
+        return max(r, -r) / 2, mpmath.sign(r) / 2
     if loss == "squared" or abs(r) <= HUBER_DELTA:
         return r**2 / 2, r
     return HUBER_DELTA * (abs(r) - mpmath.mpf(HUBER_DELTA) / 2), HUBER_DELTA * mpmath.sign(r)
@@ -123,6 +127,8 @@ def exact_row(h, y, activation, loss):
         return [(mpmath.log1p(mpmath.exp(v)) - t * v, 1 / (1 + mpmath.exp(-v)) - t) for v, t in zip(h, y, strict=True)]
     if loss == "poisson":
         return [(mpmath.exp(v) - t * v, mpmath.exp(v) - t) for v, t in zip(h, y, strict=True)]
+    if loss == "gamma":
+        return [(t * mpmath.exp(-v) + v, 1 - t * mpmath.exp(-v)) for v, t in zip(h, y, strict=True)]
     f, f_prime = EXACT[activation]
     points = [exact_loss(f(v), t, loss) for v, t in zip(h, y, strict=True)]
     return [(value, slope * f_prime(v)) for (value, slope), v in zip(points, h, strict=True)]
@@ -140,7 +146,9 @@ def sizes(X, Y, W, b, shift, s, activation, loss):
     if activation == "softmax":  # each output depends on every h of its row
         terms = np.broadcast_to(terms.max(axis=1, keepdims=True), terms.shape) + np.log(h.shape[1])
     growth = np.maximum(1, np.exp(h)) if activation == "exp" else 1.0  # max(1, |f|', |f''|)
-    if loss in ("log", "poisson"):
+    if loss == "gamma":
+        growth = np.maximum(1, Y * np.exp(-h))
+    if loss in ("log", "poisson", "gamma"):
         value = (growth + abs(Y)) * (terms + 1)
         delta = growth * (terms + 1) + abs(Y)
     else:

@@ -22,7 +22,7 @@ from fastgd._version import __version__
 from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning
 
 if typing.TYPE_CHECKING:
-    from fastgd import datasets, optimizers, plot, schedules
+    from fastgd import datasets, losses, optimizers, plot, schedules
     from fastgd.derivatives.check import check_gradient
     from fastgd.derivatives.gradient import numerical_diff, numerical_gradient
     from fastgd.derivatives.hessian import hessian_vector_product, numerical_hessian
@@ -53,6 +53,7 @@ __all__ = [
     "datasets",
     "gradient_descent",
     "hessian_vector_product",
+    "losses",
     "multi_start",
     "numerical_diff",
     "numerical_gradient",

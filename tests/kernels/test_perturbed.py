@@ -227,8 +227,8 @@ def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False
         y = rng.dirichlet(np.ones(k), n)
     elif loss in ("log", "log_loss"):
         y = rng.random(shape)
-    elif loss == "poisson":
-        y = rng.poisson(2, shape)
+    elif loss in ("poisson", "gamma"):
+        y = 1 + rng.poisson(2, shape)
     elif "hinge" in loss:
         y = rng.choice([-1, 1], shape)
     return LinearObjective(X, y, activation=activation, loss=loss, **options)

@@ -16,13 +16,25 @@ from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 pytestmark = pytest.mark.with_reference
 
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
-NAMES = ("squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive")
+NAMES = (
+    "squared_error",
+    "log",
+    "huber",
+    "poisson",
+    "hinge",
+    "squared_hinge",
+    "epsilon_insensitive",
+    "quantile",
+    "gamma",
+)
+KINKED = ("hinge", "epsilon_insensitive", "quantile")
 RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name].activations]
 RECORDS += [
     losses.of(losses.Huber(0.4)),
     losses.of(losses.Huber(0.4), "tanh"),
     losses.of(losses.EpsilonInsensitive(0.7)),
 ]
+RECORDS += [losses.of(losses.Quantile(0.9)), losses.of(losses.Quantile(0.9), "sigmoid")]
 CONVEX = [record for record in RECORDS if record.convex]
 STEP = 1e-5
 
@@ -49,6 +61,8 @@ def points(record, n=60, spread=2.0, seed=0):
         y = rng.dirichlet(np.ones(k), n) if record.joint else rng.uniform(0, 1, (n, k))
     elif record.loss.kernel == "poisson":
         y = rng.poisson(2.0, (n, k)) * 1.0
+    elif record.loss.kernel == "gamma":
+        y = rng.gamma(2.0, size=(n, k))
     elif "hinge" in record.loss.kernel:
         y = rng.choice([-1.0, 1.0], (n, k))
     else:
@@ -57,7 +71,8 @@ def points(record, n=60, spread=2.0, seed=0):
     if record.activation == "relu":
         kept &= np.abs(h) > 1e-3
     if threshold(record) is not None:
-        kept &= np.abs(np.abs(outputs(record, h) - y) - threshold(record)) > 1e-3
+        corner = 0.0 if record.loss.kernel == "quantile" else threshold(record)
+        kept &= np.abs(np.abs(outputs(record, h) - y) - corner) > 1e-3
     kept = kept.all(axis=1)
     return h[kept], y[kept]
 
@@ -80,7 +95,7 @@ def value(record, h, y):
         o = LinearObjective.of_arrays(
             np.ascontiguousarray(row[None, :]), target[None, :], np.empty(0), record, fit_intercept=False
         )
-        found.append(o.sums(np.eye(k), np.zeros(k), gradient=False) / (record.times or 1.0))
+        found.append((o.sums(np.eye(k), np.zeros(k), gradient=False) - o.constant) / (record.times or 1.0))
     return np.array(found)
 
 
@@ -127,6 +142,7 @@ def test_what_is_in_no_table_is_refused():
     [
         (losses.Huber, [0, -1, np.nan, np.inf, "1", None, True, [1.0]]),
         (losses.EpsilonInsensitive, [-1e-9, np.nan, "a"]),
+        (losses.Quantile, [0, 1, 1.5, -0.5, np.nan, "a"]),
     ],
 )
 def test_parameters_out_of_range_are_refused(make, bad):
@@ -182,7 +198,7 @@ def test_curvatures_are_those_of_the_loss_or_of_gauss_and_newton(record):
     curvature = record.curvature(h, y)
     assert np.all(curvature >= 0)
     assert np.all(record.curvature(*points(record, spread=5.0)) >= 0)
-    if not record.convex and record.loss.kernel == "epsilon_insensitive":
+    if not record.convex and not record.smooth:
         assert not curvature.any()
         return
     for j in range(h.shape[1]):
@@ -221,12 +237,12 @@ def test_where_a_loss_is_straight_a_parabola_touches_it_from_above(record):
 @pytest.mark.one_build
 @each(RECORDS)
 def test_only_losses_with_a_kink_have_slopes_that_jump(record):
-    assert record.smooth is (record.loss.kernel not in ("hinge", "epsilon_insensitive"))
+    assert record.smooth is (record.loss.kernel not in KINKED)
     assert record.quadratic is (record.loss.kernel == "squared" and record.activation == "identity")
     if record.activation in ("relu", "softmax"):
         return
     h = np.linspace(-4, 1.5 if record.activation == "exp" else 4, 80_001)[:, None]
-    y = np.full_like(h, 1.0 if record.loss.kernel not in ("squared", "huber", "epsilon_insensitive") else 0.3)
+    y = np.full_like(h, 0.3 if record.loss.kernel in ("squared", "huber", "epsilon_insensitive", "quantile") else 1.0)
     slope = record.slope(h, y)[:, 0]
     jump = np.max(np.abs(np.diff(slope)))
     assert jump < 0.02 if record.smooth else jump > 0.02
@@ -251,7 +267,8 @@ def test_convex_losses_have_a_conjugate():
     assert all((record.conjugate is not None) is record.convex for record in RECORDS)
     assert {(record.loss.kernel, record.activation) for record in CONVEX} == {
         ("squared", "identity"), ("huber", "identity"), ("epsilon_insensitive", "identity"), ("log", "sigmoid"),
-        ("log", "softmax"), ("poisson", "exp"), ("hinge", "identity"), ("squared_hinge", "identity"),
+        ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"),
+        ("quantile", "identity"), ("hinge", "identity"), ("squared_hinge", "identity"),
     }  # fmt: skip
 
 
@@ -273,7 +290,7 @@ def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(recor
 @each([record for record in CONVEX if not record.joint])
 def test_a_conjugate_is_the_largest_of_all_differences_and_inf_where_these_have_no_end(record):
     """Against max_h u·h − l(h) by a grid, for u inside and outside of the slopes that there are."""
-    y = {"log": 0.3, "poisson": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.loss.kernel, 0.4)
+    y = {"log": 0.3, "poisson": 2.0, "gamma": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.loss.kernel, 0.4)
     h = np.concatenate([np.linspace(-30, 30, 20_001), np.geomspace(30, 600, 50), -np.geomspace(30, 1e4, 50)])[:, None]
     h = np.vstack([h, [[1.0]], [[-1.0]]])
     heights = value(record, h, np.full_like(h, y))
@@ -306,7 +323,7 @@ def test_no_slope_changes_quicker_than_the_bound(record):
     low, high = (
         (-1.0, 1.0) if "hinge" in record.loss.kernel else (0.0, 1.0) if record.loss.kernel == "log" else (-2.0, 3.0)
     )
-    low = max(low, 0.0) if record.loss.kernel == "poisson" else low
+    low = max(low, 0.0) if record.loss.kernel in ("poisson", "gamma") else low
     bound = record.bound(low, high)
     if not record.smooth or record.activation == "exp":
         assert bound == math.inf
@@ -345,7 +362,7 @@ def test_slopes_at_another_target_are_curvatures(record):
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("weighted", [False, True])
-@each([record for record in RECORDS if record.convex and record.loss.kernel in ("squared", "log", "poisson")])
+@each([record for record in RECORDS if record.convex and record.loss.kernel in ("squared", "log", "poisson", "gamma")])
 def test_the_best_constant_has_no_slope(record, weighted):
     _, y = points(record, 40)
     s = np.random.default_rng(2).uniform(0.5, 2, len(y)) if weighted else None
@@ -356,7 +373,7 @@ def test_the_best_constant_has_no_slope(record, weighted):
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("weighted", [False, True])
-@each([losses.of("huber", "identity"), losses.of("epsilon_insensitive", "identity")])
+@each([losses.of("huber", "identity"), losses.of("epsilon_insensitive", "identity"), losses.of("quantile")])
 def test_the_constant_of_a_loss_of_differences_is_a_median(record, weighted):
     y = np.arange(9.0)[:, None] ** 2
     s = np.r_[np.ones(8), 20.0] if weighted else None

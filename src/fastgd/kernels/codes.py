@@ -36,6 +36,7 @@ LOSSES = {
     "squared_hinge": PointLoss(5),
     "epsilon_insensitive": PointLoss(6, 0.1),
     "quantile": PointLoss(7, 0.5),
+    "gamma": PointLoss(8),
 }
 CUSTOM = -1  # a function of the user's own
 

@@ -30,6 +30,7 @@ cdef enum Loss:
     SQUARED_HINGE = 5
     EPSILON_INSENSITIVE = 6
     QUANTILE = 7
+    GAMMA = 8
 
 
 # ------------------------------------------------------------------------------------- activations, e = exp(−|h|)
@@ -133,3 +134,9 @@ cdef inline double sigmoid_log(double h, double y, double log1p_e) noexcept nogi
 cdef inline double poisson(double h, double y, double exp_h) noexcept nogil:
     """e^h − y·h: the negative log-likelihood less log y!; its slope by h is e^h − y."""
     return exp_h - y * h
+
+
+cdef inline double gamma(double h, double y, double exp_minus_h) noexcept nogil:
+    """y·e^−h + h: the negative log-likelihood of a gamma distribution of mean e^h, over its shape, less what depends on
+    y alone; its slope by h is 1 − y·e^−h."""
+    return y * exp_minus_h + h

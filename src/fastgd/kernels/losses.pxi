@@ -10,8 +10,8 @@ from libc.math cimport NAN, exp, fabs
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_loss
 from fastgd.kernels.formulas cimport (
-    EPSILON_INSENSITIVE, EXP, HINGE, HUBER, IDENTITY, LOG, POISSON, QUANTILE, SIGMOID, SOFTMAX, SQUARED, SQUARED_HINGE,
-    epsilon_insensitive, epsilon_insensitive_slope, hinge, hinge_slope, huber, huber_slope, poisson, quantile, quantile_slope,
+    EPSILON_INSENSITIVE, EXP, GAMMA, HINGE, HUBER, IDENTITY, LOG, POISSON, QUANTILE, SIGMOID, SOFTMAX, SQUARED, SQUARED_HINGE,
+    epsilon_insensitive, epsilon_insensitive_slope, gamma, hinge, hinge_slope, huber, huber_slope, poisson, quantile, quantile_slope,
     sigmoid_log, sigmoid_of, softplus_of, squared, squared_hinge_slope,
 )
 
@@ -171,6 +171,27 @@ cdef double poisson_slope_at(double h, double y, double parameter) noexcept nogi
     return exp(h) - y
 
 
+cdef void gamma_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                       double* slope) noexcept nogil:
+    cdef double[PIECE] e
+    cdef Py_ssize_t start = 0, m, i
+    while start < n:
+        m = min(<Py_ssize_t> PIECE, n - start)
+        for i in range(m):
+            e[i] = -h[start + i]
+        exp_block(e, e, m)
+        for i in range(m):
+            value[start + i] = gamma(h[start + i], y[start + i], e[i])
+        if slope != NULL:
+            for i in range(m):
+                slope[start + i] = 1.0 - y[start + i] * e[i]
+        start += m
+
+
+cdef double gamma_slope_at(double h, double y, double parameter) noexcept nogil:
+    return 1.0 - y * exp(-h)
+
+
 # ------------------------------------------------------------------------------------------------ of the user's own
 
 cdef void c_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
@@ -227,11 +248,11 @@ cdef Formula formula_of(loss, int activation) except *:
     """
     cdef Formula l
     cdef int number
-    if not isinstance(loss, _PointLoss):
+    if type(loss) is not _PointLoss:
         raise ValueError(f"loss must be a PointLoss of fastgd.kernels.codes; got {loss!r}")
     if not 0 <= activation <= SOFTMAX:
         raise ValueError(f"no activation has the number {activation}")
-    number, l.parameter = loss[0], loss[1]
+    number, l.parameter = (<tuple> loss)[0], (<tuple> loss)[1]
     l.activation, l.piece, l.python, l.error = activation, PIECE, NULL, NULL
     l.squares = number == SQUARED and activation == IDENTITY
     if number == SQUARED:
@@ -254,6 +275,9 @@ cdef Formula formula_of(loss, int activation) except *:
     elif number == POISSON:
         goes_with(loss, &l, EXP)
         l.points, l.slope_at = poisson_points, poisson_slope_at
+    elif number == GAMMA:
+        goes_with(loss, &l, EXP)
+        l.points, l.slope_at = gamma_points, gamma_slope_at
     elif number == USER:
         goes_with(loss, &l, IDENTITY)
         l.slope_at, l.piece = NULL, PYTHON_PIECE

@@ -35,9 +35,9 @@ cdef inline double point_slope(double h, double y, Formula* l) noexcept nogil:
     return slope * slope_of(l, f, y)
 
 
-cdef inline double move_of(double at, double y, double scale, Formula* l) noexcept nogil:
-    """−η·∂l/∂h."""
-    if l.squares:
+cdef inline double move_of(double at, double y, double scale, Formula* l, bint squares) noexcept nogil:
+    """−η·∂l/∂h; squares is l.squares, which a loop keeps in a register."""
+    if squares:
         return scale * y - scale * at  # one operation behind `at`
     return -scale * point_slope(at, y, l)
 
@@ -117,6 +117,7 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
     cdef double[4] scale
     cdef double[4] keep
     cdef double[4] rest
+    cdef bint squares = l.squares
     cdef double at1, at2, at3, m0, m1, m2, m3, shrunk, one = intercept, c = w[d] if intercept else 0
     cdef const floating* x[4]
     cdef const floating* later[4]
@@ -195,19 +196,19 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
         # The chain, with as little as can be between one move and the next. The intercept c is one more column, of
         # ones, but l2 does not shrink it: what a row gives becomes keep·(at − c) + c + move·(product + 1).
         at1, at2, at3 = h[1] + c, h[2] + c, h[3] + c
-        m0 = move_of(h[0] + c, y[0], scale[0], l)
+        m0 = move_of(h[0] + c, y[0], scale[0], l, squares)
         at1 = (keep[0] * at1 + rest[0] * c) + m0 * (g[0] + one)
         at2 = (keep[0] * at2 + rest[0] * c) + m0 * (g[1] + one)
         at3 = (keep[0] * at3 + rest[0] * c) + m0 * (g[4] + one)
         c += one * m0
-        m1 = move_of(at1, y[1], scale[1], l)
+        m1 = move_of(at1, y[1], scale[1], l, squares)
         at2 = (keep[1] * at2 + rest[1] * c) + m1 * (g[2] + one)
         at3 = (keep[1] * at3 + rest[1] * c) + m1 * (g[5] + one)
         c += one * m1
-        m2 = move_of(at2, y[2], scale[2], l)
+        m2 = move_of(at2, y[2], scale[2], l, squares)
         at3 = (keep[2] * at3 + rest[2] * c) + m2 * (g[6] + one)
         c += one * m2
-        m3 = move_of(at3, y[3], scale[3], l)
+        m3 = move_of(at3, y[3], scale[3], l, squares)
         c += one * m3
         shrunk = (keep[0] * keep[1]) * (keep[2] * keep[3])
         s0 = filled(<floating> (m0 * (keep[1] * (keep[2] * keep[3]))), like)

@@ -232,7 +232,7 @@ class Online:
         squares = (self._inverse.astype(np.float64) ** 2)[:, None]
         self._largest = float(squares.max()) or 1.0
         self._relative_squares = squares / self._largest
-        typical = self.record.typical_curvature(float(np.mean(Y)))
+        typical = self.record.typical_curvature(float(np.mean(Y)), from_zero=True)
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept

@@ -36,7 +36,8 @@ class GDRegressor(RegressorMixin, LinearModel):
     loss : str or Loss
         A name, or an object of `fastgd.losses`. With r = y − f, "squared_error": ½r²; "mse": r², without the half;
         "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
-        "poisson": half the Poisson deviance with f = exp(Xw + b).
+        "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
+        deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
     penalty : {None, "l2", "l1", "elasticnet"}
         None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
     alpha : float
@@ -76,7 +77,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         Each is called after every epoch with a Result (epoch, coef, intercept, loss, validation_score, grad_norm,
         learning_rate); StopIteration ends the fit.
     epsilon : float, optional
-        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it.
+        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it; of a loss that is given by its name.
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
     target : float, optional

@@ -46,7 +46,7 @@ class _Checked:
         return np.ascontiguousarray(array, np.float64)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Custom(Loss):
     """What `custom` makes; see there."""
 
@@ -63,10 +63,6 @@ class Custom(Loss):
     def __post_init__(self):
         if not (callable(self.f) or c_functions.is_c(self.f)):
             raise TypeError(f"f must be a function f(h, y) or a C function; got {validation.describe(self.f)}")
-        try:
-            hash(self.f)
-        except TypeError:
-            raise TypeError(f"f must be hashable, as functions are; got {validation.describe(self.f)}") from None
         for name in ("smooth", "convex"):
             object.__setattr__(self, name, validation.boolean(getattr(self, name), name))
         if self.curvature_bound is not None:
@@ -77,6 +73,21 @@ class Custom(Loss):
         # The function as the kernels take it; a TypeError where its signature is another. No field: f says it all.
         function = c_functions.c_loss(self.f) if c_functions.is_c(self.f) else _Checked(self.f)
         object.__setattr__(self, "_points", PointLoss(CUSTOM, 0.0, function))
+
+    @property
+    def _key(self):
+        try:
+            hash(self.f)
+            f = self.f
+        except TypeError:  # a LowLevelCallable has no hash: it is equal to itself alone
+            f = id(self.f)
+        return f, self.smooth, self.convex, self.curvature_bound
+
+    def __eq__(self, other):
+        return type(other) is Custom and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
 
     def __reduce__(self):
         return Custom, (self.f, self.smooth, self.convex, self.curvature_bound)

@@ -147,6 +147,20 @@ def poisson_conjugate(u, y):
     return xlogx(u + y) - (u + y)
 
 
+def gamma_slope(h, y):
+    return 1 - y * np.exp(-h)
+
+
+def gamma_curvature(h, y):
+    return y * np.exp(-h)
+
+
+def gamma_conjugate(u, y):
+    q = 1 - u
+    with np.errstate(invalid="ignore"):
+        return xlogx(q) - q * np.log(y) - q
+
+
 # ------------------------------------------------------------------------------------------------ margins, y = ±1
 
 
@@ -210,6 +224,11 @@ def log_priors(y, s):
 def log_mean(y, s):
     """The best constant h behind the activation exp, (k,): the log of the mean target."""
     return np.log(np.maximum(mean(y, s), MOST_CERTAIN))
+
+
+def exact_log_mean(y, s):
+    """Of targets that are positive."""
+    return np.log(mean(y, s))
 
 
 def inverse_mean(activation):

@@ -66,3 +66,31 @@ class Poisson(Loss):
             "slope": formulas.poisson_slope, "curvature": formulas.poisson_curvature, "start": formulas.log_mean,
             "conjugate": formulas.poisson_conjugate, "entropy": True, "by_pass": ("exp", "poisson", 0.0, 1.0),
         }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Gamma(Loss):
+    """y/f − log(y/f) − 1 with f = exp(Xw + b): half the gamma deviance, of positive targets whose spread grows like
+    their mean."""
+
+    name = "gamma"
+    kernel = "gamma"
+    activations = ("exp",)
+    link = "exp"
+    targets = 'be positive for loss="gamma"'
+    deviance = True
+
+    def refused(self, y):
+        return y <= 0
+
+    def least(self, y):
+        return 1 + np.log(y.astype(np.float64))
+
+    def typical_curvature(self, activation, mean, from_zero):  # y/f
+        return max(mean, 1.0) if from_zero else 1.0
+
+    def facts(self, activation):
+        return {
+            "slope": formulas.gamma_slope, "curvature": formulas.gamma_curvature, "start": formulas.exact_log_mean,
+            "conjugate": formulas.gamma_conjugate, "entropy": True,
+        }  # fmt: skip

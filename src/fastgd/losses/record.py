@@ -111,6 +111,13 @@ class Loss:
         """The largest |∂²l/∂h²| over all h for targets between these; inf where there is none."""
         return math.inf
 
+    def typical_curvature(self, activation, mean, from_zero):
+        """See `DataTerm.typical_curvature`: the bound where there is one."""
+        if activation == "exp":
+            return max(mean, 1e-3)
+        bound = self.bound(activation, -1.0, 1.0)
+        return bound if math.isfinite(bound) else 1.0
+
     def facts(self, activation):
         """Slope, curvature and so on behind an activation: the fields of a `DataTerm` beside those that all have."""
         raise NotImplementedError
@@ -229,12 +236,10 @@ class DataTerm:
         """The largest |∂²l/∂h²| over all h for targets between these; inf where there is none."""
         return self.loss.bound(self.activation, y_min, y_max)
 
-    def typical_curvature(self, mean):
-        """About the ∂²l/∂h² of one row, for a rate: the bound where there is one, `mean` being that of the targets."""
-        if self.activation == "exp":
-            return max(mean, 1e-3)
-        bound = self.bound(-1.0, 1.0)
-        return bound if math.isfinite(bound) else 1.0
+    def typical_curvature(self, mean, from_zero=False):
+        """About the ∂²l/∂h² of one row, for a rate, near the minimum or on the way `from_zero` to there; `mean` is that
+        of the targets."""
+        return self.loss.typical_curvature(self.activation, mean, from_zero)
 
     def prepared(self, y, dtype):
         """Targets as the kernels take them, checked; (n,) numbers of classes become (n, k)."""

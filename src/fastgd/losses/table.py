@@ -6,12 +6,12 @@ import functools
 
 from fastgd import validation
 from fastgd.kernels.codes import ACTIVATIONS
-from fastgd.losses.likelihoods import LogLoss, Poisson
+from fastgd.losses.likelihoods import Gamma, LogLoss, Poisson
 from fastgd.losses.margins import Hinge, SquaredHinge
 from fastgd.losses.record import DataTerm, Loss
 from fastgd.losses.residuals import MSE, SSE, EpsilonInsensitive, Huber, Quantile, SquaredError
 
-RECORDS = (SSE, MSE, SquaredError, LogLoss, Huber, Poisson, Hinge, SquaredHinge, EpsilonInsensitive, Quantile)
+RECORDS = (SSE, MSE, SquaredError, LogLoss, Huber, Poisson, Hinge, SquaredHinge, EpsilonInsensitive, Quantile, Gamma)
 # Each name, with the record of its defaults.
 LOSSES = {name: record() for record in RECORDS for name in (*record.synonyms, record.name)}
 

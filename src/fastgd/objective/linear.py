@@ -21,6 +21,7 @@ from fastgd.objective.curvature import Curvature
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from fastgd.losses import Loss
     from fastgd.types import Activation, Floats, LossName, Table
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
@@ -40,19 +41,23 @@ class LinearObjective:
         `fastgd.data.Rows`).
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
-        classes, 0 to k − 1. For the hinges −1 or 1.
+        classes, 0 to k − 1. For the hinges −1 or 1. Not negative for "poisson", positive for "gamma".
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
-        f. The softmax is over the k outputs of a sample.
-    loss : {"sse", "mse", "squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"}
-        "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over
-        samples (not over outputs), with l =
+        f. The softmax is over the k outputs of a sample. Without it f is the one of a loss that goes with one alone
+        ("exp" for "poisson" and "gamma"), and else the identity.
+    loss : str or Loss
+        A name, which means the parameters given here, or an object of `fastgd.losses`: `losses.Huber(delta=2.0)`, or
+        `losses.custom(f)` of your own. "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others
+        are means, (1/Σs) ΣΣ s·l over samples (not over outputs), with l =
         "mse": (y − f)², without the half; "squared_error": ½(y − f)²;
         "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the
         softmax;
         "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
         "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
         "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
-        "epsilon_insensitive": max(0, |f − y| − 0.1).
+        "epsilon_insensitive": max(0, |f − y| − 0.1);
+        "quantile": ½|f − y|, the pinball loss of the quantile 0.5;
+        "gamma": y/f − log(y/f) − 1 with f = exp, half the deviance.
         At a kink the gradient takes the subgradient 0.
     fit_intercept : bool
         Whether there is a b. It is then the last row of w.
@@ -87,7 +92,7 @@ class LinearObjective:
     """
 
     activation: Activation
-    loss: LossName
+    loss: LossName | Loss
     shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
 
@@ -96,8 +101,8 @@ class LinearObjective:
         X: Table,
         y: ArrayLike,
         *,
-        activation: Activation = "identity",
-        loss: LossName = "sse",
+        activation: Activation | None = None,
+        loss: LossName | Loss = "sse",
         fit_intercept: bool = False,
         l2: float = 0.0,
         l1: float = 0.0,
@@ -229,8 +234,8 @@ class LinearObjective:
 
         Notes
         -----
-        Within a step of a kink (relu, "hinge", "epsilon_insensitive", or the corner of "huber") a row's difference is
-        between its slopes on both sides, where `gradient` has one of them.
+        Within a step of a kink (relu, "hinge", "epsilon_insensitive", "quantile", or the corner of "huber") a row's
+        difference is between its slopes on both sides, where `gradient` has one of them.
 
         Examples
         --------
@@ -273,8 +278,8 @@ class LinearObjective:
         Returns
         -------
         float
-            `inf` where there is no bound: with activation exp, and for the losses "hinge" and "epsilon_insensitive",
-            whose slope jumps.
+            `inf` where there is no bound: with activation exp, and for the losses "hinge", "epsilon_insensitive" and
+            "quantile", whose slope jumps.
         """
         return self.curvature.largest
 

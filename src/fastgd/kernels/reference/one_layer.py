@@ -102,6 +102,11 @@ def poisson_loss(h, y, _):
     return np.exp(h) - y * h, np.exp(h) - y
 
 
+def gamma_loss(h, y, _):
+    """y·e^−h + h, the negative log-likelihood over the shape, less what depends on y alone, and its slope."""
+    return y * np.exp(-h) + h, 1 - y * np.exp(-h)
+
+
 # Those that are functions of f = f(h). A new loss is a row here or in LINKED, and in `losses.pxi`.
 LOSS_FORMULAS = {
     LOSSES["squared"].number: squared_loss,
@@ -115,6 +120,7 @@ LOSS_FORMULAS = {
 LINKED = {
     LOSSES["log"].number: ("sigmoid", sigmoid_log_loss),
     LOSSES["poisson"].number: ("exp", poisson_loss),
+    LOSSES["gamma"].number: ("exp", gamma_loss),
 }
 
 
@@ -139,7 +145,7 @@ def formula_of(activation, loss):
     ValueError
         No loss has that number, or it does not go with the activation.
     """
-    if not isinstance(loss, PointLoss):
+    if type(loss) is not PointLoss:
         raise ValueError(f"loss must be a PointLoss of fastgd.kernels.codes; got {loss!r}")
     number, parameter, function = loss
     if activation not in FORMULAS and activation != ACTIVATIONS["softmax"]:
