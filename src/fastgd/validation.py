@@ -91,6 +91,69 @@ def count(value, name, *, minimum=0) -> int:
     return number
 
 
+def bounds(value, shape=None, name="bounds"):
+    """(lower, upper) as arrays of float64, or None where `value` is.
+
+    Parameters
+    ----------
+    value : tuple (lower, upper) or scipy.optimize.Bounds
+        Of numbers or arrays; None in place of either stands for no bound.
+    shape : tuple of int, optional
+        What both are broadcast to; without it the shape that both together have.
+
+    Raises
+    ------
+    TypeError
+        It is a list or an array: whether that is a pair for each variable, or all lower and all upper bounds, only its
+        author knows. Or no pair of real numbers.
+    ValueError
+        A bound is NaN or does not fit the shape, or a lower one is above its upper.
+    """
+    if value is None:
+        return None
+    if hasattr(value, "lb") and hasattr(value, "ub"):  # scipy.optimize takes 0.3 s to import
+        value = (value.lb, value.ub)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(
+            f"{name} must be a pair (lower, upper): a tuple of numbers or arrays, or a scipy.optimize.Bounds; got "
+            f"{describe(value)}{_readings(value, name)}"
+        )
+    sides = []
+    for side, absent, which in zip(value, (-np.inf, np.inf), ("lower", "upper"), strict=True):
+        side = np.float64(absent) if side is None else side
+        side = real_array(side, f"{name} ({which})", dtype=np.float64, finite=False)
+        if np.any(np.isnan(side)):
+            raise ValueError(f"{name} ({which}) must not be NaN; got {show_point(side)}")
+        sides.append(side)
+    try:
+        shape = np.broadcast_shapes(sides[0].shape, sides[1].shape) if shape is None else shape
+        lower, upper = (np.broadcast_to(side, shape) for side in sides)
+    except ValueError:
+        what = "be of one shape" if shape is None else f"fit the shape {shape}"
+        raise ValueError(f"{name} must {what}; got {sides[0].shape} and {sides[1].shape}") from None
+    if np.any(crossed := lower > upper):
+        at = tuple(np.argwhere(crossed)[0].tolist())
+        raise ValueError(f"{name}: lower must not be above upper; {entry('x', at)} is {lower[at]} to {upper[at]}")
+    return lower, upper
+
+
+def _readings(value, name):
+    """What a list or an array as bounds may mean, each written as a tuple."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return ""
+    ways = []
+    if array.ndim == 2 and array.shape[1] == 2:
+        lower, upper = array.T.tolist()
+        ways.append(f"a pair for each variable, {name}=({lower}, {upper})")
+    if array.ndim and len(array) == 2:
+        ways.append("all lower and all upper bounds, {}=({}, {})".format(name, *array.tolist()))
+    if not ways or array.size > FEW_VALUES:
+        return ""
+    return f". It may mean {', or '.join(ways)}: write what is meant"
+
+
 def first_bad(array):
     """Index of the first NaN or infinity, as a tuple, or None. Needs little memory beside the array."""
     if array.ndim == 1 and array.size <= FEW_VALUES and math.isfinite(sum(array.tolist())):
