@@ -6,12 +6,17 @@ import re
 import sys
 
 from fastgd import validation
-from fastgd.kernels.c_code import CFunction, CGradient
+from fastgd.kernels.c_code import CFunction, CGradient, CValueAndGradient
 
 # What is returned and what comes behind n, for each kind of C function; user_data may be left out.
 SIGNATURES = {
     CFunction: ("double", ["double*"], "double (n, double *x, void *user_data)"),
     CGradient: ("void", ["double*", "double*"], "void (n, double *x, double *gradient, void *user_data)"),
+    CValueAndGradient: (
+        "double",
+        ["double*", "double*"],
+        "double (n, double *x, double *gradient, void *user_data)",
+    ),
 }
 
 # Names of the types that n may have, with their sizes in bytes here.
@@ -68,6 +73,11 @@ def gradient_function(grad, d, args):
 def c_gradient(grad, d, name="grad"):
     """A gradient as the kernels take it: `void (n, double *x, double *gradient, void *user_data)`, else a TypeError."""
     return _known(grad, d, name, CGradient)
+
+
+def c_value_and_gradient(f, d, name="f"):
+    """An f that gives both: `double (n, double *x, double *gradient, void *user_data)`, else a TypeError."""
+    return _known(f, d, name, CValueAndGradient)
 
 
 def _known(f, d, name, kind):
