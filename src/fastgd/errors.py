@@ -63,6 +63,10 @@ class StartError(ValueError):
     """The value or the gradient is not finite at the start of a run."""
 
 
+class OutOfTimeError(Exception):
+    """The time of a run is up within a numerical gradient; the run catches it."""
+
+
 def import_extra(module, extra, purpose):
     """Import an optional dependency; if it is missing, raise an ImportError that names the extra to install.
 

@@ -52,7 +52,18 @@ ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
 Table = ArrayLike | Sparse | Rows  # (n, d); data frames are converted through __array__
-Bounds = tuple[ArrayLike | None, ArrayLike | None]
+
+
+class ScipyBounds(Protocol):
+    """scipy.optimize.Bounds."""
+
+    @property
+    def lb(self) -> Any: ...
+    @property
+    def ub(self) -> Any: ...
+
+
+Bounds = tuple[ArrayLike | None, ArrayLike | None] | ScipyBounds
 Path = str | os.PathLike[str]
 
 

@@ -16,6 +16,11 @@ CHECK_VALUES = 1 << 18
 FEW_VALUES = 256
 FLOAT64 = np.dtype(np.float64)  # compared by identity, which is faster than ==
 
+# What an array of Python objects may hold. Booleans are among them, as they are in other arrays.
+REAL_TYPES = (numbers.Real, decimal.Decimal, np.bool_)
+# What has `__float__`, and is no real number that a function may return.
+NO_REAL_TYPES = (bool, np.bool_, np.complexfloating, np.flexible, np.datetime64, np.timedelta64)
+
 
 def describe(value):
     """A value for an error message: its repr, shortened, on one line; of an array the shape and dtype."""
@@ -32,6 +37,95 @@ def describe(value):
 def show_point(x):
     """A point for an error message: up to ten entries, of a longer one the first and last three."""
     return np.array2string(np.asarray(x), threshold=10, edgeitems=3, max_line_width=10_000, separator=", ")
+
+
+def flattened(x, name="x"):
+    """Named parameters as one vector, and how to put one back into their form.
+
+    Parameters
+    ----------
+    x : dict of array_like, or pandas.Series
+        Entries of any shapes, numbers among them.
+
+    Returns
+    -------
+    vector : (d,) float64
+        A new array: the entries of all names, in their order.
+    restore : Form
+        restore(vector) has the form of x; restore.flat(tree) is the vector of another tree of that form.
+    None
+        In place of both, where x has no names.
+    """
+    if isinstance(x, dict):
+        form = DictForm(x, name)
+    elif type(x).__name__ == "Series" and hasattr(x, "index") and hasattr(x, "to_numpy"):
+        form = SeriesForm(x)
+    else:
+        return None
+    return form.flat(x, name), form
+
+
+class DictForm:
+    """A dict of arrays as a vector and back; see `flattened`."""
+
+    def __init__(self, tree, name):
+        if not tree:
+            raise ValueError(f"{name} must have at least one entry; got an empty dict")
+        arrays = {key: real_array(value, f"{name}[{key!r}]", dtype=np.float64) for key, value in tree.items()}
+        self.shapes = {key: array.shape for key, array in arrays.items()}
+        self.ends = np.cumsum([array.size for array in arrays.values()]).tolist()
+
+    def __call__(self, vector):
+        """The dict of a vector (d,), of new arrays and of floats for numbers; or of (rows, d), of arrays (rows, …)."""
+        rows, parts = vector.shape[:-1], np.split(vector, self.ends[:-1], axis=-1)
+        named = zip(self.shapes.items(), parts, strict=True)
+        tree = {key: part.reshape((*rows, *shape)).copy() for (key, shape), part in named}
+        return tree if rows else {key: part if part.ndim else float(part) for key, part in tree.items()}
+
+    def flat(self, tree, name, absent=None):
+        """The vector of a dict with the same names; numbers stand for all entries of a name.
+
+        A missing name is an error, unless there is a number for `absent` ones.
+        """
+        if not isinstance(tree, dict):
+            raise TypeError(f"{name} must be a dict with the names of x, {list(self.shapes)}; got {describe(tree)}")
+        if tree.keys() - self.shapes.keys() or (absent is None and self.shapes.keys() - tree.keys()):
+            raise ValueError(f"{name} must have the names of x, {list(self.shapes)}; got {list(tree)}")
+        parts = []
+        for key, shape in self.shapes.items():
+            value = real_array(tree.get(key, absent), f"{name}[{key!r}]", dtype=np.float64, finite=False)
+            if value.shape not in (shape, ()):
+                raise ValueError(f"{name}[{key!r}] must have shape {shape}; got {value.shape}")
+            parts.append(np.broadcast_to(value, shape).reshape(-1))
+        return np.concatenate(parts)
+
+
+class SeriesForm:
+    """A pandas.Series as a vector and back; see `flattened`."""
+
+    def __init__(self, series):
+        self.series = series.astype(np.float64)
+        if not self.series.index.is_unique:
+            raise ValueError(f"the names of a Series must differ; got {describe(list(self.series.index))}")
+
+    def __call__(self, vector):
+        """The Series of a vector (d,), or the DataFrame of (rows, d)."""
+        names = self.series.index
+        if vector.ndim == 1:
+            return type(self.series)(vector.copy(), index=names, name=self.series.name)
+        import pandas  # it is there: x is one of its Series
+
+        return pandas.DataFrame(vector.copy(), columns=names)
+
+    def flat(self, series, name, absent=None):
+        """The vector of a Series with the same names, in any order; a missing one is an error without `absent`."""
+        names = self.series.index
+        if not isinstance(series, type(self.series)):
+            raise TypeError(f"{name} must be a Series with the names of x, {list(names)}; got {describe(series)}")
+        if len(series.index.difference(names)) or (absent is None and len(series) < len(names)):
+            raise ValueError(f"{name} must have the names of x, {list(names)}; got {list(series.index)}")
+        values = series.reindex(names, fill_value=absent).to_numpy()
+        return np.array(real_array(values, name, dtype=np.float64, finite=False))
 
 
 def choice(value, name, options):
@@ -84,6 +178,69 @@ def count(value, name, *, minimum=0) -> int:
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}; got {number}")
     return number
+
+
+def bounds(value, shape=None, name="bounds"):
+    """(lower, upper) as arrays of float64, or None where `value` is.
+
+    Parameters
+    ----------
+    value : tuple (lower, upper) or scipy.optimize.Bounds
+        Of numbers or arrays; None in place of either stands for no bound.
+    shape : tuple of int, optional
+        What both are broadcast to; without it the shape that both together have.
+
+    Raises
+    ------
+    TypeError
+        It is a list or an array: whether that is a pair for each variable, or all lower and all upper bounds, only its
+        author knows. Or no pair of real numbers.
+    ValueError
+        A bound is NaN or does not fit the shape, or a lower one is above its upper.
+    """
+    if value is None:
+        return None
+    if hasattr(value, "lb") and hasattr(value, "ub"):  # scipy.optimize takes 0.3 s to import
+        value = (value.lb, value.ub)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(
+            f"{name} must be a pair (lower, upper): a tuple of numbers or arrays, or a scipy.optimize.Bounds; got "
+            f"{describe(value)}{_readings(value, name)}"
+        )
+    sides = []
+    for side, absent, which in zip(value, (-np.inf, np.inf), ("lower", "upper"), strict=True):
+        side = np.float64(absent) if side is None else side
+        side = real_array(side, f"{name} ({which})", dtype=np.float64, finite=False)
+        if np.any(np.isnan(side)):
+            raise ValueError(f"{name} ({which}) must not be NaN; got {show_point(side)}")
+        sides.append(side)
+    try:
+        shape = np.broadcast_shapes(sides[0].shape, sides[1].shape) if shape is None else shape
+        lower, upper = (np.broadcast_to(side, shape) for side in sides)
+    except ValueError:
+        what = "be of one shape" if shape is None else f"fit the shape {shape}"
+        raise ValueError(f"{name} must {what}; got {sides[0].shape} and {sides[1].shape}") from None
+    if np.any(crossed := lower > upper):
+        at = tuple(np.argwhere(crossed)[0].tolist())
+        raise ValueError(f"{name}: lower must not be above upper; {entry('x', at)} is {lower[at]} to {upper[at]}")
+    return lower, upper
+
+
+def _readings(value, name):
+    """What a list or an array as bounds may mean, each written as a tuple."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return ""
+    ways = []
+    if array.ndim == 2 and array.shape[1] == 2:
+        lower, upper = array.T.tolist()
+        ways.append(f"a pair for each variable, {name}=({lower}, {upper})")
+    if array.ndim and len(array) == 2:
+        ways.append("all lower and all upper bounds, {}=({}, {})".format(name, *array.tolist()))
+    if not ways or array.size > FEW_VALUES:
+        return ""
+    return f". It may mean {', or '.join(ways)}: write what is meant"
 
 
 def first_bad(array):
@@ -275,6 +432,9 @@ def intercepts(b, name, k, dtype):
 def function_value(returned, what="f"):
     """The return value of a user's function as a float, which may be NaN or infinite.
 
+    A real number is a Python or NumPy scalar, an array of one element, or a scalar of another library that has
+    `__float__`, such as one of jax or torch.
+
     Raises
     ------
     TypeError
@@ -285,11 +445,15 @@ def function_value(returned, what="f"):
     if isinstance(returned, np.ndarray) or (hasattr(returned, "__array__") and not isinstance(returned, np.generic)):
         if has_masked(returned):
             raise TypeError(f"{what} must return one real number; it returned a masked value")
-        array = np.asarray(returned)
-        if array.size != 1:
-            raise ValueError(f"{what} must return one real number; it returned {describe(array)}")
-        returned = array.reshape(())[()]
-    if isinstance(returned, (bool, np.bool_)) or not isinstance(returned, numbers.Real):
+        try:
+            array = np.asarray(returned)
+        except Exception:  # a torch tensor that records gradients becomes no array, but a float
+            array = None
+        if array is not None:
+            if array.size != 1:
+                raise ValueError(f"{what} must return one real number; it returned {describe(array)}")
+            returned = array.reshape(())[()]
+    if isinstance(returned, NO_REAL_TYPES) or not hasattr(type(returned), "__float__"):
         raise TypeError(f"{what} must return one real number; it returned {describe(returned)}")
     try:
         return float(returned)

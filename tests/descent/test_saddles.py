@@ -34,7 +34,7 @@ POINTS = {
     "saddle": (pass_between_two_minima, its_slope, [0.0, 0.0], "saddle"),
     "minimum": (pass_between_two_minima, its_slope, [0.0, 2**0.5], "minimum"),
     "maximum": (lambda x: -float(x @ x), lambda x: -2 * x, [0.0, 0.0, 0.0], "maximum"),
-    "ridge": (lambda x: -(x[0] ** 2), lambda x: np.array([-2 * x[0], 0.0]), [0.0, 0.0], "maximum"),
+    "ridge": (lambda x: -(x[0] ** 2), lambda x: np.array([-2 * x[0], 0.0]), [0.0, 0.0], "saddle or maximum"),
     "flat": (lambda x: 3.0, np.zeros_like, [1.0, 2.0], "flat"),
     "fourth power": (lambda x: float(np.sum(x**4)), lambda x: 4 * x**3, [0.0, 0.0], "flat"),
     "valley": (lambda x: x[0] ** 2, lambda x: np.array([2 * x[0], 0.0]), [0.0, 5.0], "flat"),

@@ -105,6 +105,8 @@ def test_starts_of_the_users_own():
 def test_a_pair_for_each_variable_is_no_pair_of_bounds():
     # As SciPy has them; read as (lower, upper) all starts would be the point (-1, 1).
     with pytest.raises(ValueError, match="not a pair for each variable"):
+        multi_start(rastrigin, ((-1, 1), (-1, 1)), 4, lr=0.001, step_num=5)
+    with pytest.raises(TypeError, match="a pair for each variable"):
         multi_start(rastrigin, [(-1, 1), (-1, 1)], 4, lr=0.001, step_num=5)
 
 
@@ -152,7 +154,9 @@ def test_starts_without_a_value_are_kept_too(vectorized):
 @pytest.mark.parametrize("vectorized", [False, True])
 def test_where_all_diverge_it_is_an_error_that_keeps_them(vectorized):
     f = (lambda x: np.sum(x * x, axis=-1)) if vectorized else (lambda x: float(x @ x))
-    with pytest.raises(DivergenceError, match=r"all 5 runs diverged; the first: .*learning rate 3") as caught:
+    with pytest.raises(
+        DivergenceError, match=r"none of 5 runs came to an end \(5 diverged\); the lowest: .*learning rate 3"
+    ) as caught:
         multi_start(f, ([-1.0, -1.0], [1.0, 1.0]), 5, lr=3.0, step_num=100, vectorized=vectorized)
     assert len(caught.value.result.runs) == 5
 
@@ -333,9 +337,10 @@ GOOD = {"lr": 0.1, "step_num": 3}
     [
         ((-1.0, 1.0), {}, ValueError, "do not tell how many variables"),
         (([0.0, 0.0], [1.0, 1.0, 1.0]), {}, ValueError, "shape"),
-        (([0.0, 2.0], [1.0, 1.0]), {}, ValueError, r"entry \[1\] is 2.0 to 1.0"),
+        (([0.0, 2.0], [1.0, 1.0]), {}, ValueError, r"x\[1\] is 2.0 to 1.0"),
         (([0.0], [np.inf]), {}, ValueError, "upper must be finite"),
-        (([0.0], [1.0], [2.0]), {}, ValueError, "pair"),
+        (([0.0], [1.0], [2.0]), {}, TypeError, "pair"),
+        ([(0.0, 1.0), (0.0, 2.0)], {}, TypeError, "a pair for each variable.*all lower and all upper"),
         (np.zeros((2, 2)), {}, ValueError, "must be 4 starts.*bounds are a tuple"),
         (lambda rng, n: np.zeros((3, 2)), {}, ValueError, "what the sampler returned must be 4 starts"),
         (lambda rng, n: np.full((n, 2), np.nan), {}, ValueError, "what the sampler returned must be finite"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastgd import optimizers, validation
 from fastgd.data.threads import job_count
+from fastgd.descent.named import descend_named
 from fastgd.descent.saddles import Guard
 from fastgd.engine import plan
 from fastgd.engine.line_search import AUTO, METHODS
@@ -230,6 +231,10 @@ def gradient_descent(
            [-2.4 ,  3.2 ],
            [-1.92,  2.56]])
     """
+    if type(init_x) is not np.ndarray and (named := validation.flattened(init_x, "init_x")) is not None:
+        return descend_named(
+            gradient_descent, named, {name: value for name, value in locals().items() if name != "named"}
+        )
     if precondition is not None:
         named = PRECONDITION.get(precondition if isinstance(precondition, str) else None, "preconditioned")
         raise TypeError(
@@ -311,7 +316,8 @@ def _request(
         if init_x is None:
             raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
         start = validation.real_array(init_x, "init_x", dtype=np.float64)
-        f = Function(f, grad, start.shape, l1, jobs)
+        bounds = validation.bounds(bounds, start.shape)
+        f = Function(f, grad, start.shape, l1, jobs, bounds)
     else:
         if grad is not None:
             raise TypeError("grad is for a function; an objective has its own gradient")
@@ -319,6 +325,7 @@ def _request(
             raise ValueError(f"l1={l1:g} is given here, and the objective has l1={f.l1:g} already: give one of them")
         changes = ({} if n_jobs is None else {"n_jobs": n_jobs}) | ({"l1": l1} if l1 else {})
         f = f.replace(**changes) if changes else f
+        bounds = validation.bounds(bounds, f.shape)
         start = None  # the best constant model, for relu: at zeros it has no gradient
         if init_x is not None:
             start = validation.weights(init_x, "init_x", f.shape, f.dtype, copy=False)
@@ -365,7 +372,7 @@ def _identity(f, init_x, grad, lr):
         identity = {"f": repr(f), "X": digest(*f.rows.arrays_for_digest()), "y": digest(f.y)}
         identity["sample_weight"] = digest(weights)
     else:
-        identity = {"f": "a function", "grad": None if grad is None else "a function"}
+        identity = {"f": "a function", "grad": None if grad is None else "f gives it" if grad is True else "a function"}
     if init_x is not None:
         start = validation.real_array(init_x, "init_x", dtype=np.float64)
         identity |= {"shape": start.shape, "init_x": digest(start)}
@@ -374,9 +381,7 @@ def _identity(f, init_x, grad, lr):
 
 def _identity_of_steps(request, l1, history):
     """What else it must agree on; bounds as digests."""
-    bounds = request.bounds
-    if isinstance(bounds, (tuple, list)):
-        bounds = [None if side is None else digest(np.asarray(side)) for side in bounds]
+    bounds = None if request.bounds is None else digest(*request.bounds)
     return {
         "optimizer": repr(request.rule), "solver": request.solver, "batch_size": request.batch, "seed": request.seed,
         "escape_saddles": request.guard is not None, "l1": l1, "bounds": bounds, "clip_value": request.clip_value,

@@ -21,6 +21,7 @@ from fastgd import optimizers
 from fastgd.engine.gap import GapRule
 from fastgd.engine.monitor import Monitor
 from fastgd.engine.update import Update
+from fastgd.errors import OutOfTimeError
 from fastgd.linalg import one_blas_thread
 from fastgd.objective.compressed import Compressed
 from fastgd.objective.linear import LinearObjective
@@ -317,8 +318,20 @@ class Plan:
         return self._as_work(self._run)
 
     def _run(self):
+        if self.monitor.stopping.seconds is not None and self.variables.numerical:
+            return self._within_time()
         self._loop(self.variables, self.monitor)
         return self.monitor.result()
+
+    def _within_time(self):
+        """The same where each gradient takes many evaluations: the clock is looked at in each of them."""
+        v, monitor, begun = self.variables, self.monitor, self.variables.nfev
+        with v.objective.watched(monitor.stopping.out_of_time) as watched:
+            try:
+                self._loop(v, monitor)
+            except OutOfTimeError:
+                v.nfev = max(v.nfev, begun + watched.calls)
+        return monitor.result() if monitor.ended else monitor.timed_out()
 
 
 @functools.cache

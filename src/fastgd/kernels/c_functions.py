@@ -6,7 +6,7 @@ import re
 import sys
 
 from fastgd import validation
-from fastgd.kernels.c_code import CFunction, CGradient, CLoss
+from fastgd.kernels.c_code import CFunction, CGradient, CLoss, CValueAndGradient
 
 # What is returned and what comes behind n, for each kind of C function; user_data may be left out.
 SIGNATURES = {
@@ -16,6 +16,11 @@ SIGNATURES = {
         "void",
         ["double*"] * 4,
         "void (n, const double *h, const double *y, double *value, double *slope, void *user_data)",
+    ),
+    CValueAndGradient: (
+        "double",
+        ["double*", "double*"],
+        "double (n, double *x, double *gradient, void *user_data)",
     ),
 }
 
@@ -78,6 +83,11 @@ def c_gradient(grad, d, name="grad"):
 def c_loss(f, name="f"):
     """A loss as the kernels take it, else a TypeError; of a few thousand points at once at most."""
     return _known(f, 0, name, CLoss)
+
+
+def c_value_and_gradient(f, d, name="f"):
+    """An f that gives both: `double (n, double *x, double *gradient, void *user_data)`, else a TypeError."""
+    return _known(f, d, name, CValueAndGradient)
 
 
 def _known(f, d, name, kind):

@@ -36,6 +36,7 @@ class Variables:
 
     fun_is_free = in_user_units = True
     in_c = has_bursts = False
+    numerical = False  # whether gradients are differences of values
     note = ""
 
     def __init__(self, objective, start):
@@ -81,20 +82,40 @@ class Variables:
 class OfFunction(Variables):
     """The variables of a Function."""
 
-    fun_is_free = False
-
     def __init__(self, function, start):
         super().__init__(function, np.array(start, dtype=np.float64, order="C"))
-        self.in_c = function.in_c
+        self.in_c, self.fun_is_free, self.numerical = function.in_c, function.gives_both, function.numerical
 
     def evaluate(self, x, want_fun=True):
         # An overflow in a diverging run becomes a DivergenceError; NumPy's warnings would come on top of it.
         with np.errstate(over="ignore", invalid="ignore"):
+            if self.fun_is_free:
+                self.nfev, self.njev = self.nfev + 1, self.njev + 1
+                fun, gradient = self.objective.value_and_gradient(x)
+                return fun + self.l1_penalty(x), gradient
             fun = self.value(x) if want_fun else None
             self.njev += 1
             gradient, nfev = self.objective.gradient(x)
             self.nfev += nfev
             return fun, gradient
+
+    def gradient_and_error(self, x, scheme="central"):
+        """The numerical gradient by a scheme with an estimate, and the estimated error of each of its entries."""
+        found = self._differences(x, scheme)
+        return found.gradient, found.error
+
+    def noise(self, x):
+        """What values of f near x may be off by, as their differences show."""
+        found = self._differences(x, "central")
+        with np.errstate(all="ignore"):
+            noise = (found.error * found.steps).reshape(-1)
+        return float(np.max(noise, where=np.isfinite(noise), initial=0.0))
+
+    def _differences(self, x, scheme):
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self.objective.differences(x, scheme)
+        self.nfev, self.njev = self.nfev + found.nfev, self.njev + 1
+        return found
 
     def value(self, x):
         self.nfev += 1
