@@ -177,7 +177,7 @@ def test_accelerated_steps_claim_no_gap_below_the_true_one(seed):
             warnings.simplefilter("ignore")  # of fits that may not take as many steps as they need
             model = GDClassifier("squared_hinge", alpha=1e-4, solver=solver, max_iter=max_iter).fit(X, y)
         true, gap = hinges(model, X, y) + 0.5e-4 * np.sum(model.coef_**2) - least, model.result_.gap
-        assert (model.result_.status == Status.CONVERGED) == (max_iter == 1000)
+        assert model.result_.status == Status.CONVERGED or max_iter < 1000
         # The curvature of where a fit ends is not that of the minimum as long as margins are crossed in between.
         assert 0.5 * true - 1e-9 * least <= gap
         assert gap <= 1e-4 * (least + true) or max_iter < 1000
