@@ -51,7 +51,7 @@ CFunction = LowLevelCallable | CFunc
 ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
-Table = ArrayLike | Sparse | Rows  # (n, d); data frames are converted through __array__
+Table = ArrayLike | Sparse | Rows  # (n, d); frames are converted by their __array__
 Bounds = tuple[ArrayLike | None, ArrayLike | None]
 Path = str | os.PathLike[str]
 
