@@ -145,7 +145,7 @@ class Spectrum:
         # A numerical gradient carries an error of about eps^(2/3), which needs the wider step.
         self._width = eps**0.25 if numerical else eps ** (1 / 3)
         self.whole = z.size <= DENSE_VARIABLES
-        values, vectors, residuals = self._dense() if self.whole else self._lanczos(rng)
+        _, vectors, residuals = self._dense() if self.whole else self._lanczos(rng)
         # An eigenvector of the whole matrix is hardly off, where an entry may be by more than the smaller eigenvalues.
         long = 2 * self._width * max(1.0, euclidean_norm(z))
         along, further = (np.array([v @ self._times(v, width) for v in vectors.T]) for width in (long / 2, long))
