@@ -105,8 +105,8 @@ def test_every_decade_of_rates_and_units(optimizer, scale):
     problems = [in_units(name, scale, analytic) for name in FUNCTIONS for analytic in (True, False)]
     problems += [on_columns(name, scale, dtype) for name in MODELS for dtype in (np.float64, np.float32)]
     ends = set()
-    for options, first in problems:
-        for lr in RATES if optimizer == "gd" else RATES[::4]:
+    for number, (options, first) in enumerate(problems):
+        for lr in RATES if optimizer == "gd" else RATES[number % 2 :: 6]:
             ends.add(assert_ends_well(options | {"optimizer": optimizer}, first, lr))
     assert "lower" in ends
 

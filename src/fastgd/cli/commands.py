@@ -135,8 +135,8 @@ def fit(data, target, features, activation, tol, max_steps, save, plot, progress
     seconds = time.perf_counter() - read
     if result.lost:
         click.echo(
-            "Note: the features are collinear but for rounding, so that other coefficients predict as well; these have "
-            "the smallest norm in standardised columns.", err=True,
+            "Note: the features are collinear to within rounding error, so that other coefficients predict as well; "
+            "these have the smallest norm in standardised columns.", err=True,
         )  # fmt: skip
 
     converged = result.status == Status.CONVERGED

@@ -1,9 +1,9 @@
 """Runs on parameters with names: a dict of arrays or a pandas.Series, which f gets and the result has."""
 
 from fastgd import validation
-from fastgd.derivatives import c_functions
 from fastgd.engine.result import Result
 from fastgd.errors import DivergenceError
+from fastgd.kernels import c_functions
 from fastgd.objective import LinearObjective
 
 

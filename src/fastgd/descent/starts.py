@@ -18,11 +18,11 @@ from typing import Literal, Unpack
 import numpy as np
 
 from fastgd import validation
-from fastgd.derivatives import c_functions
 from fastgd.descent.single import gradient_descent
 from fastgd.descent.together import descend_together
 from fastgd.engine.result import NOT_OF_ROWS, Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError
+from fastgd.kernels import c_functions
 from fastgd.objective import LinearObjective
 from fastgd.threads import Threads, ctrl_c_held
 

@@ -70,7 +70,7 @@ def sweep(
     """Many runs of gradient descent on one objective at once; all runs share each pass over X.
 
     Run i has the rate lr[i], the start init_w[i] and the penalty l2[i]; what is given once is the same for all. Each
-    is the run that `gradient_descent` makes alone, but for rounding.
+    equals the run that `gradient_descent` makes alone, up to rounding error.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ class _Runs:
         rule = self.monitors[0].gap
         with np.errstate(all="ignore"):
             return ~(
-                norms**2 > self._factor[runs] * np.maximum(funs - rule.objective.least, rule.objective.eps * rule.scale)
+                norms**2 > self._factor[runs] * np.maximum(rule.above_least(funs), rule.objective.eps * rule.scale)
             )
 
     def end(self, run, ending):

@@ -60,8 +60,7 @@ NAMES = ("auto", *SOLVERS)
 GIVEN = {
     "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
-# Of Cholesky's operations, as many take as long as one value of a pass.
-CHOLESKY_ADVANTAGE = 96
+
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
 # What overflows in a run is named by the run; a warning for each overflow would be noise.
@@ -177,10 +176,11 @@ def choose(request):
 def _smoothed(request):
     """ "preconditioned" for a loss with a kink, which needs its dual."""
     o = request.objective
-    if not o.convex:
+    if o.record.smoothing is None:
+        why = "no smooth losses near it are known" if o.convex else f"with activation={o.activation!r} it is not convex"
         raise ValueError(
-            f"loss={o.loss!r} has a kink, and with activation={o.activation!r} it is not convex: give a "
-            f"{request.rate_word} that shrinks, such as lambda step: 0.1 / (1 + step) ** 0.5"
+            f"loss={o.loss!r} has a kink, and {why}: give a {request.rate_word} that shrinks, such as "
+            "lambda step: 0.1 / (1 + step) ** 0.5"
         )
     return "preconditioned"
 

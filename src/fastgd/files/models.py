@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastgd import losses
 from fastgd.files.whole import write_whole
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.objective import LinearObjective
@@ -197,6 +198,8 @@ class Saved:
                 raise KeyError("format")
             version, name = int(head["format_version"]), str(head["class"])
             parameters = dict(head["parameters"])
+            if isinstance(parameters.get("loss"), dict):
+                parameters["loss"] = losses.from_dict(parameters["loss"])
         except OSError:
             raise
         except Exception as error:  # readers of JSON, archives and arrays raise whatever the bytes lead them to
@@ -237,6 +240,9 @@ def _plain_parameters(model):
     for name, value in model.get_params(deep=False).items():
         if isinstance(value, np.generic):
             value = value.item()
+        if isinstance(value, losses.Loss):
+            parameters[name] = losses.to_dict(value)
+            continue
         fits = isinstance(value, PLAIN)
         if isinstance(value, dict):  # class_weight, whose labels JSON would turn into strings
             fits = False

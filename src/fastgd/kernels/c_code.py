@@ -77,6 +77,24 @@ class CGradient(CCode):
         return gradient
 
 
+class CLoss(CCode):
+    """`void (n, const double *h, const double *y, double *value, double *slope, void *user_data)`, user_data or not."""
+
+    __slots__ = ()
+    outputs = 3
+
+    def __call__(self, h, y):
+        """Losses and slopes of points, C-contiguous arrays of float64, as new arrays."""
+        values, slopes = np.zeros_like(h), np.zeros_like(h)
+        self._called(h, y, values, slopes)
+        return values, slopes
+
+
+def array_of(view):
+    """A copy of what a memoryview shows, as an array: for Python functions that kernels call."""
+    return np.array(view)
+
+
 def let_python_act():
     """Calls the `check` of this thread, if there is one, which may raise to end the kernel's work.
 

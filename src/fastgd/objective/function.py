@@ -5,10 +5,9 @@ import contextlib
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.derivatives import c_functions
 from fastgd.derivatives.gradient import Derivative, gradient_and_count, numerical_gradient
 from fastgd.errors import OutOfTimeError
-from fastgd.kernels import c_code
+from fastgd.kernels import c_code, c_functions
 
 
 class Function:
