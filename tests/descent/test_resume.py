@@ -486,3 +486,41 @@ def test_an_end_at_random_moments(kind, tmp_path):
 def test_thirty_ends_at_random_moments(kind, tmp_path):
     steps, same = kill_trial(kind, tmp_path, 30, np.random.default_rng(2))
     assert len(set(steps)) > 10 and same
+
+
+# -------------------------------------------------------------------------------------- more is asked of a finished run
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("each_step", [False, True])
+@pytest.mark.parametrize("options", [{"lr": 2e-3}, {"lr": "auto"}, {"lr": "adgd"}, {"lr": 0.01, "optimizer": "adam"}])
+@pytest.mark.parametrize(("rule", "loose", "tight"), [
+    ("tol", 3.0, 1e-1), ("f_tol", 1e-2, 1e-6), ("x_tol", 1e-2, 1e-6), ("target", 5.0, 1.0), ("max_seconds", 0.0, 60.0),
+])  # fmt: skip
+def test_a_finished_run_goes_on_by_every_rule(tmp_path, monkeypatch, rule, loose, tight, options, each_step):
+    if each_step:  # so that the state that is kept is that of the last steps, with what they counted
+        monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
+    path = tmp_path / "run"
+    given = {"f": rosenbrock_of_three, "init_x": [-1.2, 1.0, 0.5], "step_num": 120, **options}
+    first = gradient_descent(**given, **{rule: loose}, checkpoint=path)
+    further = gradient_descent(**given, **{rule: tight}, checkpoint=path, resume=True)
+    whole = gradient_descent(**given, **{rule: tight})
+    assert further.nit == whole.nit > first.nit and further.status == whole.status
+    np.testing.assert_array_equal(further.x, whole.x)
+    again = gradient_descent(**given, **{rule: tight}, checkpoint=path, resume=True)
+    assert again.nit == whole.nit and again.status == whole.status
+
+
+def rosenbrock_of_three(x):
+    return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("rule", [{}, {"tol": 1e-12}, {"f_tol": 1e-15}, {"x_tol": 1e-15}, {"target": -1.0}])
+@pytest.mark.parametrize("options", [{"lr": 1e-3}, {"lr": "auto"}, {"lr": 0.01, "optimizer": "adam"}])
+def test_a_finished_run_goes_on_with_more_steps_whatever_else_it_waits_for(tmp_path, options, rule):
+    path, given = tmp_path / "run", {"f": rosenbrock_of_three, "init_x": [-1.2, 1.0, 0.5], **options, **rule}
+    assert gradient_descent(**given, step_num=9, checkpoint=path).nit == 9
+    further = gradient_descent(**given, step_num=21, checkpoint=path, resume=True)
+    np.testing.assert_array_equal(further.x, gradient_descent(**given, step_num=21).x)
+    assert further.nit == 21
