@@ -45,6 +45,7 @@ class Threads(concurrent.futures.ThreadPoolExecutor):
                 _raise_in(thread, SystemExit)
 
     def _call(self, function, arguments):
+        """Run a call in a thread of the pool, and list the thread as running meanwhile, for `stop`."""
         thread = threading.get_ident()
         with self._changes:
             if self._stopped:  # after this call was taken from the queue

@@ -17,7 +17,7 @@ from fastgd import DivergenceWarning, GDClassifier, GDRegressor, Status, schedul
 from fastgd.engine import epochs
 from fastgd.files import checkpoint
 
-pytestmark = pytest.mark.one_build
+pytestmark = [pytest.mark.one_build, pytest.mark.timeout(900)]  # some hundred processes set it up
 N, D = 120, 4
 REGRESSION = ("squared_error", "huber", "poisson", "epsilon_insensitive")
 KINKED = ("hinge", "epsilon_insensitive")

@@ -57,6 +57,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _pool_of(size):
+    """The shared pool, with at least `size` threads."""
     global _pool
     pool = _pool  # read once: another thread may replace it
     if pool is None or pool._max_workers < size:

@@ -212,6 +212,7 @@ class Saved:
             raise ValueError(f"{path} holds a {name}, not a {cls.__name__}")
         try:
             model = cls(**parameters)
+            losses.get(model.loss, model._task)
             model.n_iter_, model.n_features_in_ = int(head["n_iter_"]), int(head["n_features_in_"])
             model.history_ = {k[9:]: v for k, v in arrays.items() if k.startswith("history_.")}
             for name in ARRAYS:

@@ -22,7 +22,7 @@ from fastgd.kernels.codes import PointLoss as _PointLoss
 
 cdef enum:
     USER = -1                   # the number of a function of the user's own, `codes.CUSTOM`
-    PYTHON_PIECE = 2048         # points that a Python function is given at once, and a C function at most
+    PYTHON_PIECE = 2048         # points that a Python function is given at once, as a call takes some µs
 
 assert USER == _CUSTOM
 
@@ -280,12 +280,13 @@ cdef Formula formula_of(loss, int activation) except *:
         l.points, l.slope_at = gamma_points, gamma_slope_at
     elif number == USER:
         goes_with(loss, &l, IDENTITY)
-        l.slope_at, l.piece = NULL, PYTHON_PIECE
+        l.slope_at = NULL
         if isinstance(loss.function, _CLoss):
             l.points = c_points
             c_callback(loss.function, &l.function)
         elif callable(loss.function):
-            l.points, l.python = python_points, <PyObject*> loss.function  # `loss` outlives the kernel's call
+            l.points, l.piece = python_points, PYTHON_PIECE
+            l.python = <PyObject*> loss.function  # `loss` outlives the kernel's call
         else:
             raise ValueError(f"a loss of the user's own needs its function; got {loss.function!r}")
     else:

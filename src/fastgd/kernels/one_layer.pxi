@@ -104,7 +104,7 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     # A table that stays in a second-level cache needs no asking.
     r.ahead = AHEAD * r.block if r.n * row_bytes > CACHED_BYTES else <Py_ssize_t> 1 << 40
     r.piece = piece
-    if piece > PIECE:  # a function of the user's own, whose calls cost something
+    if piece > PIECE:  # a Python function, whose calls cost something
         r.block = max(r.block, piece // r.k)
     r.block = min(r.block, max(r.n, <Py_ssize_t> 1))
     return r

@@ -49,7 +49,8 @@ class WithLogLoss:
 
 def gives_probabilities(loss):
     """Whether a loss, or what stands in its place, is the log loss."""
-    return isinstance(loss, losses.LogLoss) or (isinstance(loss, str) and loss in ("log_loss", "log"))
+    known = losses.LOSSES.get(loss) if isinstance(loss, str) else loss
+    return isinstance(known, losses.LogLoss)
 
 
 class GDClassifier(ClassifierMixin, LinearModel):

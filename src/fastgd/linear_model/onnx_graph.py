@@ -83,19 +83,23 @@ class _Graph:
         self.INT64 = onnx.TensorProto.INT64
 
     def add(self, operator, *inputs, **attributes):
+        """Add a node of that operator; returns the name of its output."""
         name = f"{operator}_{len(self._nodes)}"
         self._nodes.append(self._onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
     def flat(self, column):
+        """A column (n, 1) as a vector (n,)."""
         return self.add("Squeeze", column, self.constant(np.array([1])))
 
     def constant(self, array):
+        """Add an array; returns its name."""
         name = f"constant_{len(self._constants)}"
         self._constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def output(self, name, source, ndim, dtype=None):
+        """Make the node `source` the output `name` of the graph."""
         self._nodes.append(self._onnx.helper.make_node("Identity", [source], [name]))
         self._outputs.append(self._value(name, dtype or self._dtype, ["n", None][:ndim]))
 
@@ -104,6 +108,7 @@ class _Graph:
         return self._onnx.helper.make_tensor_value_info(name, kind, shape)
 
     def model(self, name):
+        """The finished and checked ONNX model."""
         helper = self._onnx.helper
         X = self._value("X", self._dtype, ["n", self._columns])
         graph = helper.make_graph(self._nodes, name, [X], self._outputs, self._constants)

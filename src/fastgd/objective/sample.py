@@ -58,6 +58,7 @@ class Sample:
         return self._in_these_variables(self._part)
 
     def _in_these_variables(self, part):
+        """Some rows as in `design`."""
         v = self.variables
         A = self.objective.rows.dense(part, np.float64)
         A -= v.shift
@@ -130,6 +131,7 @@ class Sample:
         return float(np.mean(np.maximum(s @ curvature, least)))
 
     def _curvature(self, h, Y, s, damping):
+        """See `curvature`; of any rows, with scores h, targets Y and normalised sample weights s."""
         record, Y = self.objective.record, Y.astype(np.float64)
         with np.errstate(all="ignore"):
             curvature = record.curvature(h, Y)

@@ -62,6 +62,7 @@ class Standardised(Variables):
         self.penalised = d * o.rows.k
 
     def _measure(self, o):
+        """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
         self.shift, spread, still = o.rows.measures(o.fit_intercept, sample)
         if np.any(bad := np.isnan(self.shift) | np.isnan(spread)):  # a user's own Rows are not validated
@@ -224,6 +225,7 @@ class Standardised(Variables):
         return certificate.duality_gap(self.objective, W, b)
 
     def _curvature_sums(self, V):
+        """Σs·l''·x and Σs·l'' at V, by outputs (see `certificate.curvature_sums`)."""
         if not self.objective.quadratic:
             self.passes += 1
             return certificate.curvature_sums(self.objective, *self._for_kernel(V), self._shift)

@@ -110,6 +110,7 @@ def learning_rates(runs: Iterable[Recorded], labels: Sequence[str] | None = None
 
 
 def _losses(run, name):
+    """The losses of a run, (steps + 1,), NaN where one cannot be drawn; at least one can."""
     values = without_overflow(np.asarray(history_of(run, name).fun, dtype=np.float64))
     if np.isnan(values).all():
         raise ValueError(f"{name} has no finite loss in its history, so there is nothing to draw")
@@ -172,6 +173,7 @@ def _markers(count):
 
 
 def _rate_label(rates):
+    """The default label of a run: its learning rate, or the first and the last."""
     if not len(rates):
         return "no step"
     first, last = float(rates[0]), float(rates[-1])

@@ -1,8 +1,8 @@
 """Every kernel in plain NumPy: the specification of the compiled builds.
 
 Same names, same parameters, same side effects. Outputs go into explicit `out` or `grad_…` arguments or come back as
-scalars, and nothing else is written to. Where a compiled kernel and its twin here disagree by more than rounding, the
-kernel is wrong.
+scalars, and nothing else is written to. If a compiled kernel and the one here disagree by more than rounding error,
+the compiled one is wrong.
 
 An array argument that is "absent" has length 0 (`shift`, `sample_weight`, `steps`): a memoryview cannot be None.
 """
