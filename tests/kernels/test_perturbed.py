@@ -89,7 +89,8 @@ def test_differences_against_forty_digits(build, n, d, k, pair, weighted, dtype)
     for index in (None, np.int32):
         ours = np.vstack(moved(build, data, *steps, pair, index))
         assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
-    assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
+    # Where all outputs are on one side of their targets, the pinball loss of shares is that of their sum, 1.
+    assert pair == ("softmax", "quantile") or np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
