@@ -28,10 +28,13 @@ class Schedule:
         self._name = name
 
     def __call__(self, step):
-        rate = self.function(step)
+        rate, name = self.function(step), f"{self._name}({step})"
         if type(rate) is not float:
-            rate = validation.function_value(rate, f"{self._name}({step})")
-        return validation.scalar(rate, f"{self._name}({step})", minimum=0)
+            try:
+                rate = validation.function_value(rate, name)
+            except TypeError:
+                raise TypeError(f"{name} must be a real number; got {validation.describe(rate)}") from None
+        return validation.scalar(rate, name, minimum=0)
 
     def rates(self, step, count):
         return np.array([self(step + i) for i in range(count)], np.float64)
