@@ -140,9 +140,9 @@ class Checkpoint:
         """Where a run restores itself from a loaded state: what does not fit there is damage of the file."""
         try:
             yield
-        except DamagedError:
+        except (DamagedError, DivergenceError):
             raise
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except Exception as error:  # a forged state leads to whatever error it leads to
             raise DamagedError(f"checkpoint {self.path!r} is damaged: {error}") from error
 
     @property
