@@ -154,6 +154,72 @@ def _readings(value, name):
     return f". It may mean {', or '.join(ways)}: write what is meant"
 
 
+class Named:
+    """Parameters with names, as one vector: a dict of numbers and arrays, or a pandas Series.
+
+    Attributes
+    ----------
+    flat : (d,) float64
+        All values, the arrays of a dict one after the other in its order.
+    """
+
+    def __init__(self, value, name):
+        self.name, self.series = name, None if isinstance(value, dict) else value
+        parts = {None: value} if self.series is not None else value
+        arrays = {key: real_array(part, self._entry(key), dtype=np.float64) for key, part in parts.items()}
+        self.shapes = {key: array.shape for key, array in arrays.items()}
+        self.flat = np.concatenate([np.empty(0), *(array.reshape(-1) for array in arrays.values())])
+
+    def _entry(self, key):
+        return self.name if key is None else f"{self.name}[{key!r}]"
+
+    def restore(self, flat):
+        """A vector, or rows of them (…, d), in the form of the parameters; rows of a Series are a DataFrame."""
+        flat = np.asarray(flat)
+        if self.series is not None:
+            if flat.ndim == 1:
+                return self.series._constructor(flat, index=self.series.index, name=self.series.name)
+            return self.series._constructor_expanddim(flat, columns=self.series.index)
+        parts, start = {}, 0
+        for key, shape in self.shapes.items():
+            size = math.prod(shape)
+            part = flat[..., start : start + size].reshape(flat.shape[:-1] + shape)
+            parts[key] = part if part.ndim else part[()]
+            start += size
+        return parts
+
+    def flatten(self, value, name):
+        """What belongs to the parameters, and has their names, as a vector; anything else as it is."""
+        if not isinstance(value, dict) and not is_series(value):
+            return value
+        other = Named(value, name)
+        same = other.shapes == self.shapes and list(other.shapes) == list(self.shapes)
+        if self.series is not None:
+            same = is_series(value) and value.index.equals(self.series.index)
+        if not same:
+            raise ValueError(
+                f"{name} must have the names and shapes of {self.name}, in their order; got {describe(value)}"
+            )
+        return other.flat
+
+    def function(self, f):
+        """f for vectors."""
+        callable_(f, "f")
+        return lambda point, *args: f(self.restore(point), *args)
+
+
+def is_series(value):
+    """Whether value is a pandas Series, found out without pandas."""
+    return hasattr(value, "index") and hasattr(value, "_constructor_expanddim") and getattr(value, "ndim", 0) == 1
+
+
+def named(value, name):
+    """`Named` if value is a dict or a pandas Series, else None."""
+    return (
+        Named(value, name) if type(value) is not np.ndarray and (isinstance(value, dict) or is_series(value)) else None
+    )
+
+
 def first_bad(array):
     """Index of the first NaN or infinity, as a tuple, or None. Needs little memory beside the array."""
     if array.ndim == 1 and array.size <= FEW_VALUES and math.isfinite(sum(array.tolist())):
