@@ -195,9 +195,10 @@ def numerical_gradient(
         f is evaluated at three more points on a line, which tell the error of the slopes. Without h, where that may
         exceed 1e-6·max(1, |gᵢ|), or f was not finite or shows fewer digits than float64 has, the noise of f is
         measured by 7 to 90 values, and 2 to 24 points more for each coordinate that is in doubt find a better step.
-        Where f raises an ArithmeticError or a ValueError at such a further point, that is taken for a border. "complex" is for an analytic f that takes a complex x, and
-        refuses another: it compares with a difference along a line on which all coordinates move, and if that is
-        something else, with 6 to 26 real values for each coordinate, of which it names one that disagrees.
+        Where f raises an ArithmeticError or a ValueError at such a further point, that is taken for a border.
+        "complex" is for an analytic f that takes a complex x, and refuses another: it compares with a difference along
+        a line on which all coordinates move, and if that is something else, with 6 to 26 real values for each
+        coordinate, of which it names one that disagrees.
     bounds : pair (lower, upper) of float or array_like, optional
         f is evaluated at no point outside. Where they leave no room for h on both sides, the difference is one of the
         same order to the roomier side, of a smaller step if need be; it needs f(x) as well, once for all coordinates.
@@ -413,7 +414,8 @@ def _judged(sampler, stencil, values, slopes, line, probes, limits, nan_policy):
         misfit, jitter = line.misfits(slopes, probes, middle)
         scaled = misfit * (stencil.steps / stencil.central_steps())
         deviation = noise.deviation(size, scaled, jitter, stencil.misfit_share)
-        error = stencil.error(slopes, values, here, deviation)
+        claimed = noise.deviation(size, scaled, jitter, stencil.misfit_share, noise.CLAIMED)
+        error = stencil.error(slopes, values, here, claimed)
         limit = stencil.limit(slopes, size)
         coarse = noise.is_coarse(every)
         doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse

@@ -360,7 +360,8 @@ class Entries:
             misfit, jitter = line.misfits(self.arranged(slopes), probes, middle)
             share = misfit_share(sampler.x.size) if stencil.misfit_share < MISFIT_OF_NOISE else MISFIT_OF_NOISE
             deviation = noise.deviation(size, misfit / ratio, jitter, share)[self.rows]
-            error = stencil.error(slopes, around, None if here is None else here[:, 0, None], deviation)
+            claimed = noise.deviation(size, misfit / ratio, jitter, share, noise.CLAIMED)[self.rows]
+            error = stencil.error(slopes, around, None if here is None else here[:, 0, None], claimed)
             limit = stencil.limit(slopes, size[self.rows])
             coarse = noise.is_coarse(every)[self.rows]
             doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse

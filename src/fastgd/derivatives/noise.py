@@ -11,6 +11,7 @@ import numpy as np
 
 from fastgd.kernels.codes import BESIDE, EPSILON, JITTER, MISFIT_OF_NOISE, PROBE, ROUNDING, probe_shares
 
+CLAIMED = 4.0  # for `of_noise`
 # Values in a table, and what they are apart, in powers of two that are at least max(1, |x|): a point is exact then.
 TABLE = 7
 SPACINGS = 2.0 ** np.array([-43, -33, -29, -25, -21, -17, -13, -9, -6, -3])
@@ -68,7 +69,7 @@ class Line:
             return np.abs(change - slopes @ (4 * (ahead - self.x) - (behind - self.x))), jitter
 
 
-def deviation(size, misfit, jitter, misfit_share):
+def deviation(size, misfit, jitter, misfit_share, of_noise=MISFIT_OF_NOISE):
     """By how much values of f may be off as differences see them: over the step it is the error of a slope.
 
     Parameters
@@ -77,9 +78,11 @@ def deviation(size, misfit, jitter, misfit_share):
     misfit, jitter : as `Line.misfits` gives them
     misfit_share : float
         How much of the misfit is the error of slopes where it is not due to noise.
+    of_noise : float
+        And where it is. More is claimed than raises doubt: misfit and jitter may be small by chance.
     """
     with np.errstate(all="ignore"):
-        share = np.where(jitter > 2 * EPSILON * size, MISFIT_OF_NOISE, misfit_share)
+        share = np.where(jitter > 2 * EPSILON * size, of_noise, misfit_share)
         return ROUNDING * EPSILON * size + SMALLEST + JITTER * jitter + share / (2 * PROBE) * misfit
 
 
