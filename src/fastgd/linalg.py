@@ -76,13 +76,3 @@ def _controller():
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-def in_single(values):
-    """Whether f seems to return float32: all of its values (d, 2) are such numbers, and some pair differs.
-
-    Points a step apart are no numbers of float32, so an f of float64 gives such values where it is constant, or by rare
-    chance.
-    """
-    with np.errstate(all="ignore"):
-        return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))

@@ -375,7 +375,7 @@ def _extrapolated(sampler, steps, limits, searches, refuse):
         misfit, _ = line.misfits(found.value, (*ends, ends[0]), here)
         tolerated = np.maximum(DOUBT * np.maximum(1.0, np.abs(found.value)), found.error) * steps
         least = max(16 * EPSILON * abs(here), np.min(tolerated) / 4)
-    if line.two_sided and misfit > 16 * least:
+    if line.two_sided and misfit > 16 * max(least, level):
         hidden = noise.jump(sampler.on, sampler.x, line.v, (ends[1], ends[0]), least) / 2
         if hidden > level:
             return refinement.richardson(sampler, steps, hidden, limits, False, refuse)

@@ -230,27 +230,6 @@ class Stencil:
         upwards = self.points[:, 0] > self.x
         return np.where(upwards, self.x, lower), np.where(upwards, upper, self.x)
 
-    def ends(self, values, here=None):
-        """The central differences among the slopes as (above, below, distance, middle).
-
-        Each slope is about (above − below) / distance, with `middle` the value of f between the two. That is f(x), or
-        None if it is not known; to one side of x the points x, x + h and x + 2h are in place of x − h, x and x + h.
-
-        Parameters
-        ----------
-        values : (d, 2) float64
-        here : float or (d,) float64, optional
-        """
-        above, below = values[:, 0].copy(), values[:, 1].copy()
-        distance = self.points[:, 0] - self.points[:, 1]
-        if here is None:
-            return above, below, distance, None
-        middle = np.broadcast_to(np.asarray(here, dtype=float), above.shape).copy()
-        near = (self.points[:, 0] > self.x) == (self.points[:, 1] > self.x)
-        above[near], below[near], middle[near] = values[near, 1], middle[near], values[near, 0]
-        distance[near] = (self.points[:, 1] - self.x)[near]
-        return above, below, distance, middle
-
 
 def _wide(pairs, q):
     """Pairs of columns, filled up to q of them by repeating the first."""
