@@ -230,6 +230,7 @@ def slow_where_steps_are_looked_for(n, x, data):
     for i in range(n):
         if abs(abs(x[i] - 1.0) - 6e-6) > 1e-7 and x[i] != 1.0:
             usleep(100_000)
+            break
     return 1e9 + squares_in_c(n, x)
 
 @value
