@@ -82,12 +82,3 @@ def _controller():
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-def in_single(values):
-    """Whether f seems to compute in float32: all values (d, 2) are float32 numbers, and the two of some pair differ.
-
-    An f that computes in float64 practically never returns only float32 numbers, unless it is constant.
-    """
-    with np.errstate(all="ignore"):
-        return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))

@@ -157,8 +157,9 @@ def test_noise_widens_the_tolerance_or_is_named():
     assert check_gradient(noisy, lambda x: 1.01 * rosen_der(x), X).fault == "gradient"
     noise = 1.0
     check = check_gradient(noisy, rosen_der, X)
-    assert not check.ok and check.fault == "f" and check.unclear.all()
-    assert check.hint.startswith("differences over different steps disagree: f is noisy, jumps or has a kink near x")
+    assert check.ok and check.fault is None  # noise is nobody's fault, but the check says how little it could see
+    assert check.hint.startswith("f is noisy or imprecise: coordinate")
+    assert np.all(np.abs(check.numerical - rosen_der(X)) <= check.tolerance)
 
 
 def test_f_that_rounds_to_float32():

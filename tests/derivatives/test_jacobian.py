@@ -134,11 +134,11 @@ def test_the_shape_is_always_m_by_d(x, f, shape):
 @pytest.mark.parametrize(
     ("scheme", "h", "count"),
     [
-        ("forward", None, 4),
-        ("backward", None, 4),
-        ("central", 1e-4, 6),
-        ("central", None, 7),
-        ("five-point", None, 12),
+        ("forward", None, 7),
+        ("backward", None, 7),
+        ("central", 1e-4, 9),
+        ("central", None, 9),
+        ("five-point", None, 15),
     ],
 )
 def test_evaluations_are_as_documented(scheme, h, count):
@@ -241,7 +241,7 @@ def test_ten_thousand_variables_in_a_handful_of_evaluations():
     f, exact, pattern = tridiagonal(10_000)
     x = np.random.default_rng(1).normal(size=10_000)
     found = numerical_jacobian(f, x, sparsity=pattern, full_output=True)
-    assert found.nfev == 3 * 2 + 1 + 2  # three groups, f(x) to judge them, two to check the pattern
+    assert found.nfev == 3 * 2 + 3 + 2  # three groups, three points to judge them, two to check the pattern
     assert abs(found.jacobian - exact(x)).max() < 1e-8
     assert found.jacobian.nnz == found.error.nnz == 3 * 10_000 - 2
 
@@ -252,7 +252,7 @@ def test_doubtful_entries_of_a_sparse_jacobian_are_looked_at_again():
     with np.errstate(invalid="ignore", divide="ignore"):
         found = numerical_jacobian(np.log, x, sparsity=scipy.sparse.eye_array(n), full_output=True)
     np.testing.assert_allclose(found.jacobian.diagonal(), 1 / x, rtol=3e-6)
-    assert found.nfev < 50  # one group, however many of its entries are doubtful
+    assert found.nfev < 80  # one group, however many of its entries are doubtful
 
 
 @PROPERTY

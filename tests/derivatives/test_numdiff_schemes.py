@@ -14,10 +14,10 @@ EPSILON = float(np.finfo(float).eps)
 DIFFERENCES = [scheme for scheme in SCHEMES if scheme != "complex"]
 # Evaluations for d variables without bounds, where the scheme has a fixed number.
 COUNTS = {
-    "forward": lambda d: d + 1,
-    "backward": lambda d: d + 1,
-    "central": lambda d: 2 * d,
-    "five-point": lambda d: 4 * d,
+    "forward": lambda d: d + 4,
+    "backward": lambda d: d + 4,
+    "central": lambda d: 2 * d + 3,
+    "five-point": lambda d: 4 * d + 3,
 }
 # Largest error on smooth functions of ordinary scale.
 ACCURACY = {
@@ -79,6 +79,9 @@ def test_evaluations_are_counted_and_are_as_many_as_documented(scheme, d, h):
     f = counted(lambda p: float(np.sum(np.sin(p))), calls)
     found = numerical_gradient(f, np.linspace(0.5, 1.5, d), h, scheme=scheme, full_output=True)
     assert found.nfev == len(calls) == COUNTS[scheme](d)
+    calls.clear()
+    numerical_gradient(f, np.linspace(0.5, 1.5, d), h, scheme=scheme)
+    assert len(calls) == COUNTS[scheme](d) - (0 if h is None else 3)  # nothing is asked but the formula at that step
 
 
 def test_richardson_at_a_given_step_takes_eight_evaluations_each():
@@ -113,8 +116,11 @@ def test_only_the_doubtful_coordinate_is_looked_at_again():
     calls = []
     x = np.array([1e-5, 1.0, 2.0])
     numerical_gradient(counted(lambda p: badly_scaled(p) + p[2], calls), x)
-    for point in calls[6:]:
-        np.testing.assert_array_equal(point[1:], x[1:])
+    # Three probes, a table of seven values and a search for a jump move all; what comes then is for the first.
+    alone = [point for point in calls[9:] if np.array_equal(point[1:], x[1:])]
+    others = [point for point in calls[9:] if np.array_equal(point[0], x[0]) and not np.array_equal(point, x)]
+    assert len(alone) > 4
+    assert len(others) <= 8
 
 
 # ----------------------------------------------------------------------------------------- steps that are searched for
@@ -168,11 +174,11 @@ def test_the_ordinary_is_not_looked_at_again():
     for x in ([-1.2, 1.0], [1.0, 1.0], [0.5, 0.25], [0.0, 0.0]):
         calls.clear()
         numerical_gradient(rosenbrock, x)
-        assert len(calls) == 4
+        assert len(calls) == 7
     for x in ([0.0, 0.0], [1e-16, 3.0], [1e-9, 1e-3], [1e8, -1e8]):
         calls.clear()
         numerical_gradient(counted(lambda p: float(p @ p), calls), x)
-        assert len(calls) == 4
+        assert len(calls) == 7
 
 
 def test_what_f_is_beyond_a_border_costs_nothing_where_a_smaller_step_stays_inside():
@@ -186,7 +192,7 @@ def test_an_f_that_is_never_a_number_is_refused_and_does_not_cost_much():
     calls = []
     with pytest.raises(ValueError, match="f returned nan at x = "):
         numerical_gradient(counted(lambda p: math.nan, calls), [1.0, 2.0])
-    assert len(calls) <= 2 * 24 + 1
+    assert len(calls) <= 2 * 24 + 1 + 3 + 7
     assert np.isnan(numerical_gradient(lambda p: math.nan, [1.0, 2.0], nan_policy="propagate")).all()
 
 
@@ -241,10 +247,10 @@ def test_one_sided_differences_are_exact_to_the_order_of_the_scheme(scheme, powe
 
 def test_counts_at_a_bound():
     for scheme, bounds, count in (
-        ("central", (0.0, np.inf), 2 * 2 + 1),
-        ("five-point", (0.0, np.inf), 4 * 2 + 1),
-        ("forward", (-np.inf, 0.0), 2 + 1),
-        ("backward", (0.0, np.inf), 2 + 1),
+        ("central", (0.0, np.inf), 2 * 2 + 4),
+        ("five-point", (0.0, np.inf), 4 * 2 + 4),
+        ("forward", (-np.inf, 0.0), 2 + 4),
+        ("backward", (0.0, np.inf), 2 + 4),
     ):
         calls = []
         numerical_gradient(counted(lambda p: float(np.sum(p)), calls), [0.0, 0.0], scheme=scheme, bounds=bounds)
@@ -283,11 +289,8 @@ def test_full_output_is_the_gradient_with_what_is_known_of_it(scheme):
     np.testing.assert_array_equal(found.gradient, numerical_gradient(f, x, scheme=scheme))
     assert gradient.shape == error.shape == steps.shape == x.shape
     assert np.all(steps > 0) and type(nfev) is int
-    if scheme in ("forward", "backward"):
-        assert np.isnan(error).all()
-    else:
-        assert np.all(np.abs(gradient - slopes_of_smooth(SMOOTH_AT).reshape(2, 2)) <= 10 * error + 1e-15)
-        assert np.all(error < 1e-5)
+    assert np.all(np.abs(gradient - slopes_of_smooth(SMOOTH_AT).reshape(2, 2)) <= error + 1e-15)
+    assert np.all(error < 1e-5)
     number = numerical_gradient(lambda p: float(p) ** 2 if scheme != "complex" else p[()] ** 2, 3.0, scheme=scheme,
                                 full_output=True)  # fmt: skip
     assert [type(part) for part in number] == [float, float, float, int]

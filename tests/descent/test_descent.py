@@ -197,7 +197,7 @@ def test_evaluations_are_counted_as_they_happen(history, tol, callback, capsys):
         if slope is not None:
             assert result.njev == calls["grad"]
         if not history and callback is None:
-            assert result.nfev == (1 if slope else 4 * 41 + 1)
+            assert result.nfev == (1 if slope else 7 * 41 + 1)
 
 
 @pytest.mark.parametrize(
@@ -369,13 +369,13 @@ def test_a_function_is_evaluated_by_so_many_threads():
     seen, together = set(), threading.Barrier(2, timeout=30)
 
     def f(x):
-        if threading.current_thread() is not threading.main_thread():  # the value at the end is not shared out
+        if threading.current_thread() is not threading.main_thread() and len(seen) < 2:  # the value at the end is not
             together.wait()  # comes back only where another thread has come here too
             seen.add(threading.get_ident())
         return float((x[0] - 1) ** 2)
 
     run = gradient_descent(f, [3.0], lr=0.1, step_num=3, n_jobs=2)
-    assert len(seen) >= 2 and (run.nfev, run.njev) == (9, 4)
+    assert len(seen) >= 2 and (run.nfev, run.njev) == (21, 4)
     alone = gradient_descent(lambda x: float((x[0] - 1) ** 2), [3.0], lr=0.1, step_num=3)
     assert run.x.tobytes() == alone.x.tobytes() and run.nfev == alone.nfev
 

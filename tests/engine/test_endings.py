@@ -167,4 +167,4 @@ def test_the_bar_shows_value_rate_and_gradient(monkeypatch):
 def test_the_callback_sees_evaluations_as_they_add_up():
     seen = []
     gradient_descent(bowl, [3.0, 4.0], lr=0.1, step_num=3, callback=seen.append)
-    assert [(found.nit, found.nfev, found.njev) for found in seen] == [(1, 10, 2), (2, 15, 3), (3, 20, 4)]
+    assert [(found.nit, found.nfev, found.njev) for found in seen] == [(1, 16, 2), (2, 24, 3), (3, 32, 4)]

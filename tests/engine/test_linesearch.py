@@ -149,7 +149,7 @@ def test_evaluations_are_counted_as_they_happen(method, numerical, history):
     assert (grad.calls if not numerical else result.njev) == result.njev == 26
     if method == "adgd" and not history:
         # The value at the end, and that at the start because a step went over the valley.
-        assert result.nfev == (26 * 4 if numerical else 0) + 2
+        assert result.nfev == (26 * 7 if numerical else 0) + 2
 
 
 def test_objectives_by_name_stay_in_their_own_columns():

@@ -55,19 +55,21 @@ def both(build, run):
 @pytest.mark.parametrize("kind", ["Python", "C"])
 @pytest.mark.parametrize("d", [0, 1, 2, 7])
 @pytest.mark.parametrize("given", [True, False])
-def test_central_differences_are_those_of_the_reference(build, kind, d, given):
+@pytest.mark.parametrize("probed", [True, False])
+def test_central_differences_are_those_of_the_reference(build, kind, d, given, probed):
     x = np.linspace(-1, 2, d)
     steps = np.full(d, 1e-4) if given else NO_STEPS
 
     def run(twin, points):
-        values, out = np.full((d, 2), np.nan), np.full(d, np.nan)
+        values, probes, out = np.full((d, 2), np.nan), np.full(3 * probed, np.nan), np.full(d, np.nan)
         args = (2.0,) if kind == "Python" else ()
-        doubtful = twin.central_differences(recorded(points)[kind], x, steps, (d,), args, as_number, values, out)
+        f = recorded(points)[kind]
+        doubtful = twin.central_differences(f, x, steps, (d,), args, as_number, values, probes, out)
         slopes = np.full(d, np.nan)
-        assert twin.central_slopes(x, steps, values, slopes) == doubtful
+        assert twin.central_slopes(x, steps, values, probes, slopes) == doubtful
         np.testing.assert_array_equal(slopes, out)
-        assert len(points) == 2 * d
-        return values, out, doubtful
+        assert len(points) == (2 * d + 3 * probed if d else 0)
+        return values, out, doubtful, probes
 
     ours, theirs = both(build, run)
     for mine, other in zip(ours, theirs, strict=True):
@@ -150,7 +152,8 @@ def test_f_may_keep_what_it_is_given(build, keep):
 
     out = np.empty(3)
     x = np.array([1.0, 2.0, 3.0])
-    build.central_differences(f, x, np.full(3, 0.5), (3,), (), as_number, np.empty((3, 2)), out)
+    probes = np.empty(0)
+    build.central_differences(f, x, np.full(3, 0.5), (3,), (), as_number, np.empty((3, 2)), probes, out)
     values = [np.asarray(array).ravel()[-1] for array in kept]
     assert values == [3.0, 3.0, 3.0, 3.0, 3.5, 2.5]
     np.testing.assert_allclose(out, [2, 4, 6])
@@ -173,7 +176,7 @@ def never(point):
 def test_an_x_that_is_not_finite_is_told_and_nothing_is_done(build, bad):
     values, out = np.full((2, 2), 5.0), np.full(2, 5.0)
     x = np.array([1.0, bad])
-    found = build.central_differences(never, x, NO_STEPS, (2,), (), as_number, values, out)
+    found = build.central_differences(never, x, NO_STEPS, (2,), (), as_number, values, np.empty(3), out)
     assert found == codes.X_NOT_FINITE
     assert np.all(values == 5) and np.all(out == 5)
 
@@ -182,15 +185,28 @@ def test_an_x_that_is_not_finite_is_told_and_nothing_is_done(build, bad):
 def test_a_step_that_is_of_no_use_is_named_before_f_is_called(build, x, h, what):
     with pytest.raises(ValueError, match=f"too {what} coordinate 1"):
         build.central_differences(
-            never, np.array([0.0, x]), np.array([1.0, h]), (2,), (), as_number, np.empty((2, 2)), np.empty(2)
+            never,
+            np.array([0.0, x]),
+            np.array([1.0, h]),
+            (2,),
+            (),
+            as_number,
+            np.empty((2, 2)),
+            np.empty(3),
+            np.empty(2),
         )
 
 
+def differences_of(b, d, steps, pairs, probes, out):
+    b.central_differences(never, np.zeros(d), steps, (d,), (), float, np.zeros(pairs), np.zeros(probes), np.zeros(out))
+
+
 WRONG_LENGTHS = [
-    lambda b: b.central_differences(never, np.zeros(3), np.zeros(2), (3,), (), float, np.zeros((3, 2)), np.zeros(3)),
-    lambda b: b.central_differences(never, np.zeros(3), NO_STEPS, (3,), (), float, np.zeros((3, 1)), np.zeros(3)),
-    lambda b: b.central_differences(never, np.zeros(3), NO_STEPS, (3,), (), float, np.zeros((3, 2)), np.zeros(2)),
-    lambda b: b.central_slopes(np.zeros(3), NO_STEPS, np.zeros((2, 2)), np.zeros(3)),
+    lambda b: differences_of(b, 3, np.zeros(2), (3, 2), 3, 3),
+    lambda b: differences_of(b, 3, NO_STEPS, (3, 1), 3, 3),
+    lambda b: differences_of(b, 3, NO_STEPS, (3, 2), 3, 2),
+    lambda b: differences_of(b, 3, NO_STEPS, (3, 2), 2, 3),
+    lambda b: b.central_slopes(np.zeros(3), NO_STEPS, np.zeros((2, 2)), np.zeros(3), np.zeros(3)),
     lambda b: b.sample(never, np.zeros(3), np.zeros(2, int), np.zeros(3), (3,), (), float, np.zeros(3)),
     lambda b: b.sample(never, np.zeros(3), np.zeros(2, int), np.zeros(2), (3,), (), float, np.zeros(3)),
     lambda b: b.sample(never, np.zeros(3), np.array([3]), np.zeros(1), (3,), (), float, np.zeros(1)),
@@ -204,27 +220,51 @@ def test_lengths_that_do_not_fit_are_refused(build, call):
         call(build)
 
 
-# What gives reason to doubt a slope, one by one: x, f on both sides of each coordinate, how many are doubtful.
-H = float(np.finfo(float).eps) ** (1 / 3)
+# What gives reason to doubt a slope: x, f, how many slopes are doubtful.
 VERDICTS = {
-    "straight": ([1.0, 2.0, 3.0], [(H, -H)] * 3, 0),
-    "NaN": ([1.0, 2.0, 3.0], [(H, -H), (np.nan, 0), (H, -H)], 1),
-    "infinite, beside what would be doubtful": ([1.0, 1.0, 1.0], [(1e9, 1e9), (np.inf, 0), (H, -H)], 1),
-    "rounding": ([1.0, 1.0, 1.0], [(1e5 + 1e-5, 1e5)] * 3, 3),
-    "little rounding": ([1.0, 1.0, 1.0], [(1e4 + 1e-5, 1e4)] * 3, 0),
-    "bent": ([1.0, 1.0, 1.0], [(H, -H), (H, -H), (H + 0.5 * H, -H + 0.5 * H)], 1),
-    "bent as much, steep": ([1.0, 1.0, 1.0], [(0, 0), (0, 0), (999 * H + 0.5 * H, -999 * H + 0.5 * H)], 0),
-    "small x": ([1.0, 1e-3, 1e-2], [(H, -H)] * 3, 1),
-    "a parabola around 0": ([1e-6, -1e-9, 0.0], [(2e-6 * H, 0), (2e-9 * H, 0), (0, 0)], 0),
-    "none": ([], np.empty((0, 2)), 0),
+    "smooth": ([1.0, 2.0, 3.0], lambda x: np.sum(np.sin(x)), 0),
+    "a parabola around 0": ([0.0, 0.0], lambda x: x @ x, 0),
+    "a floor": ([1.0, 1.0], lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2, 0),
+    "NaN beside one": ([1.0, 2.0, 3.0], lambda x: np.sqrt(x[0] - 1) + x[1] + x[2], 1),
+    "NaN at the probes alone": ([1.0, 2.0, 3.0], lambda x: np.where(x[0] > 1 + 1e-5, np.nan, x[0] + x[1]), 3),
+    "too large to show it": ([1.0, 1.0], lambda x: 1e5 + x[0] + x[1], 2),
+    "large, and still shown": ([1.0, 1.0], lambda x: 1e3 + x[0] + x[1], 0),
+    "truncation": ([1e6], lambda x: np.sin(x[0]), 1),
+    "truncation, all the same": ([1e6, 1e6], lambda x: np.sum(np.sin(x)), 2),
+    "a small scale": ([1.0, 1e-5], lambda x: x[0] + np.log(x[1]), 2),
+    "float32": ([1.0, 2.0], lambda x: float(np.float32(x[0] + np.sin(x[1]))), 2),
+    "float32, and a penalty": ([0.3, 0.4], lambda x: float(np.float32(1000 + x @ x)) + 0.01 * (x @ x), 2),
+    "six digits": ([0.3, 0.4], lambda x: float(f"{1000 + x @ x:.6g}"), 2),
+    "constant": ([0.3, 0.4], lambda x: 0.1, 2),
+    "one that f does not use": ([0.3, 0.4], lambda x: np.exp(x[0]), 0),
+    "noise": ([0.3, 0.4], lambda x: (1 + x @ x) * (1 + 1e-9 * np.sin(1e15 * x[0])), 2),
+    "none": ([], lambda x: 1.0, 0),
 }
 
 
 @pytest.mark.parametrize("name", VERDICTS)
 def test_which_slopes_are_doubtful(build, name):
-    x, values, doubtful = VERDICTS[name]
-    out = np.empty(len(x))
-    assert build.central_slopes(np.array(x), NO_STEPS, np.array(values, float), out) == doubtful
+    x, f, doubtful = VERDICTS[name]
+    arguments = np.empty((len(x), 2)), np.empty(3), np.empty(len(x))
+    with np.errstate(invalid="ignore"):
+        found = build.central_differences(f, np.array(x), NO_STEPS, (len(x),), (), as_number, *arguments)
+    assert found == doubtful
+
+
+def test_what_a_border_may_be_the_reason_of_is_no_end_at_the_probes(build):
+    def f(x):
+        if x[0] > 1 + 1e-5:
+            raise ValueError("math domain error")
+        return x[0]
+
+    arguments = np.array([1.0]), NO_STEPS, (1,), (), as_number, np.empty((1, 2)), np.empty(3), np.empty(1)
+    assert build.central_differences(f, *arguments) == 1
+
+    def g(x):
+        raise KeyError("no border")
+
+    with pytest.raises(KeyError):
+        build.central_differences(g, *arguments)
 
 
 def test_verdicts_are_those_of_the_reference(build):
@@ -236,9 +276,10 @@ def test_verdicts_are_those_of_the_reference(build):
         values = 10.0 ** rng.integers(-3, 7) + rng.standard_normal((d, 2)) * 10.0 ** rng.integers(-9, 1)
         values[rng.random((d, 2)) < 0.002] = np.nan
         steps = NO_STEPS if rng.random() < 0.5 else np.abs(x) * 1e-3
+        probes = values[0, 0] + rng.standard_normal(3) * 10.0 ** rng.integers(-15, 1)
         ours, theirs = np.empty(d), np.empty(d)
-        found = build.central_slopes(x, steps, values, ours)
-        assert found == reference.central_slopes(x, steps, values, theirs)
+        found = build.central_slopes(x, steps, values, probes, ours)
+        assert found == reference.central_slopes(x, steps, values, probes, theirs)
         np.testing.assert_array_equal(ours, theirs)
         counts.add(0 if found == 0 else 1 if found < d else 2)
     assert counts == {0, 1, 2}
@@ -259,15 +300,15 @@ def test_batches_are_those_of_the_reference(build, d, given, size):
             batch[:] = np.nan  # f may write to what it is given
             return values
 
-        values, out = np.full((d, 2), np.nan), np.full(d, np.nan)
+        values, probes, out = np.full((d, 2), np.nan), np.full(3, np.nan), np.full(d, np.nan)
         checks = []
 
         def as_numbers(returned, m):
             checks.append(m)
             return returned
 
-        doubtful = twin.batched_differences(f, x, steps, (d, 1), (2.0,), as_numbers, size, values, out)
-        assert sum(checks) == 2 * d
+        doubtful = twin.batched_differences(f, x, steps, (d, 1), (2.0,), as_numbers, size, values, probes, out)
+        assert sum(checks) == (2 * d + 3 if d else 0)
         return values, out, doubtful
 
     ours, theirs = both(build, run)
@@ -285,7 +326,9 @@ def test_a_vectorized_f_may_keep_its_points(build):
 
     values, out = np.empty((3, 2)), np.empty(3)
     x = np.array([1.0, 2.0, 3.0])
-    build.batched_differences(f, x, np.full(3, 0.5), (3,), (), lambda returned, m: returned, 2, values, out)
+    build.batched_differences(
+        f, x, np.full(3, 0.5), (3,), (), lambda returned, m: returned, 2, values, np.empty(0), out
+    )
     moved = np.repeat(x[None], 6, axis=0)
     moved[np.arange(6), np.repeat(np.arange(3), 2)] += np.tile([0.5, -0.5], 3)
     np.testing.assert_array_equal(np.concatenate(kept)[:, ::-1], moved)
@@ -298,7 +341,9 @@ def test_steps_that_are_no_use_to_batches_are_refused_before_f_is_called(build):
 
     with pytest.raises(ValueError, match="too small to move coordinate 1"):
         build.batched_differences(
-            f, np.array([1.0, 1e9]), np.full(2, 1e-9), (2,), (), None, 4, np.empty((2, 2)), np.empty(2)
+            f, np.array([1.0, 1e9]), np.full(2, 1e-9), (2,), (), None, 4, np.empty((2, 2)), np.empty(3), np.empty(2)
         )
     with pytest.raises(ValueError, match="size must be at least 1"):
-        build.batched_differences(f, np.ones(2), NO_STEPS, (2,), (), None, 0, np.empty((2, 2)), np.empty(2))
+        build.batched_differences(
+            f, np.ones(2), NO_STEPS, (2,), (), None, 0, np.empty((2, 2)), np.empty(3), np.empty(2)
+        )

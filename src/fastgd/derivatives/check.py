@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from typing import Literal
 
 import numpy as np
 
-from fastgd import validation
+from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
-from fastgd.derivatives.gradient import numerical_gradient
-from fastgd.derivatives.hessian import gradient_at
+from fastgd.derivatives.gradient import flat_options, numerical_gradient
+from fastgd.derivatives.hessian import gradient_at, named_gradient
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.kernels import c_functions
 
@@ -22,8 +23,8 @@ if typing.TYPE_CHECKING:
 
 # A component is wrong where it differs from the difference quotient by more than this many of its estimated errors.
 ERRORS = 10
-# No verdict where they allow for more than this much of max(1, |slope|): f is too rough there.
-UNCLEAR = 1e-2
+# Where they allow for more than this much of max(1, |slope|), it is said how precise f is.
+IMPRECISE = 1e-4
 # Components to show of those that are wrong or unclear.
 MOST_SHOWN = 5
 # A doubtful slope is looked for at these shares of a step: no powers of the ratios that gave it.
@@ -52,7 +53,8 @@ class GradientCheck:
     wrong : ndarray of bool
         Where they differ by more, and f is smooth.
     unclear : ndarray of bool
-        Where f has no derivative that differences could find: it jumps, has a kink or is noisy, or is not finite.
+        Where f has no derivative that differences could find: it has a kink, or is not finite. That f is noisy is no
+        fault of it or of the gradient: the tolerance is larger then, and the hint says so.
     fault : {None, "gradient", "f", "gradient and f"}
     hint : str
         The mistake that it looks like; empty if none is known.
@@ -68,7 +70,7 @@ class GradientCheck:
     tolerance: Doubles
     wrong: NDArray[np.bool_]
     unclear: NDArray[np.bool_]
-    fault: typing.Literal["gradient", "f", "gradient and f"] | None
+    fault: Literal["gradient", "f", "gradient and f"] | None
     hint: str
     nfev: int | None
 
@@ -118,7 +120,7 @@ class GradientCheck:
 
 def check_gradient(
     f: ScalarFunction | LinearObjective,
-    grad: Gradient | ArrayLike | None,
+    grad: Gradient | ArrayLike | Literal[True] | None,
     x: ArrayLike,
     *,
     args: tuple[typing.Any, ...] = (),
@@ -137,10 +139,11 @@ def check_gradient(
         As for `numerical_gradient`.
     grad : callable, C function, array_like or None
         grad(x, *args), or the gradient at x itself; a scipy.LowLevelCallable or numba cfunc is `void (n, double *x,
-        double *gradient, void *user_data)`. None for that of an objective:
+        double *gradient, void *user_data)`. True if f returns (value, gradient). None for that of an objective:
         ``check_gradient(objective, None, w)``.
-    x : array_like of float
-        Where. A point with nothing special about it shows most: at 0, at whole numbers and at a minimum many a wrong
+    x : array_like of float, dict or pandas Series
+        Where. With names as in `numerical_gradient`; what is found is then in the order of its values. A
+        point with nothing special about it shows most: at 0, at whole numbers and at a minimum many a wrong
         gradient is right.
     args, bounds, typical_x, vectorized, workers
         As for `numerical_gradient`.
@@ -171,6 +174,16 @@ def check_gradient(
     >>> check.ok, check.fault, check.worst_index
     (False, 'gradient', 1)
     """
+    if grad is True:
+        f, grad = _value_of(f), _gradient_of(f)
+    names = forms.named(x)
+    if names is not None:
+        options = flat_options(names, None, bounds, typical_x, vectorized)
+        grad = named_gradient(names, grad) if callable(grad) else names.flatten(grad, "grad")
+        return check_gradient(
+            names.function(f), grad, names.flat, args=args, workers=workers, bounds=options["bounds"],
+            typical_x=options["typical_x"],
+        )  # fmt: skip
     objective = _objective_of(f)
     if objective is not None:
         x = validation.weights(x, "x", objective.shape, objective.dtype)
@@ -199,10 +212,9 @@ def check_gradient(
         suspects = np.flatnonzero(wrong | unclear | kinked)
         if len(suspects):
             look = Look(sampler, suspects, steps[suspects], limits)
-            numerical, error = numerical.copy(), error.copy()
-            numerical.reshape(-1)[suspects], error.reshape(-1)[suspects] = look.reconsider(
-                numerical.reshape(-1)[suspects], error.reshape(-1)[suspects]
-            )
+            error = error.copy()
+            flat = error.reshape(-1)
+            flat[suspects] = look.reconsider(numerical.reshape(-1)[suspects], flat[suspects])
             tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
             for k, (below, above) in look.kinks.items():
                 i = np.unravel_index(k, x.shape)
@@ -216,8 +228,26 @@ def check_gradient(
     if wrong.any():
         hints.append(_mistake(gradient, numerical, tolerance, wrong, unclear))
     if unclear.any() and not hints:
-        hints.append(_roughness(numerical, unclear))
+        hints.append("f is NaN or infinite beside x")
+    if objective is None and not wrong.any():
+        hints.append(_precision(numerical, tolerance, unclear))
     return _verdict(gradient, numerical, tolerance, wrong, unclear, "; ".join(filter(None, hints)), nfev)
+
+
+def _value_of(f):
+    """The value of an f that returns (value, gradient)."""
+    validation.callable_(f, "f")
+    return lambda point, *args: _pair(f(point, *args))[0]
+
+
+def _gradient_of(f):
+    return lambda point, *args: _pair(f(point, *args))[1]
+
+
+def _pair(returned):
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"with grad=True f must return (value, gradient); it returned {validation.describe(returned)}")
+    return returned
 
 
 def _objective_of(f):
@@ -255,7 +285,7 @@ def _judged(gradient, numerical, error, precision):
         size = np.fmax(np.abs(gradient), np.abs(numerical))
         largest = np.max(np.abs(numerical), initial=0.0, where=np.isfinite(numerical))
         tolerance = ERRORS * error + np.sqrt(precision) * size + 16 * precision * largest
-        unclear = ~(ERRORS * error <= UNCLEAR * np.maximum(1.0, np.abs(numerical)))
+        unclear = ~np.isfinite(numerical)
         return tolerance, ~(np.abs(gradient - numerical) <= tolerance) & ~unclear, unclear
 
 
@@ -306,13 +336,11 @@ class Look:
     slopes : (n, len(SHARES)) float64
     rounding : (n,) float64
         What the rounding of f may add to them.
-    single : bool
-        Whether all values of f were numbers of float32.
     kinks : dict
         The slopes on either side, by number of the coordinate, where they differ however close one comes.
     """
 
-    def __init__(self, sampler, coordinates, steps, limits, epsilon=EPSILON):
+    def __init__(self, sampler, coordinates, steps, limits):
         self.sampler, self.coordinates, self.limits = sampler, coordinates, limits
         x = sampler.x[coordinates]
         h = _within(x, steps, coordinates, limits)[:, None] * SHARES
@@ -325,8 +353,7 @@ class Look:
             near, far = ((values[k] - values[-k]) / (moved[k] - moved[-k]) for k in (1, 2))
             self.slopes = near + (near - far) / 3
             every = np.array(list(values.values()))
-            self.single = bool(np.all(np.float32(every) == every))
-            self.rounding = 2 * epsilon * np.max(np.abs(every), axis=(0, 2)) / h[:, -1]
+            self.rounding = 2 * EPSILON * np.max(np.abs(every), axis=(0, 2)) / h[:, -1]
         sides = Sides(sampler, coordinates, steps, limits)
         self.kinks = {
             int(coordinates[n]): (float(sides.below[n]), float(sides.above[n]))
@@ -334,19 +361,9 @@ class Look:
         }
 
     def reconsider(self, slopes, errors):
-        """Slopes and errors in the light of these, and of wider steps where those are better.
-
-        Differences of a noisy f may agree by chance at the steps that Richardson's scheme preferred; at others they do
-        not. If f rounds to float32 only wide steps tell anything.
-        """
-        epsilon = float(np.finfo(np.float32).eps) if self.single else EPSILON
-        wide = epsilon ** (1 / 5) * np.maximum(1.0, np.abs(self.sampler.x[self.coordinates]))
-        further = Look(self.sampler, self.coordinates, wide, self.limits, epsilon)
+        """Errors in the light of these: differences may agree by chance at the steps that Richardson's scheme chose."""
         with np.errstate(all="ignore"):
-            here = np.fmax(errors, np.max(np.abs(self.slopes - slopes[:, None]), axis=1))
-            there = np.ptp(further.slopes, axis=1) + further.rounding
-            better = (there < here) | self.single
-            return np.where(better, further.slopes[:, 0], slopes), np.where(better, there, here)
+            return np.fmax(errors, np.max(np.abs(self.slopes - slopes[:, None]), axis=1))
 
 
 def _mistake(gradient, numerical, tolerance, wrong, unclear):
@@ -376,11 +393,16 @@ def _mistake(gradient, numerical, tolerance, wrong, unclear):
     return ""
 
 
-def _roughness(numerical, unclear):
-    if not np.isfinite(numerical[unclear]).all():
-        return "f is NaN or infinite beside x"
+def _precision(numerical, tolerance, unclear):
+    """How far the gradient could be checked, where that is not far."""
+    with np.errstate(all="ignore"):
+        share = np.where(unclear, 0.0, tolerance / np.maximum(1.0, np.abs(numerical)))
+    if not np.any(share > IMPRECISE):
+        return ""
+    k = int(np.argmax(share))
     return (
-        "differences over different steps disagree: f is noisy, jumps or has a kink near x, or is too large to show it"
+        f"f is noisy or imprecise: coordinate {_index(k, numerical.shape)} could be checked down to an error of "
+        f"{tolerance.reshape(-1)[k]:.2g}, which is ten times that of the differences"
     )
 
 

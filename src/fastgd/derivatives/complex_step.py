@@ -51,7 +51,7 @@ def slopes(real, steps, limits, options):
     slope = values.imag / steps
     if len(steps) and np.all(np.isfinite(slope)):  # what is not finite is for `nan_policy`
         check(real, slope, limits, options)
-    return Slopes(slope, EPSILON * np.abs(slope), steps)
+    return Slopes(slope, 16 * EPSILON * np.abs(slope), steps)
 
 
 def check(real, slope, limits, options):
@@ -72,7 +72,8 @@ def check(real, slope, limits, options):
     if abs(difference - along) <= 10 * error + DISAGREEMENT * max(1.0, size):
         return
     steps = EPSILON ** (1 / 3) * np.where(real.x == 0, 1.0, np.minimum(1.0, np.abs(real.x)))
-    found = refinement.richardson(_of_values(real, options), steps, limits, False, False)
+    level = EPSILON * np.abs(real.here())
+    found = refinement.richardson(_of_values(real, options), steps, level, limits, False, False)
     with np.errstate(all="ignore"):
         allowed = 10 * found.error + DISAGREEMENT * np.maximum(1.0, np.abs(found.value))
         off = ~(np.abs(found.value - slope) <= allowed)
@@ -106,7 +107,15 @@ def difference_along(real, direction, limits, options):
         ahead, behind = np.maximum(above, below), np.minimum(above, below)
         bounds = tuple(np.array([t]) for t in (-np.min(behind / np.abs(direction)), np.min(ahead / np.abs(direction))))
     line = Line(real, direction, limits, options)
-    ladder = refinement.Ladder(line, np.zeros(1, np.intp), np.array([EPSILON ** (1 / 3)]), 4, -8, bounds)
+    ladder = refinement.Ladder(
+        line,
+        np.zeros(1, np.intp),
+        np.array([EPSILON ** (1 / 3)]),
+        np.full(1, EPSILON * np.abs(line.here())),
+        4,
+        -8,
+        bounds,
+    )
     difference, error, _ = ladder.search((0, 1, 2))
     return float(difference[0]), float(error[0])
 
@@ -130,6 +139,8 @@ class Line:
             found[k] = one.here()
             self.real.nfev += one.nfev
         return found
+
+    attempt = at
 
     def here(self):
         return self.real.here()

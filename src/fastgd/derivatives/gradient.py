@@ -9,13 +9,13 @@ from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
-from fastgd import kernels, validation
-from fastgd.derivatives import complex_step, refinement, sampling, stencils
+from fastgd import forms, kernels, validation
+from fastgd.derivatives import complex_step, noise, refinement, sampling, stencils
 from fastgd.derivatives.refinement import Slopes
 from fastgd.derivatives.stencils import EPSILON, Stencil
 from fastgd.kernels import c_functions
 from fastgd.kernels.c_code import CFunction
-from fastgd.kernels.codes import OWN_STEPS
+from fastgd.kernels.codes import DOUBT, OWN_STEPS
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,8 @@ class Derivative(NamedTuple, Generic[Slope]):
     ----------
     gradient : ndarray or float
     error : ndarray or float
-        Estimated absolute error of each component; NaN for the schemes "forward" and "backward", whose values cannot
-        tell it.
+        Absolute error of each component: the true one is within it in 99 % of cases, whatever the precision of f; inf
+        where it cannot be determined.
     steps : ndarray or float
         The step of each component: that of the difference, or the smallest of those it was extrapolated from.
     nfev : int
@@ -173,30 +173,33 @@ def numerical_gradient(
         private float64 copy of x in its shape, so f may write to it or keep it. An exception that f raises reaches
         the caller as it is. A C function is `double (n, double *x, void *user_data)`, n an intptr_t, long or int; x
         may be const, user_data left out; it is called without Python in between.
-    x : array_like of float
-        Any shape; integers and float32 are promoted to float64. Never written to.
+    x : array_like of float, dict or pandas Series
+        Any shape; integers and float32 are promoted to float64. Never written to. A dict of numbers and arrays, or a
+        Series, goes to f as such, and what is returned has its names; so may h, bounds and typical_x.
     h : float or array_like, optional
         The step, or one for each coordinate; for "richardson" the largest of four steps h, h/4, h/16, h/64. Without
-        it the step is ε^(1/(p+1))·max(1, |xᵢ|) for a scheme of order p, ε being 2.2e-16, and "central" and
-        "richardson" look for a better one where that is not good enough.
+        it the step is ε^(1/(p+1))·max(1, |xᵢ|) for a scheme of order p, ε being 2.2e-16, and a better one is looked
+        for where that is not good enough.
     scheme : {"central", "forward", "backward", "five-point", "richardson", "complex"}
         ============  ============================================  =======  ==========================
         scheme        formula                                       error    evaluations for d variables
         ============  ============================================  =======  ==========================
-        "forward"     (f(x + h) − f(x)) / h                         O(h)     d + 1
-        "backward"    (f(x) − f(x − h)) / h                         O(h)     d + 1
+        "forward"     (f(x + h) − f(x)) / h                         O(h)     d + 1, see below
+        "backward"    (f(x) − f(x − h)) / h                         O(h)     d + 1, see below
         "central"     (f(x + h) − f(x − h)) / 2h                    O(h²)    2d, see below
-        "five-point"  (8(f(x+h) − f(x−h)) − f(x+2h) + f(x−2h))/12h  O(h⁴)    4d
-        "richardson"  central differences extrapolated to h = 0     –        6d to 26d; 8d for a given h
+        "five-point"  (8(f(x+h) − f(x−h)) − f(x+2h) + f(x−2h))/12h  O(h⁴)    4d, see below
+        "richardson"  central differences extrapolated to h = 0     –        10 and 6d to 26d; 8d for a given h
         "complex"     Im f(x + ih) / h                              O(h²)    d, and 6 to 48 for a check
         ============  ============================================  =======  ==========================
 
-        All divide by the distance between the points as they are in floating point. Without h, "central" estimates the
-        error of each slope, by rounding and by truncation, from the 2d values. Where one may exceed 1e-6·max(1, |gᵢ|),
-        or f was not finite, it evaluates f(x), and for the coordinates that are still in doubt 2 to 24 points more, at
-        other steps. So it does where f returns float32. "complex" is for an analytic f that takes a complex x, and
-        refuses another: it compares with a difference along a line on which all coordinates move, and if that is
-        something else, with 6 to 26 real values for each coordinate, of which it names one that disagrees.
+        All divide by the distance between the points as they are in floating point. Without h, or for full_output,
+        f is evaluated at three more points on a line, which tell the error of the slopes. Without h, where that may
+        exceed 1e-6·max(1, |gᵢ|), or f was not finite or shows fewer digits than float64 has, the noise of f is
+        measured by 7 to 90 values, and 2 to 24 points more for each coordinate that is in doubt find a better step.
+        Where f raises an ArithmeticError or a ValueError at such a further point, that is taken for a border.
+        "complex" is for an analytic f that takes a complex x, and refuses another: it compares with a difference along
+        a line on which all coordinates move, and if that is something else, with 6 to 26 real values for each
+        coordinate, of which it names one that disagrees.
     bounds : pair (lower, upper) of float or array_like, optional
         f is evaluated at no point outside. Where they leave no room for h on both sides, the difference is one of the
         same order to the roomier side, of a smaller step if need be; it needs f(x) as well, once for all coordinates.
@@ -251,19 +254,29 @@ def numerical_gradient(
         flags = x.flags
         if flags.c_contiguous and flags.aligned:
             values, gradient = np.empty((x.size, 2)), np.empty(x.size)
-            steps, as_number = OWN_STEPS, validation.any_number  # where a step is searched for, NaN is no end
+            # Where a step is searched for, NaN is no end.
+            steps, as_number, probes = OWN_STEPS, validation.any_number, np.empty(3)
             if h is not None:
-                steps, as_number = np.full(x.size, h), NAN_POLICIES[nan_policy]
+                steps, as_number, probes = np.full(x.size, h), NAN_POLICIES[nan_policy], probes[:0]
             kernel = kernels.active.central_differences
-            doubtful = kernel(f, x, steps, x.shape, args, as_number, values, gradient)
+            doubtful = kernel(f, x, steps, x.shape, args, as_number, values, probes, gradient)
             if doubtful == 0 or (doubtful > 0 and h is not None):
                 return gradient
             if doubtful > 0:
-                stencil = Stencil(x, stencils.steps(x, "central"), "central")
-                return _mended(sampling.sampler(f, x, args), stencil, values, gradient, nan_policy).value
+                return _mended(sampling.sampler(f, x, args), values, probes, gradient, nan_policy).value
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
+    names = forms.named(x)
+    if names is not None:
+        options = flat_options(names, h, bounds, typical_x, vectorized)
+        found = numerical_gradient(
+            names.function(f), names.flat, scheme=scheme, workers=workers, args=args, nan_policy=nan_policy,
+            full_output=full_output, **options,
+        )  # fmt: skip
+        if not full_output:
+            return names.restore(found)
+        return Derivative(*map(names.restore, found[:3]), found.nfev)
     x = np.asarray(validation.real_array(x, "x", dtype=np.float64), order="C")
     searches = h is None and scheme in ("central", "richardson")
     as_number = validation.any_number if searches else NAN_POLICIES[nan_policy]
@@ -276,14 +289,26 @@ def numerical_gradient(
         found = complex_step.slopes(sampler, steps, limits, {"vectorized": vectorized, "workers": workers})
     elif scheme == "richardson":
         steps = stencils.sized(x, refinement.RICHARDSON_STEP, h, typical_x)
-        found = refinement.richardson(sampler, steps, limits, h is not None, nan_policy == "raise")
+        found = _extrapolated(sampler, steps, limits, searches, nan_policy == "raise")
     elif scheme == "central" and limits is None:
         found = _central(sampler, x, h, typical_x, nan_policy, full_output)
     else:
-        found = _differences(sampler, stencils.steps(x, scheme, h, typical_x), scheme, limits, searches, nan_policy)
+        steps = stencils.steps(x, scheme, h, typical_x)
+        found = _differences(sampler, steps, scheme, limits, h is None, full_output, nan_policy)
     if full_output:
         return Derivative(*(part.reshape(x.shape) if x.ndim else float(part[0]) for part in found), sampler.nfev)
     return found.value.reshape(x.shape) if x.ndim else float(found.value[0])
+
+
+def flat_options(names, h, bounds, typical_x, vectorized):
+    """What is there for each coordinate, as vectors where it has the names of x."""
+    if vectorized:
+        raise ValueError("vectorized=True gives f points as rows: x must be an array then, without names")
+    if isinstance(bounds, tuple):
+        bounds = tuple(names.flatten(side, "bounds") for side in bounds)
+    return {
+        "h": names.flatten(h, "h"), "bounds": bounds, "typical_x": names.flatten(typical_x, "typical_x"),
+    }  # fmt: skip
 
 
 def gradient_and_count(f, x, workers=None):
@@ -294,22 +319,22 @@ def gradient_and_count(f, x, workers=None):
     if workers is not None:
         sampler = sampling.sampler(f, x, workers=workers)
         return _central(sampler, x, None, None, "propagate", False).value.reshape(x.shape), sampler.nfev
-    values, gradient = np.empty((x.size, 2)), np.empty(x.size)
+    values, probes, gradient = np.empty((x.size, 2)), np.empty(3), np.empty(x.size)
     kernel = kernels.active.central_differences
-    doubtful = kernel(f, x.reshape(-1), OWN_STEPS, x.shape, (), validation.any_number, values, gradient)
-    if doubtful == 0:
-        return gradient.reshape(x.shape), 2 * x.size
+    doubtful = kernel(f, x.reshape(-1), OWN_STEPS, x.shape, (), validation.any_number, values, probes, gradient)
     if doubtful < 0:
         return np.full(x.shape, np.nan), 0
-    gradient, nfev = mended_and_count(f, x, values, gradient)
-    return gradient, 2 * x.size + nfev
+    nfev = 2 * x.size + 3 * (x.size > 0)
+    if doubtful == 0:
+        return gradient.reshape(x.shape), nfev
+    gradient, more = mended_and_count(f, x, values, probes, gradient)
+    return gradient, nfev + more
 
 
-def mended_and_count(f, x, values, slopes, here=None):
-    """The rest of `gradient_and_count`, where values and slopes of central differences (and f(x)) leave doubts."""
+def mended_and_count(f, x, values, probes, slopes):
+    """The rest of `gradient_and_count`, where values, probes and slopes of central differences leave doubts."""
     sampler = sampling.sampler(f, x)
-    stencil = Stencil(sampler.x, stencils.steps(x, "central"), "central")
-    found = _mended(sampler, stencil, values, slopes, "propagate", here)
+    found = _mended(sampler, values, probes, slopes, "propagate")
     return found.value.reshape(x.shape), sampler.nfev
 
 
@@ -317,49 +342,96 @@ def _central(sampler, x, h, typical_x, nan_policy, want_error):
     """Central differences around x, without bounds: `Slopes`, its error and steps only if they are wanted."""
     steps = OWN_STEPS if h is typical_x is None else stencils.steps(x, "central", h, typical_x)
     values, slopes = np.empty((x.size, 2)), np.empty(x.size)
+    probes = np.empty(3 if x.size and (h is None or want_error) else 0)
     if sampler.is_plain:
-        arguments = sampler.x, steps, x.shape, sampler.args, sampler.as_number, values, slopes
+        arguments = sampler.x, steps, x.shape, sampler.args, sampler.as_number, values, probes, slopes
         doubtful = kernels.active.central_differences(sampler.f, *arguments)
-        sampler.nfev += 2 * x.size
+        sampler.nfev += values.size + probes.size
     elif isinstance(sampler, sampling.Batches):
-        doubtful = sampler.central_differences(steps, values, slopes)
+        doubtful = sampler.central_differences(steps, values, probes, slopes)
     else:
         h_of_each = steps if len(steps) else stencils.steps(x, "central")
         with np.errstate(all="ignore"):
             points = np.column_stack([sampler.x + h_of_each, sampler.x - h_of_each])
             stencils.refuse_useless(sampler.x, h_of_each, points[:, 0] - points[:, 1])
         values[:] = sampler.around(points)
-        doubtful = kernels.active.central_slopes(sampler.x, steps, values, slopes)
+        if len(probes):
+            kernels.active.central_slopes(sampler.x, steps, values, probes[:0], slopes)
+            probes[:] = sampler.on(noise.Line(sampler.x, h_of_each, slopes).points)
+        doubtful = kernels.active.central_slopes(sampler.x, steps, values, probes, slopes)
     if not want_error and (doubtful == 0 or h is not None):
         return Slopes(slopes, None, None)
-    steps = steps if len(steps) else stencils.steps(x, "central")
-    if h is None:
-        return _mended(sampler, Stencil(sampler.x, steps, "central"), values, slopes, nan_policy)
-    errors = refinement.central_errors(*Stencil(sampler.x, steps, "central").ends(values))
-    return Slopes(slopes, sum(errors), steps)
+    return _mended(sampler, values, probes, slopes, nan_policy if h is None else None, steps)
 
 
-def _differences(sampler, steps, scheme, limits, searches, nan_policy):
+def _extrapolated(sampler, steps, limits, searches, refuse):
+    """Richardson's scheme, and once more with the noise that differences along a line show where they disagree."""
+    if not searches or not len(steps):
+        return refinement.richardson(sampler, steps, 0.0, limits, True, refuse)
+    level, _ = noise.level(sampler.on, sampler.x, np.array([sampler.here()]), limits)
+    found = refinement.richardson(sampler, steps, level, limits, False, refuse)
+    line = noise.Line(sampler.x, steps, found.value, limits)
+    ends, here = sampler.on(line.points[:2]), sampler.here()
+    with np.errstate(all="ignore"):
+        misfit, _ = line.misfits(found.value, (*ends, ends[0]), here)
+        tolerated = np.maximum(DOUBT * np.maximum(1.0, np.abs(found.value)), found.error) * steps
+        least = max(16 * EPSILON * abs(here), np.min(tolerated) / 4)
+    if line.two_sided and misfit > 16 * max(least, level):
+        hidden = noise.jump(sampler.on, sampler.x, line.v, (ends[1], ends[0]), least) / 2
+        if hidden > level:
+            return refinement.richardson(sampler, steps, hidden, limits, False, refuse)
+    return found
+
+
+def _mended(sampler, values, probes, slopes, nan_policy, steps=OWN_STEPS):
+    """Central differences with their errors, and the doubtful of them looked at again but where nan_policy is None."""
+    if not len(slopes):
+        return Slopes(slopes, slopes, slopes)
+    steps = steps if len(steps) else stencils.steps(sampler.x, "central")
+    stencil = Stencil(sampler.x, steps, "central")
+    return _judged(sampler, stencil, values, slopes, noise.Line(sampler.x, steps, slopes), probes, None, nan_policy)
+
+
+def _differences(sampler, steps, scheme, limits, searches, want_error, nan_policy):
     """Slopes by one formula, with the error that its values show."""
     stencil = Stencil(sampler.x, steps, scheme, limits)
     here = sampler.here() if stencil.needs_here else None
     values = sampler.around(stencil.points)
     slopes = stencil.slopes(values, here)
-    if searches:
-        return _mended(sampler, stencil, values, slopes, nan_policy, here, limits)
-    error = np.full_like(slopes, np.nan)
-    if scheme == "central":
-        error = sum(refinement.central_errors(*stencil.ends(values, here)))
-    if scheme == "five-point":
-        # What the second pair of points changed: more than what it left, for a step that is not too large.
-        error = np.abs(slopes - stencil.quotients(values, here)[:, 0])
-        error += EPSILON * np.max(np.abs(values), axis=1, initial=0.0) / stencil.steps
-    return Slopes(slopes, error, stencil.steps)
+    if not len(slopes) or not (searches or want_error):
+        return Slopes(slopes, slopes, stencil.steps)
+    line = noise.Line(sampler.x, stencil.central_steps(), slopes, limits)
+    probes = sampler.on(line.points)
+    return _judged(sampler, stencil, values, slopes, line, probes, limits, nan_policy if searches else None)
 
 
-def _mended(sampler, stencil, values, slopes, nan_policy, here=None, limits=None):
-    """Central differences with the doubtful of them looked at again."""
-    found = refinement.mend(sampler, slopes, *stencil.ends(values, here), stencil.steps, limits)
+def _judged(sampler, stencil, values, slopes, line, probes, limits, nan_policy):
+    """`Slopes` with their errors, and the doubtful of them looked at again but where nan_policy is None."""
+    here = sampler.here() if stencil.needs_here or not line.two_sided else None
+    every = np.concatenate([values.reshape(-1), probes, [] if here is None else [here]])
+    with np.errstate(all="ignore"):
+        size = np.max(np.abs(every), initial=0.0, where=np.isfinite(every))
+        middle = values[0, :2].mean() if here is None else here
+        misfit, jitter = line.misfits(slopes, probes, middle)
+        scaled = misfit * (stencil.steps / stencil.central_steps())
+        deviation = noise.deviation(size, scaled, jitter, stencil.misfit_share)
+        claimed = noise.deviation(size, scaled, jitter, stencil.misfit_share, noise.CLAIMED)
+        error = stencil.error(slopes, values, here, claimed)
+        limit = stencil.limit(slopes, size)
+        coarse = noise.is_coarse(every)
+        doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse
+    found = Slopes(slopes, np.where(np.isnan(error) | coarse, np.inf, error), stencil.steps)
+    if nan_policy is None or not doubt.any():
+        return found
+    level, constant = noise.level(sampler.on, sampler.x, every, limits)
+    if constant:
+        return Slopes(np.zeros_like(slopes), noise.unseen(sampler.x, every[0], level), stencil.steps)
+    if line.two_sided and misfit > noise.EXPLAINED * level:
+        least = max(16 * EPSILON * size, np.min(limit * stencil.steps) / 4)
+        level = max(level, noise.jump(sampler.on, sampler.x, line.v, (probes[1], probes[0]), least) / 2)
+    known = values if stencil.scheme == "central" else None
+    base, limits = stencil.central_steps(), stencil.kept_side(limits)
+    found = refinement.mend(sampler, found, np.flatnonzero(doubt), level, base, limits, known)
     bad = np.argwhere(~np.isfinite(values) & ~np.isfinite(found.value)[:, None])
     if len(bad) and nan_policy == "raise":
         i, k = bad[0].tolist()

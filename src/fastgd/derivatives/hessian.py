@@ -17,8 +17,10 @@ from typing import Literal, NamedTuple, Unpack
 
 import numpy as np
 
-from fastgd import validation
-from fastgd.derivatives import stencils
+from fastgd import forms, validation
+from fastgd.derivatives import noise, stencils
+from fastgd.derivatives.gradient import flat_options
+from fastgd.derivatives.refinement import CAUTION
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.derivatives.vectorial import ScalarSampler
 from fastgd.kernels import c_functions
@@ -38,6 +40,12 @@ DOUBT = 1e-6
 MOST_LOOKS = 8
 # Richardson's steps, in those of the central scheme.
 RUNGS = (1.0, 4.0, 16.0, 64.0)
+# And where f is noisy: closer together, as the noise of an extrapolation is that of its smallest step.
+NOISY_RUNGS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# Pairs of coordinates whose points are held at a time.
+MOST_PAIRS = 1 << 10
+# Steps that differ by less are taken together in a product with a vector.
+SPREAD = 1e3
 
 
 class HessianEstimate(NamedTuple):
@@ -47,7 +55,7 @@ class HessianEstimate(NamedTuple):
     ----------
     hessian : (d, d) ndarray
     error : (d, d) ndarray
-        Estimated absolute error of each entry; NaN for those of a coordinate too close to a bound.
+        Estimated absolute error of each entry; inf for those of a coordinate too close to a bound.
     steps : ndarray of the shape of x
     nfev : int
         How often f was called; how many points it was given where it is vectorized.
@@ -99,8 +107,9 @@ def numerical_hessian(
     ----------
     f : callable
         As for `numerical_gradient`: one real number for a private copy of x.
-    x : array_like of float
-        d numbers of any shape. Never written to.
+    x : array_like of float, dict or pandas Series
+        d numbers of any shape. Never written to. With names as in `numerical_gradient`; rows and columns of the
+        Hessian are then in the order of its values.
     h : float or array_like, optional
         The step, or one for each coordinate. Without it ε^(1/4)·max(1, |xᵢ|), or another one where differences along
         that axis show that it does not suit f.
@@ -140,12 +149,20 @@ def numerical_hessian(
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
+    names = forms.named(x)
+    if names is not None:
+        options = flat_options(names, h, bounds, typical_x, vectorized)
+        f, x, h, bounds, typical_x = names.function(f), names.flat, *options.values()
     x = validation.real_array(x, "x", dtype=np.float64)
     limits = stencils.limits(bounds, x)
     steps = stencils.sized(x, RELATIVE_STEP, h, typical_x)
     grid = Grid(ScalarSampler(f, np.ascontiguousarray(x), args, vectorized, workers), steps, limits)
-    if h is None:
-        grid.fit_steps()
+    if h is None and x.size:
+        grid.measure_noise()
+        if grid.noisy:  # only wide steps tell anything, and extrapolation makes them as good as short ones
+            scheme = "richardson"
+        else:
+            grid.fit_steps()
     if scheme == "central":
         hessian = grid.second_differences(1.0)
         error = grid.error_of(hessian) if full_output else None
@@ -156,6 +173,18 @@ def numerical_hessian(
     if full_output:
         return HessianEstimate(hessian, error, grid.steps.reshape(x.shape), grid.sampler.nfev)
     return hessian
+
+
+def _pairs(n):
+    """Pairs i < j below n, as many at a time as fit the cache (one row at least)."""
+    first = 0
+    while first < n - 1:
+        last = first + 1
+        while last < n - 1 and (last + 1 - first) * (n - first) <= MOST_PAIRS:
+            last += 1
+        rows = np.arange(first, last)
+        yield np.repeat(rows, n - 1 - rows), np.concatenate([np.arange(row + 1, n) for row in rows])
+        first = last
 
 
 class Look(NamedTuple):
@@ -182,6 +211,7 @@ class Grid:
 
     def __init__(self, sampler, steps, limits):
         self.sampler, self.x, self.limits = sampler, sampler.x, limits
+        self.level, self.noisy, self.rungs = 0.0, False, RUNGS  # until the noise of f is measured
         d = len(self.x)
         self.here = float(self.at([(slice(0, 0), 0.0)])[0])
         self.largest = abs(self.here)
@@ -191,6 +221,25 @@ class Grid:
         steps = np.where(self.side == 0, steps, np.minimum(steps, np.maximum(below, above) / 3))
         self.steps = self._exact(np.arange(d), steps)
         self.ends = np.full((d, 2), np.nan)  # f a step above and below x on each axis, as far as it is known
+
+    def measure_noise(self):
+        """Measure how precise f is; where that is less than float64, take steps for it."""
+        level, _ = noise.level(lambda points: self.sampler.on(points)[:, 0], self.x, np.array([self.here]), self.limits)
+        self.level = float(level)
+        share = self.level / self.largest if self.largest else 0.0
+        self.noisy = share > 64 * EPSILON
+        if self.noisy:
+            self.rungs = NOISY_RUNGS
+            times = min(8 * share**0.25, 1 / NOISY_RUNGS[-1]) / RELATIVE_STEP
+            self.steps = self._exact(np.arange(len(self.x)), np.minimum(times * self.steps, self._most()))
+
+    def _most(self):
+        """The longest steps that have room where steps have room at all."""
+        return np.where(self.side == 0, np.maximum(self.room, self.steps), self.steps)
+
+    def rounding(self):
+        """What second differences of values as large as were seen may be off by."""
+        return 4 * max(self.level, EPSILON * self.largest)
 
     def _exact(self, coordinates, steps):
         x = self.x[coordinates]
@@ -204,7 +253,8 @@ class Grid:
 
     def at(self, moves):
         """f at x with x[index] = value for each of the moves."""
-        return self.sampler.at(moves)[:, 0] if moves else np.empty(0)
+        evaluate = self.sampler.attempt if self.noisy else self.sampler.at
+        return evaluate(moves)[:, 0] if moves else np.empty(0)
 
     def along(self, coordinates, steps):
         """f with each of these coordinates moved by its step."""
@@ -247,7 +297,8 @@ class Grid:
         ends = [self.along(coordinates, k * steps) for k in (1, -1, 2, -2)]
         with np.errstate(all="ignore"):
             near, far = ((u - 2 * self.here + v) / (k * steps) ** 2 for k, u, v in ((1, *ends[:2]), (2, *ends[2:])))
-            rounding = 4 * EPSILON * np.maximum(abs(self.here), np.max(np.abs(ends), axis=0)) / steps**2
+            size = np.maximum(abs(self.here), np.max(np.abs(ends), axis=0))
+            rounding = 4 * np.maximum(EPSILON * size, self.level) / steps**2
             truncation = np.abs(far - near) / 3
         return Look(steps, rounding + truncation, near, ~(rounding > truncation), *ends[:2])
 
@@ -260,17 +311,22 @@ class Grid:
         unknown = np.isnan(up) | np.isnan(down)
         for ends, sign in ((up, 1), (down, -1)):
             ends[unknown] = self.along(wide[unknown], sign * h[wide[unknown]])
-        i, j = np.triu_indices(len(wide), 1)
-        both = self.in_planes(wide[i], wide[j], (times, times)), self.in_planes(wide[i], wide[j], (-times, -times))
-        self.largest = max(self.largest, *(float(np.max(np.abs(v), initial=0.0)) for v in (up, down, *both)))
         with np.errstate(all="ignore"):
             bend = up - 2 * self.here + down
             hessian[wide, wide] = bend / h[wide] ** 2
-            mixed = both[0] - 2 * self.here + both[1] - bend[i] - bend[j]
-            self._put(hessian, wide[i], wide[j], mixed / (2 * h[wide[i]] * h[wide[j]]))
+        self._note(up, down)
+        for i, j in _pairs(len(wide)):
+            both = [self.in_planes(wide[i], wide[j], (k, k)) for k in (times, -times)]
+            self._note(*both)
+            with np.errstate(all="ignore"):
+                mixed = both[0] - 2 * self.here + both[1] - bend[i] - bend[j]
+                self._put(hessian, wide[i], wide[j], mixed / (2 * h[wide[i]] * h[wide[j]]))
         if times == 1:
             self._to_one_side(hessian, wide, up - down)
         return hessian
+
+    def _note(self, *values):
+        self.largest = max(self.largest, *(float(np.max(np.abs(v), initial=0.0)) for v in values))
 
     @staticmethod
     def _put(hessian, i, j, values):
@@ -302,31 +358,37 @@ class Grid:
 
     def error_of(self, hessian):
         """Estimated errors of `second_differences(1.0)`, from those of twice the steps: truncation grows fourfold."""
+        error = self.second_differences(2.0)
         with np.errstate(all="ignore"):
-            truncation = np.abs(self.second_differences(2.0) - hessian) / 3
-            return truncation + 4 * EPSILON * self.largest / np.outer(self.steps, self.steps)
+            np.subtract(error, hessian, out=error)
+            np.abs(error, out=error)
+            error /= 3
+            for i, row in enumerate(error):
+                row += self.rounding() / (self.steps[i] * self.steps)
+            error[np.isnan(error)] = np.inf
+        return error
 
     def extrapolated(self):
-        """Neville's scheme over the steps RUNGS, and for each entry the change that its best one made.
+        """Neville's scheme over the steps `rungs`, and for each entry the change that its best one made.
 
-        As in `refine.Ladder.best`, with the squares of the steps as nodes.
+        As in `refinement.Ladder.best`, with the squares of the steps as nodes.
         """
-        tables = [self.second_differences(times) for times in RUNGS]
+        tables = [self.second_differences(times) for times in self.rungs]
         best, error = tables[0].copy(), np.full_like(tables[0], np.inf)
         with np.errstate(all="ignore"):
-            unit = 4 * EPSILON * self.largest / np.outer(self.steps, self.steps)
+            unit = self.rounding() / np.outer(self.steps, self.steps)
             entries = tables
-            for depth in range(1, len(RUNGS)):
+            for depth in range(1, len(self.rungs)):
                 previous, entries = entries, []
                 for k in range(len(previous) - 1):
-                    gain = (RUNGS[k + depth] / RUNGS[k]) ** 2 - 1
+                    gain = (self.rungs[k + depth] / self.rungs[k]) ** 2 - 1
                     entry = previous[k] + (previous[k] - previous[k + 1]) / gain
                     change = np.maximum(np.abs(entry - previous[k]), np.abs(entry - previous[k + 1]) / (gain + 1))
-                    estimate = change + unit / RUNGS[k] ** 2
+                    estimate = change + unit / self.rungs[k] ** 2
                     better = estimate < error
                     best, error = np.where(better, entry, best), np.where(better, estimate, error)
                     entries.append(entry)
-        return best, np.where(np.isfinite(error), error, np.nan)
+        return best, CAUTION * error
 
     def refuse_nonfinite(self, hessian):
         """Raise if an entry is no finite number."""
@@ -343,10 +405,11 @@ class Grid:
 def hessian_vector_product(
     grad: Gradient, x: ArrayLike, v: ArrayLike, h: ArrayLike | None = None, *, args: tuple[typing.Any, ...] = ()
 ) -> Doubles:
-    """Product of a Hessian with a vector, by a central difference of the gradient along it: two calls of `grad`.
+    """Product of a Hessian with a vector, by central differences of the gradient along it: two calls of `grad` or more.
 
     (∇f(x + tv) − ∇f(x − tv)) / 2t, with t such that no coordinate moves by more than hᵢ. Hv for a d of millions takes
-    no more memory than a few gradients.
+    no more memory than a few gradients. Two more calls are made where a coordinate is small, for the scale of f may
+    then be its size; and two for each group of coordinates whose steps differ from others' by a factor of 1000.
 
     Parameters
     ----------
@@ -376,18 +439,62 @@ def hessian_vector_product(
     """
     if not c_functions.is_c(grad):
         validation.callable_(grad, "grad")
+    names = forms.named(x)
+    if names is not None:
+        found = hessian_vector_product(
+            named_gradient(names, grad), names.flat, names.flatten(v, "v"), names.flatten(h, "h"), args=args
+        )
+        return names.restore(found)
     x = validation.real_array(x, "x", dtype=np.float64)
     v = validation.real_array(v, "v", dtype=np.float64)
     if v.shape != x.shape:
         raise ValueError(f"v must have the shape of x, {x.shape}; got shape {v.shape}")
     grad = c_functions.gradient_function(grad, x.size, args)
     steps = stencils.steps(x, "central", h).reshape(x.shape)
+    product = np.zeros_like(x)
     with np.errstate(all="ignore"):
-        t = np.min(np.where(v == 0, np.inf, steps / np.abs(v)), initial=np.inf)
-    if not np.isfinite(t):  # v = 0, or as good as that
-        return np.zeros_like(x)
-    above, below = (gradient_at(grad, x + sign * t * v, args) for sign in (1, -1))
-    return (above - below) / (2 * t)
+        lengths = np.where(v == 0, np.inf, steps / np.abs(v))
+    while np.any(np.isfinite(lengths)):
+        shortest = np.min(lengths)
+        # A step for all that would hardly move the others leaves them for another.
+        together = lengths <= SPREAD * shortest
+        lengths[together] = np.inf
+        # The scale of a small coordinate may be its own size.
+        small = together & (x != 0) & (np.abs(x) * EPSILON ** (1 / 3) < steps / SPREAD) & (h is None)
+        if np.any(together & ~small):
+            product += _slope(grad, x, np.where(together & ~small, v, 0.0), shortest, steps, args)[0]
+        if np.any(small):
+            product += _small(grad, x, np.where(small, v, 0.0), shortest, steps, args)
+    return product
+
+
+def _small(grad, x, v, t, steps, args):
+    """The slope of a gradient along v, by a difference of t, or by a shorter one where that shows another."""
+    moving = v != 0
+    shorter = EPSILON ** (1 / 3) * np.min(np.abs(x[moving] / v[moving]))
+    wide, _ = _slope(grad, x, v, t, steps, args, False)
+    close, rounding = _slope(grad, x, v, shorter, steps, args)
+    with np.errstate(all="ignore"):
+        agree = np.abs(wide - close) <= 8 * rounding + 1e-6 * np.abs(wide)
+    return np.where(agree, wide, close)
+
+
+def _slope(grad, x, v, t, steps, args, finite=True):
+    with np.errstate(all="ignore"):
+        points = x + t * v, x - t * v
+        # By the move that was made: in floating point it is not quite 2tv.
+        wanted = t * v / steps
+        times = t * float(np.sum((points[0] - points[1]) / steps * wanted) / np.sum(wanted * wanted))
+    if not np.isfinite(times) or times == 0:
+        raise ValueError(f"a step of {t!r} times v leads nowhere from x = {validation.show_point(x)}")
+    above, below = (gradient_at(grad, point, args, finite) for point in points)
+    with np.errstate(all="ignore"):
+        return (above - below) / times, EPSILON * np.maximum(np.abs(above), np.abs(below)) / t
+
+
+def named_gradient(names, grad):
+    """A gradient of named parameters for vectors."""
+    return lambda point, *args: names.flatten(grad(names.restore(point), *args), "what grad returned")
 
 
 def gradient_at(grad, x, args, finite=True):

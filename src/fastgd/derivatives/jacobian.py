@@ -13,11 +13,13 @@ from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
-from fastgd import validation
-from fastgd.derivatives import complex_step, refinement, stencils
+from fastgd import forms, validation
+from fastgd.derivatives import complex_step, noise, refinement, stencils
 from fastgd.derivatives import sparsity as patterns
+from fastgd.derivatives.gradient import flat_options
 from fastgd.derivatives.stencils import EPSILON, Stencil
 from fastgd.derivatives.vectorial import VectorSampler
+from fastgd.kernels.codes import MISFIT_OF_NOISE, misfit_share
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -34,10 +36,9 @@ NOT_COMPLEX_SAFE = 1e-5
 # Entries that are looked at again at a time: their values on all steps are held in memory.
 MOST_ENTRIES = 1 << 16
 
-# What a pattern leaves out is noticed where it changes f by more than this share of what the pattern has in that row …
-LEFT_OUT = 1e-3
-# … and by more than a slope of this much.
-LEAST_LEFT_OUT = 1e-5
+# What a pattern leaves out is noticed where it changes f by more than this share of what the pattern has in that row,
+# the errors of those, and rounding.
+LEFT_OUT = 1e-6
 
 
 Matrix = TypeVar("Matrix")  # an ndarray, or a CSR array where there is a pattern
@@ -50,7 +51,7 @@ class JacobianEstimate(NamedTuple, Generic[Matrix]):
     ----------
     jacobian : (m, d) ndarray or CSR array
     error : (m, d) ndarray or CSR array
-        Estimated absolute error of each entry; NaN where the scheme has no estimate.
+        Estimated absolute error of each entry; inf where it cannot be determined.
     steps : ndarray of the shape of x
         The step of each coordinate; the smallest where entries of its column have several.
     nfev : int
@@ -129,8 +130,9 @@ def numerical_jacobian(
     f : callable
         f(x, *args) returns an array of m real numbers. Arrays of more dimensions are flattened, and a number counts as
         m = 1. Each call gets a private copy of x, and what it returns is copied at once.
-    x : array_like of float
-        d numbers of any shape. Never written to.
+    x : array_like of float, dict or pandas Series
+        d numbers of any shape. Never written to. With names as in `numerical_gradient`: the Jacobian is then a dict of
+        arrays (m, *shape), or a DataFrame of m rows.
     h, scheme, bounds, typical_x, workers, args, nan_policy
         As in `numerical_gradient`. The scheme "central" without an h looks again at columns with an entry whose
         estimated error exceeds 1e-6·max(1, |entry|).
@@ -168,19 +170,32 @@ def numerical_jacobian(
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
+    names = forms.named(x)
+    if names is not None:
+        if sparsity is not None:
+            raise ValueError("sparsity is for an x that is an array: a sparse Jacobian has no names")
+        options = flat_options(names, h, bounds, typical_x, vectorized)
+        found = numerical_jacobian(
+            names.function(f), names.flat, scheme=scheme, workers=workers, args=args, nan_policy=nan_policy,
+            full_output=full_output, **options,
+        )  # fmt: skip
+        return JacobianEstimate(*map(names.restore, found[:3]), found.nfev) if full_output else names.restore(found)
     x = validation.real_array(x, "x", dtype=np.float64)
     limits = stencils.limits(bounds, x)
     sampler = VectorSampler(f, np.ascontiguousarray(x), args, vectorized, workers)
     positions = None if sparsity is None else patterns.pattern(sparsity, x.size)
     group = np.arange(x.size) if positions is None else patterns.group_columns(positions)
-    found, entries = slopes(sampler, group, positions, scheme, h, typical_x, limits)
+    want_error = full_output or positions is not None
+    found, entries = slopes(sampler, group, positions, scheme, h, typical_x, limits, want_error)
     if nan_policy == "raise":
         entries.refuse_nonfinite(found.value)
     steps = np.full(x.size, np.inf)
     np.minimum.at(steps, entries.columns, found.step)
-    steps[np.isinf(steps)] = np.nan  # a column without entries
     if positions is not None:
-        entries.check_pattern(found.value, steps, limits)
+        # Steps of forward differences are too short to show what a pattern leaves out.
+        own = stencils.sized(x, refinement.RICHARDSON_STEP)
+        entries.check_pattern(found, np.maximum(steps, own) if scheme in ("forward", "backward") else steps, limits)
+    steps[np.isinf(steps)] = np.nan  # a column without entries
     if not full_output:
         return entries.arranged(found.value)
     return JacobianEstimate(
@@ -188,7 +203,7 @@ def numerical_jacobian(
     )
 
 
-def slopes(sampler, group, positions, scheme, h, typical_x, limits):
+def slopes(sampler, group, positions, scheme, h, typical_x, limits, want_error):
     """All entries, as `refinement.Slopes` and `Entries`."""
     x = sampler.x.reshape(sampler.shape)
     if scheme == "complex":
@@ -199,51 +214,21 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits):
         base = stencils.sized(x, refinement.RICHARDSON_STEP, h, typical_x)
         return entries.extrapolated(base, limits, h is not None), entries
     steps = stencils.steps(x, scheme, h, typical_x)
-    mending = scheme == "central" and h is None
-    if scheme == "central" and positions is limits is None and x.size:
-        found, values = central(sampler, steps, mending)
-        entries = Entries(sampler, group, positions)
-        return found or entries.differences(values, scheme, steps, limits, mending), entries
     stencil = Stencil(sampler.x, steps, scheme, limits)
     groups, points = members(group), stencil.points.shape[1]
     moves = [(columns, stencil.points[columns, k]) for columns in groups for k in range(points)]
     values = sampler.at(moves) if moves else np.empty((0, sampler.here().size))
     entries = Entries(sampler, group, positions)
     values = values.reshape(len(groups), points, sampler.m)
-    return entries.differences(values, scheme, steps, limits, mending), entries
-
-
-def central(sampler, steps, mending):
-    """A dense Jacobian by central differences, as most are: its `Slopes` if no entry is doubtful, and values."""
-    with np.errstate(all="ignore"):
-        points = np.array([sampler.x + steps, sampler.x - steps])
-        distance = points[0] - points[1]
-    stencils.refuse_useless(sampler.x, steps, distance)
-    moves = [(j, point) for j, pair in enumerate(points.T.tolist()) for point in pair]
-    values = sampler.at(moves).reshape(len(steps), 2, sampler.m)
-    above, below, distance = values[:, 0].T, values[:, 1].T, distance[None, :]
-    with np.errstate(all="ignore"):
-        slopes = (above - below) / distance
-    error = np.full_like(slopes, np.nan)
-    if mending:
-        rounding, truncation = refinement.central_errors(above, below, distance, sampler.here()[:, None])
+    if h is not None and not want_error and scheme == "central" and positions is limits is None:
         with np.errstate(all="ignore"):
-            limit = refinement.DOUBT * np.maximum(1.0, np.abs(slopes))
-            if not np.all((rounding <= limit) & (truncation <= limit)):
-                return None, values
-        error, steps = rounding + truncation, np.abs(distance[0]) / 2
-    return refinement.Slopes(
-        *(part.reshape(-1) for part in (slopes, error, np.broadcast_to(steps, slopes.shape)))
-    ), values
+            plain = ((values[:, 0] - values[:, 1]) / stencil.distance).T.reshape(-1)
+        return refinement.Slopes(plain, plain, stencil.steps[entries.columns]), entries
+    return entries.differences(values, scheme, steps, limits, h is None, want_error), entries
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
-    """The Jacobian by the complex step, ∂fᵢ/∂xⱼ = Im fᵢ(x + ihⱼeⱼ)/hⱼ, one evaluation for each group of columns.
-
-    It is wrong, without a sign of it, if f is not analytic, as with |x| or max(x). The entries of the first group are
-    therefore compared with extrapolated differences of real values; ValueError if one disagrees. `group` and
-    `positions` are as for `Entries`. Returns (Slopes, Entries).
-    """
+    """Im f(x + ihⱼeⱼ)/hⱼ, held against real differences, for f may take |x| or max(x) inside."""
     x = sampler.x.reshape(sampler.shape)
     steps = stencils.sized(x, complex_step.STEP, h, typical_x)
     imaginary = VectorSampler(sampler.f, x.astype(complex), sampler.args, sampler.vectorized, sampler.workers)
@@ -252,18 +237,9 @@ def complex_slopes(sampler, group, positions, h, typical_x, limits):
     sampler.m, sampler.nfev = imaginary.m, imaginary.nfev
     entries = Entries(sampler, group, positions)
     value = values.imag[entries.group[entries.columns], entries.rows] / steps[entries.columns]
-    first = entries.part(np.flatnonzero(entries.group[entries.columns] == 0))
-    real, error, _ = first.extrapolated(stencils.sized(x, refinement.RICHARDSON_STEP), limits, False)
-    shown = value[entries.group[entries.columns] == 0]
-    off = ~(np.abs(real - shown) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
-    off &= np.isfinite(shown)  # what is not finite is for `nan_policy`
-    if off.any():
-        e = int(np.argmax(off))
-        raise ValueError(
-            f"scheme='complex' does not suit f: for entry {first.rows[e]} and coordinate {first.columns[e]} it gives "
-            f"{shown[e]:.6g}, where real differences give {real[e]:.6g}; abs, max and conj, say, are not analytic"
-        )
-    return refinement.Slopes(value, np.full(len(value), np.nan), steps[entries.columns]), entries
+    if len(value) and not entries.agree_along_a_line(value, limits):
+        entries.refuse_not_analytic(value, limits)
+    return refinement.Slopes(value, 16 * EPSILON * np.abs(value), steps[entries.columns]), entries
 
 
 def members(group):
@@ -321,6 +297,10 @@ class Entries:
         """f(x) for each entry."""
         return self.sampler.here()[self.rows]
 
+    def attempt(self, entries, points):
+        """`at`, where f may raise what a border of its domain may be the reason of."""
+        return self.at(entries, points)
+
     def at(self, entries, points):
         """f[rows] with x[columns] = points, for these entries."""
         keys = np.empty(len(points), complex)  # (column, value): complex numbers are sorted by both parts
@@ -340,7 +320,7 @@ class Entries:
         order = np.lexsort((turn, group))
         starts = (np.diff(group[order], prepend=-1) != 0) | (np.diff(turn[order], prepend=-1) != 0)
         together = np.split(order, np.flatnonzero(starts)[1:])
-        seen = self.sampler.at([(columns[some], keys[some].imag) for some in together])
+        seen = self.sampler.attempt([(columns[some], keys[some].imag) for some in together])
         places = np.empty(len(keys), np.intp)
         places[order] = len(self.seen) + np.cumsum(starts) - 1
         self.seen = np.concatenate([self.seen, seen])
@@ -351,54 +331,138 @@ class Entries:
     def limits(self, limits):
         return None if limits is None else tuple(bound[self.columns] for bound in limits)
 
-    def differences(self, values, scheme, steps, limits, mending):
+    def differences(self, values, scheme, steps, limits, searches, want_error):
         """`refinement.Slopes` by one of the formulas of `stencils`.
 
         Parameters
         ----------
         values : (groups, points, m) float64
             What f gave at each point of a stencil, the columns of a group moved together.
-        mending : bool
-            Estimate the errors of central differences, and look again at the doubtful ones.
+        searches, want_error : bool
+            Look again at doubtful ones; estimate the errors.
         """
-        group = self.group[self.columns]
-        values = np.stack([of_point[group, self.rows] for of_point in values.swapaxes(0, 1)], axis=1)
+        group, sampler = self.group[self.columns], self.sampler
+        around = np.stack([of_point[group, self.rows] for of_point in values.swapaxes(0, 1)], axis=1)
         stencil = Stencil(self.x, steps[self.columns], scheme, self.limits(limits))
-        here = self.here() if stencil.needs_here or mending else None
-        slopes = stencil.slopes(values, here[:, None] if stencil.needs_here else None)
-        if not mending:
-            return refinement.Slopes(slopes, np.full(len(slopes), np.nan), stencil.steps)
-        above, below, distance, middle = stencil.ends(values, here)
-        rounding, truncation = refinement.central_errors(above, below, distance, middle)
-        with np.errstate(all="ignore"):
-            limit = refinement.DOUBT * np.maximum(1.0, np.abs(slopes))
-            if np.all((rounding <= limit) & (truncation <= limit)):
-                return refinement.Slopes(slopes, rounding + truncation, np.abs(distance) / 2)
-        return self.pieces(
-            lambda some, e, bounds: refinement.mend(
-                some, slopes[e], above[e], below[e], distance[e], middle[e], steps[some.columns], bounds
-            ),
-            limits,
+        here = self.here()[:, None] if stencil.needs_here else None
+        slopes = stencil.slopes(around, None if here is None else here[:, 0, None])
+        if not len(slopes) or not (searches or want_error):
+            return refinement.Slopes(slopes, slopes, stencil.steps)
+        ratio = stencils.SCHEMES["central"].relative_step / stencils.SCHEMES[scheme].relative_step
+        line = noise.Line(sampler.x, steps * ratio, np.zeros(sampler.x.size), limits)
+        probes = sampler.on(line.points)
+        middle = sampler.here() if stencil.needs_here or not line.two_sided else values[0, :2].mean(axis=0)
+        every = np.concatenate(
+            [values.reshape(-1, self.shape[0]), probes, [sampler.here()] if here is not None else probes[:0]]
         )
+        with np.errstate(all="ignore"):
+            size = np.max(np.abs(every), axis=0, initial=0.0, where=np.isfinite(every))
+            misfit, jitter = line.misfits(self.arranged(slopes), probes, middle)
+            share = misfit_share(sampler.x.size) if stencil.misfit_share < MISFIT_OF_NOISE else MISFIT_OF_NOISE
+            deviation = noise.deviation(size, misfit / ratio, jitter, share)[self.rows]
+            claimed = noise.deviation(size, misfit / ratio, jitter, share, noise.CLAIMED)[self.rows]
+            error = stencil.error(slopes, around, None if here is None else here[:, 0, None], claimed)
+            limit = stencil.limit(slopes, size[self.rows])
+            coarse = noise.is_coarse(every)[self.rows]
+            doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse
+        found = refinement.Slopes(slopes, np.where(np.isnan(error) | coarse, np.inf, error), stencil.steps)
+        if not searches or not doubt.any():
+            return found
+        level, constant = self.level(every, limits, line, misfit, size, probes)
+        flat = constant[self.rows]
+        unseen = noise.unseen(self.x, self.here(), level[self.rows])
+        found = refinement.Slopes(np.where(flat, 0.0, slopes), np.where(flat, unseen, found.error), found.step)
+        base = stencil.central_steps()
+        side = stencil.kept_side(self.limits(limits))
+        again = np.flatnonzero(doubt & ~flat)
+        return self.pieces(
+            again,
+            found,
+            lambda some, e: refinement.mend(
+                some,
+                refinement.Slopes(*(part[e] for part in found)),
+                np.arange(len(e)),
+                level[some.rows],
+                base[e],
+                None if side is None else tuple(bound[e] for bound in side),
+            ),
+        )
+
+    def level(self, every, limits, line=None, misfit=None, size=None, probes=None):
+        """The noise of each row of f, and whether it is constant."""
+        sampler = self.sampler
+        level, constant = noise.level(sampler.on, sampler.x, every, limits)
+        if line is not None and line.two_sided:
+            hidden = misfit > noise.EXPLAINED * level
+            if hidden.any():  # the row that changes most otherwise than its entries say stands for all
+                row = int(np.argmax(np.where(hidden, misfit / size, 0.0)))
+                found = noise.jump(
+                    lambda points: sampler.on(points)[:, row],
+                    sampler.x,
+                    line.v,
+                    (probes[1, row], probes[0, row]),
+                    max(16 * EPSILON * size[row], misfit[row] / 2**16),
+                )
+                level = np.where(hidden, np.maximum(level, found / 2 / size[row] * size), level)
+        return level, constant
 
     def extrapolated(self, base, limits, fixed):
         """Richardson's scheme for each entry; see `refinement.richardson`."""
+        everything = np.arange(len(self.x))
+        found = refinement.Slopes(*(np.empty(len(self.x)) for _ in range(3)))
+        if not len(self.x):
+            return found
+        level, _ = self.level(self.sampler.here()[None], limits)
         return self.pieces(
-            lambda some, e, bounds: refinement.richardson(some, base[some.columns], bounds, fixed, False), limits
+            everything,
+            found,
+            lambda some, e: refinement.richardson(
+                some, base[some.columns], level[some.rows], some.limits(limits), fixed, False
+            ),
         )
 
-    def pieces(self, look, limits):
-        """`refinement.Slopes` from look(some entries, their numbers, their bounds), a few groups at a time."""
-        order = np.argsort(self.group[self.columns], kind="stable")
-        borders = np.flatnonzero(np.diff(self.group[self.columns][order])) + 1
+    def pieces(self, chosen, found, look):
+        """`found` with look(some entries, their numbers) in place of the chosen, a few groups at a time."""
+        group = self.group[self.columns[chosen]]
+        order = np.argsort(group, kind="stable")
+        borders = np.flatnonzero(np.diff(group[order])) + 1
         counts = borders // MOST_ENTRIES
-        found = refinement.Slopes(*(np.empty(len(self.x)) for _ in refinement.Slopes._fields))
-        for e in np.split(order, borders[np.flatnonzero(np.diff(counts, prepend=0))]):
+        found = refinement.Slopes(*(part.copy() for part in found))
+        for e in np.split(chosen[order], borders[np.flatnonzero(np.diff(counts, prepend=0))]):
             if len(e):
-                some = self.part(e)
-                for whole, piece in zip(found, look(some, e, some.limits(limits)), strict=True):
+                for whole, piece in zip(found, look(self.part(e), e), strict=True):
                     whole[e] = piece
         return found
+
+    def agree_along_a_line(self, value, limits):
+        """Whether differences along a line on which all coordinates move are what the entries say."""
+        sampler = self.sampler
+        steps = refinement.RICHARDSON_STEP / noise.PROBE * np.sqrt(sampler.x.size) * np.maximum(1.0, np.abs(sampler.x))
+        changes = []
+        with np.errstate(all="ignore"):
+            for times in (4.0, 1.0):
+                line = noise.Line(sampler.x, times * steps, np.zeros(sampler.x.size), limits)
+                ends = sampler.on(line.points[:2])
+                here = ends[0] if line.two_sided else sampler.here()
+                matrix = self.arranged(value)
+                off, _ = line.misfits(matrix, (*ends, ends[0]), here)
+                size = abs(matrix) @ np.abs(line.v)
+                rounding = 64 * EPSILON * np.max(np.abs(ends), axis=0)
+                changes.append(off <= NOT_COMPLEX_SAFE * size + rounding)
+            return bool(np.all(changes[0] | changes[1]))
+
+    def refuse_not_analytic(self, value, limits):
+        """Raise for an entry that real differences do not confirm."""
+        real, error, _ = self.extrapolated(stencils.sized(self.sampler.x, refinement.RICHARDSON_STEP), limits, False)
+        with np.errstate(all="ignore"):
+            off = ~(np.abs(real - value) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
+        off &= np.isfinite(value)  # what is not finite is for `nan_policy`
+        if off.any():
+            e = int(np.argmax(off))
+            raise ValueError(
+                f"scheme='complex' does not suit f: for entry {self.rows[e]} and coordinate {self.columns[e]} it gives "
+                f"{value[e]:.6g}, where real differences give {real[e]:.6g}; abs, max and conj, say, are not analytic"
+            )
 
     def refuse_nonfinite(self, slopes):
         """Raise if a slope is no finite number."""
@@ -410,29 +474,34 @@ class Entries:
                 f"f returned NaN or an infinity as entry {i}, {where}; a derivative needs finite values there"
             )
 
-    def check_pattern(self, slopes, steps, limits):
-        """Raise if f changes otherwise than the entries say when all coordinates move at once."""
-        x = self.sampler.x
-        # Steps of the complex scheme move no real number.
-        steps = np.where(x + steps == x, stencils.steps(x, "central"), np.nan_to_num(steps))
-        if limits is not None:
-            steps = np.minimum(steps, np.minimum(x - limits[0], limits[1] - x))
-        share = np.random.default_rng(0).uniform(0.5, 1, x.size) * np.resize([1.0, -1.0, -1.0, 1.0, 1.0], x.size)
-        above, below = x + share * steps, x - share * steps
-        f_above, f_below = self.sampler.at([(slice(None), above), (slice(None), below)])
-        with np.errstate(all="ignore"):
-            terms = slopes * (above - below)[self.columns]
-            predicted, size = (np.bincount(self.rows, values, self.shape[0]) for values in (terms, np.abs(terms)))
-            rounding = 8 * EPSILON * (np.abs(f_above) + np.abs(f_below))
-            allowed = LEFT_OUT * size + LEAST_LEFT_OUT * np.max(np.abs(above - below), initial=0.0) + rounding
-            off = np.abs(f_above - f_below - predicted) > allowed
-        if off.any():
-            row = int(np.argmax(off))
-            change = float(f_above[row] - f_below[row])
-            raise ValueError(
-                f"sparsity leaves out entries of row {row} that are not 0: with all of x moved, f[{row}] changes by "
-                f"{change:.3g}, and by {float(predicted[row]):.3g} according to the entries that sparsity has"
-            )
+    def check_pattern(self, found, steps, limits):
+        """Raise if f changes otherwise than the entries say when all coordinates move, those of a scale at a time."""
+        x, sampler = self.sampler.x, self.sampler
+        if not x.size:
+            return
+        # Steps of the complex scheme move no real number, and columns without entries have none.
+        own = stencils.sized(x, refinement.RICHARDSON_STEP)
+        steps = np.where(np.isfinite(steps) & (x + steps != x), steps, own) * np.sqrt(x.size) / noise.PROBE
+        scale = np.floor(np.log10(steps / np.min(steps)) / 2)
+        matrix, errors = self.arranged(found.value), self.arranged(found.error)
+        for one in np.unique(scale):
+            for times in (1.0, 1 / 32):  # what is truncation is not there at a shorter step
+                line = noise.Line(x, np.where(scale == one, times * steps, 0.0), np.zeros(x.size), limits)
+                ends = sampler.on(line.points[:2])
+                here = ends[0] if line.two_sided else sampler.here()
+                with np.errstate(all="ignore"):
+                    off, _ = line.misfits(matrix, (*ends, ends[0]), here)
+                    moved = np.abs(line.points[0] - x)
+                    allowed = 8 * (errors @ moved) + LEFT_OUT * (abs(matrix) @ moved)
+                    wrong = off > allowed + 32 * EPSILON * np.max(np.abs(ends), axis=0)
+                if not wrong.any():
+                    break
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise ValueError(
+                    f"sparsity leaves out entries of row {row} that are not 0: with all of x moved, f[{row}] changes "
+                    f"by {float(off[row]):.3g} more or less than the entries that sparsity has say"
+                )
 
     def arranged(self, values):
         """Values of the entries as the user gets them."""

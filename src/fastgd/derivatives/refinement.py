@@ -1,9 +1,10 @@
-"""Differences that look for their step: which slopes to doubt, and Richardson extrapolation over a ladder of steps.
+"""Slopes whose error is known: what to doubt, and Richardson extrapolation over a ladder of steps.
 
 The ladder of a coordinate is the steps base·4^s. Each rung gives a difference quotient D(h) = f' + c₁h² + c₂h⁴ + …
 (in h, not h², to one side of x), and Neville's scheme extrapolates neighbouring rungs to h = 0. The neighbours of an
-entry of that table say how far it can be trusted (Ridders 1982, Adv. Eng. Softw. 4, 75), and which way to go on: down
-where truncation is the larger error, up where rounding is. So a coordinate costs what it is difficult.
+entry of that table say how far it can be trusted (Ridders 1982, Adv. Eng. Softw. 4, 75), beside the noise of f over its
+step, and which way to go on: down where truncation is the larger error, up where noise is. So a coordinate costs what
+it is difficult.
 """
 
 from typing import NamedTuple
@@ -11,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.codes import DOUBT, EPSILON, SMALL, STEEP
-from fastgd.linalg import in_single
+from fastgd.derivatives import noise
+from fastgd.kernels.codes import EPSILON, RELATIVE_STEP
 from fastgd.validation import refuse_step
 
 RATIO = 4.0
@@ -20,19 +21,19 @@ DEPTH = 4  # columns of Neville's scheme beyond the first
 # The search for a better slope ends where its error is this much of max(1, |slope|).
 GOAL = 1e-9
 MOST_RUNGS = 12
-# Rungs of the ladder around the default step of a central difference, and around that of Richardson's scheme.
+# Rungs of the ladder around the default step of a central difference, which is that of Richardson's scheme too.
 HIGHEST, LOWEST = 8, -11
 RICHARDSON_STEP = EPSILON ** (1 / 3)
 RICHARDSON_FIRST = (1, 0, -1)
 RICHARDSON_GOAL = 1e-10
-RICHARDSON_HIGHEST, RICHARDSON_LOWEST = HIGHEST, LOWEST
 FIXED_RUNGS = 4
 # Two rungs agree on a slope where they differ by so much of it.
 AGREEMENT = 1e-3
-SINGLE_EPSILON = float(np.finfo(np.float32).eps)
-# So many times the rounding error to expect is explained by it.
+# So many times the noise to expect is explained by it.
 NOISE = 30
 KEPT_FOR_UP = 4
+# What the estimate of the search is multiplied by: it is the smallest of many.
+CAUTION = 2.5
 
 
 class Slopes(NamedTuple):
@@ -43,70 +44,36 @@ class Slopes(NamedTuple):
     step: np.ndarray
 
 
-def central_errors(above, below, distance, middle):
-    """Estimated rounding and truncation error of (above − below) / distance.
-
-    Rounding is ε·max|f| over half the distance, ε being that of float32 if f seems to return such. Truncation is
-    h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; where |f'| < STEEP it is that
-    share of max(1, |f'|). f''h comes from `middle`, which is f between the two points. Where that is None, all
-    differences are around one x, and the median of their means stands for f(x).
-    """
-    with np.errstate(all="ignore"):
-        if middle is None:
-            mean = above / 2 + below / 2
-            middle = np.partition(mean, (len(mean) - 1) // 2)[(len(mean) - 1) // 2] if len(mean) else 0.0
-        half = distance / 2
-        size = np.abs((above - below) / distance)
-        epsilon = SINGLE_EPSILON if in_single(np.stack([above, below], axis=1)) else EPSILON
-        rounding = epsilon * np.maximum(np.abs(above), np.abs(below)) / np.abs(half)
-        bend = ((above - middle) + (below - middle)) / half
-        return rounding, (bend / np.maximum(STEEP, size)) ** 2 / 6 * np.maximum(1.0, size)
-
-
-def mend(sampler, slopes, above, below, distance, middle, base, bounds):
-    """Look again at slopes by central differences at the steps `base`, and search a better step for the doubtful.
+def mend(sampler, found, rows, level, base, bounds, known=None):
+    """Search a better step for some slopes.
 
     Parameters
     ----------
-    above, below, middle : (d,) float64
-        f at the ends of each difference and between them; `middle` is None where f(x) stands there and is unknown.
-    slopes, distance, base : (d,) float64
+    found : Slopes
+    rows : (n,) intp
+        Which of them to look at again.
+    level : float or (d,) float64
+        The standard deviation of the noise of f.
+    base : (d,) float64
+        Steps; those of the search are around them.
     bounds : pair of (d,) arrays or None
+    known : (d, 2) float64, optional
+        f a step `base` above and below x.
 
     Returns
     -------
     Slopes
     """
-    doubt, rounding, truncation = _doubt(slopes, above, below, distance, middle)
-    with np.errstate(all="ignore"):
-        # The scale of a small coordinate may be its own size; f(x) will tell.
-        reach = np.minimum(base, np.abs(sampler.x))
-        hidden = np.abs(slopes) * reach**2 > SMALL * np.maximum(1.0, np.abs(slopes)) * sampler.x**2
-    if middle is None and np.any(doubt | hidden):
-        doubt, rounding, truncation = _doubt(slopes, above, below, distance, sampler.here())
-    found = Slopes(slopes.copy(), rounding + truncation, np.abs(distance) / 2)
-    rows = np.flatnonzero(doubt)
-    if not len(rows):
-        return found
-    finite = np.isfinite(slopes[rows])
-    ladder = Ladder(sampler, rows, within_sight(sampler.x[rows], base[rows], finite), HIGHEST, LOWEST, bounds)
-    known = np.flatnonzero(ladder.two_sided & (ladder.base == base[rows]))
-    ladder.keep(known, 0, above[rows[known]], below[rows[known]])
-    up = rounding[rows] > truncation[rows]
-    for s in (0, 1):
-        ladder.climb(np.arange(len(rows)), ladder.rung(np.where(up, s, -s)))
-    # The estimate of truncation is a guess: where the next smaller step comes to the same, the slope was right.
-    quotient, noise = ladder.quotients()
-    with np.errstate(all="ignore"):
-        change = np.abs(quotient[:, ladder.rung(0)] - quotient[:, ladder.rung(-1)]) + noise[:, ladder.rung(-1)]
-        confirmed = ~up & finite & (change <= DOUBT / 2 * np.maximum(1.0, np.abs(slopes[rows])))
-    found.error[rows[confirmed]] = change[confirmed]
-    ladder.done = confirmed
-    better = ladder.search(())
-    with np.errstate(all="ignore"):
-        taken = ~confirmed & (~np.isfinite(slopes[rows]) | (better.error < found.error[rows]))
+    level = np.broadcast_to(level, base.shape)[rows]
+    finite = np.isfinite(found.value[rows])
+    ladder = Ladder(sampler, rows, within_sight(sampler.x[rows], base[rows], finite), level, HIGHEST, LOWEST, bounds)
+    if known is not None:
+        same = np.flatnonzero(ladder.two_sided & (ladder.base == base[rows]))
+        ladder.keep(same, 0, *known[rows[same]].T)
+    better = ladder.search((), GOAL, start=ladder.start())
+    found = Slopes(*(part.copy() for part in found))
     for kept, new in zip(found, better, strict=True):
-        kept[rows[taken]] = new[taken]
+        kept[rows] = new
     return found
 
 
@@ -116,20 +83,15 @@ def within_sight(x, base, finite):
     return np.where(~finite & (near > 0) & (near < base), near, base)
 
 
-def _doubt(slopes, above, below, distance, middle):
-    rounding, truncation = central_errors(above, below, distance, middle)
-    with np.errstate(all="ignore"):
-        limit = DOUBT * np.maximum(1.0, np.abs(slopes))
-        return ~((rounding <= limit) & (truncation <= limit)), rounding, truncation
-
-
-def richardson(sampler, base, bounds, fixed, refuse):
+def richardson(sampler, base, level, bounds, fixed, refuse):
     """Slopes by Richardson's extrapolation of differences at steps around `base`.
 
     Parameters
     ----------
     sampler : sampling.Sampler
     base : (d,) float64
+    level : float or (d,) float64
+        The standard deviation of the noise of f.
     bounds : pair of (d,) arrays or None
     fixed : bool
         Take exactly the steps base, base/4, base/16 and base/64.
@@ -140,21 +102,21 @@ def richardson(sampler, base, bounds, fixed, refuse):
     -------
     Slopes
     """
-    everything = np.arange(len(base))
+    everything, level = np.arange(len(base)), np.broadcast_to(level, base.shape)
     if fixed:
-        ladder = Ladder(sampler, everything, base, 0, 1 - FIXED_RUNGS, bounds)
+        ladder = Ladder(sampler, everything, base, level, 0, 1 - FIXED_RUNGS, bounds)
         ladder.refuse_useless()
         found = ladder.search(range(0, -FIXED_RUNGS, -1), most=FIXED_RUNGS)
     else:
-        ladder = Ladder(sampler, everything, base, RICHARDSON_HIGHEST, RICHARDSON_LOWEST, bounds)
+        ladder = Ladder(sampler, everything, base, level, HIGHEST, LOWEST, bounds)
         ladder.climb(everything, np.full(len(base), ladder.rung(0)))
         above, below = ladder.f_above[:, ladder.rung(0)], ladder.f_below[:, ladder.rung(0)]
         finite = np.isfinite(above) & np.isfinite(below)
         if not finite.all():
             base = within_sight(sampler.x, base, finite)
-            ladder = Ladder(sampler, everything, base, RICHARDSON_HIGHEST, RICHARDSON_LOWEST, bounds)
+            ladder = Ladder(sampler, everything, base, level, HIGHEST, LOWEST, bounds)
             ladder.keep(np.flatnonzero(finite), 0, above[finite], below[finite])
-        found = ladder.search(RICHARDSON_FIRST, RICHARDSON_GOAL)
+        found = ladder.search(RICHARDSON_FIRST, RICHARDSON_GOAL, start=ladder.start())
     if refuse:
         ladder.refuse_not_finite(found.value)
     return found
@@ -167,14 +129,16 @@ class Ladder:
     ----------
     sampler : sampling.Sampler
     coordinates : (n,) intp
-    base : (n,) float64
+    base, level : (n,) float64
+        Of each coordinate, `level` being the standard deviation of the noise of f.
     top, bottom : int
     bounds : pair of (d,) arrays, optional
         A coordinate with no room for `base` on both sides has its quotients to the roomier side.
     """
 
-    def __init__(self, sampler, coordinates, base, top, bottom, bounds=None):
+    def __init__(self, sampler, coordinates, base, level, top, bottom, bounds=None):
         self.sampler, self.coordinates, self.top, self.base = sampler, coordinates, top, base
+        self.level = level
         self.x = sampler.x[coordinates]
         n, rungs = len(coordinates), top - bottom + 1
         self.two_sided, self.sign, room = np.ones(n, bool), np.ones(n), np.full(n, np.inf)
@@ -200,7 +164,6 @@ class Ladder:
         self.f_above = np.full((n, rungs), np.nan)
         self.f_below = np.full((n, rungs), np.nan)
         self.seen = np.zeros((n, rungs), bool)
-        self.done = np.zeros(n, bool)  # rows that are not to be searched
 
     def rung(self, s):
         """The column of the step base·4^s."""
@@ -217,7 +180,7 @@ class Ladder:
         rows, columns = rows[usable], columns[usable]
         both = self.two_sided[rows]
         points = np.concatenate([self.above[rows, columns], self.below[rows[both], columns[both]]])
-        values = self.sampler.at(self.coordinates[np.concatenate([rows, rows[both]])], points)
+        values = self.sampler.attempt(self.coordinates[np.concatenate([rows, rows[both]])], points)
         self.f_above[rows, columns] = values[: len(rows)]
         self.f_below[rows[both], columns[both]] = values[len(rows) :]
         if not both.all():
@@ -241,20 +204,34 @@ class Ladder:
                     i = int(self.coordinates[row])
                     validation.finite_number(float(values[row, k]), self.sampler.point(i, points[row, k]), i)
 
-    def quotients(self):
-        """The difference quotient of each rung, and the rounding error to expect of it."""
+    def start(self):
+        """The rung of each row from which to search: where noise and truncation balance in a function of scale 1."""
         with np.errstate(all="ignore"):
-            size = np.fmax(np.abs(self.f_above), np.abs(self.f_below))
-            quotient = (self.f_above - self.f_below) / self.distance
-            epsilon = np.where(self._is_single(quotient), SINGLE_EPSILON, EPSILON)[:, None]
-            return quotient, epsilon * np.where(self.two_sided[:, None], 2, 4) * size / np.abs(self.distance)
+            size = np.fmax(
+                np.abs(self._here()),
+                np.fmax(*(np.abs(f).max(axis=1, initial=0, where=self.seen) for f in (self.f_above, self.f_below))),
+            )
+            share = np.clip(np.nan_to_num(self.level / size, nan=EPSILON, posinf=1.0), EPSILON, 1.0)
+            s = np.floor(np.log(share ** (1 / 3) / RELATIVE_STEP) / np.log(RATIO)).astype(int)
+        return self.top - np.clip(s, 0, self.top)
 
-    def _is_single(self, quotient):
-        """Rows in which f has the digits of float32 alone, by its values; a constant may have as few."""
-        single = np.any(quotient != 0, axis=1, where=np.isfinite(quotient))
-        for values in (self.f_above, self.f_below):
-            single &= np.all((values == values.astype(np.float32)) | np.isnan(values), axis=1)
-        return single
+    def _here(self):
+        return np.broadcast_to(self.sampler.here(), self.sampler.x.shape)[self.coordinates]
+
+    def quotients(self):
+        """The difference quotient of each rung, and the noise to expect of it; NaN where it tells nothing.
+
+        That is where f is the same at all points of it: they may be less than a quantum apart.
+        """
+        with np.errstate(all="ignore"):
+            quotient = (self.f_above - self.f_below) / self.distance
+            self.flat = quotient == 0
+            if self.flat.any():
+                self.flat &= self.f_above == self._here()[:, None]
+            level = EPSILON * np.fmax(np.abs(self.f_above), np.abs(self.f_below))
+            level = np.fmax(level, self.level[:, None])
+            noise_of_it = np.where(self.two_sided, 2, 4)[:, None] * level / np.abs(self.distance)
+            return np.where(self.flat, np.nan, quotient), noise_of_it
 
     def best(self):
         """The most trustworthy entry of Neville's scheme in each row.
@@ -310,8 +287,15 @@ class Ladder:
             change = np.abs(quotient[rows, lowest] - quotient[rows, lowest - 1])
             return ~(change <= NOISE * rounding[rows, lowest])
 
-    def search(self, first, goal=GOAL, most=MOST_RUNGS):
+    def search(self, first, goal=GOAL, most=MOST_RUNGS, start=None):
         """Climb up and down from the rungs `first` until the slopes are good, or no rung makes them better.
+
+        Parameters
+        ----------
+        first : iterable of int
+            Rungs s, for all rows.
+        start : (n,) intp, optional
+            The column of a rung of its own for each row, which is seen too, and one beside it.
 
         Returns
         -------
@@ -323,22 +307,47 @@ class Ladder:
         for s in first:
             self.climb(everything, np.full(n, self.rung(s)))
         last = self.seen.shape[1] - 1
+        if start is not None:
+            # Beside it the one above where f is noisy, else the one below.
+            beside = np.where((start < self.rung(0)) & (start > 0), start - 1, start + 1)
+            for column in (start, np.clip(beside, 0, last)):
+                self.climb(everything, column)
         while True:
             slope, error, smallest, largest, rounded = self.best()
             tried = self.seen.sum(axis=1)
-            open_rows = ~self.done & (error > goal * np.fmax(1.0, np.abs(slope))) & (tried < most)
+            open_rows = (error > goal * np.fmax(1.0, np.abs(slope))) & (tried < most)
             lowest = last - np.argmax(self.seen[:, ::-1], axis=1)
             highest = np.argmax(self.seen, axis=1)
+            flat = self.flat[everything, highest] & ~np.isfinite(error)
             down = ~np.isfinite(error) | ((smallest == lowest) & ~rounded)
             down |= self.unresolved(lowest) & (tried < most - KEPT_FOR_UP)
-            up = ~down & ((largest == highest) | rounded)
-            column = np.where(down, lowest + 1, highest - 1)
-            open_rows &= (down | up) & (column >= 0) & (column <= last)
+            down &= ~self.flat[everything, lowest]
+            up = ~down & ((largest == highest) | rounded | ~np.isfinite(error))
+            column = np.where(down, lowest + 1, np.where(flat, np.maximum(highest - 3, 0), highest - 1))
+            open_rows &= (down | up) & (column >= 0) & (column <= last) & ~(flat & (highest == 0))
             rows = np.flatnonzero(open_rows)
             rows = rows[self.usable[rows, column[rows]]]
             if not len(rows):
-                return Slopes(slope, error, np.abs(self.distance[everything, smallest]) / (1 + self.two_sided))
+                return self._found(slope, error, smallest)
             self.climb(rows, column[rows])
+
+    def _found(self, slope, error, smallest):
+        everything = np.arange(len(slope))
+        highest = np.argmax(self.seen, axis=1)
+        flat = self.flat[everything, highest] & ~np.isfinite(error)  # the same as far as one can see
+        with np.errstate(all="ignore"):
+            distance = np.abs(self.distance)
+            quantum = noise.quantum(self._here()[None]) if flat.any() else 0.0
+            unseen = 4 * np.fmax(self.level, quantum) / distance[everything, highest]
+        unknown = ~flat & ~np.isfinite(error)
+        smallest = np.where(flat | unknown, highest, smallest)
+        with np.errstate(all="ignore"):
+            quotient = ((self.f_above - self.f_below) / self.distance)[everything, highest]
+        return Slopes(
+            np.where(flat, 0.0, np.where(unknown, quotient, slope)),
+            np.where(flat, unseen, CAUTION * error),
+            distance[everything, smallest] / (1 + self.two_sided),
+        )
 
 
 def _shifted(table):

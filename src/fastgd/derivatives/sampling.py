@@ -21,6 +21,7 @@ BATCH_NUMBERS = 1 << 15
 # A C function goes to threads where all its evaluations take longer than this, in seconds.
 WORTH_THREADS = 2e-3
 TRIAL = 4  # evaluations by which that is judged
+BORDER = ArithmeticError, ValueError  # what f may raise for a point outside of its domain
 
 
 def sampler(f, x, args=(), as_number=validation.any_number, vectorized=False, workers=None):
@@ -110,6 +111,27 @@ class Sampler:
         coordinates = np.repeat(np.arange(len(points)), points.shape[1])
         return self.at(coordinates, points.reshape(-1)).reshape(points.shape)
 
+    def attempt(self, coordinates, values):
+        """`at` for points that nobody asked for: NaN where f raises what a border may be the reason of."""
+        try:
+            return self.at(coordinates, values)
+        except BORDER:
+            out = np.full(len(values), np.nan)
+            for k in range(len(values)) if len(values) > 1 else ():
+                out[k] = self.attempt(coordinates[k : k + 1], values[k : k + 1])[0]
+            return out
+
+    def on(self, points):
+        """f at any points, (m, d), as `attempt` has it: (m,)."""
+        self.nfev += len(points)
+        return np.array([self._anywhere(point) for point in points])
+
+    def _anywhere(self, point):
+        try:
+            return kernels.active.evaluate(self.f, point, self.shape, self.args, validation.any_number)
+        except BORDER:
+            return np.nan
+
     def here(self):
         """f(x), evaluated when first asked for."""
         if self._here is None:
@@ -177,12 +199,22 @@ class Batches(Sampler):
         """How many points go to f at a time."""
         return max(1, BATCH_NUMBERS // max(1, self.x.size))
 
-    def central_differences(self, steps, values, slopes):
+    def on(self, points):
+        return np.concatenate([self._batch(points[k : k + self.size]) for k in range(0, len(points), self.size)])
+
+    def _batch(self, points):
+        self.nfev += len(points)
+        try:
+            return self.as_numbers(self.f(points.reshape(-1, *self.shape).copy(), *self.args), len(points)).copy()
+        except BORDER:
+            return np.full(len(points), np.nan)
+
+    def central_differences(self, steps, values, probes, slopes):
         """The kernel of that name, in batches; for a real x."""
         kernel = kernels.active.batched_differences
-        arguments = self.args, self.as_numbers, self.size, values, slopes
+        arguments = self.args, self.as_numbers, self.size, values, probes, slopes
         doubtful = kernel(self.f, self.x, steps, self.shape, *arguments)
-        self.nfev += values.size
+        self.nfev += values.size + probes.size
         if self.as_number is not validation.any_number and not np.all(np.isfinite(values)):
             i, side = np.argwhere(~np.isfinite(values))[0].tolist()
             h = float(steps[i]) if len(steps) else RELATIVE_STEP * max(1.0, abs(float(self.x[i])))
@@ -242,6 +274,27 @@ class Mapped(Sampler):
                 given += 1
         if given != len(moves):
             raise ValueError(f"workers must yield a result for each point; it gave {given} of {len(moves)}")
+
+    def on(self, points):
+        self.nfev += len(points)
+        with mapping(self.workers) as map_of:
+            returned = list(map_of(Anywhere(self.f, self.shape, self.args), list(points.copy())))
+        return np.array(
+            [np.nan if value is None else validation.any_number(value, points[0], -1) for value in returned]
+        )
+
+
+class Anywhere:
+    """f at any point, as what a map is given; None where it raises what a border may be the reason of."""
+
+    def __init__(self, f, shape, args):
+        self.f, self.shape, self.args = f, shape, args
+
+    def __call__(self, point):
+        try:
+            return self.f(point.reshape(self.shape), *self.args)
+        except BORDER:
+            return None
 
 
 class Displaced:

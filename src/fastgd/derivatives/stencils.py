@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.codes import EPSILON
+from fastgd.kernels.codes import DOUBT, EPSILON, MISFIT_OF_NOISE, ROUNDING, misfit_share
 from fastgd.validation import refuse_step
 
 
@@ -129,8 +129,10 @@ class Stencil:
         ValueError
             A step vanishes beside its coordinate, or leads beyond the largest float.
         """
-        scheme = SCHEMES[scheme]
+        self.scheme, scheme = scheme, SCHEMES[scheme]
         self.x = x
+        # One-sided differences err by as much along the line of the probes as along an axis.
+        self.misfit_share = MISFIT_OF_NOISE if scheme.one_sided else misfit_share(len(x))
         offsets = np.broadcast_to(np.array(scheme.offsets, float), (len(x), len(scheme.offsets)))
         beside = np.full(len(x), scheme.one_sided)
         if bounds is not None:
@@ -139,6 +141,8 @@ class Stencil:
             points = x[:, None] + steps[:, None] * offsets
         self.points = points if bounds is None else np.clip(points, bounds[0][:, None], bounds[1][:, None])
         self.needs_here = bool(beside.any())
+        # The noise of a slope, in that of a central difference over the same step.
+        self.spread = np.where(beside, 2.0 if scheme.one_sided else 3.0, 1.0)
         self.steps = steps
         # Difference quotient k is taken between the points `top` and `bottom`, x itself being the last of them.
         p = len(scheme.offsets)
@@ -197,26 +201,34 @@ class Stencil:
         with np.errstate(all="ignore"):
             return self._difference(columns) / self.distance.reshape(self.distance.shape + (1,) * (values.ndim - 2))
 
-    def ends(self, values, here=None):
-        """The central differences among the slopes as (above, below, distance, middle).
+    def error(self, slopes, values, here, deviation):
+        """How far slopes may be off where values of f may be by `deviation`."""
+        with np.errstate(all="ignore"):
+            error = self.spread * deviation / self.steps
+            if self.scheme == "five-point":
+                # What the second pair of points changed: more than what it left, for a step that is not too large.
+                error = error + 2 * np.abs(slopes - self.quotients(values, here)[:, 0])
+            return error
 
-        Each slope is about (above − below) / distance, with `middle` the value of f between the two. That is f(x), or
-        None if it is not known; to one side of x the points x, x + h and x + 2h are in place of x − h, x and x + h.
+    def limit(self, slopes, size):
+        """The error above which slopes are doubtful: of a scheme of first order, 16 times that of rounding."""
+        with np.errstate(all="ignore"):
+            limit = DOUBT * np.maximum(1.0, np.abs(slopes))
+            if SCHEMES[self.scheme].one_sided:
+                limit = np.maximum(limit, 16 * ROUNDING * EPSILON * size * self.spread / self.steps)
+            return limit
 
-        Parameters
-        ----------
-        values : (d, 2) float64
-        here : float or (d,) float64, optional
-        """
-        above, below = values[:, 0].copy(), values[:, 1].copy()
-        distance = self.points[:, 0] - self.points[:, 1]
-        if here is None:
-            return above, below, distance, None
-        middle = np.broadcast_to(np.asarray(here, dtype=float), above.shape).copy()
-        near = (self.points[:, 0] > self.x) == (self.points[:, 1] > self.x)
-        above[near], below[near], middle[near] = values[near, 1], middle[near], values[near, 0]
-        distance[near] = (self.points[:, 1] - self.x)[near]
-        return above, below, distance, middle
+    def central_steps(self):
+        """The steps that a search starts from, those of central differences where these are default steps."""
+        return self.steps * (SCHEMES["central"].relative_step / SCHEMES[self.scheme].relative_step)
+
+    def kept_side(self, limits):
+        """Bounds that keep one-sided differences on their side."""
+        if not SCHEMES[self.scheme].one_sided:
+            return limits
+        lower, upper = (np.full(len(self.x), -np.inf), np.full(len(self.x), np.inf)) if limits is None else limits
+        upwards = self.points[:, 0] > self.x
+        return np.where(upwards, self.x, lower), np.where(upwards, upper, self.x)
 
 
 def _wide(pairs, q):

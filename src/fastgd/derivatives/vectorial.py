@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgd import validation
-from fastgd.derivatives.sampling import BATCH_NUMBERS, checked_workers, mapping
+from fastgd.derivatives.sampling import BATCH_NUMBERS, BORDER, checked_workers, mapping
 from fastgd.kernels import c_functions
 
 
@@ -58,6 +58,19 @@ class VectorSampler:
             with mapping(self.workers) as map_of:
                 return self._collect(moves, map_of(self._noted, moves))
         return self._collect(moves, values)
+
+    def attempt(self, moves):
+        """`at` for points that nobody asked for: NaN where f raises what a border may be the reason of."""
+        try:
+            return self.at(moves)
+        except BORDER:
+            if len(moves) > 1:
+                return np.concatenate([self.attempt([move]) for move in moves])
+            return np.full((1, self.m or 0), np.nan)
+
+    def on(self, points):
+        """f at any points, (b, d), as `attempt` has it: (b, m)."""
+        return self.attempt([(slice(None), point) for point in points])
 
     def here(self):
         """f(x), (m,), evaluated when first asked for."""

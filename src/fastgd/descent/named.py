@@ -1,6 +1,6 @@
 """Runs on parameters with names: a dict of arrays or a pandas.Series, which f gets and the result has."""
 
-from fastgd import validation
+from fastgd import forms, validation
 from fastgd.engine.result import Result
 from fastgd.errors import DivergenceError
 from fastgd.kernels import c_functions
@@ -14,7 +14,7 @@ def descend_named(descend, named, arguments):
     ----------
     descend : callable
     named : (vector, form)
-        What `validation.flattened` made of init_x.
+        What `forms.flattened` made of init_x.
     arguments : dict
         Those of `descend`; f, grad and callback take and return what has the form of init_x, and bounds may have it.
     """
@@ -59,7 +59,7 @@ def _flat_bounds(bounds, form):
         return bounds  # None, scipy's, or what is refused
     sides = zip(bounds, ("lower", "upper"), (-float("inf"), float("inf")), strict=True)
     return tuple(
-        form.flat(side, f"bounds ({which})", absent) if validation.flattened(side) is not None else side
+        form.flat(side, f"bounds ({which})", absent) if forms.flattened(side) is not None else side
         for side, which, absent in sides
     )
 

@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 
 import numpy as np
 
-from fastgd import optimizers, validation
+from fastgd import forms, optimizers, validation
 from fastgd.data.threads import job_count
 from fastgd.descent.named import descend_named
 from fastgd.descent.saddles import Guard
@@ -175,7 +175,7 @@ def gradient_descent(
            [-2.4 ,  3.2 ],
            [-1.92,  2.56]])
     """
-    if type(init_x) is not np.ndarray and (named := validation.flattened(init_x, "init_x")) is not None:
+    if type(init_x) is not np.ndarray and (named := forms.flattened(init_x, "init_x")) is not None:
         given = {name: value for name, value in locals().items() if name != "named"}
         return descend_named(gradient_descent, named, given)
     if precondition is not None:

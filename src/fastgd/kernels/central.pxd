@@ -4,7 +4,9 @@
 and those of descent share it, each compiled at its own instruction level.
 """
 
-from libc.math cimport fabs, isfinite
+from libc.math cimport fabs, floor, isfinite, sqrt
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -14,8 +16,11 @@ cdef extern from *:
     #define FASTGD_EPSILON 2.220446049250313e-16
     #define FASTGD_RELATIVE_STEP 6.055454452393343e-06
     #define FASTGD_DOUBT 1e-6
-    #define FASTGD_STEEP 10.0
-    #define FASTGD_SMALL 2e-5
+    #define FASTGD_PROBE 16.0
+    #define FASTGD_BESIDE 1.1368683772161603e-13
+    #define FASTGD_ROUNDING 1.5
+    #define FASTGD_JITTER 4.0
+    #define FASTGD_MISFIT_OF_NOISE 2.0
     /* A product that is rounded before it is added to: without this a compiler with fused operations would put points
        half a rounding elsewhere than one without, and runs on two builds would part. */
     static inline double fastgd_rounded(double x) { volatile double kept = x; return kept; }
@@ -24,8 +29,11 @@ cdef extern from *:
     double EPSILON "FASTGD_EPSILON"
     double RELATIVE_STEP "FASTGD_RELATIVE_STEP"
     double DOUBT "FASTGD_DOUBT"
-    double STEEP "FASTGD_STEEP"
-    double SMALL "FASTGD_SMALL"
+    double PROBE "FASTGD_PROBE"
+    double BESIDE "FASTGD_BESIDE"
+    double ROUNDING "FASTGD_ROUNDING"
+    double JITTER "FASTGD_JITTER"
+    double MISFIT_OF_NOISE "FASTGD_MISFIT_OF_NOISE"
     double rounded "fastgd_rounded"(double) noexcept nogil
 
 
@@ -54,88 +62,64 @@ cdef inline bint all_finite(const double* x, Py_ssize_t d) noexcept nogil:
     return total == 0  # NaN otherwise
 
 
-cdef inline bint in_single(const double* values, Py_ssize_t d) noexcept nogil:
-    """Whether f seems to return float32: all values are such numbers, and some pair differs."""
+cdef inline double probe_at(const double* steps, Py_ssize_t i, double x, double slope, double reach,
+                            int which) noexcept nogil:
+    """A coordinate of probe 0, 1 or 2; `reach` is PROBE/√d. See `reference.differences.probe_points`."""
+    cdef double share = 0.6180339887498949 * (i + 1), point
+    share = 0.5 + 0.5 * (share - floor(share))
+    point = rounded(step_at(steps, i, x) * rounded((-share if slope < 0 else share) * reach))
+    if which == 1:
+        return x - point
+    point = x + point
+    return point + BESIDE * max(1.0, fabs(x)) if which == 2 else point
+
+
+cdef inline void probe_point(const double* x, const double* steps, const double* slopes, Py_ssize_t d, int which,
+                             double* point) noexcept nogil:
     cdef Py_ssize_t i
-    cdef bint differ = False
-    for i in range(2 * d):
-        if <double> (<float> values[i]) != values[i]:
-            return False
+    cdef double reach = PROBE / sqrt(<double> d)
     for i in range(d):
-        differ = differ or values[2 * i] != values[2 * i + 1]
-    return differ
+        point[i] = probe_at(steps, i, x[i], slopes[i], reach, which)
 
 
-cdef inline Py_ssize_t slopes_and_doubts(const double* x, const double* steps, const double* values, Py_ssize_t d,
-                                         double* mean, double* slopes) noexcept nogil:
-    """Write the slopes and count the doubtful; `mean` is scratch for d numbers."""
+cdef inline Py_ssize_t slopes_and_doubts(const double* x, const double* steps, const double* values,
+                                         const double* probes, Py_ssize_t d, double* slopes) noexcept nogil:
+    """Write the slopes and count the doubtful; `probes` may be NULL."""
     cdef Py_ssize_t i, count = 0
-    cdef double h, half, scale, size, bend, middle
+    cdef double h, ahead, change, size = 0, misfit, jitter, bend, most = 0, share, error, reach
+    cdef uint64_t bits, used = 0
+    cdef bint equal = True
     for i in range(d):
         h = step_at(steps, i, x[i])
         slopes[i] = (values[2 * i] - values[2 * i + 1]) / ((x[i] + h) - (x[i] - h))
-        mean[i] = values[2 * i] / 2 + values[2 * i + 1] / 2
         if not isfinite(slopes[i]):
             count += 1
-    if count:  # a median among numbers that are none would mean nothing
+    if count or probes == NULL or d == 0:
         return count
-    if in_single(values, d):
+    for i in range(2 * d + 3):
+        h = values[i] if i < 2 * d else probes[i - 2 * d]
+        memcpy(&bits, &h, sizeof(double))
+        used |= bits & 0xFFFF
+        equal = equal and h == values[0]
+        size = max(size, fabs(h))
+    if equal or used == 0 or not isfinite(probes[0]) or not isfinite(probes[1]) or not isfinite(probes[2]):
         return d
-    middle = lower_median(mean, d)
+    misfit, jitter, reach = 0, 0, PROBE / sqrt(<double> d)
+    for i in range(d):
+        ahead = probe_at(steps, i, x[i], slopes[i], reach, 0)
+        misfit += slopes[i] * (ahead - probe_at(steps, i, x[i], slopes[i], reach, 1))
+        change = probe_at(steps, i, x[i], slopes[i], reach, 2) - ahead
+        jitter += slopes[i] * change
+        most = max(most, fabs(change / (ahead - x[i])))
+    misfit, jitter = fabs((probes[0] - probes[1]) - misfit), fabs((probes[2] - probes[0]) - jitter)
+    bend = fabs((probes[0] - values[0]) + (probes[1] - values[1]))
+    jitter = max(0.0, jitter - 4 * bend * most)
+    share = MISFIT_OF_NOISE
+    if jitter <= 2 * (EPSILON * size):
+        share = min(share, d * sqrt(<double> d) / (4 * PROBE))
+    error = ROUNDING * (EPSILON * size) + JITTER * jitter + share / (2 * PROBE) * misfit
     for i in range(d):
         h = step_at(steps, i, x[i])
-        half = ((x[i] + h) - (x[i] - h)) / 2
-        scale = max(1.0, fabs(slopes[i]))
-        size = max(fabs(values[2 * i]), fabs(values[2 * i + 1]))
-        bend = 2 * ((values[2 * i] / 2 + values[2 * i + 1] / 2) - middle) / half
-        if (
-            EPSILON * size / half > DOUBT * scale
-            or bend * bend > 6 * DOUBT * max(STEEP, scale) * max(STEEP, scale)
-            or fabs(slopes[i]) * min(h, fabs(x[i])) * min(h, fabs(x[i])) > SMALL * scale * x[i] * x[i]
-        ):
+        if not error <= DOUBT * max(1.0, fabs(slopes[i])) * (((x[i] + h) - (x[i] - h)) / 2):
             count += 1
     return count
-
-
-cdef inline bint still_doubtful(const double* x, const double* steps, const double* values, Py_ssize_t d,
-                                const double* slopes, double here) noexcept nogil:
-    """Whether a slope is doubtful even with f(x) in place of the median. See `refine.central_errors`."""
-    cdef Py_ssize_t i
-    cdef double h, half, size, bend, limit, rounding, truncation
-    if in_single(values, d):
-        return True
-    for i in range(d):
-        h = step_at(steps, i, x[i])
-        half = ((x[i] + h) - (x[i] - h)) / 2
-        size = fabs(slopes[i])
-        limit = DOUBT * max(1.0, size)
-        rounding = EPSILON * max(fabs(values[2 * i]), fabs(values[2 * i + 1])) / half
-        bend = ((values[2 * i] - here) + (values[2 * i + 1] - here)) / half / max(STEEP, size)
-        truncation = bend * bend / 6 * max(1.0, size)
-        if not (isfinite(slopes[i]) and rounding <= limit and truncation <= limit):
-            return True
-    return False
-
-
-cdef inline double lower_median(double* v, Py_ssize_t n) noexcept nogil:
-    """The ⌊(n−1)/2⌋-th smallest of v, which is left in another order (Hoare's selection)."""
-    cdef Py_ssize_t wanted = (n - 1) // 2, low = 0, high = n - 1, i, j
-    cdef double pivot, kept
-    while low < high:
-        pivot, i, j = v[wanted], low, high
-        while i <= j:
-            while v[i] < pivot:
-                i += 1
-            while pivot < v[j]:
-                j -= 1
-            if i <= j:
-                kept = v[i]
-                v[i] = v[j]
-                v[j] = kept
-                i += 1
-                j -= 1
-        if j < wanted:
-            low = i
-        if wanted < i:
-            high = j
-    return v[wanted]

@@ -65,11 +65,30 @@ RELATIVE_STEP = EPSILON ** (1 / 3)
 OWN_STEPS = np.empty(0)  # for "the library's own steps", where a kernel takes the step of each coordinate
 # A slope is doubtful where its error may exceed this much of max(1, |slope|).
 DOUBT = 1e-6
-# Slopes below this are taken for near a stationary point, where |f'/f''| is the distance to it and no scale of f.
-STEEP = 10.0
-# Above the doubt that a parabola around 0 would give reason to.
-SMALL = 2e-5
+# Slopes are held against f at three more points: so many steps from x to both sides along a line on which all
+# coordinates move, which tells truncation and slopes that a step is too short to see, and once more beside the first of
+# them, so close (in max(1, |x|)) that all but noise is linear there.
+PROBE = 16.0
+BESIDE = 2.0**-43
+# The rounding to expect of f, in units of ε|f|, and how much of what the points show counts as the error of a slope.
+ROUNDING, JITTER, MISFIT_OF_NOISE = 1.5, 4.0, 2.0
 X_NOT_FINITE = -1
+
+
+def probe_shares(slopes):
+    """(d,): by how many steps each coordinate moves to the first probe: all by another share, and uphill."""
+    d = len(slopes)
+    share = 0.5 + 0.5 * np.modf(0.6180339887498949 * np.arange(1.0, d + 1))[0]
+    return np.where(slopes < 0, -share, share) * (PROBE / np.sqrt(d))
+
+
+def misfit_share(d):
+    """How much of the misfit is error of slopes where it is truncation, PROBE² times as large as at a step.
+
+    On the line a coordinate moves by 3/4 of 1/√d of that in the mean, and truncation grows with the third power of it.
+    """
+    return min(MISFIT_OF_NOISE, d**1.5 / (4 * PROBE))
+
 
 # The number of a rule is what the compiled kernels switch on (`updates.pxi`).
 RULES = {

@@ -31,6 +31,7 @@ def central_differences(
     args: tuple[Any, ...],
     as_number: AsNumber,
     values: Point,
+    probes: Point,
     out: Point,
 ) -> int: ...
 def batched_differences(
@@ -42,6 +43,7 @@ def batched_differences(
     as_numbers: Callable[[Any, int], Point],
     size: int,
     values: Point,
+    probes: Point,
     out: Point,
 ) -> int: ...
-def central_slopes(x: Point, steps: Point, values: Point, out: Point) -> int: ...
+def central_slopes(x: Point, steps: Point, values: Point, probes: Point, out: Point) -> int: ...

@@ -19,11 +19,11 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_REFCNT
-from libc.math cimport isfinite
+from libc.math cimport NAN, isfinite
 from libc.string cimport memcpy
 
 from fastgd.kernels.callbacks cimport CCallback, Watch, begin, c_callback, c_value, heed
-from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, useless_step
+from fastgd.kernels.central cimport all_finite, probe_point, slopes_and_doubts, step_at, useless_step
 
 
 cdef extern from *:
@@ -119,12 +119,16 @@ cdef class Evaluator:
 
     cdef double at(self, Py_ssize_t i, double value) except? -1:
         """f(x) with x[i] = value, or f(x) where i is −1."""
-        cdef double result
         cdef Py_ssize_t d = self.x.shape[0]
         if d:
             memcpy(self.memory, &self.x[0], d * sizeof(double))
         if i >= 0:
             self.memory[i] = value
+        return self.here(i, value)
+
+    cdef double here(self, Py_ssize_t i, double value) except? -1:
+        """f at what `memory` holds, which is x with x[i] = value; another point where i is −2."""
+        cdef double result
         returned = self.f(self.point, *self.args) if self.args else self.f(self.point)
         if PyFloat_Check(returned) and isfinite(PyFloat_AS_DOUBLE(returned)):
             result = PyFloat_AS_DOUBLE(returned)
@@ -133,7 +137,7 @@ cdef class Evaluator:
             point = np.array(self.x)
             if i >= 0:
                 point[i] = value
-            result = self.as_number(returned, point.reshape(self.shape), i)
+            result = self.as_number(returned, point.reshape(self.shape), max(i, -1))
         returned = None
         if (
             Py_REFCNT(self.point) > self.point_references
@@ -142,6 +146,15 @@ cdef class Evaluator:
         ):
             self.renew()
         return result
+
+    cdef double probe(self, const double* steps, const double* slopes, int which) except? -1:
+        """f at a probe; NaN where it raises what a border between may be the reason of."""
+        probe_point(&self.x[0], steps, slopes, self.x.shape[0], which, self.memory)
+        try:
+            return self.here(-2, 0.0)
+        except (ArithmeticError, ValueError):
+            self.renew()  # what was raised may hold the point
+            return NAN
 
 
 cdef Evaluator evaluator(f, const double[::1] x, tuple shape, tuple args, as_number):
@@ -227,41 +240,47 @@ cdef inline const double* given(const double[::1] steps) noexcept:
 
 
 def central_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
-                        as_number, double[:, ::1] values not None, double[::1] out not None):
-    """out[i] = (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, in 2d evaluations; returns how many of them to doubt.
+                        as_number, double[:, ::1] values not None, double[::1] probes not None,
+                        double[::1] out not None):
+    """out[i] = (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / 2hᵢ, in 2d evaluations and 3 probes; returns how many of them to doubt.
 
     See `reference.differences.central_differences`.
     """
     cdef Py_ssize_t d = x.shape[0], i
+    cdef int k
     cdef const double* h_of_each = given(steps)
     cdef double h
     cdef Evaluator value
-    check_lengths(x, steps, values, out)
+    check_lengths(x, steps, values, probes, out)
     if d == 0:
         return 0
     if not all_finite(&x[0], d):
         return X_NOT_FINITE
     refuse_useless(x, h_of_each)
     if type(f) is _CFunction:
-        c_pairs(f, x, h_of_each, shape, as_number, &values[0, 0])
+        c_pairs(f, x, h_of_each, shape, as_number, &values[0, 0], probes, out)
     else:
         value = evaluator(f, x, shape, args, as_number)
         for i in range(d):
             h = step_at(h_of_each, i, x[i])
             values[i, 0] = value.at(i, x[i] + h)
             values[i, 1] = value.at(i, x[i] - h)
-    return doubtful(x, steps, values, out)
+        doubtful(x, steps, values, probes[:0], out)
+        for k in range(probes.shape[0]):
+            probes[k] = value.probe(h_of_each, &out[0], k)
+    return doubtful(x, steps, values, probes, out)
 
 
 def batched_differences(f, const double[::1] x not None, const double[::1] steps not None, tuple shape, tuple args,
-                        as_numbers, Py_ssize_t size, double[:, ::1] values not None, double[::1] out not None):
+                        as_numbers, Py_ssize_t size, double[:, ::1] values not None, double[::1] probes not None,
+                        double[::1] out not None):
     """`central_differences` of a vectorized f. See `reference.differences.batched_differences`."""
-    cdef Py_ssize_t d = x.shape[0], start, m, k, i, references
+    cdef Py_ssize_t d = x.shape[0], start, m, k, i, references, count = 2 * d + probes.shape[0]
     cdef const double* h_of_each = given(steps)
     cdef const double[::1] numbers
     cdef double* memory
     cdef double h
-    check_lengths(x, steps, values, out)
+    check_lengths(x, steps, values, probes, out)
     if size < 1:
         raise ValueError(f"size must be at least 1; got {size}")
     if d == 0:
@@ -271,14 +290,19 @@ def batched_differences(f, const double[::1] x not None, const double[::1] steps
     base = None
     flat = shape == (d,)
     start = 0
-    while start < 2 * d:
+    while start < count:
+        if start == 2 * d:
+            doubtful(x, steps, values, probes[:0], out)
         if base is None:
             base = _empty((size, d))
             memory = <double*> memory_of(base)
             references = Py_REFCNT(base)
-        m = min(size, 2 * d - start)
+        m = min(size, (2 * d if start < 2 * d else count) - start)
         for k in range(m):
             i = (start + k) // 2
+            if start >= 2 * d:
+                probe_point(&x[0], h_of_each, &out[0], d, <int> (start + k - 2 * d), memory + k * d)
+                continue
             h = step_at(h_of_each, i, x[i])
             memcpy(memory + k * d, &x[0], d * sizeof(double))
             memory[k * d + i] = x[i] - h if (start + k) % 2 else x[i] + h
@@ -286,12 +310,15 @@ def batched_differences(f, const double[::1] x not None, const double[::1] steps
         returned = f(points, *args)
         numbers = as_numbers(returned, m)
         for k in range(m):
-            values[(start + k) // 2, (start + k) % 2] = numbers[k]
+            if start < 2 * d:
+                values[(start + k) // 2, (start + k) % 2] = numbers[k]
+            else:
+                probes[start + k - 2 * d] = numbers[k]
         points = returned = numbers = None
         if Py_REFCNT(base) > references:  # f has kept the points, or a view of them
             base = None
         start += m
-    return doubtful(x, steps, values, out)
+    return doubtful(x, steps, values, probes, out)
 
 
 cdef int refuse_useless(const double[::1] x, const double* steps) except -1:
@@ -304,27 +331,32 @@ cdef int refuse_useless(const double[::1] x, const double* steps) except -1:
 
 
 def central_slopes(const double[::1] x not None, const double[::1] steps not None,
-                   const double[:, ::1] values not None, double[::1] out not None):
+                   const double[:, ::1] values not None, const double[::1] probes not None,
+                   double[::1] out not None):
     """The half of `central_differences` that needs no f. See `reference.differences.central_slopes`."""
-    check_lengths(x, steps, values, out)
-    return doubtful(x, steps, values, out) if x.shape[0] else 0
+    check_lengths(x, steps, values, probes, out)
+    return doubtful(x, steps, values, probes, out) if x.shape[0] else 0
 
 
 cdef int check_lengths(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
-                       const double[::1] out) except -1:
+                       const double[::1] probes, const double[::1] out) except -1:
     cdef Py_ssize_t d = x.shape[0]
-    if steps.shape[0] not in (0, d) or out.shape[0] != d or values.shape[0] != d or values.shape[1] != 2:
+    if (steps.shape[0] not in (0, d) or out.shape[0] != d or values.shape[0] != d or values.shape[1] != 2
+            or probes.shape[0] not in (0, 3)):
         raise ValueError(
-            f"x has {d} entries, steps {steps.shape[0]}, values ({values.shape[0]}, {values.shape[1]}) and out "
-            f"{out.shape[0]}"
+            f"x has {d} entries, steps {steps.shape[0]}, values ({values.shape[0]}, {values.shape[1]}), probes "
+            f"{probes.shape[0]} and out {out.shape[0]}"
         )
     return 0
 
 
-cdef int c_pairs(f, const double[::1] x, const double* steps, tuple shape, as_number, double* out) except -1:
-    """Both values of each coordinate from a CFunction."""
+cdef int c_pairs(f, const double[::1] x, const double* steps, tuple shape, as_number, double* out,
+                 double[::1] probes, double[::1] slopes) except -1:
+    """Both values of each coordinate from a CFunction, and those of the probes."""
     cdef Py_ssize_t d = x.shape[0], i
+    cdef int k
     cdef double h
+    cdef CCallback callback
     cdef double* points = <double*> PyMem_Malloc(2 * d * sizeof(double))
     cdef Py_ssize_t* coordinates = <Py_ssize_t*> PyMem_Malloc(2 * d * sizeof(Py_ssize_t))
     try:
@@ -334,19 +366,20 @@ cdef int c_pairs(f, const double[::1] x, const double* steps, tuple shape, as_nu
             h = step_at(steps, i, x[i])
             points[2 * i], points[2 * i + 1] = x[i] + h, x[i] - h
             coordinates[2 * i] = coordinates[2 * i + 1] = i
-        return c_sample(f, x, coordinates, points, 2 * d, shape, as_number, out)
+        c_sample(f, x, coordinates, points, 2 * d, shape, as_number, out)
+        c_callback(f, &callback)
+        slopes_and_doubts(&x[0], steps, out, NULL, d, &slopes[0])
+        for k in range(probes.shape[0]):
+            probe_point(&x[0], steps, &slopes[0], d, k, points)
+            probes[k] = c_value(&callback, d, points)
+        return 0
     finally:
         PyMem_Free(points)
         PyMem_Free(coordinates)
 
 
 cdef Py_ssize_t doubtful(const double[::1] x, const double[::1] steps, const double[:, ::1] values,
-                         double[::1] slopes) except -1:
+                         const double[::1] probes, double[::1] slopes) noexcept:
     """Write the slopes and count the doubtful. See `reference.differences.central_slopes`."""
-    cdef Py_ssize_t d = x.shape[0], count
-    cdef double* mean = <double*> PyMem_Malloc(d * sizeof(double))
-    if mean is NULL:
-        raise MemoryError
-    count = slopes_and_doubts(&x[0], given(steps), &values[0, 0], d, mean, &slopes[0])
-    PyMem_Free(mean)
-    return count
+    return slopes_and_doubts(&x[0], given(steps), &values[0, 0], &probes[0] if probes.shape[0] else NULL, x.shape[0],
+                             &slopes[0])

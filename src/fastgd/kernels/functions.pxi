@@ -1,7 +1,7 @@
 # Runs of many steps on a C function, with its own gradient or central differences. What needs judgement is handed back.
 
 from fastgd.kernels.callbacks cimport CCallback, Watch, begin, c_callback, c_gradient, c_value, heed
-from fastgd.kernels.central cimport all_finite, slopes_and_doubts, step_at, still_doubtful, useless_step
+from fastgd.kernels.central cimport all_finite, probe_point, slopes_and_doubts, step_at, useless_step
 from libc.math cimport NAN
 
 # Why `descend_function` came back, besides ALL_STEPS; `reference/functions.py` has the same.
@@ -41,9 +41,10 @@ cdef double safe_norm(const double* g, Py_ssize_t size) noexcept nogil:
 
 
 cdef int differences(const CCallback* f, const double* x, Py_ssize_t d, double* point, double* values,
-                     Watch* watch) except -1 nogil:
-    """f a step above and a step below x on each axis; `point` is scratch for d numbers."""
+                     double* slopes, Watch* watch) except -1 nogil:
+    """f a step above and below x on each axis, the slopes, and f at their probes; `point` is scratch for d numbers."""
     cdef Py_ssize_t i, side
+    cdef int which
     cdef double h
     for i in range(d):
         h = step_at(NULL, i, x[i])
@@ -52,6 +53,11 @@ cdef int differences(const CCallback* f, const double* x, Py_ssize_t d, double* 
             point[i] = x[i] - h if side else x[i] + h
             values[2 * i + side] = c_value(f, d, point)
             heed(watch)
+    slopes_and_doubts(x, NULL, values, NULL, d, slopes)
+    for which in range(3):
+        probe_point(x, NULL, slopes, d, which, point)
+        values[2 * d + which] = c_value(f, d, point)
+        heed(watch)
     return 0
 
 
@@ -69,8 +75,8 @@ def descend_function(f, grad, double[::1] x not None, const double[::1] rates no
     if gradient.shape[0] != d or previous.shape[0] != d or found.shape[0] != d or d == 0:
         raise ValueError(f"x has {d} entries, gradient {gradient.shape[0]}, previous {previous.shape[0]} and found "
                          f"{found.shape[0]}")
-    if numeric and (values.shape[0] != d + 1 or values.shape[1] != 2):
-        raise ValueError(f"values must have shape ({d + 1}, 2); got ({values.shape[0]}, {values.shape[1]})")
+    if numeric and (values.shape[0] != d + 2 or values.shape[1] != 2):
+        raise ValueError(f"values must have shape ({d + 2}, 2); got ({values.shape[0]}, {values.shape[1]})")
     if state.shape[0] != RUN_STATE or spent.shape[0] != 2:
         raise ValueError(f"state must have {<int> RUN_STATE} entries and spent 2")
     if funs.shape[0] < steps or norms.shape[0] < steps or (points.shape[0] != 0 and points.shape[0] < steps):
@@ -89,7 +95,6 @@ def descend_function(f, grad, double[::1] x not None, const double[::1] rates no
     cdef double* g = &gradient[0]
     cdef double* new = &found[0]
     cdef double fun, norm, least, product, difference, distance, change, count, growth
-    cdef Py_ssize_t doubtful
     cdef int reason = ALL_STEPS
     cdef Watch watch
     limited = rule.parameters[L1] != 0 or rule.lower != NULL
@@ -112,17 +117,11 @@ def descend_function(f, grad, double[::1] x not None, const double[::1] rates no
                 funs[step] = fun
                 spent[1] += 1
                 if numeric:
-                    differences(&value_of, x_, d, point, &values[0, 0], &watch)
-                    spent[0] += 2 * d
-                    doubtful = slopes_and_doubts(x_, NULL, &values[0, 0], d, point, new)
-                    if doubtful:
-                        memcpy(point, x_, d * sizeof(double))
-                        values[d, 0] = c_value(&value_of, d, point)
-                        spent[0] += 1
-                        heed(&watch)
-                        if still_doubtful(x_, NULL, &values[0, 0], d, new, values[d, 0]):
-                            reason = DOUBTFUL
-                            break
+                    differences(&value_of, x_, d, point, &values[0, 0], new, &watch)
+                    spent[0] += 2 * d + 3
+                    if slopes_and_doubts(x_, NULL, &values[0, 0], &values[d, 0], d, new):
+                        reason = DOUBTFUL
+                        break
                 else:
                     memcpy(point, x_, d * sizeof(double))
                     memset(point + d, 0, d * sizeof(double))

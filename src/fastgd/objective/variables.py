@@ -141,7 +141,7 @@ class OfFunction(Variables):
         """
         f, grad = self.objective.f, self.objective.grad
         d, spent = x.size, np.zeros(2, np.int64)
-        found, values = np.empty(d), np.empty((d + 1 if grad is None else 0, 2))
+        found, values = np.empty(d), np.empty((d + 2 if grad is None else 0, 2))
         flat = (array.reshape(-1) for array in (gradient, previous))
         taken, reason = kernels.active.descend_function(
             f, grad, x.reshape(-1), rates, tol, overshoots, growth, every, state, *flat, found, values, funs,
@@ -151,7 +151,7 @@ class OfFunction(Variables):
         if reason not in (OnFunction.EVALUATED, OnFunction.DOUBTFUL):
             return taken, None
         if reason == OnFunction.DOUBTFUL:
-            found, nfev = mended_and_count(f, x, values[:-1], found, values[-1, 0])
+            found, nfev = mended_and_count(f, x, values[:-2], values[-2:].reshape(-1)[:3], found)
             self.nfev += nfev
         fun = float(funs[taken])
         wanted = every and (rule[3] + taken) % every == 0

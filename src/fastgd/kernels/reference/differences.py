@@ -5,8 +5,19 @@ f is a Python callable, or a `CFunction`, which the compiled kernels call withou
 
 import numpy as np
 
-from fastgd.kernels.codes import DOUBT, EPSILON, RELATIVE_STEP, SMALL, STEEP, X_NOT_FINITE
-from fastgd.linalg import in_single
+from fastgd.kernels.codes import (
+    BESIDE,
+    DOUBT,
+    EPSILON,
+    JITTER,
+    MISFIT_OF_NOISE,
+    PROBE,
+    RELATIVE_STEP,
+    ROUNDING,
+    X_NOT_FINITE,
+    misfit_share,
+    probe_shares,
+)  # fmt: skip
 from fastgd.validation import refuse_step
 
 
@@ -57,8 +68,10 @@ def sample(f, x, coordinates, values, shape, args, as_number, out):
         out[k] = _at(f, x, shape, args, as_number, i, value)
 
 
-def central_differences(f, x, steps, shape, args, as_number, values, out):
-    """Write (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / ((xᵢ + hᵢ) − (xᵢ − hᵢ)) to out (d,), in 2d evaluations.
+def central_differences(f, x, steps, shape, args, as_number, values, probes, out):
+    """Write (f(x + hᵢeᵢ) − f(x − hᵢeᵢ)) / ((xᵢ + hᵢ) − (xᵢ − hᵢ)) to out (d,).
+
+    In 2d evaluations, and one for each probe.
 
     The divisor is the distance between the two points as they are in floating point, not 2h.
 
@@ -68,6 +81,8 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
         Length 0 stands for hᵢ = ε^(1/3)·max(1, |xᵢ|).
     values : (d, 2) float64, written to
         f(x + hᵢeᵢ) and f(x − hᵢeᵢ).
+    probes : (3,) or (0,) float64, written to
+        f at the points of `probe_points`, NaN where f raises an ArithmeticError or a ValueError. Length 0: do without.
     f, x, shape, args, as_number
         As in `evaluate`.
 
@@ -82,17 +97,22 @@ def central_differences(f, x, steps, shape, args, as_number, values, out):
     ValueError
         A step vanishes beside its coordinate, or leads beyond the largest float; f has not been called then.
     """
-    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
-        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    _check_lengths(x, steps, values, probes, out)
     if not np.all(np.isfinite(x)):
         return X_NOT_FINITE
     for i, pair in enumerate(_pairs(x, steps).tolist()):
         for side, value in enumerate(pair):
             values[i, side] = _at(f, x, shape, args, as_number, i, value)
-    return central_slopes(x, steps, values, out)
+    central_slopes(x, steps, values, probes[:0], out)
+    for k, point in enumerate(probe_points(x, steps, out) if len(x) and len(probes) else ()):
+        try:
+            probes[k] = _at(f, point, shape, args, as_number)
+        except (ArithmeticError, ValueError):  # a border that the slopes do not need to cross
+            probes[k] = np.nan
+    return central_slopes(x, steps, values, probes, out)
 
 
-def batched_differences(f, x, steps, shape, args, as_numbers, size, values, out):
+def batched_differences(f, x, steps, shape, args, as_numbers, size, values, probes, out):
     """`central_differences` of an f that takes (m, *shape) points, and returns their values, for m up to `size`.
 
     Parameters
@@ -106,18 +126,31 @@ def batched_differences(f, x, steps, shape, args, as_numbers, size, values, out)
     size : int
         At least 1.
     """
-    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
-        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    _check_lengths(x, steps, values, probes, out)
     if size < 1:
         raise ValueError(f"size must be at least 1; got {size}")
     moved = np.tile(x, (2 * len(x), 1))
     moved[np.arange(2 * len(x)), np.repeat(np.arange(len(x)), 2)] = _pairs(x, steps).reshape(-1)
-    found = values.reshape(-1)
+    _in_batches(f, moved, shape, args, as_numbers, size, values.reshape(-1))
+    central_slopes(x, steps, values, probes[:0], out)
+    if len(x) and len(probes):
+        _in_batches(f, probe_points(x, steps, out), shape, args, as_numbers, size, probes)
+    return central_slopes(x, steps, values, probes, out)
+
+
+def _in_batches(f, moved, shape, args, as_numbers, size, found):
     for start in range(0, len(moved), size):
         points = moved[start : start + size].copy()
         returned = f(points.reshape(len(points), *shape), *args)
         found[start : start + size] = as_numbers(returned, len(points))
-    return central_slopes(x, steps, values, out)
+
+
+def _check_lengths(x, steps, values, probes, out):
+    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2) or len(probes) not in (0, 3):
+        raise ValueError(
+            f"x has {len(x)} entries, steps {len(steps)}, values {values.shape}, probes {len(probes)} and out "
+            f"{len(out)}"
+        )
 
 
 def _pairs(x, steps):
@@ -131,40 +164,62 @@ def _pairs(x, steps):
     return points
 
 
-def central_slopes(x, steps, values, out):
+def probe_points(x, steps, slopes):
+    """(3, d): the points x + v, x − v and x + v + u at which slopes are judged.
+
+    v is PROBE steps long and moves all coordinates, each by another share of its step and uphill; u is
+    BESIDE·max(1, |x|).
+    """
+    with np.errstate(all="ignore"):
+        v = _steps(x, steps) * probe_shares(slopes)
+        return np.stack([x + v, x - v, x + v + BESIDE * np.maximum(1.0, np.abs(x))])
+
+
+def central_slopes(x, steps, values, probes, out):
     """Write the central differences of `values` to out (d,) and count the doubtful; the half of `central_differences`
     that needs no f.
 
-    A slope is doubtful where it may err by more than DOUBT·max(1, |slope|), as far as 2d values can tell:
+    A slope is doubtful if it is not finite; where any is not, only those are counted. Without probes no other is. All
+    are, if f is seen not to have the digits of float64: all values are equal, or each has 16 zero bits at its end. Else
+    a slope is doubtful unless its error is at most DOUBT·max(1, |slope|), the error being
 
-    - It is not finite; where any is not, only those are counted.
-    - All are, if f seems to return float32 (`in_single`).
-    - Rounding: ε·max|f| over half the distance.
-    - Truncation: h²f'''/6, taken for f''²h²/6|f'| as if the slope changed on a length of |f'/f''|; an |f'| below STEEP
-      counts as STEEP. f''h comes from the mean of each pair less their lower median, which stands for f(x).
-    - Truncation, if the scale of the coordinate is |xᵢ| ≪ 1: |f'|·min(h, |xᵢ|)²/xᵢ² above SMALL·max(1, |f'|).
+        (ROUNDING·ε·max|f| + JITTER·jitter) / h + share·|misfit| / (2·PROBE·h)
+        misfit = f(x + v) − f(x − v) − 2v·g         jitter = f(x + v + u) − f(x + v) − u·g
+
+    (less than that where f bends so much between x − v and x + v that g has changed on the way to x + v)
+    with the points of `probe_points`, g the slopes, and share = `misfit_share`, or MISFIT_OF_NOISE where the jitter is
+    more than 2ε·max|f|: misfit is then due to noise, else to truncation, which is PROBE² times what it is at a step.
 
     Parameters and what is returned are those of `central_differences`.
     """
-    if len(steps) not in (0, len(x)) or len(out) != len(x) or values.shape != (len(x), 2):
-        raise ValueError(f"x has {len(x)} entries, steps {len(steps)}, values {values.shape} and out {len(out)}")
+    _check_lengths(x, steps, values, probes, out)
     with np.errstate(all="ignore"):
         h = _steps(x, steps)
         distance = (x + h) - (x - h)
         out[:] = (values[:, 0] - values[:, 1]) / distance
         fine = np.isfinite(out)
-        if not fine.all() or not len(x):
+        if not fine.all() or not len(x) or not len(probes):
             return int(np.sum(~fine))
-        if in_single(values):
+        every = np.append(values, probes)
+        if np.all(every == every[0]) or not np.any(every.view(np.int64) & 0xFFFF) or not np.all(np.isfinite(probes)):
             return len(x)
-        half, scale = distance / 2, np.maximum(1.0, np.abs(out))
-        mean = values[:, 0] / 2 + values[:, 1] / 2
-        middle = (len(x) - 1) // 2
-        bend = 2 * (mean - np.partition(mean, middle)[middle]) / half
-        fine &= EPSILON * np.max(np.abs(values), axis=1) / half <= DOUBT * scale
-        fine &= bend * bend <= 6 * DOUBT * np.maximum(STEEP, scale) ** 2
-        fine &= np.abs(out) * np.minimum(h, np.abs(x)) ** 2 <= SMALL * scale * x * x
-    return int(np.sum(~fine))
+        ahead, behind, beside = probe_points(x, steps, out)
+        misfit = (probes[0] - probes[1]) - _dot(out, ahead - behind)
+        jitter = abs((probes[2] - probes[0]) - _dot(out, beside - ahead))
+        bend = abs((probes[0] - values[0, 0]) + (probes[1] - values[0, 1]))
+        jitter = max(0.0, jitter - 4 * bend * np.max(np.abs((beside - ahead) / (ahead - x))))
+        unit = EPSILON * np.max(np.abs(every))
+        share = MISFIT_OF_NOISE if jitter > 2 * unit else misfit_share(len(x))
+        error = ROUNDING * unit + JITTER * jitter + share / (2 * PROBE) * abs(misfit)
+        return int(np.sum(~(error <= DOUBT * np.maximum(1.0, np.abs(out)) * (distance / 2))))
+
+
+def _dot(a, b):
+    """Σ aᵢbᵢ, added up one after the other."""
+    total = 0.0
+    for product in (a * b).tolist():
+        total += product
+    return total
 
 
 def _steps(x, steps):

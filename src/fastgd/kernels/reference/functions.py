@@ -64,9 +64,9 @@ def descend_function(
         The gradient one step before x, and that point.
     found : (d,) float64, written to
         The gradient at the last point that was looked at.
-    values : (d + 1, 2) float64, written to
-        The values that a numerical gradient is made of, and behind them f(x), if the slopes looked doubtful without it.
-        Not looked at where there is a `grad`.
+    values : (d + 2, 2) float64, written to
+        The values that a numerical gradient is made of, and behind them its three probes. Not looked at where there is
+        a `grad`.
     funs, norms : (steps,) float64, written to
         f + l1·‖x‖₁ at the point before each step, NaN where it is not evaluated, and the norm that `tol` is for.
     points : (steps, d) or (0, 0) float64, written to
@@ -86,7 +86,7 @@ def descend_function(
         ALL_STEPS, or as many, at least one, as took LONGEST_CALL; or, for the point that `x` is now,
         UNTOUCHED: nothing was evaluated there, because x is not finite or a difference around it has no room;
         EVALUATED: `found` and funs[step] are there, and one of the conditions above holds or something is not finite;
-        DOUBTFUL: funs[step] is there, and the `values` of a numerical gradient that is not good enough; f(x) is there.
+        DOUBTFUL: funs[step] is there, and the `values` of a numerical gradient that is not good enough.
     """
     l1, limits = float(parameters[codes.L1]), (penalised, lower, upper)
     plain_rules = codes.RULES["gd"], codes.RULES["asgd"]
@@ -108,14 +108,11 @@ def descend_function(
             funs[step] = fun
             spent[1] += 1
             if grad is None:
-                arguments = f, x, OWN_STEPS, x.shape, (), _as_it_is, values[:-1], found
-                doubtful = differences.central_differences(*arguments)
-                spent[0] += 2 * x.size
-                if doubtful:
-                    values[-1, 0] = f(x.copy())
-                    spent[0] += 1
-                    if _still_doubtful(values[:-1], found, distance / 2, values[-1, 0]):
-                        return step, OnFunction.DOUBTFUL
+                probes = values[-2:].reshape(-1)[:3]
+                arguments = f, x, OWN_STEPS, x.shape, (), _as_it_is, values[:-2], probes, found
+                spent[0] += 2 * x.size + 3
+                if differences.central_differences(*arguments):
+                    return step, OnFunction.DOUBTFUL
             else:
                 found[:] = grad(x.copy())
             norm = least = euclidean_norm(found)
@@ -156,18 +153,6 @@ def descend_function(
             previous[:], gradient[:] = x, found
             optimizer_step(kind, parameters, x, gradient, moments, rate, done + step + 1, *limits)
     return len(rates), OnFunction.ALL_STEPS
-
-
-def _still_doubtful(values, slopes, half, here):
-    """Whether a slope is doubtful with f(x) between the points. See `refine.central_errors`."""
-    if differences.in_single(values):
-        return True
-    size = np.abs(slopes)
-    limit = differences.DOUBT * np.maximum(1.0, size)
-    rounding = differences.EPSILON * np.max(np.abs(values), axis=1) / half
-    bend = ((values[:, 0] - here) + (values[:, 1] - here)) / half / np.maximum(differences.STEEP, size)
-    truncation = bend * bend / 6 * np.maximum(1.0, size)
-    return not np.all(np.isfinite(slopes) & (rounding <= limit) & (truncation <= limit))
 
 
 def _as_it_is(returned, point, i):

@@ -1,0 +1,211 @@
+"""How precise f is, measured instead of assumed, and what follows for the error of slopes.
+
+Three values beside those of the differences hold the slopes against f along one line (`probe_points` of the reference
+kernels says where), which is enough to see that something is wrong. Only then the noise of f is measured: by a table of
+differences of a few values so close together that f is linear but for noise (Moré & Wild 2011, "Estimating
+computational noise", SIAM J. Sci. Comput. 33, 1292), further apart where they are equal; and if they show none, by
+halving a piece of the line on which f changes otherwise than the slopes say: a jump stays as large as it is.
+"""
+
+import numpy as np
+
+from fastgd.kernels.codes import BESIDE, EPSILON, JITTER, MISFIT_OF_NOISE, PROBE, ROUNDING, probe_shares
+
+CLAIMED = 4.0  # for `of_noise`
+# Values in a table, and what they are apart, in powers of two that are at least max(1, |x|): a point is exact then.
+TABLE = 7
+SPACINGS = 2.0 ** np.array([-43, -33, -29, -25, -21, -17, -13, -9, -6, -3])
+# The k-th differences of noise have this times its variance (2k over k), for the k that are used of a table.
+CLOSE = {2: 6.0, 3: 20.0, 4: 70.0, 5: 252.0}
+WIDE = {4: 70.0, 5: 252.0, 6: 924.0}  # where f bends between the values
+# Rounding to multiples of a quantum has this share of it as its standard deviation.
+OF_QUANTUM = 0.3
+# A misfit of so many deviations of the noise may be due to it: the slopes have their own, times the line's length.
+EXPLAINED = 300.0
+HALVINGS = 24
+SHORT = 2.0**-18  # of the line, for the slope beside x
+SMALLEST = 5e-324  # what float64 rounds to multiples of, however small f is
+
+
+class Line:
+    """The three probes and what they say; f may return one number or an array of them.
+
+    Attributes
+    ----------
+    points : (3, d)
+        x + v, x − v and x + v + u; or x + v, x + 2v and x + v + u where a bound leaves no room on both sides.
+    """
+
+    def __init__(self, x, steps, slopes, limits=None):
+        with np.errstate(all="ignore"):
+            self.x, v = x, steps * probe_shares(slopes)
+            u = BESIDE * np.maximum(1.0, np.abs(x))
+            self.two_sided = True
+            if limits is not None:
+                below, above = x - limits[0], limits[1] - x
+                v = np.where(above >= below, 1.0, -1.0) * np.minimum(np.abs(v), np.maximum(below, above) / 3)
+                u = np.sign(v) * np.minimum(u, np.abs(v))
+                self.two_sided = bool(np.all(np.minimum(below, above) >= np.abs(v)))
+            self.points = np.stack([x + v, x - v if self.two_sided else x + 2 * v, x + v + u])
+            if limits is not None:
+                np.clip(self.points, *limits, out=self.points)
+            self.v = v
+
+    def misfits(self, slopes, probes, middle):
+        """By how much f changes otherwise than slopes (…, d) say: between x − v and x + v, and beside x + v.
+
+        `middle` is f(x), or near to it where there is room on both sides.
+        """
+        with np.errstate(all="ignore"):
+            ahead, behind, beside = self.points
+            # Between x and x + v the slopes change by what the bend of f shows.
+            bend = np.abs((probes[0] - middle) + (probes[1] - middle)) * (4 if self.two_sided else 1)
+            nearer = bend * np.nanmax(np.abs((beside - ahead) / (ahead - self.x)))
+            jitter = np.abs((probes[2] - probes[0]) - slopes @ (beside - ahead))
+            jitter = np.where(jitter > nearer, jitter - nearer, np.where(np.isnan(nearer), jitter, 0.0))
+            if self.two_sided:
+                return np.abs((probes[0] - probes[1]) - slopes @ (ahead - behind)), jitter
+            change = 4 * (probes[0] - middle) - (probes[1] - middle)
+            return np.abs(change - slopes @ (4 * (ahead - self.x) - (behind - self.x))), jitter
+
+
+def deviation(size, misfit, jitter, misfit_share, of_noise=MISFIT_OF_NOISE):
+    """By how much values of f may be off as differences see them: over the step it is the error of a slope.
+
+    Parameters
+    ----------
+    size : max |f|
+    misfit, jitter : as `Line.misfits` gives them
+    misfit_share : float
+        How much of the misfit is the error of slopes where it is not due to noise.
+    of_noise : float
+        And where it is. More is claimed than raises doubt: misfit and jitter may be small by chance.
+    """
+    with np.errstate(all="ignore"):
+        share = np.where(jitter > 2 * EPSILON * size, of_noise, misfit_share)
+        return ROUNDING * EPSILON * size + SMALLEST + JITTER * jitter + share / (2 * PROBE) * misfit
+
+
+def is_coarse(values):
+    """Whether values (n, …) of f show that it does not have the digits of float64: all equal, or all end in zeros."""
+    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64) & 0xFFFF
+    with np.errstate(all="ignore"):
+        return np.all(values == values[:1], axis=0) | ~np.any(bits, axis=0)
+
+
+def quantum(values):
+    """The largest power of two of which all the values (n, …) are multiples; 0 where all are 0."""
+    mantissa, exponent = np.frexp(np.where(np.isfinite(values), values, 0.0))
+    whole = np.abs(mantissa * 2.0**53).astype(np.int64)
+    with np.errstate(all="ignore"):
+        lowest = np.where(whole == 0, np.inf, np.ldexp((whole & -whole).astype(float), exponent - 53))
+        least = np.min(lowest, axis=0, initial=np.inf)
+    return np.where(np.isfinite(least), least, 0.0)
+
+
+def level(on, x, values, limits=None):
+    """The standard deviation of the noise of f around x, by tables of differences.
+
+    Parameters
+    ----------
+    on : callable
+        f at points (m, d): values (m, …).
+    x : (d,) float64
+    values : (n, …) float64
+        What is known of f around x.
+    limits : pair of (d,) arrays or None
+
+    Returns
+    -------
+    sigma : (…) float64
+        At least rounding: ε times the largest of the values.
+    constant : (…) bool
+        Where f was the same at all points, out to ones that differ by much of max(1, |x|).
+    """
+    with np.errstate(all="ignore"):
+        size, given = np.zeros(values.shape[1:]), values
+        unit = 2.0 ** np.ceil(np.log2(np.maximum(1.0, np.abs(x)))) * np.where(np.arange(len(x)) % 2, -1.0, 1.0)
+        shares = 0.5 + 0.5 * np.modf(0.6180339887498949 * np.arange(1.0, len(x) + 1))[0]
+        room = np.inf
+        if limits is not None:
+            below, above = x - limits[0], limits[1] - x
+            unit = np.where(above >= below, 1.0, -1.0) * np.abs(unit)
+            room = np.min(np.maximum(below, above) / np.abs(unit))
+        found, open_ = np.zeros_like(size), np.ones_like(size, dtype=bool)
+        constant = np.zeros_like(open_)
+        before = 0.0
+        skip = np.all(values == values[:1]) and len(values) > 1  # over a step already
+        for spacing in SPACINGS[4 if skip else 0 :].tolist():
+            if not np.any(open_) or (TABLE - 1) * spacing > room:
+                break
+            # Further out powers of two would hide that f rounds its argument.
+            share = 1.0 if spacing == SPACINGS[0] else shares
+            table = on(x + spacing * np.arange(TABLE)[:, None] * (unit * share))
+            if not np.any(np.isfinite(table)):
+                break
+            size = np.fmax(size, np.max(np.abs(table), axis=0))
+            change = np.abs(np.diff(table, axis=0))
+            equal = np.sum(change == 0, axis=0)
+            step = OF_QUANTUM * np.min(np.where(change > 0, change, np.inf), axis=0)
+            if spacing == SPACINGS[0]:
+                measured = _of_differences(table, CLOSE)
+            else:  # all were equal over the spacing before: a quantum is no less than the change over that
+                least = step * min(1.0, (TABLE - 1) * before / spacing)
+                measured = np.maximum(_of_differences(table, WIDE), least)
+            measured = np.where(equal < TABLE // 2, measured, step)
+            fine = open_ & np.isfinite(measured) & (equal < TABLE - 1)
+            found, open_ = np.where(fine, measured, found), open_ & ~fine
+            values, before = np.concatenate([values, table]), spacing
+        else:
+            constant = np.all(values == values[:1], axis=0)
+        # Far values may be much larger than those beside x.
+        size = np.where(size > 0, size, np.max(np.where(np.isfinite(given), np.abs(given), 0.0), axis=0))
+        step = np.where(is_coarse(values), OF_QUANTUM * quantum(values), 0.0)
+        return np.maximum(np.maximum(EPSILON * size, step), found), constant
+
+
+def unseen(x, value, level):
+    """The slopes that a function may have that is constant as far as `level` looks: of a quantum out there."""
+    return np.maximum(level, quantum(np.asarray(value)[None])) / np.maximum(1.0, np.abs(x))
+
+
+def _of_differences(table, weights):
+    """The root of the mean variance that differences of these orders tell."""
+    total = sum(np.mean(np.diff(table, k, axis=0) ** 2, axis=0) / weight for k, weight in weights.items())
+    return np.sqrt(total / len(weights))
+
+
+def jump(on, x, v, ends, least):
+    """The size of a jump of f between x − v and x + v that is less than a step wide; 0 if there is none.
+
+    The half is kept on which f changes more than its slope beside x says. A jump stays as large as it is; of what is
+    smooth an eighth is left after three halvings.
+
+    Parameters
+    ----------
+    on : callable
+        f at points (m, d): (m,) values.
+    x, v : (d,) float64
+    ends : pair of float
+        f at x − v and x + v.
+    least : float
+        Smaller ones are not looked for.
+    """
+    low, high, (f_low, f_high) = -1.0, 1.0, ends
+    misfits = []
+    with np.errstate(all="ignore"):
+        above, below = on(np.stack([x + SHORT * v, x - SHORT * v]))
+        slope = float(above - below) / (2 * SHORT)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            f_middle = float(on((x + middle * v)[None])[0])
+            left, right = f_middle - f_low - slope * (middle - low), f_high - f_middle - slope * (high - middle)
+            if abs(left) > abs(right):
+                high, f_high = middle, f_middle
+            else:
+                low, f_low = middle, f_middle
+            misfits.append(max(abs(left), abs(right)))
+            if not misfits[-1] > least:
+                return 0.0
+        # It grows towards a pole.
+        return misfits[-1] if misfits[-4] / 2 < misfits[-1] < 2 * misfits[-4] else 0.0
