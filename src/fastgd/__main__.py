@@ -9,7 +9,8 @@ def main():
     """Run the command line, or say what it needs."""
     try:
         import_extra("click", "cli", "the command line")
-        import_extra("tqdm", "cli", "the command line")
+        for package in ("tqdm", "rich", "pyarrow"):
+            import_extra(package, "cli", "the command line")
     except ImportError as error:
         sys.exit(f"Error: {error}")
     from fastgd.cli.commands import cli

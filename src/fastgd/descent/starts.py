@@ -39,6 +39,7 @@ SAME = 1e-3
 SHOWN = 10
 
 
+@validation.names_arguments
 def multi_start(
     f: ScalarFunction | LinearObjective,
     sampler_or_bounds: Callable[[np.random.Generator, int], ArrayLike] | Sequence[ArrayLike] | Floats,

@@ -129,17 +129,19 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     # ----------------------------------------------------------------------------------------------------------- fit
 
-    def fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Table, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Ctrl-C ends the fit: the best weights so far are kept, and the KeyboardInterrupt is raised again, with `result`.
 
         Parameters
         ----------
-        X : array_like, CSR matrix or fastgd.data.Rows, (n, d)
-            float64 and float32 are used as they are, without a copy; everything else becomes float64.
+        X : array_like, frame, fastgd.data.scan, CSR matrix or fastgd.data.Rows, (n, d)
+            float64 and float32 are used as they are, without a copy; everything else becomes float64. Of a frame (of
+            pandas, polars, pyarrow or another with __arrow_c_stream__; extra "arrow") text, categories and booleans
+            have a column for each level, see `drop`.
         y : array_like
-            Targets, (n,) or, for a regressor, (n, k).
+            Targets, (n,) or, for a regressor, (n, k). A scan may hold them.
         sample_weight : array_like, (n,), optional
             Not negative; a weight of 2 is the same as the sample twice.
 
@@ -166,6 +168,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         return self
 
     def _fit(self, checked, X, y, sample_weight):
+        X, y, sample_weight = inputs.learn(self, X, y, sample_weight)
         X, y = inputs.validated(self, X, y, finite=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, name = self._targets(y, X.dtype)
@@ -296,7 +299,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _objective(self, X, y, name, checked, sample_weight):
         try:
-            inputs.refuse_infinite(X, "X")
+            inputs.refuse_infinite(X, "X", getattr(self, "feature_names_in_", None))
             record = losses.of(*RECORDS.get(name, (name, "identity")), checked.threshold)
             return LinearObjective.of_arrays(
                 X, self._coded(y, name, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
@@ -461,6 +464,22 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         super().__setstate__(state)
         if self.__dict__.get("_online") is not None:
             self._attach_online()
+
+    @property
+    def coef_names_(self) -> NDArray[Any]:
+        """Of the coefficients: names of columns, and column=level for the levels of text columns."""
+        check_is_fitted(self, "coef_")
+        encoder, names = self.__dict__.get("_encoder"), getattr(self, "feature_names_in_", None)
+        if encoder is not None:
+            names = encoder.encoded_names
+        elif names is None:
+            names = [f"x{i}" for i in range(np.shape(self.coef_)[-1])]
+        return np.array(names, dtype=object)
+
+    def _activation(self):
+        """f of the model's predictions."""
+        name = self._loss_name()
+        return RECORDS.get(name, (name, "identity"))[1]
 
     # ------------------------------------------------------------------------------------------------------- predict
 

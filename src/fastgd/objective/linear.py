@@ -91,6 +91,7 @@ class LinearObjective:
     shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
 
+    @validation.names_arguments
     def __init__(
         self,
         X: Table,
