@@ -93,6 +93,7 @@ extensions = [
             "functions.pxi",
             "lanes.pxi",
             "one_output.pxi",
+            "losses.pxi",
             "stages.pxi",
             "transcendental.pxi",
             "formulas.pxd",

@@ -1,4 +1,4 @@
-"""What the benchmarks share: one thread, sizes that shrink in a test run, and `compare`, which makes groups of peers.
+"""The fixture `compare`, which makes groups of members; one thread; small sizes in a test run.
 
 A group is the same work done by several members to the same answer. Each member is one benchmark, and each benchmark
 asserts the answer before it is timed. `report.py` reads what `compare` leaves in `extra_info`.
@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import sys
 
-# A BLAS reads these once, when NumPy loads it. Where something has imported NumPy before, threadpoolctl does it later.
+# BLAS reads these when NumPy loads it. If NumPy has been imported already, threadpoolctl sets the number later.
 SET_IN_TIME = "numpy" not in sys.modules
 for variable in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):
     os.environ[f"{variable}{'' if '_' in variable else '_NUM'}_THREADS"] = "1"
@@ -22,13 +22,13 @@ import fastgd  # noqa: E402
 from fastgd import kernels  # noqa: E402
 
 QUICK_ROWS, QUICK_COLUMNS = 200, 20
-# Members reach one answer along different orders of summation; what differs by more has done other work.
+# Relative differences of results from the answer: members sum in different orders. A larger one means different work.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 
 
 @contextlib.contextmanager
 def blas_threads(count, timed):
-    """Hold the BLAS to `count` threads."""
+    """Limit BLAS to `count` threads."""
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
@@ -41,7 +41,7 @@ def blas_threads(count, timed):
 
 
 class Compare:
-    """Times one member of a group, once it has given the group's answer.
+    """Times one member of a group, after comparing its result with the group's answer.
 
     `quick` is true in a test run, where nothing is timed and problems are small.
     """
@@ -75,7 +75,7 @@ class Compare:
         threads : int
             That members may use; the BLAS is held to it.
         floors : dict of str → (callable, answer), optional
-            Not the same work but a part of it that nobody can do without, so that ours cannot be faster.
+            A part of the work that cannot be avoided, so that ours cannot be faster.
         yardsticks : dict of str → (callable, answer), optional
             Other work, of which ours may take so many times the time.
         target : dict of str → float, optional
@@ -114,7 +114,7 @@ def compare(benchmark):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info):
-    """What the head of the report says about the software."""
+    """Versions for the head of the report."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     peers = {name: installed(name) for name in ("scikit-learn", "torch", "cyanure", "skglm", "statsmodels")}
     machine_info["fastgd"] = dict(fastgd.show_config()) | {"blas": f"{blas['name']} {blas['version']}", "peers": peers}

@@ -1,4 +1,4 @@
-"""Fits to a stated accuracy: each member at the loosest setting, a tolerance or a number of epochs, that gets there."""
+"""Fits to a stated accuracy: each solver with the loosest sufficient setting, a tolerance or a number of epochs."""
 
 import functools
 import time
@@ -14,11 +14,11 @@ ITERATIONS = 300
 
 
 class Unsuitable(Exception):
-    """A member does not solve this problem, or another one than is meant; the message says why."""
+    """A member does not solve this problem, or solves a different one; the message says why."""
 
 
 class Member(typing.NamedTuple):
-    """Who takes part.
+    """A solver that takes part.
 
     fit : fit(problem, setting) → weights as Problem.value takes them, and the number of iterations if they ran out
     compiles : whether its first call takes seconds, which are then no part of any time
@@ -45,7 +45,8 @@ class Contest:
     quick : bool
         Leave out what compiles.
     patience : float
-        A fit that is not there after so many times our time, and at least a second, is given up with its member.
+        A member whose fit takes more than this multiple of our time, and a second, without reaching the accuracy is
+        left out.
     """
 
     def __init__(self, problem, accuracy, members, quick, patience):
@@ -64,7 +65,7 @@ class Contest:
         self.note = "; ".join(said)
 
     def _search(self, who, member, quick):
-        """The setting; Unsuitable if there is none."""
+        """The loosest sufficient setting; raises Unsuitable if there is none."""
         if member.compiles:
             if quick:
                 raise Unsuitable("it compiles for seconds, and nothing is timed")
@@ -97,7 +98,7 @@ class Contests:
         make(what, shape) → Problem
     members : dict of str → Member
     remark : str, optional
-        What the reader of every row should know.
+        A note for every row of the report.
     patience : float, optional
         As in Contest.
     """

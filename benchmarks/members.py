@@ -1,4 +1,4 @@
-"""Who takes part in the contests: for each objective, ours and the peers, as they are called for the same objective.
+"""The solvers compared on each objective, with the parameters that make them minimise the same objective.
 
 A Problem divides the sum of its losses by n and so do GDRegressor, GDClassifier, cyanure, skglm's Lasso and logistic
 regression, and scikit-learn's Lasso, ElasticNet, PoissonRegressor and SGD; Ridge divides by nothing, and what has a C
@@ -28,26 +28,26 @@ from sklearn.svm import LinearSVC
 
 from fastgd import GDClassifier, GDRegressor
 
-# Of solvers that go through the rows or the columns one by one, whose iterations are passes and no more.
+# Iterations allowed to solvers that go through rows or columns one by one: one of their iterations is a single pass.
 PASSES = 1000
 L1 = {"l1_ratio": 1} if tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8) else {"penalty": "l1"}
 
 
 @contextlib.contextmanager
 def quiet():
-    """That a solver has not converged is found out from its objective."""
+    """Without warnings: whether a solver has converged is judged by its objective."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
 def table(problem):
-    """X for members who know no pipelines."""
+    """X, scaled here for members that do not work in a pipeline."""
     return problem.given if problem.scaler is None else problem.scaler().fit_transform(problem.given)
 
 
 def fitted(estimator, problem):
-    """The weights, and the number of iterations if that was all it may take."""
+    """The weights, and the number of iterations if the limit was reached (else None)."""
     with quiet():
         whole = estimator if problem.scaler is None else make_pipeline(problem.scaler(), estimator)
         whole.fit(problem.given, problem.y)
@@ -61,12 +61,12 @@ def fitted(estimator, problem):
 
 
 def member(make, **options):
-    """One that fits `make(problem, setting)`, an estimator."""
+    """A member that fits the estimator `make(problem, setting)`."""
     return Member(lambda problem, at: fitted(make(problem, at), problem), **options)
 
 
 def by_epochs(make):
-    """One that is told how many epochs to run."""
+    """A member whose setting is the number of epochs."""
 
     def fit(problem, epochs):
         return fitted(make(problem, epochs), problem)[0], None
@@ -75,7 +75,7 @@ def by_epochs(make):
 
 
 def installed(**members):
-    """Those whose package, the name of the member, is there."""
+    """The members whose package, named like the member, is installed."""
     return {who: each for who, each in members.items() if importlib.util.find_spec(who)}
 
 
@@ -85,7 +85,7 @@ def refuse(when, why):
 
 
 def near(problem):
-    """Where Problem looks for the columns that an l1 penalty leaves; what it finds there, it proves."""
+    """Weights near the minimum with an l1 penalty; Problem takes their support and verifies optimality."""
     return fitted(ours(problem, 1e-12), problem)[0]
 
 
@@ -125,7 +125,7 @@ def liblinear(problem, tol, **options):
 
 
 def linear_svc(problem, tol, iterations=PASSES):
-    """The primal where there is a choice: with many more rows than columns the dual takes minutes."""
+    """By the primal if there is a choice: with many more rows than columns the dual takes minutes."""
     refuse(problem.fit_intercept, "it penalises the intercept")
     return LinearSVC(
         loss=problem.name, C=1 / (problem.n * problem.l2), dual=problem.name == "hinge", fit_intercept=False, tol=tol,
@@ -134,10 +134,13 @@ def linear_svc(problem, tol, iterations=PASSES):
 
 
 def cyanure(problem, tol, threads=1):
-    """The solver that it picks; it too stops by a duality gap."""
+    """With the solver that cyanure chooses; it stops by a duality gap, too."""
     from cyanure.estimators import Classifier, Regression
 
-    regression, half = problem.name == "squared_error", problem.name == "squared_hinge"  # of which it has the half
+    regression, half = (
+        problem.name == "squared_error",
+        problem.name == "squared_hinge",
+    )  # ½·max(0, 1 − y·h)²
     l1, l2 = (penalty / 2 if half else penalty for penalty in (problem.l1, problem.l2))
     loss = {"squared_error": {}, "squared_hinge": {"loss": "sqhinge"}}.get(problem.name, {"loss": "logistic"})
     loss |= {"multi_class": "multinomial"} if problem.name == "softmax" else {}
@@ -148,7 +151,7 @@ def cyanure(problem, tol, threads=1):
 
 
 def skglm_lbfgs(problem, tol):
-    """Called as a function: its estimator cannot do without an attribute that this solver lacks."""
+    """skglm's solver called directly: its estimator needs an attribute that this solver lacks."""
     from skglm.datafits import Logistic
     from skglm.penalties import L2
     from skglm.solvers import LBFGS
@@ -164,7 +167,7 @@ def skglm_svc(problem, tol):
     from skglm import LinearSVC
 
     refuse(problem.fit_intercept, "it fits no intercept")
-    # It adds rows to its working set a few at a time: by default too few times to get to many.
+    # It adds a few rows to its working set at a time; the default number of times is not enough for many rows.
     return LinearSVC(C=1 / (problem.n * problem.l2), tol=tol, max_iter=10 * PASSES, fit_intercept=False)
 
 
@@ -191,7 +194,7 @@ def coordinate_descent(problem, tol, **options):
 
 
 def network(problem, tol):
-    """Without hidden layers, and without its l2, which is none of ours."""
+    """MLPRegressor without hidden layers and without its own l2 penalty."""
     found = MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0, tol=tol, max_iter=ITERATIONS, random_state=0)
     with quiet():
         found.fit(table(problem), problem.y)

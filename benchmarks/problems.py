@@ -1,7 +1,7 @@
-"""Penalised linear models to be solved to a stated accuracy, each with its minimum, found apart from every member.
+"""Penalised linear models with their minima, which are computed independently of the compared solvers.
 
-A minimum is proved where it is found: by the decrement of Newton's method, by the conditions that an l1 penalty sets,
-or by a bound from below. So no member is held to what another one, or ours, happened to reach.
+Each minimum is verified: by the Newton decrement, by the optimality conditions of the l1 penalty, or by a lower bound.
+So no solver is compared with what another one, or ours, happened to reach.
 """
 
 import functools
@@ -11,9 +11,9 @@ import numpy as np
 from scipy import sparse, special
 from workload import table
 
-# By how much, relative to it, a minimum may be missed: well below what members are held to.
+# Relative error of the computed minima: well below the accuracies required of the members.
 PROVED = 1e-11
-# For a hinge: what is left between a value and its bound, and the steps of the way there.
+# For the hinge: relative gap between value and lower bound at the end, and factors of the interior-point steps.
 MET, SHORTER, INSIDE = 1e-9, 0.1, 0.99
 INDEPENDENT, CORRELATED, DECADES = "independent columns", "correlated, ρ = 0.9", "columns over 6 decades"
 
@@ -83,10 +83,10 @@ class Problem:
     fit_intercept : bool
         Without it b is 0.
     near : callable, optional
-        near(problem) → weights (d + 1,), the intercept last, which tell the columns that an l1 penalty leaves; the
-        conditions of the minimum are then asserted.
+        near(problem) → weights (d + 1,), the intercept last, from which the support under an l1 penalty is taken; the
+        optimality conditions are then asserted.
     scaler : callable, optional
-        Makes what standardises columns: members are given X and must use it, and X here is what comes out.
+        A class such as StandardScaler: members are given the raw X and have to scale it; `X` is the scaled table.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class Problem:
             self.minimum = self.value(self._newton(np.full(self.d, True), np.zeros(self.d)))
 
     def value(self, w):
-        """Of weights (k·d + k,): those of the outputs one after the other, then the intercepts."""
+        """The objective at weights (k·d + k,): the weights of one output after the other, then the intercepts."""
         W, b = w[: -self.k].reshape(self.k, -1), w[-self.k :]
         data = np.mean(np.sum(self.loss.value(self.X @ W.T + b, self.Y), axis=1))
         return data + self.l1 * np.sum(np.abs(W)) + 0.5 * self.l2 * np.vdot(W, W)
@@ -171,9 +171,10 @@ class Problem:
         return self.value(w)
 
     def _hinge(self):
-        """A bound from below that a value meets: mean(a) − ½·l2·‖w‖², w = Zᵀa/(n·l2), 0 ≤ a ≤ 1, rows of Z being ±x.
+        """The minimum for the hinge, as the dual value mean(a) − ½·l2·‖w‖², w = Zᵀa/(n·l2), 0 ≤ a ≤ 1, rows of Z: y·x.
 
-        By an interior point method: short = 1 − Zw = over − under, over·(1 − a) = under·a = µ, and µ goes to 0.
+        By a primal-dual interior-point method: 1 − Zw = over − under, over·(1 − a) = under·a = µ with µ → 0, until
+        primal and dual values agree.
         """
         Z, c, one = (2 * self.y - 1)[:, None] * self.X, self.n * self.l2, np.ones(self.n)
         a, rest, over, under = 0.5 * one, 0.5 * one, one, one  # rest is 1 − a, with all its digits
@@ -211,7 +212,7 @@ def classes(columns, shape):
 
 @functools.lru_cache(maxsize=1)
 def sparse_table(shape, density):
-    """A CSR array of normal numbers with the int32 indices that all members take, and how many are in each row."""
+    """A CSR array of normal numbers with int32 indices, which all members accept; the number of entries in a row."""
     n, d = shape
     rng = np.random.default_rng(0)
     values = max(1, round(density * d))
@@ -237,6 +238,6 @@ def logistic(what, shape):
 
 
 def squares(what, shape):
-    """Without a penalty, or with 1 beside the sum of the squares."""
+    """Least squares without a penalty, or with ½‖w‖² added to the sum of the losses."""
     X, y, _ = table(shape)
     return Problem(X, y, "squared_error", l2=0 if what == "no penalty" else 1 / len(y))

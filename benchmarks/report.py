@@ -1,9 +1,9 @@
-"""Turns the JSON of pytest-benchmark into a table, and a chart, of ratios.
+"""A table and a chart of ratios from the JSON files of pytest-benchmark.
 
     python benchmarks/report.py --run --output table.md --chart ratios.png
 
-It knows nothing of any benchmark: sections, rows, members, floors, yardsticks and targets are what `compare`
-(conftest.py) left in the `extra_info` of each.
+Sections, rows, members, floors, yardsticks and targets are read from the `extra_info` that `compare` (conftest.py)
+stores with each benchmark.
 """
 
 import argparse
@@ -17,15 +17,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-# A ratio is that of the two minima of one pass, in which the members of a group run one after the other; of several
-# passes, the median of these ratios. Two kinds of noise are met that way. Other work on the machine adds time to single
-# rounds and never takes any away: a minimum is what it disturbs least. A clock or a memory bus that is slower for a
-# while is so for longer than a group takes: it is the same for all members and leaves the ratio alone, where minima
-# over all passes would set our lucky minute against a peer's ordinary one.
+# A ratio is that of the minima of two members in one pass, in which the members of a group run one after the other; of
+# several passes, the median of these ratios. Other work on the machine only adds time to rounds, so it disturbs minima
+# least. Clocks and memory are slower for periods longer than a group takes, which affects all its members alike and
+# cancels in the ratio; minima over all passes would compare different periods.
 PASSES = 5
 SECONDS = 0.2  # for each member in each pass
-# A ratio is marked where the passes, without the highest and the lowest if there are four, differ by more than this; in
-# a single pass, where less than half of the rounds came within this factor of the minimum.
+# A ratio is marked as unsteady if the passes (without the highest and the lowest, if there are four) differ by more
+# than this factor; in a single pass, if the median of the rounds exceeds the minimum by more.
 UNSTEADY = 1.25
 
 GAP = 0.5  # between the bars of two rows of the chart, in bars
@@ -149,7 +148,7 @@ def markdown(rows, about):
         )
         + ". **▼** marks where a peer is faster, **~** a ratio that other work on the machine has disturbed, "
         "✓ and ✗ say whether the target in parentheses is reached. "
-        "A floor (in italics) is a part of the work that nobody can do without; its ratio is the fraction of that "
+        "A floor (in italics) is a part of the work that cannot be avoided; its ratio is the fraction of that "
         "limit which is reached, at most about 1. A column titled ours ÷ something has our time over that of other "
         "work, and its target is the most that is allowed. GB/s are the bytes of X over our time.",
     ]
@@ -250,7 +249,7 @@ def _threads(count):
 
 
 def chart(rows, about, path):
-    """Bars of every peer's ratio, a panel for each section; our own NumPy twin, floors and yardsticks are left out."""
+    """Bars of every peer's ratio, a panel for each section, without the reference kernels, floors and yardsticks."""
     from fastgd.errors import import_extra
 
     import_extra("matplotlib", "plot", "drawing the chart").use("Agg")

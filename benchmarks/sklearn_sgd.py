@@ -56,7 +56,7 @@ REASONS = {
 
 
 def schedule(learning_rate, eta0, power_t, alpha):
-    """The rate of a step as scikit-learn's names have it."""
+    """The learning rate that scikit-learn's parameters mean."""
     if learning_rate == "constant":
         return eta0
     if learning_rate == "invscaling":
@@ -70,12 +70,12 @@ def schedule(learning_rate, eta0, power_t, alpha):
 
 
 class Renamed:
-    """An estimator of ours under the names of scikit-learn's parameters."""
+    """Our estimators with scikit-learn's names of the parameters."""
 
     solver, batch_size, callbacks, multi_class = "sgd", None, None, "ovr"
 
     def _store(self, given):
-        """Take the arguments of __init__, whose signature is where scikit-learn looks for the names."""
+        """Store the arguments of __init__, from whose signature scikit-learn takes the names."""
         for name, value in given.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
@@ -117,7 +117,7 @@ class SGDRegressor(Renamed, GDRegressor):
 
 
 class Outcomes:
-    """Collects what became of each case of each test."""
+    """A pytest plugin that collects the outcome of each case of each test."""
 
     def __init__(self):
         self.tests = collections.defaultdict(list)

@@ -1,7 +1,7 @@
 """GDRegressor and GDClassifier against other linear models: fits to a stated accuracy, on generated tables.
 
-What is timed is `fit`, from the arrays to the estimator. Each member runs at the loosest setting that gets it there
-(see `contest`); how each is called is in `members`.
+The time is that of `fit`. Each member runs with the loosest sufficient setting (see `contest`); their parameters are in
+`members`.
 """
 
 import numpy as np

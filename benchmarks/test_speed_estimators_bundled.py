@@ -1,7 +1,7 @@
 """GDRegressor and GDClassifier on the small tables that come with scikit-learn and with fastgd: the user's whole call.
 
-Each table is fitted twice: with its columns as they are, and with StandardScaler before every member, ours too, inside
-of what is timed. With a penalty these are two objectives, each with its own minimum.
+Each table is fitted twice: as it is, and with a StandardScaler before every member, ours too, whose time counts. With a
+penalty these are two objectives, each with its own minimum.
 """
 
 import functools

@@ -6,7 +6,7 @@ from workload import in_double, kernel_arguments, reading, table, value_and_grad
 
 from fastgd import LinearObjective, kernels
 
-# The shapes, and how many times as fast as NumPy a pass in float64 is to be.
+# Shapes, and the targets: NumPy's time for a pass in float64 over ours.
 SHAPES = {
     (2_000, 10): 2.4,
     (20_000, 8): 1.9,
@@ -22,7 +22,7 @@ SHAPES = {
 FAR_BEYOND_CACHE = (2_000_000, 50)
 IDENTITY = [("identity", shape, dtype) for dtype in ("float64", "float32") for shape in SHAPES]
 SIGMOID = [("sigmoid", shape, "float64") for shape in ((100_000, 10), (100_000, 50))]
-# The sigmoid with the log loss: at most so many times the time of the identity with the squared error.
+# Targets of the log loss with the sigmoid: at most this multiple of the time of the squared error with the identity.
 LOG_LOSS = {(100_000, 10): 2.0, (100_000, 50): 1.25, (200_000, 50): 1.25, (20_000, 500): 1.25}
 WHO = ("ours", "reading X", "reference", "NumPy", "ours in float64")
 CASES = [
@@ -30,7 +30,7 @@ CASES = [
     for case in IDENTITY + SIGMOID
     for who in WHO
     if (who, case[2]) != ("ours in float64", "float64")
-    and (who != "reference" or np.prod(case[1][:2]) <= 1e7)  # which is slow, and of no interest there
+    and (who != "reference" or np.prod(case[1][:2]) <= 1e7)  # the reference is too slow there
 ]
 
 

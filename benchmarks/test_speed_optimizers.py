@@ -1,4 +1,4 @@
-"""Update rules: the step alone on gradients that are given, and whole runs in which the loop never leaves C."""
+"""Update rules: the step alone, for given gradients, and whole runs, whose loop is compiled."""
 
 import functools
 
@@ -14,7 +14,7 @@ PEERS = ("ours", "NumPy", "torch.optim", "optax")
 
 
 def numpy_momentum(slope, w, steps):
-    """As one writes it in NumPy, in place."""
+    """In NumPy, in place."""
     w, v = w.copy(), np.zeros_like(w)
     for _ in range(steps):
         v *= 0.9
@@ -38,7 +38,7 @@ NUMPY = {"momentum": numpy_momentum, "adam": numpy_adam}
 
 
 def by_step(name, gradient, w, steps):
-    """Our step, state in hand."""
+    """`Optimizer.step` in a loop."""
     rule = optimizers.get(name)
     w = w.copy()
     state = rule.init(w)
@@ -61,7 +61,7 @@ def in_torch(name, gradient, w, steps):
 
 
 def in_optax(name, gradient, w, steps):
-    """In eager mode: a loop of one's own, with a function that is not traced."""
+    """optax in eager mode: a Python loop around a function that is not traced."""
     import jax
     import optax
 
@@ -94,7 +94,7 @@ def test_steps(compare, name, d, who):
             "optax": lambda: in_optax(name, gradient, w, STEPS),
         },
         NUMPY[name](lambda w: gradient, w, STEPS), shape=(d,),
-        # On a few weights a step is the cost of a call, and three calls of NumPy cost less than one of ours.
+        # With few weights the cost of calls dominates, and three calls of NumPy take less time than one of ours.
         target={"torch.optim": 1.2, "optax": 3.0} | ({"NumPy": 1.2} if d > 100 else {}),
     )  # fmt: skip
 

@@ -7,10 +7,10 @@ from workload import table, value_and_gradient
 from fastgd import LinearObjective, numerical_gradient
 
 SHAPES = [(100_000, 10), (20_000, 50), (4_000, 500), (200, 10_000)]
-# At most so many times the time of the analytic gradient.
+# Targets: at most this multiple of the time of the analytic gradient.
 MODELS = {("identity", "sse"): 4.0, ("sigmoid", "sse"): 25.0, ("sigmoid", "log"): 25.0}
 WHO = ("ours", "one weight at a time", "our analytic gradient")
-# What takes 2d passes is of no interest at many columns.
+# One weight at a time takes 2d passes: only for few columns.
 CASES = [
     pytest.param(*model, shape, who, id=f"{model[0]}-{model[1]}-{shape}-{who}")
     for model in MODELS

@@ -1,7 +1,7 @@
 """Linear objectives descended to a stated accuracy by `gradient_descent(lr="auto")`, against scikit-learn's solvers.
 
 Each solver runs at the loosest tolerance, a power of ten, at which its objective is within the accuracy of the minimum.
-That is looked for before anything is timed; a solver that does not get there is left out, and the report says why.
+The tolerance is found before anything is timed; a solver that does not get there is left out, and the report says why.
 """
 
 import pytest
@@ -39,7 +39,7 @@ least_squares = Contests(squared, 1e-10, squares, OURS | LINEAR_REGRESSION)
 ridge = Contests(squared, 1e-10, squares, OURS | RIDGE)
 
 
-# The same objective, solver and tolerance from both faces of the engine.
+# The same objective, solver and tolerance through both interfaces.
 FACES = {"ours": Member(ours, ladder=(1e-8,)), "GDClassifier": member(estimator, ladder=(1e-8,))}
 faces = Contests('gradient_descent(lr="auto") beside GDClassifier, log loss at tol = 1e-8', 1e-8, logistic, FACES)
 

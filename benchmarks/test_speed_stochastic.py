@@ -11,17 +11,17 @@ from fastgd import LinearObjective, gradient_descent
 
 pytestmark = pytest.mark.benchmark(min_rounds=3)
 
-EPOCHS = 10  # ours makes two passes more, for the values at the start and at the end
+EPOCHS = 10  # ours takes two passes more, for the values at the start and the end
 SHAPES = {(100_000, 10): 5.0, (100_000, 50): 4.5, (20_000, 500): 3.0}
 SPARSE_SHAPE, DENSITY = (20_000, 10_000), 0.01
 NOISE = 0.1
-# Two runs in different orders end at objectives that differ by so much, relative to them.
+# Relative difference of the objectives that runs with different orders of the rows reach.
 ORDERS_DIFFER = 0.1
 
 
 @functools.lru_cache(maxsize=1)
 def problem(shape, density):
-    """X, y, a rate that is safe for every row, and the objective that one more run reaches."""
+    """X, y, a rate that is stable for every row, and the objective that another run reaches."""
     n, d = shape
     rng = np.random.default_rng(0)
     X, values = (rng.normal(size=shape), d) if density == 1 else sparse_table(shape, density)

@@ -22,7 +22,7 @@ CASES = [
 
 
 def loops(X, y, model, rates, steps):
-    """One run after the other as one writes them in NumPy, on the mean loss."""
+    """One run after the other in NumPy, on the mean loss."""
     found = []
     for lr in rates:
         w = np.zeros(X.shape[1])

@@ -1,4 +1,4 @@
-"""A pass over X by two threads and by one: the same bits, in less time where there is enough to do."""
+"""A pass over X with two threads and with one: bitwise the same result, in less time if X is large."""
 
 import os
 
@@ -8,7 +8,8 @@ from workload import table
 
 from fastgd import LinearObjective
 
-# Where a pass takes a millisecond it is to be 1.7 times as fast; below that no slower, but for what timing errs by.
+# Targets, one thread's time over two threads': 1.7 where a pass takes a millisecond; below that 1, less the timing
+# error.
 SHAPES = {(2_000, 10): 0.95, (100_000, 10): 0.95, (100_000, 50): 1.7, (1_000_000, 20): 1.7, (2_000_000, 50): 1.7}
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -19,7 +20,7 @@ def test_two_threads(compare, shape, who):
     if CORES < 2 and not compare.quick:
         pytest.skip("two threads take two cores")
     target = SHAPES[shape]
-    # A pass over fewer values than this is not shared out, and there would be nothing to test.
+    # A pass over fewer values is not shared among threads.
     shape = compare.shape(*shape) if target < 1 or not compare.quick else (60_000, 20)
     X, y, w = table(shape)
     one, two = (LinearObjective(X, y, n_jobs=jobs) for jobs in (1, 2))

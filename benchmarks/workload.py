@@ -1,4 +1,4 @@
-"""The problems that the benchmarks solve, and the plain NumPy that they are compared with."""
+"""Tables for the benchmarks, and the NumPy and PyTorch programs that fastgd is compared with."""
 
 import functools
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @functools.lru_cache(maxsize=2)
 def table(shape, dtype="float64", activation="identity"):
-    """X (n, d), y and w of a one-layer model, in C order: w some way from the weights that y was made with.
+    """X (n, d), y and w of a one-layer model, in C order; w differs from the weights that y was generated with.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def value_and_gradient(X, y, w, activation):
 
 
 def in_double(X, y, w):
-    """The same arrays, in which the answers are computed."""
+    """The arrays in float64, for computing the answers."""
     return tuple(array.astype(np.float64, copy=False) for array in (X, y, w))
 
 
 def kernel_arguments(X, y, w, activation):
-    """What `total_loss` and `total_loss_and_gradient` of a build of the kernels take, without intercept and weights."""
+    """Arguments of the kernels `total_loss` and `total_loss_and_gradient`, without intercept and sample weights."""
     from fastgd import kernels
     from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 
@@ -65,12 +65,12 @@ def total_loss(build, arguments):
 
 
 def reading(X):
-    """As a floor: adding up X, which reads each of its numbers once and does next to nothing with them."""
+    """A floor: adding up X, which reads each of its numbers once, and the sum."""
     return X.sum, X.sum(dtype=np.float64)
 
 
 def textbook_gradient(f, x, h=1e-4):
-    """The central difference as textbooks write it: x[i] is moved, and put back."""
+    """Central differences as in textbooks: x[i] is moved and restored."""
     gradient = np.zeros_like(x)
     for i in range(x.size):
         here = x[i]
@@ -84,14 +84,14 @@ def textbook_gradient(f, x, h=1e-4):
 
 
 def descend(X, y, w, lr, step_num):
-    """Full-batch descent on the squared error as one writes it in NumPy."""
+    """Full-batch descent on the squared error in NumPy."""
     for _ in range(step_num):
         w = w - lr * (X.T @ (X @ w - y))
     return w
 
 
 def descend_in_torch(X, y, w, lr, step_num):
-    """The same as one writes it in PyTorch, with its automatic gradient, on one thread."""
+    """The same in PyTorch, with its automatic gradient, on one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -107,7 +107,7 @@ def descend_in_torch(X, y, w, lr, step_num):
 
 
 def assert_same(result, answer, tolerance):
-    """Equal to within `tolerance` of the largest number; tuples part by part."""
+    """Assert equality within `tolerance` times the largest number; tuples part by part."""
     if isinstance(answer, tuple):
         assert len(result) == len(answer)
         for part, expected in zip(result, answer, strict=True):

@@ -1,4 +1,4 @@
-"""Draws every picture of these pages: python docs/figures.py [DIRECTORY]
+"""Draw the figures of these pages: python docs/figures.py [DIRECTORY]
 
 Each function below draws one picture and returns its Figure; the name of the function is the name of the file.
 """
@@ -12,10 +12,11 @@ from PIL import Image
 
 import fastgd
 from fastgd import plot
+from fastgd.plot.shared import COLORS, GREY
 
 
 def run(f, init_x=None, **settings):
-    """A run with its history, also where it diverges."""
+    """A run with its history: the Result, or the DivergenceError."""
     try:
         return fastgd.gradient_descent(f, init_x, history=True, **settings)
     except fastgd.DivergenceError as error:
@@ -28,7 +29,7 @@ def panels(count):
     return figure, figure.subplots(1, count)
 
 
-# ------------------------------------------------------------------------------------------------ what is descended
+# ------------------------------------------------------------------------------------------------------ the functions
 
 
 def sigmoid_unit(fit_intercept=True):
@@ -95,9 +96,9 @@ def s1_decay():
     fixed = run(kink, [0.0], lr=0.3, step_num=60)
     decaying = run(kink, [0.0], lr=lambda step: 0.3 / (1 + 0.3 * step), step_num=60)
     figure, ax = panels(1)
-    ax.plot(fixed.history.x[:, 0], color=plot.COLORS[0], marker=".", label="fixed rate, 0.3")
-    ax.plot(decaying.history.x[:, 0], color=plot.COLORS[1], marker=".", label="decaying rate, 0.3 / (1 + 0.3·step)")
-    ax.axhline(1, color=plot.FLAT, zorder=0, label="the minimum")
+    ax.plot(fixed.history.x[:, 0], color=COLORS[0], marker=".", label="fixed rate, 0.3")
+    ax.plot(decaying.history.x[:, 0], color=COLORS[1], marker=".", label="decaying rate, 0.3 / (1 + 0.3·step)")
+    ax.axhline(1, color=GREY, zorder=0, label="the minimum")
     ax.set(xlabel="step", ylabel="weight", title="A fixed rate bounces around the minimum of |w − 1|")
     ax.legend()
     return figure
@@ -193,7 +194,7 @@ def descent_schedule():
         "warmup, cosine_decay": s.warmup(s.cosine_decay(0.1, 900), 100),
     }
     figure, (left, right) = panels(2)
-    for color, (name, rate) in zip(plot.COLORS, rates.items(), strict=False):
+    for color, (name, rate) in zip(COLORS, rates.items(), strict=False):
         path = run(table, lr=rate, step_num=1000, batch_size=5)
         left.plot(path.history.lr, color=color, label=name)
         right.semilogy(path.history.fun - least, color=color, label=name, linewidth=0.8)

@@ -1,4 +1,9 @@
-"""Every test runs over every build of the kernels that this machine has, and over the reference."""
+"""Which builds of the kernels a test runs over, and what every test finds as it was.
+
+A test runs over the fastest build that this machine has. Where the results are those of the kernels, a mark adds the
+others: `with_reference` the specification, `every_build` all of them (each file of tests/kernels does, as a whole);
+`one_build` takes a single test out of such a file. The mark that is closest to the test counts.
+"""
 
 import signal
 
@@ -7,11 +12,16 @@ import pytest
 
 from fastgd import kernels
 
+BUILDS = {
+    "one_build": kernels.available()[-1:],
+    "with_reference": ["reference", kernels.available()[-1]],
+    "every_build": kernels.available(),
+}
+
 
 def pytest_generate_tests(metafunc):
-    # What does not depend on the kernels is marked `one_build` and runs once, on the build that users get.
-    once = metafunc.definition.get_closest_marker("one_build") is not None
-    metafunc.parametrize("build", kernels.available()[-1:] if once else kernels.available(), indirect=True)
+    marks = (mark.name for mark in metafunc.definition.iter_markers() if mark.name in BUILDS)
+    metafunc.parametrize("build", BUILDS[next(marks, "one_build")], indirect=True)
 
 
 @pytest.fixture(autouse=True)

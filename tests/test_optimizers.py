@@ -6,20 +6,14 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+from kernel_problems import NAMES, close
 
 from fastgd import optimizers
 
+pytestmark = pytest.mark.with_reference
+
 # Written by data/make_torch_optim.py.
 TORCH = json.loads((Path(__file__).parent / "data" / "torch_optim.json").read_text())
-# |error| ≤ SAME·max(1, |value|), after some tens of steps.
-SAME = {np.float64: 1e-12, np.float32: 3e-5}
-NAMES = tuple(optimizers.BY_NAME)
-
-
-def close(ours, theirs, tolerance):
-    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-    assert ours.shape == theirs.shape
-    assert np.all(np.abs(ours - theirs) <= tolerance * np.maximum(1, np.abs(theirs)))
 
 
 def steps_along(rule, start, gradients, rates, dtype=np.float64):

@@ -351,6 +351,8 @@ def figures():
 
 @pytest.mark.one_build
 def test_each_picture_is_drawn_by_the_script_and_shown_on_a_page(tmp_path):
+    from matplotlib.image import imread
+
     script = figures()
     drawn = {script.file_name(draw): draw for draw in script.FIGURES}
     found = (re.findall(r"!\[[^]]*\]\(images/([^)]+)\)", page.read_text("utf-8")) for page in PAGES)
@@ -359,6 +361,7 @@ def test_each_picture_is_drawn_by_the_script_and_shown_on_a_page(tmp_path):
     assert set(drawn) == shown == kept
     for name, draw in drawn.items():
         script.save(draw(), tmp_path / name)
-        for path in (tmp_path / name, DOCS / "images" / name):
-            assert path.read_bytes().startswith(b"\x89PNG")
-            assert 2_000 < path.stat().st_size < 100_000
+        assert (DOCS / "images" / name).stat().st_size < 100_000
+        new, old = (imread(path)[..., :3] for path in (tmp_path / name, DOCS / "images" / name))
+        # A line more or less is some 0.5 % of a picture; another version of the library draws text elsewhere.
+        assert new.shape == old.shape and np.abs(new - old).mean() < 0.005, name

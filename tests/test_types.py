@@ -15,7 +15,7 @@ from fastgd import kernels, losses, optimizers, types
 from fastgd.derivatives import gradient as numdiff
 from fastgd.descent import starts
 from fastgd.engine import plan
-from fastgd.linear_model import base, classifier, regressor
+from fastgd.linear_model import base
 
 pytestmark = pytest.mark.one_build
 
@@ -64,6 +64,8 @@ def test_keywords_of_multi_start():
         (types.NanPolicy, numdiff.NAN_POLICIES),
         (types.Activation, kernels.codes.ACTIVATIONS),
         (types.LossName, losses.LOSSES),
+        (types.RegressionLoss, losses.names("regression")),
+        (types.ClassificationLoss, losses.names("classification")),
         (types.OptimizerName, optimizers.BY_NAME),
         (types.Penalty, [name for name in base.PENALTIES if name is not None]),
         (types.Solver, plan.NAMES),
@@ -72,12 +74,6 @@ def test_keywords_of_multi_start():
 )
 def test_names_of_choices(annotation, names):
     assert set(typing.get_args(annotation)) == set(names)
-
-
-@pytest.mark.parametrize("estimator", [regressor.GDRegressor, classifier.GDClassifier])
-def test_losses_of_estimators(estimator):
-    annotation = inspect.signature(estimator).parameters["loss"].annotation
-    assert set(re.findall(r"\w+", annotation)) - {"Literal"} == set(estimator._losses)
 
 
 def test_entries_of_results():

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 import fastgd
 from fastgd import validation
@@ -232,6 +233,53 @@ def test_real_array_beyond_its_dtype_is_named(state):
 def test_words_for_a_table_stay_on_one_line():
     pandas = pytest.importorskip("pandas")
     assert "\n" not in validation.describe(pandas.DataFrame({"a": ["x", "y"]}))
+
+
+# ------------------------------------------------------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize(
+    "given, shape, lower, upper",
+    [
+        ((0, 1), (2,), [0, 0], [1, 1]),
+        (([0, -1], 1.0), (2,), [0, -1], [1, 1]),
+        (([0, -1], [2, 3]), None, [0, -1], [2, 3]),
+        ((None, 3.0), (1,), [-np.inf], [3]),
+        ((np.float32(0), np.arange(2)), (2,), [0, 0], [0, 1]),
+        (scipy.optimize.Bounds([0, 1], [2, 3]), (2,), [0, 1], [2, 3]),
+        (scipy.optimize.Bounds(0, np.inf), (2,), [0, 0], [np.inf, np.inf]),
+    ],
+)
+def test_bounds_that_are_taken(given, shape, lower, upper):
+    found = validation.bounds(given, shape)
+    assert [side.tolist() for side in found] == [lower, upper]
+    assert validation.bounds(None, shape) is None
+
+
+@pytest.mark.parametrize(
+    "given, kind, words",
+    [
+        ([(-5, 5), (0, 10)], TypeError, "for each variable, bounds=([-5.0, 0.0], [5.0, 10.0]), or all lower and all"),
+        ([(-5, 5), (0, 10)], TypeError, "upper bounds, bounds=([-5.0, 5.0], [0.0, 10.0]): write what is meant"),
+        (np.array([[0, 1]] * 3), TypeError, "a pair for each variable, bounds=([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]):"),
+        (((0, 1), (0, 2), (0, 3)), TypeError, "a pair for each variable, bounds=([0.0, 0.0, 0.0], [1.0, 2.0, 3.0])"),
+        (np.zeros((2, 3)), TypeError, "all lower and all upper bounds, bounds=([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]):"),
+        ([0, 1], TypeError, "all lower and all upper bounds, bounds=(0.0, 1.0)"),
+        ([(None, 1), (0, None)], TypeError, "must be a pair (lower, upper)"),
+        (3, TypeError, "bounds must be a pair (lower, upper): a tuple of numbers or arrays"),
+        ("ab", TypeError, "must be a pair"),
+        (("a", 1), TypeError, "bounds (lower) must hold real numbers"),
+        ((0, np.nan), ValueError, "bounds (upper) must not be NaN"),
+        ((np.zeros(3), 1), ValueError, "bounds must fit the shape (2,); got (3,) and ()"),
+        (([0, 2], 1), ValueError, "lower must not be above upper; x[1] is 2.0 to 1.0"),
+    ],
+)
+def test_bounds_that_are_refused(given, kind, words):
+    with pytest.raises(kind, match=re.escape(words)):
+        validation.bounds(given, (2,))
+
+
+# ---------------------------------------------------------------------------------------------- names of arguments
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Problem:
         return self.name if self.point == "start" else f"{self.name} ({self.point})"
 
     def error(self, gradient):
-        """max |g − e| / max(1, |e|) over the coordinates; inf where it is no number."""
+        """max |g − e| / max(1, |e|) over the coordinates; inf instead of NaN."""
         gradient = np.asarray(gradient, dtype=float).reshape(self.x.shape)
         error = float(np.max(np.abs(gradient - self.exact) / np.maximum(1.0, np.abs(self.exact))))
         return error if np.isfinite(error) else np.inf

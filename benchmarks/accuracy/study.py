@@ -1,4 +1,4 @@
-"""How many published problems each way to a gradient solves, and what it spends on them.
+"""How many published problems numerical gradients of several libraries solve, and with how many evaluations.
 
     python benchmarks/accuracy/study.py                 the table, and who fails where
     python benchmarks/accuracy/study.py --sets CUTEst --points start --ways fastgd "SciPy 3-point"
@@ -101,7 +101,7 @@ PACKAGES = "fastgd numpy scipy numdifftools optimagic statsmodels sif2jax argmin
 
 @dataclasses.dataclass
 class Outcome:
-    """What one way made of one problem."""
+    """The outcome of one library on one problem."""
 
     problem: problems.Problem
     error: float
@@ -133,7 +133,7 @@ def attempt(way, problem):
         warnings.simplefilter("ignore")
         try:
             error, raised = problem.error(way(f, problem.x.copy())), ""
-        except Exception as exception:  # whatever a library raises: that is a finding, and not the end of the study
+        except Exception as exception:  # whatever a library raises is a result
             error, raised = np.inf, type(exception).__name__
     return Outcome(problem, error, evaluations, raised)
 

@@ -1,27 +1,28 @@
-"""Gradient descent at the speed of the machine: compiled kernels under a thin Python API.
+"""Gradient descent with compiled kernels.
 
-numerical_diff, numerical_gradient     derivatives of any function
-numerical_jacobian, numerical_hessian  the same for many values, and once more
-hessian_vector_product, check_gradient what to do with a gradient, and whether it is right
+numerical_diff, numerical_gradient     derivatives of any function, from its values
+numerical_jacobian, numerical_hessian  first derivatives of a vector-valued function, second derivatives
+hessian_vector_product, check_gradient second derivatives along a direction; a test of a gradient function
 gradient_descent                       descent on a function or an objective
+multi_start                            descent from many starts, to the lowest of several minima
+sweep                                  runs with many rates, starts or penalties at once
+classify                               minimum, maximum or saddle point
 GDRegressor, GDClassifier              scikit-learn estimators (extra "sklearn")
-multi_start                            from many starts, to the best of several minima
-sweep                                  many rates, starts or penalties at once
-classify                               whether a point is a minimum or a saddle
-optimizers, schedules                  update rules, and rates that change during a run
 LinearObjective, sse, sigmoid, …       one-layer models
-show_config                            which build of the kernels runs
+optimizers, schedules                  update rules, learning rates that change
+plot, datasets                         figures (extra "plot"), small data sets
+show_config                            the build of the kernels in use, and versions
 """
 
 import importlib
 import typing
 
-from fastgd import kernels  # noqa: F401  which build runs is settled here, or why none does
+from fastgd import kernels  # noqa: F401  selects the build, or raises the error that says why there is none
 from fastgd._version import __version__
 from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning
 
 if typing.TYPE_CHECKING:
-    from fastgd import datasets, optimizers, plot, schedules
+    from fastgd import datasets, losses, optimizers, plot, schedules
     from fastgd.derivatives.check import check_gradient
     from fastgd.derivatives.gradient import numerical_diff, numerical_gradient
     from fastgd.derivatives.hessian import hessian_vector_product, numerical_hessian
@@ -52,6 +53,7 @@ __all__ = [
     "datasets",
     "gradient_descent",
     "hessian_vector_product",
+    "losses",
     "multi_start",
     "numerical_diff",
     "numerical_gradient",
@@ -68,8 +70,7 @@ __all__ = [
 ]
 
 
-# A program uses a few of these, so a module is imported when something of it is first used. Names that are not here are
-# modules themselves.
+# The module of each name, imported when the name is first used. Names that are not here are modules themselves.
 _HOMES = {
     "GDClassifier": "linear_model",
     "GDRegressor": "linear_model",
@@ -94,7 +95,7 @@ _HOMES = {
 }
 
 
-if not typing.TYPE_CHECKING:  # or any attribute would do for a type checker
+if not typing.TYPE_CHECKING:  # a type checker would otherwise accept any name
 
     def __getattr__(name):
         if not name.startswith("_"):
@@ -102,7 +103,7 @@ if not typing.TYPE_CHECKING:  # or any attribute would do for a type checker
             try:
                 found = importlib.import_module(module)
             except ModuleNotFoundError as error:
-                if error.name != module:  # it is there, and what it needs is not
+                if error.name != module:  # the module exists, but one that it imports does not
                     raise
             else:
                 value = getattr(found, name) if name in _HOMES else found

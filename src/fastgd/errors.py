@@ -1,4 +1,4 @@
-"""What can go wrong in a way of its own, and how an absent extra is named."""
+"""Exceptions and warnings of the package, and the import of optional dependencies."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if typing.TYPE_CHECKING:
 
 
 class DivergenceError(ArithmeticError):
-    """A run of gradient descent that goes away from the minimum instead of towards it.
+    """Raised when gradient descent diverges: the iterates move away from the minimum.
 
     Attributes
     ----------
     step : int
-        The step at which it was noticed.
+        The step at which the divergence was detected.
     lr : float
         The learning rate of that step.
     stable_lr : float or None
-        The largest rate at which descent is stable: 2/L with L the largest curvature, known for an objective and
-        estimated from the last steps for a function. None where neither could be had.
+        The largest stable rate, 2/L with L the largest curvature: known for an objective, estimated from the last steps
+        for a function, None if neither is possible.
     result : Result
-        The run so far, with its history if one was asked for.
+        The run so far, with its history if one was recorded.
     """
 
     step: int
@@ -47,33 +47,37 @@ class DivergenceError(ArithmeticError):
         self.result = result
 
     def __reduce__(self):
-        # An exception is rebuilt from its positional arguments alone unless it says how; this one needs more.
+        # By default unpickling an exception passes only its positional arguments; this class has keyword arguments too.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
 class DivergenceWarning(RuntimeWarning):
-    """An estimator's fit went away from the minimum; what it kept are the best weights seen."""
+    """An estimator's fit diverged; the model keeps the best weights seen."""
 
 
 class ConditionWarning(UserWarning):
-    """Weights are not, or hardly, determined by the data: columns are collinear or nearly so, or classes separated."""
+    """The data hardly determine the weights: columns are (nearly) collinear, or the classes are separable."""
 
 
 class StartError(ValueError):
-    """The value or the gradient is not finite where a run starts."""
+    """The value or the gradient is not finite at the start of a run."""
+
+
+class OutOfTimeError(Exception):
+    """The time of a run is up within a numerical gradient; the run catches it."""
 
 
 def import_extra(module, extra, purpose):
-    """Import an optional dependency, or say which extra brings it.
+    """Import an optional dependency; if it is missing, raise an ImportError that names the extra to install.
 
     Parameters
     ----------
     module : str
-        What to import, e.g. "matplotlib.pyplot".
+        The module to import, e.g. "matplotlib.pyplot".
     extra : str
         The extra of this package that installs it.
     purpose : str
-        What it is wanted for, as the subject of a sentence: "drawing", "a progress bar".
+        What needs it, as the subject of the message: "drawing", "a progress bar".
     """
     try:
         return importlib.import_module(module)
@@ -83,6 +87,6 @@ def import_extra(module, extra, purpose):
 
 
 def progress_bar(total, begun, unit, purpose):
-    """A progress bar of tqdm, of so many steps."""
+    """A progress bar (tqdm) of `total` steps, of which `begun` are done; `purpose` is for the error without tqdm."""
     tqdm = import_extra("tqdm.auto", "cli", purpose).tqdm
     return tqdm(total=total, initial=begun, unit=unit, mininterval=0.2, leave=False)

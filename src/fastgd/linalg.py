@@ -1,4 +1,4 @@
-"""Small pieces of linear algebra that several rooms need."""
+"""Linear algebra that several rooms use."""
 
 import contextlib
 import functools
@@ -6,12 +6,10 @@ import math
 
 import numpy as np
 
-FEW_VALUES = 32  # for which math.hypot is the quickest
-
 
 def euclidean_norm(array):
-    """Euclidean norm in float64, without overflow on the way."""
-    if array.size <= FEW_VALUES:
+    """Euclidean norm in float64, without intermediate overflow or underflow."""
+    if array.size <= 32:  # faster than the calls of NumPy below
         return math.hypot(*array.reshape(-1).tolist())
     with np.errstate(all="ignore"):
         flat = array.reshape(-1).astype(np.float64)
@@ -29,7 +27,10 @@ def soft_threshold(V, thresholds):
 
 
 def least_subgradient(w, g, l1, penalised, lower, upper):
-    """The shortest subgradient of F + l1·‖w‖₁ within the bounds, g being the gradient of F: zero at the minimum."""
+    """The shortest subgradient of F + l1·‖w‖₁ within the bounds, given the gradient g of F; it is 0 at the minimum.
+
+    The penalty applies to the first `penalised` entries; `lower` and `upper` are empty where there are no bounds.
+    """
     least = g.astype(np.float64)
     if l1:
         p, inner = w[:penalised], least[:penalised]
@@ -47,20 +48,25 @@ def softmax(h):
 
 
 def equilibrium(G):
-    """Roots of the diagonal of a positive semidefinite matrix, 1 where that is 0."""
+    """Square roots of the diagonal of a positive semidefinite matrix, 1 where it is 0: G/(qqᵀ) has unit diagonal."""
     diagonal = np.diag(G)
     return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
 
 
-# From so many multiplications on, a tenth of a millisecond, it is worth telling the BLAS how to do them.
+# Multiplications, some 25 µs of BLAS, from which setting its number of threads, which takes some 7 µs, is worth it.
 MUCH_WORK = 1 << 20
 
 
 def one_blas_thread(products):
-    """Hold the BLAS to one thread while matrices are formed, where that is much work and threadpoolctl is there.
+    """A context in which BLAS uses one thread, if threadpoolctl is installed and there is enough work.
 
-    Its threads wait for each other between blocks of rows; on a machine that has other things to do that takes ten
-    times as long. And results would depend on how many there are.
+    BLAS threads synchronise after each piece of rows, which on a busy machine can take ten times as long as the
+    product; and results would depend on their number.
+
+    Parameters
+    ----------
+    products : int
+        Multiplications that will be made in the context.
     """
     if products < MUCH_WORK:
         return contextlib.nullcontext()
@@ -79,10 +85,9 @@ def _controller():
 
 
 def in_single(values):
-    """Whether f seems to return float32: all of its values (d, 2) are such numbers, and some pair differs.
+    """Whether f seems to compute in float32: all values (d, 2) are float32 numbers, and the two of some pair differ.
 
-    Points a step apart are no numbers of float32, so an f of float64 gives such values where it is constant, or by rare
-    chance.
+    An f that computes in float64 practically never returns only float32 numbers, unless it is constant.
     """
     with np.errstate(all="ignore"):
         return bool(np.all(np.float32(values) == values) and np.any(values[:, 0] != values[:, 1]))

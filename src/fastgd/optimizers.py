@@ -73,7 +73,7 @@ class Optimizer:
 
     @property
     def kernel_constants(self):
-        """(decay, decay of the squares, ε, one more) as the kernels take them; see `kernels/reference/updates.py`."""
+        """The first four `parameters` of the kernels: DECAY, DECAY_SQUARE, EPS and EXTRA of `kernels/codes.py`."""
         return 0.0, 0.0, 0.0, 0.0
 
     @functools.cached_property

@@ -22,7 +22,7 @@ if typing.TYPE_CHECKING:
 
 
 class Schedule:
-    """A function of the step that knows how it was made, and can so be pickled and printed."""
+    """A rate function together with the call that made it (`maker(*args, **kwargs)`), for pickling and repr."""
 
     def __init__(self, function: RateOfStep, maker, args, kwargs) -> None:
         self._function, self._maker, self._args, self._kwargs = function, maker, args, kwargs
@@ -39,7 +39,7 @@ class Schedule:
 
 
 def _schedule(maker: Callable[Arguments, RateOfStep]) -> Callable[Arguments, Schedule]:
-    """A maker of functions as a maker of Schedules."""
+    """Decorator: let a function that returns a function of the step return a Schedule instead."""
 
     @functools.wraps(maker)
     def make(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""Threads for calls of a user's function, for which Ctrl-C does not wait; and code that must not see Ctrl-C."""
+"""A thread pool for a user's function that Ctrl-C ends at once, and blocks of code that Ctrl-C must not interrupt."""
 
 import concurrent.futures
 import contextlib
@@ -12,11 +12,11 @@ _raise_in = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)(
 
 
 class Threads(concurrent.futures.ThreadPoolExecutor):
-    """An executor to be used in a `with`, which KeyboardInterrupt and SystemExit leave at once.
+    """A ThreadPoolExecutor whose `with` block does not wait for its calls on KeyboardInterrupt and SystemExit.
 
-    Calls that have not begun are cancelled. Those under way get a SystemExit where they next run code of Python, so a
-    call of f in C, or one that waits, goes on to its end, and nobody waits for it but the end of the program. After any
-    other exception the calls under way are waited for.
+    Calls that have not begun are cancelled. In a running call a SystemExit is raised as soon as it executes Python
+    code; a call that is in C, or waits, runs to its end in the background, and only the exit of the interpreter waits
+    for it. After any other exception the block waits for running calls.
     """
 
     def __init__(self, count):
@@ -37,7 +37,7 @@ class Threads(concurrent.futures.ThreadPoolExecutor):
             raise
 
     def stop(self):
-        """End all calls, as soon as can be, without waiting for any."""
+        """Cancel or interrupt all calls, without waiting for any."""
         self.shutdown(wait=False, cancel_futures=True)
         with self._changes:
             self._stopped = True
@@ -45,9 +45,10 @@ class Threads(concurrent.futures.ThreadPoolExecutor):
                 _raise_in(thread, SystemExit)
 
     def _call(self, function, arguments):
+        """Run a call in a thread of the pool, and list the thread as running meanwhile, for `stop`."""
         thread = threading.get_ident()
         with self._changes:
-            if self._stopped:  # since it was taken from the queue
+            if self._stopped:  # after this call was taken from the queue
                 raise SystemExit
             self._under_way.add(thread)
         try:
@@ -59,7 +60,7 @@ class Threads(concurrent.futures.ThreadPoolExecutor):
 
 @contextlib.contextmanager
 def ctrl_c_held():
-    """Deliver a Ctrl-C at the end of the block, where other libraries would print and lose it."""
+    """Defer Ctrl-C to the end of the block: for calls of libraries that print a KeyboardInterrupt and continue."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield

@@ -1,4 +1,4 @@
-"""Types that annotations of several modules share. A program never imports this: type checkers and editors do."""
+"""Types for annotations. Only type checkers and editors import this module, never a running program."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,12 +12,12 @@ from fastgd.descent.starts import Minimum
 from fastgd.engine.result import History, Result, _Record
 from fastgd.optimizers import Optimizer
 
-Floats = NDArray[np.floating]  # float32 or float64, whichever the data are
+Floats = NDArray[np.floating]  # float32 or float64, as the data
 Doubles = NDArray[np.float64]
 Number = float | np.floating | np.integer
 FloatsT = TypeVar("FloatsT", bound=Floats)
 
-# ------------------------------------------------------------------------------------------------- what is descended
+# ------------------------------------------------------------------------------------------------ functions and data
 
 
 class LowLevelCallable(Protocol):
@@ -30,7 +30,7 @@ class LowLevelCallable(Protocol):
 
 
 class CFunc(Protocol):
-    """What numba.cfunc makes."""
+    """A function compiled by numba.cfunc."""
 
     @property
     def address(self) -> int: ...
@@ -51,13 +51,24 @@ CFunction = LowLevelCallable | CFunc
 ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
-Table = ArrayLike | Sparse | Rows  # (n, d); frames are converted by their __array__
-Bounds = tuple[ArrayLike | None, ArrayLike | None]
+Table = ArrayLike | Sparse | Rows  # (n, d); data frames are converted through __array__
+
+
+class ScipyBounds(Protocol):
+    """scipy.optimize.Bounds."""
+
+    @property
+    def lb(self) -> Any: ...
+    @property
+    def ub(self) -> Any: ...
+
+
+Bounds = tuple[ArrayLike | None, ArrayLike | None] | ScipyBounds
 Path = str | os.PathLike[str]
 
 
 class Executor(Protocol):
-    """A concurrent.futures executor, a Dask client, and their like."""
+    """A concurrent.futures executor, a Dask client or anything else with `submit`."""
 
     @property
     def submit(self) -> Callable[..., Any]: ...
@@ -82,21 +93,15 @@ LossName = Literal[
     "hinge",
     "squared_hinge",
     "epsilon_insensitive",
+    "quantile",
+    "gamma",
 ]
+RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile", "gamma"]
+ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
-    "gd",
-    "momentum",
-    "nesterov",
-    "adagrad",
-    "adadelta",
-    "rmsprop",
-    "adam",
-    "adamax",
-    "nadam",
-    "amsgrad",
-    "adamw",
+    "gd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw",
     "asgd",
-]
+]  # fmt: skip
 Penalty = Literal["l2", "l1", "elasticnet"]
 Solver = Literal["auto", "gram", "preconditioned", "accelerated", "gd", "sgd"]
 
@@ -148,7 +153,7 @@ class StartOptions(DescentOptions, total=False):
 
 
 class RunOptions(DescentOptions, total=False):
-    """Keywords of `gradient_descent` but `history`, which decides on the kind of the Result."""
+    """Keywords of `gradient_descent` except `history`, on which the type of the result depends."""
 
     checkpoint: Path | None
     resume: bool
@@ -156,7 +161,7 @@ class RunOptions(DescentOptions, total=False):
     precondition: None  # the former name of solver, which is refused
 
 
-# ------------------------------------------------------------------------------- Results by what is known to be in them
+# ------------------------------------------------------------------------------------------------- kinds of results
 
 
 class RecordedResult(Result):
@@ -166,7 +171,7 @@ class RecordedResult(Result):
 
 
 class BestResult(Result):
-    """What `multi_start` returns."""
+    """The result of `multi_start`."""
 
     runs: list[Result]
     number: int
@@ -174,7 +179,7 @@ class BestResult(Result):
 
 
 class Epoch(_Record):
-    """What the callbacks of an estimator get."""
+    """The argument of an estimator's callbacks."""
 
     epoch: int
     coef: Floats

@@ -1,6 +1,6 @@
-"""The one place where arguments are coerced and shapes checked.
+"""Validation and conversion of arguments.
 
-Every function takes the argument's name, so that an error says which argument, what it got and what it takes.
+Every function takes the name of the argument, for an error that says which argument, what it takes and what it got.
 """
 
 import decimal
@@ -12,33 +12,122 @@ import operator
 
 import numpy as np
 
-# Rows are checked for NaN and infinity in pieces of this many values, so that the check needs no second copy of X.
+# Values, 2 MB, that are checked for NaN and infinity at a time, so that the check does not need a copy of X.
 CHECK_VALUES = 1 << 18
-
-# Vectors of so few are checked as a list: a call of NumPy that may not warn costs more.
+# Entries up to which a sum of Python floats, of about 1 µs, is faster than NumPy with its warnings switched off.
 FEW_VALUES = 256
-
-FLOAT64 = np.dtype(np.float64)
+FLOAT64 = np.dtype(np.float64)  # compared by identity, which is faster than ==
 
 # What an array of Python objects may hold. Booleans are among them, as they are in other arrays.
 REAL_TYPES = (numbers.Real, decimal.Decimal, np.bool_)
+# What has `__float__`, and is no real number that a function may return.
+NO_REAL_TYPES = (bool, np.bool_, np.complexfloating, np.flexible, np.datetime64, np.timedelta64)
 
 
 def describe(value):
-    """A value as an error message shows it: short and on one line, with the shape of an array."""
+    """A value for an error message: its repr, shortened, on one line; of an array the shape and dtype."""
     if isinstance(value, np.ndarray):
         masked = " with masked values" if has_masked(value) else ""
         return f"an array of shape {value.shape} and dtype {value.dtype}{masked}"
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python shows no integers of more than 4300 digits
+    except ValueError:  # Python does not convert integers of more than 4300 digits
         text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else "something"
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
 def show_point(x):
-    """A point as an error message shows it: all of a short one, the ends of a long one."""
+    """A point for an error message: up to ten entries, of a longer one the first and last three."""
     return np.array2string(np.asarray(x), threshold=10, edgeitems=3, max_line_width=10_000, separator=", ")
+
+
+def flattened(x, name="x"):
+    """Named parameters as one vector, and how to put one back into their form.
+
+    Parameters
+    ----------
+    x : dict of array_like, or pandas.Series
+        Entries of any shapes, numbers among them.
+
+    Returns
+    -------
+    vector : (d,) float64
+        A new array: the entries of all names, in their order.
+    restore : Form
+        restore(vector) has the form of x; restore.flat(tree) is the vector of another tree of that form.
+    None
+        In place of both, where x has no names.
+    """
+    if isinstance(x, dict):
+        form = DictForm(x, name)
+    elif type(x).__name__ == "Series" and hasattr(x, "index") and hasattr(x, "to_numpy"):
+        form = SeriesForm(x)
+    else:
+        return None
+    return form.flat(x, name), form
+
+
+class DictForm:
+    """A dict of arrays as a vector and back; see `flattened`."""
+
+    def __init__(self, tree, name):
+        if not tree:
+            raise ValueError(f"{name} must have at least one entry; got an empty dict")
+        arrays = {key: real_array(value, f"{name}[{key!r}]", dtype=np.float64) for key, value in tree.items()}
+        self.shapes = {key: array.shape for key, array in arrays.items()}
+        self.ends = np.cumsum([array.size for array in arrays.values()]).tolist()
+
+    def __call__(self, vector):
+        """The dict of a vector (d,), of new arrays and of floats for numbers; or of (rows, d), of arrays (rows, …)."""
+        rows, parts = vector.shape[:-1], np.split(vector, self.ends[:-1], axis=-1)
+        named = zip(self.shapes.items(), parts, strict=True)
+        tree = {key: part.reshape((*rows, *shape)).copy() for (key, shape), part in named}
+        return tree if rows else {key: part if part.ndim else float(part) for key, part in tree.items()}
+
+    def flat(self, tree, name, absent=None):
+        """The vector of a dict with the same names; numbers stand for all entries of a name.
+
+        A missing name is an error, unless there is a number for `absent` ones.
+        """
+        if not isinstance(tree, dict):
+            raise TypeError(f"{name} must be a dict with the names of x, {list(self.shapes)}; got {describe(tree)}")
+        if tree.keys() - self.shapes.keys() or (absent is None and self.shapes.keys() - tree.keys()):
+            raise ValueError(f"{name} must have the names of x, {list(self.shapes)}; got {list(tree)}")
+        parts = []
+        for key, shape in self.shapes.items():
+            value = real_array(tree.get(key, absent), f"{name}[{key!r}]", dtype=np.float64, finite=False)
+            if value.shape not in (shape, ()):
+                raise ValueError(f"{name}[{key!r}] must have shape {shape}; got {value.shape}")
+            parts.append(np.broadcast_to(value, shape).reshape(-1))
+        return np.concatenate(parts)
+
+
+class SeriesForm:
+    """A pandas.Series as a vector and back; see `flattened`."""
+
+    def __init__(self, series):
+        self.series = series.astype(np.float64)
+        if not self.series.index.is_unique:
+            raise ValueError(f"the names of a Series must differ; got {describe(list(self.series.index))}")
+
+    def __call__(self, vector):
+        """The Series of a vector (d,), or the DataFrame of (rows, d)."""
+        names = self.series.index
+        if vector.ndim == 1:
+            return type(self.series)(vector.copy(), index=names, name=self.series.name)
+        import pandas  # it is there: x is one of its Series
+
+        return pandas.DataFrame(vector.copy(), columns=names)
+
+    def flat(self, series, name, absent=None):
+        """The vector of a Series with the same names, in any order; a missing one is an error without `absent`."""
+        names = self.series.index
+        if not isinstance(series, type(self.series)):
+            raise TypeError(f"{name} must be a Series with the names of x, {list(names)}; got {describe(series)}")
+        if len(series.index.difference(names)) or (absent is None and len(series) < len(names)):
+            raise ValueError(f"{name} must have the names of x, {list(names)}; got {list(series.index)}")
+        values = series.reindex(names, fill_value=absent).to_numpy()
+        return np.array(real_array(values, name, dtype=np.float64, finite=False))
 
 
 def choice(value, name, options):
@@ -64,7 +153,7 @@ def boolean(value, name) -> bool:
 def scalar(value, name, *, minimum=None, positive=False) -> float:
     """A finite real number as a float, at least `minimum` (or above 0 with `positive`)."""
     if type(value) is float and math.isfinite(value) and value > 0 and (minimum is None or value >= minimum):
-        return value  # as most are
+        return value  # the common case, fast
     number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
     if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a real number; got {describe(number)}")
@@ -93,16 +182,79 @@ def count(value, name, *, minimum=0) -> int:
     return number
 
 
+def bounds(value, shape=None, name="bounds"):
+    """(lower, upper) as arrays of float64, or None where `value` is.
+
+    Parameters
+    ----------
+    value : tuple (lower, upper) or scipy.optimize.Bounds
+        Of numbers or arrays; None in place of either stands for no bound.
+    shape : tuple of int, optional
+        What both are broadcast to; without it the shape that both together have.
+
+    Raises
+    ------
+    TypeError
+        It is a list or an array: whether that is a pair for each variable, or all lower and all upper bounds, only its
+        author knows. Or no pair of real numbers.
+    ValueError
+        A bound is NaN or does not fit the shape, or a lower one is above its upper.
+    """
+    if value is None:
+        return None
+    if hasattr(value, "lb") and hasattr(value, "ub"):  # scipy.optimize takes 0.3 s to import
+        value = (value.lb, value.ub)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(
+            f"{name} must be a pair (lower, upper): a tuple of numbers or arrays, or a scipy.optimize.Bounds; got "
+            f"{describe(value)}{_readings(value, name)}"
+        )
+    sides = []
+    for side, absent, which in zip(value, (-np.inf, np.inf), ("lower", "upper"), strict=True):
+        side = np.float64(absent) if side is None else side
+        side = real_array(side, f"{name} ({which})", dtype=np.float64, finite=False)
+        if np.any(np.isnan(side)):
+            raise ValueError(f"{name} ({which}) must not be NaN; got {show_point(side)}")
+        sides.append(side)
+    try:
+        shape = np.broadcast_shapes(sides[0].shape, sides[1].shape) if shape is None else shape
+        lower, upper = (np.broadcast_to(side, shape) for side in sides)
+    except ValueError:
+        what = "be of one shape" if shape is None else f"fit the shape {shape}"
+        raise ValueError(f"{name} must {what}; got {sides[0].shape} and {sides[1].shape}") from None
+    if np.any(crossed := lower > upper):
+        at = tuple(np.argwhere(crossed)[0].tolist())
+        raise ValueError(f"{name}: lower must not be above upper; {entry('x', at)} is {lower[at]} to {upper[at]}")
+    return lower, upper
+
+
+def _readings(value, name):
+    """What a list or an array as bounds may mean, each written as a tuple."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return ""
+    ways = []
+    if array.ndim == 2 and array.shape[1] == 2:
+        lower, upper = array.T.tolist()
+        ways.append(f"a pair for each variable, {name}=({lower}, {upper})")
+    if array.ndim and len(array) == 2:
+        ways.append("all lower and all upper bounds, {}=({}, {})".format(name, *array.tolist()))
+    if not ways or array.size > FEW_VALUES:
+        return ""
+    return f". It may mean {', or '.join(ways)}: write what is meant"
+
+
 def first_bad(array):
-    """Index of the first NaN or infinity, as a tuple, or None. Needs little memory beside the array."""
+    """Index of the first NaN or infinity, as a tuple, or None. Uses little extra memory."""
     if array.ndim == 1 and array.size <= FEW_VALUES and math.isfinite(sum(array.tolist())):
-        return None  # the quickest way to say so of a few
+        return None
     flat_rows = max(1, CHECK_VALUES // max(1, array[0].size)) if array.ndim and len(array) else 1
     for start in range(0, len(array), flat_rows) if array.ndim else [None]:
         part = array if start is None else array[start : start + flat_rows]
         with np.errstate(all="ignore"):
             fine = np.isfinite(np.sum(part))
-        if not fine:  # a sum may also overflow, so look closely before saying so
+        if not fine:  # the sum of finite numbers may have overflowed, so look for the entry
             bad = np.argwhere(~np.isfinite(part))
             if len(bad):
                 index = bad[0].copy()
@@ -113,19 +265,19 @@ def first_bad(array):
 
 
 def real_array(value, name, *, ndim=None, dtype=None, finite=True):
-    """`value` as an aligned native array of float32 or float64, without a copy where it is one already.
+    """`value` as an aligned array of float32 or float64 in native byte order, without a copy if it is one already.
 
     Parameters
     ----------
     value : array_like
-        Integers and booleans become float64, float16 becomes float32, long double float64. An array of objects is
-        taken if each of them is a real number: `numbers.Real` (fractions and booleans among them) or Decimal.
+        Integers, booleans and long double become float64, float16 becomes float32. Arrays of objects are accepted if
+        all entries are real numbers: `numbers.Real`, which includes fractions and booleans, or Decimal.
     ndim : int or tuple of int, optional
-        The numbers of dimensions that are taken.
+        The accepted numbers of dimensions.
     dtype : numpy dtype, optional
-        The dtype to return; without it float32 stays float32 and all else becomes float64.
+        The dtype to return; by default float32 stays float32 and everything else becomes float64.
     finite : bool
-        Refuse NaN and infinities, naming the first.
+        Raise an error that names the first NaN or infinity.
 
     Raises
     ------
@@ -143,7 +295,7 @@ def real_array(value, name, *, ndim=None, dtype=None, finite=True):
         and value.flags.aligned
         and (not finite or first_bad(value) is None)
     ):
-        return value  # as most are; all that follows comes to the same
+        return value  # the common case, fast; the code below would return the same
     if hasattr(value, "tocsr") and not hasattr(value, "__array__"):
         raise TypeError(f"{name} is sparse ({type(value).__name__}); pass a dense array, e.g. {name}.toarray()")
     if has_masked(value) or (isinstance(value, (list, tuple)) and any(map(has_masked, value))):
@@ -173,13 +325,14 @@ def real_array(value, name, *, ndim=None, dtype=None, finite=True):
 
 
 def has_masked(value):
-    """Whether value is a masked array with something masked."""
+    """Whether value is a masked array with at least one masked entry."""
     return isinstance(value, np.ndarray) and isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
 
 
 def from_objects(array, name):
-    """An array of Python objects as float64, if they are real numbers."""
-    refused = {kind for kind in set(map(type, array.flat)) if not issubclass(kind, REAL_TYPES)}
+    """An array of Python objects as float64; TypeError unless all are real numbers."""
+    real = (numbers.Real, decimal.Decimal, np.bool_)  # booleans too, as in other arrays
+    refused = {kind for kind in set(map(type, array.flat)) if not issubclass(kind, real)}
     if refused:
         first = next(item for item in array.flat if type(item) in refused)
         raise TypeError(f"{name} must hold real numbers; got {describe(first)}")
@@ -192,7 +345,7 @@ def from_objects(array, name):
 
 
 def cast(array, name, dtype):
-    """`array` as an aligned native array of that dtype; what is too small becomes 0, what is too large is refused."""
+    """`array` as an aligned array of that dtype; underflow gives 0, overflow is an error."""
     with np.errstate(all="ignore"):
         result = np.require(array, dtype=dtype, requirements="A")
     if result is not array and array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
@@ -204,11 +357,12 @@ def cast(array, name, dtype):
 
 
 def entry(name, index):
-    """How an error message names one entry of an array."""
+    """The name of an entry of an array in an error message, such as X[3, 0]."""
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
 def sample_weights(s, n, dtype):
+    """Sample weights as an (n,) array: not negative, at least one positive."""
     s = real_array(s, "sample_weight", ndim=1, dtype=dtype)
     if len(s) != n:
         raise ValueError(f"sample_weight has {len(s)} entries, X has {n} rows: they must be equal")
@@ -218,13 +372,14 @@ def sample_weights(s, n, dtype):
 
 
 def several(y, activation):
+    """Refuse targets of fewer than two outputs."""
     if y.ndim != 2 or y.shape[1] < 2:
         raise ValueError(f"activation={activation!r} needs a y of two columns or more; got shape {y.shape}")
     return y
 
 
 def classes(y, dtype):
-    """Targets of the softmax's log loss as (n, k): given so, or as (n,) numbers of classes."""
+    """Targets of the log loss with softmax, (n, k): given as probabilities (n, k) or as class numbers (n,)."""
     if y.ndim == 2:
         several(y, "softmax")
         sums = y.sum(axis=1, dtype=np.float64)
@@ -241,7 +396,7 @@ def classes(y, dtype):
 
 
 def between(array, name, low, high, why):
-    """Refuse values outside of [low, high], naming the first."""
+    """Raise a ValueError that names the first entry outside [low, high]; `why` ends the sentence."""
     if array.min() < low or array.max() > high:
         index = tuple(np.argwhere((array < low) | (array > high))[0].tolist())
         limits = f"at least {low}" if high == np.inf else f"between {low} and {high}"
@@ -249,7 +404,7 @@ def between(array, name, low, high, why):
 
 
 def signs(y, why):
-    """Refuse targets that are not −1 or 1, naming the first."""
+    """Raise a ValueError that names the first target other than −1 and 1."""
     bad = np.argwhere((y != 1) & (y != -1))
     if len(bad):
         index = tuple(bad[0].tolist())
@@ -257,11 +412,11 @@ def signs(y, why):
 
 
 def weights(w, name, shape, dtype, finite=True, copy=True):
-    """A contiguous private copy of w, which must have exactly that shape; with copy=False w itself, if it will do."""
+    """w, which must have exactly that shape, as a new C-contiguous array; with copy=False w itself if possible."""
     if type(w) is np.ndarray and w.dtype is dtype and w.shape == shape and w.size <= FEW_VALUES and not copy:
         flags = w.flags
         if flags.c_contiguous and flags.aligned and math.isfinite(sum(w.reshape(-1).tolist())):
-            return w  # as most are, in the time that a call of NumPy takes
+            return w  # the common case, in about 1 µs
     w = real_array(w, name, dtype=dtype, finite=finite)
     if w.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {w.shape}")
@@ -269,7 +424,7 @@ def weights(w, name, shape, dtype, finite=True, copy=True):
 
 
 def intercepts(b, name, k, dtype):
-    """A private (k,) array of intercepts, from one for all outputs or one for each."""
+    """A new (k,) array of intercepts, given as one number for all outputs or one for each."""
     b = real_array(b, name, dtype=dtype)
     if b.shape not in ((), (k,)):
         raise ValueError(f"{name} must be a number or have shape ({k},); got shape {b.shape}")
@@ -277,23 +432,30 @@ def intercepts(b, name, k, dtype):
 
 
 def function_value(returned, what="f"):
-    """What a function returned, as a float (it may be NaN or infinite).
+    """The return value of a user's function as a float, which may be NaN or infinite.
+
+    A real number is a Python or NumPy scalar, an array of one element, or a scalar of another library that has
+    `__float__`, such as one of jax or torch.
 
     Raises
     ------
     TypeError
-        It is no real number: None, a list, a string, a bool, a complex number, a masked value.
+        It is not a real number: None, a list, a string, a bool, a complex number, a masked value.
     ValueError
-        It is an array of more or fewer than one element.
+        It is an array whose size is not 1.
     """
     if isinstance(returned, np.ndarray) or (hasattr(returned, "__array__") and not isinstance(returned, np.generic)):
         if has_masked(returned):
             raise TypeError(f"{what} must return one real number; it returned a masked value")
-        array = np.asarray(returned)
-        if array.size != 1:
-            raise ValueError(f"{what} must return one real number; it returned {describe(array)}")
-        returned = array.reshape(())[()]
-    if isinstance(returned, (bool, np.bool_)) or not isinstance(returned, numbers.Real):
+        try:
+            array = np.asarray(returned)
+        except Exception:  # a torch tensor that records gradients becomes no array, but a float
+            array = None
+        if array is not None:
+            if array.size != 1:
+                raise ValueError(f"{what} must return one real number; it returned {describe(array)}")
+            returned = array.reshape(())[()]
+    if isinstance(returned, NO_REAL_TYPES) or not hasattr(type(returned), "__float__"):
         raise TypeError(f"{what} must return one real number; it returned {describe(returned)}")
     try:
         return float(returned)
@@ -302,13 +464,13 @@ def function_value(returned, what="f"):
 
 
 def at_point(point, coordinate):
-    """The words that name a point and the coordinate that was moved to get there."""
+    """The end of an error message: the point, and the coordinate moved by the difference step (−1 for none)."""
     moved = "" if coordinate < 0 else f", coordinate {coordinate} having been moved by the difference step"
     return f"at x = {show_point(point)}{moved}"
 
 
 def finite_number(returned, point, coordinate):
-    """`function_value` for a kernel of differences, refusing what is not finite; its errors name the point."""
+    """`function_value`, called by the kernels; NaN and infinities are errors too, and all errors name the point."""
     number = any_number(returned, point, coordinate)
     if not math.isfinite(number):
         raise ValueError(f"f returned {number} {at_point(point, coordinate)}; a derivative needs finite values there")
@@ -316,7 +478,7 @@ def finite_number(returned, point, coordinate):
 
 
 def any_number(returned, point, coordinate):
-    """`finite_number` that lets NaN and infinities through."""
+    """`finite_number` that accepts NaN and infinities."""
     try:
         return function_value(returned)
     except (TypeError, ValueError) as error:
@@ -324,10 +486,10 @@ def any_number(returned, point, coordinate):
 
 
 def refuse_step(distance, i, x, h):
-    """Raise the error for two points that are no difference apart."""
+    """Raise the error for a step with x + h = x − h in floating point, or an infinite distance between the two."""
     if distance == 0:
         raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
-    raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points leave the floats")
+    raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points overflow")
 
 
 # --------------------------------------------------------------------------------------------------- names of arguments

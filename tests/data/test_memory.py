@@ -99,7 +99,7 @@ def added(tmp_path_factory):
     # Where other tests keep the cores busy, threads of BLAS would wait for each other.
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SCRIPT, str(path), str(ROWS), str(COLUMNS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=alone)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=alone)
     path.unlink()
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

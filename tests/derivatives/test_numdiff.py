@@ -15,6 +15,8 @@ from scipy.optimize._numdiff import approx_derivative
 
 from fastgd import LinearObjective, kernels, numerical_diff, numerical_gradient
 
+pytestmark = pytest.mark.with_reference
+
 SCHEMES = ("central", "forward")
 EVALUATIONS = {"central": lambda d: 2 * d, "forward": lambda d: d + 1}
 PROPERTY = settings(

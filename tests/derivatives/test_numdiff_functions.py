@@ -12,8 +12,9 @@ import pytest
 from scipy import LowLevelCallable
 
 from fastgd import kernels, numerical_gradient
-from fastgd.derivatives import c_functions, sampling
+from fastgd.derivatives import sampling
 from fastgd.derivatives.gradient import SCHEMES
+from fastgd.kernels import c_functions
 
 DIFFERENCES = [scheme for scheme in SCHEMES if scheme != "complex"]
 

@@ -19,8 +19,8 @@ from fastgd import (
     optimizers,
     schedules,
 )
-from fastgd.derivatives import c_functions
 from fastgd.engine.update import Update
+from fastgd.kernels import c_functions
 from fastgd.kernels.codes import OnFunction
 
 numba = pytest.importorskip("numba")

@@ -34,7 +34,7 @@ POINTS = {
     "saddle": (pass_between_two_minima, its_slope, [0.0, 0.0], "saddle"),
     "minimum": (pass_between_two_minima, its_slope, [0.0, 2**0.5], "minimum"),
     "maximum": (lambda x: -float(x @ x), lambda x: -2 * x, [0.0, 0.0, 0.0], "maximum"),
-    "ridge": (lambda x: -(x[0] ** 2), lambda x: np.array([-2 * x[0], 0.0]), [0.0, 0.0], "maximum"),
+    "ridge": (lambda x: -(x[0] ** 2), lambda x: np.array([-2 * x[0], 0.0]), [0.0, 0.0], "saddle or maximum"),
     "flat": (lambda x: 3.0, np.zeros_like, [1.0, 2.0], "flat"),
     "fourth power": (lambda x: float(np.sum(x**4)), lambda x: 4 * x**3, [0.0, 0.0], "flat"),
     "valley": (lambda x: x[0] ** 2, lambda x: np.array([2 * x[0], 0.0]), [0.0, 5.0], "flat"),
@@ -271,3 +271,32 @@ def test_a_run_that_meets_no_saddle_is_the_same_but_for_the_look():
 def test_runs_that_cannot_leave_saddles_say_so(options):
     with pytest.raises(ValueError, match="escape_saddles is for full steps without bounds or l1"):
         gradient_descent(LinearObjective([[1.0], [2.0]], [1.0, 2.0]), escape_saddles=True, **options)
+
+
+# ---------------------------------------------------------------------------- curvatures of different size, and of none
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("numerical", [False, True])
+def test_one_direction_down_and_one_undetermined_is_said(numerical):
+    for sign in (1, -1):
+        grad = None if numerical else (lambda v, s=sign: np.array([s * 4 * v[0] ** 3, -2 * v[1]]))
+        found = classify(lambda v, s=sign: s * v[0] ** 4 - v[1] ** 2, [0.0, 0.0], grad)
+        assert found.kind == "saddle or maximum"
+        assert "at least one direction down, one undetermined" in found.message
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("numerical", [False, True])
+@pytest.mark.parametrize(("curvatures", "kind"), [
+    ([1e8, -2.0], "saddle"), ([1e8, 2.0], "minimum"), ([-1e8, -2.0], "maximum"), ([1e8, 3.0, 1.0, -2.0], "saddle"),
+    ([1e6, 1e3, 1.0, -0.1], "saddle"), ([1e6, 1e3, 1.0, 0.1], "minimum"), ([-1.0, -3.0, -1e7], "maximum"),
+    ([0.1, 1e3, 1.0], "minimum"), ([1e5, -1e5, 1.0, -1.0], "saddle"),
+])  # fmt: skip
+def test_each_curvature_is_judged_by_its_own_error(curvatures, kind, numerical):
+    rng = np.random.default_rng(len(curvatures))
+    Q = np.linalg.qr(rng.standard_normal((len(curvatures),) * 2))[0]
+    A, at = Q @ np.diag(curvatures) @ Q.T, rng.standard_normal(len(curvatures))
+    found = classify(lambda x: 0.5 * (x - at) @ A @ (x - at) + 3, at, None if numerical else lambda x: A @ (x - at))
+    assert found.kind == kind
+    np.testing.assert_allclose(found.eigenvalues, np.sort(curvatures), rtol=1e-2)

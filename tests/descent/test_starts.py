@@ -105,6 +105,8 @@ def test_starts_of_the_users_own():
 def test_a_pair_for_each_variable_is_no_pair_of_bounds():
     # As SciPy has them; read as (lower, upper) all starts would be the point (-1, 1).
     with pytest.raises(ValueError, match="not a pair for each variable"):
+        multi_start(rastrigin, ((-1, 1), (-1, 1)), 4, lr=0.001, step_num=5)
+    with pytest.raises(TypeError, match="a pair for each variable"):
         multi_start(rastrigin, [(-1, 1), (-1, 1)], 4, lr=0.001, step_num=5)
 
 
@@ -152,7 +154,9 @@ def test_starts_without_a_value_are_kept_too(vectorized):
 @pytest.mark.parametrize("vectorized", [False, True])
 def test_where_all_diverge_it_is_an_error_that_keeps_them(vectorized):
     f = (lambda x: np.sum(x * x, axis=-1)) if vectorized else (lambda x: float(x @ x))
-    with pytest.raises(DivergenceError, match=r"all 5 runs diverged; the first: .*learning rate 3") as caught:
+    with pytest.raises(
+        DivergenceError, match=r"none of 5 runs came to an end \(5 diverged\); the lowest: .*learning rate 3"
+    ) as caught:
         multi_start(f, ([-1.0, -1.0], [1.0, 1.0]), 5, lr=3.0, step_num=100, vectorized=vectorized)
     assert len(caught.value.result.runs) == 5
 
@@ -333,9 +337,10 @@ GOOD = {"lr": 0.1, "step_num": 3}
     [
         ((-1.0, 1.0), {}, ValueError, "do not tell how many variables"),
         (([0.0, 0.0], [1.0, 1.0, 1.0]), {}, ValueError, "shape"),
-        (([0.0, 2.0], [1.0, 1.0]), {}, ValueError, r"entry \[1\] is 2.0 to 1.0"),
+        (([0.0, 2.0], [1.0, 1.0]), {}, ValueError, r"x\[1\] is 2.0 to 1.0"),
         (([0.0], [np.inf]), {}, ValueError, "upper must be finite"),
-        (([0.0], [1.0], [2.0]), {}, ValueError, "pair"),
+        (([0.0], [1.0], [2.0]), {}, TypeError, "pair"),
+        ([(0.0, 1.0), (0.0, 2.0)], {}, TypeError, "a pair for each variable.*all lower and all upper"),
         (np.zeros((2, 2)), {}, ValueError, "must be 4 starts.*bounds are a tuple"),
         (lambda rng, n: np.zeros((3, 2)), {}, ValueError, "what the sampler returned must be 4 starts"),
         (lambda rng, n: np.full((n, 2), np.nan), {}, ValueError, "what the sampler returned must be finite"),
@@ -364,3 +369,99 @@ def test_bad_input(given, options, error, message):
 def test_a_number_of_starts_that_is_none():
     with pytest.raises(ValueError, match="n_starts must be at least 1"):
         multi_start(rastrigin, BOX, 0, **GOOD)
+
+
+# --------------------------------------------------------------------------- starts that fail, and what is kept of them
+
+
+def fails_left(x):
+    if x[0] < 0:
+        raise RuntimeError(f"no model at {x[0]:.3f}")
+    return float((x - 1) @ (x - 1))
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("by_grad", [False, True])
+def test_a_start_whose_f_raises_is_reported_and_the_others_are_kept(workers, by_grad):
+    f, grad = fails_left, None
+    if by_grad:
+        f, grad = (lambda x: float((x - 1) @ (x - 1))), (lambda x: 2 * (x - 1) + 0 * fails_left(x))
+    best = multi_start(f, ([-1.0, 0.0], [3.0, 2.0]), 8, lr=0.1, step_num=200, workers=workers, grad=grad)
+    np.testing.assert_allclose(best.x, 1, atol=1e-6)
+    failed = [run for run in best.runs if run.status == Status.FAILED]
+    assert len(failed) == 2 and len(best.runs) == 8 and "2 raised" in best.message
+    for run in failed:
+        assert not run.success and isinstance(run.exception, RuntimeError) and np.isnan(run.fun)
+        assert "RuntimeError: no model at" in run.message and run.x[0] < 0
+
+
+@pytest.mark.one_build
+def test_where_every_start_fails_the_first_exception_arrives_and_other_errors_do_at_once():
+    with pytest.raises(RuntimeError, match="no model"):
+        multi_start(fails_left, ([-2.0], [-1.0]), 3, lr=0.1, step_num=2)
+    with pytest.raises(ZeroDivisionError):  # not of f
+        multi_start(fails_left, ([-1.0], [3.0]), 4, lr=lambda step: 1 / 0, step_num=2)
+    with pytest.raises(TypeError, match="must return one real number"):
+        multi_start(lambda x: "one", ([-1.0], [3.0]), 4, lr=0.1, step_num=2)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_the_lowest_point_is_kept_whatever_its_run_was_called(vectorized):
+    def f(x):  # falls without end on the left
+        return np.sum(x**3 - 3 * x, axis=-1) if vectorized else float(np.sum(x**3 - 3 * x))
+
+    best = multi_start(f, ([-3.0], [3.0]), 8, lr=0.05, step_num=200, vectorized=vectorized)
+    assert best.fun == min(run.fun for run in best.runs if np.isfinite(run.fun))
+    assert best.status == Status.DIVERGED and best.minima[0].fun == pytest.approx(-2)
+
+
+@pytest.mark.one_build
+def test_bounds_of_scipy_are_a_pair_too():
+    optimize = pytest.importorskip("scipy.optimize")
+    best = multi_start(rastrigin, optimize.Bounds([-1.0, -1.0], [1.0, 1.0]), 4, lr=0.001, step_num=5)
+    same = multi_start(rastrigin, ([-1.0, -1.0], [1.0, 1.0]), 4, lr=0.001, step_num=5)
+    np.testing.assert_array_equal(best.x, same.x)
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize("options", [
+    {}, {"tol": 1e-6}, {"bounds": (-0.4, 0.9)}, {"bounds": ([-2.0, 0.2], [0.8, 2.0]), "tol": 1e-6},
+    {"optimizer": "adam", "tol": 1e-5},
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["wells", "large", "float32", "kinked", "small"])
+def test_a_vectorized_function_is_differentiated_as_carefully_as_one(name, options):
+    f = {
+        "wells": lambda X: np.sum((X**2 - 1) ** 2 - 0.1 * X, axis=1),
+        "large": lambda X: 1e7 + np.sum(X**2, axis=1),
+        "float32": lambda X: np.sum(X**2 + 10, axis=1).astype(np.float32).astype(np.float64),
+        "kinked": lambda X: np.sum(np.abs(X - 0.5) ** 1.5, axis=1),
+        "small": lambda X: np.sum(np.log1p((1e4 * (X - 0.5)) ** 2), axis=1),
+    }[name]
+    lower, upper = (np.broadcast_to(side, 2) for side in options.get("bounds", (-np.inf, np.inf)))
+
+    def watched(X):
+        assert np.all(lower <= X)
+        assert np.all(upper >= X)
+        return f(X)
+
+    given = {"lr": 1e-9 if name == "small" else 1e-3, "step_num": 40, **options}
+    together = multi_start(watched, ([0.0, 0.3], [0.7, 0.8]), 6, vectorized=True, **given)
+    alone = multi_start(lambda x: float(f(x[None])[0]), ([0.0, 0.3], [0.7, 0.8]), 6, **given)
+    for one, other in zip(together.runs, alone.runs, strict=True):
+        assert one.status == other.status and one.nit == other.nit
+        np.testing.assert_allclose(one.x, other.x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.one_build
+def test_values_and_gradients_of_many_points_in_one_call():
+    def both(X):
+        return np.sum(np.cosh(X), axis=-1), np.sinh(X)
+
+    options = {"lr": 0.1, "step_num": 50, "tol": 1e-3}
+    together = multi_start(both, ([-2.0, -2.0], [2.0, 2.0]), 8, vectorized=True, grad=True, **options)
+    alone = multi_start(lambda x: both(x), ([-2.0, -2.0], [2.0, 2.0]), 8, grad=True, **options)
+    for one, other in zip(together.runs, alone.runs, strict=True):
+        np.testing.assert_array_equal(one.x, other.x)
+        assert one.njev == other.njev == one.nit + 1 and one.status == other.status

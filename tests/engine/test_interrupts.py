@@ -146,11 +146,14 @@ def test_ctrl_c_reaches_a_loop_that_stays_in_c(batch_size, tmp_path):
     program = PROGRAM.format(batch_size=batch_size, path=str(path))
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c) as process:
-        assert process.stdout.readline() == "begun\n"
-        while process.poll() is None and not (path.exists() and checkpoint.read(path)[1]["step"] > 0):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        steps, exact = process.communicate(timeout=60)[0].split()
+        try:
+            assert process.stdout.readline() == "begun\n"
+            while process.poll() is None and not (path.exists() and checkpoint.read(path)[1]["step"] > 0):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            steps, exact = process.communicate(timeout=60)[0].split()
+        finally:
+            process.kill()
     assert int(steps) >= checkpoint.read(path)[1]["step"] > 0 and exact == "True"
 
 
@@ -190,37 +193,52 @@ def test_before_the_first_point():
 
 # ---------------------------------------------------------------------------------------------- functions that are slow
 
-# What the process of `Interpreter` has at hand. An evaluation takes 0.1 s, wherever f is slow.
+# What the process of `Interpreter` has at hand. An evaluation takes 0.06 s, wherever f is slow, which is longer than
+# kernels go on without a look for signals. The fifth of these sends Ctrl-C to its own process, so that what is counted
+# is how many are begun after that: it does not depend on how fast or busy the machine is.
 SLOW = """
-import ctypes, sys, time
+import ctypes, gc, os, signal, sys, threading, time
 import numba
 import numpy as np
-import scipy.stats.qmc  # it takes longer than a call may run here, and a half-done import cannot be repeated
+import scipy
+import scipy.stats.qmc  # a half-done import cannot be repeated
 from fastgd import check_gradient, gradient_descent, LinearObjective, multi_start
 from fastgd import numerical_gradient, numerical_hessian, numerical_jacobian
 
+FIFTH = 5  # threads begin after four evaluations
+calls = np.zeros(1, np.intp)  # slow ones that were begun
 POINT = numba.types.CPointer(numba.types.float64)
 value = numba.cfunc(numba.types.float64(numba.types.intp, POINT, numba.types.voidptr))
 slope = numba.cfunc(numba.types.void(numba.types.intp, POINT, POINT, numba.types.voidptr))
-usleep = ctypes.CDLL(None).usleep
+libc = ctypes.CDLL(None)
+usleep, kill = libc.usleep, libc.kill
 usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
+kill.argtypes, kill.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+PROCESS, INTERRUPT = os.getpid(), int(signal.SIGINT)
 
+@numba.njit
+def slowly(data):
+    made = numba.carray(data, (1,), np.intp)
+    made[0] += 1
+    if made[0] == FIFTH:
+        kill(PROCESS, INTERRUPT)
+    usleep(60_000)
+
+@numba.njit
 def squares(n, x):
     total = 0.0
     for i in range(n):
         total += x[i] * x[i]
     return total
 
-squares_in_c = numba.njit(squares)
-
 @value
 def slow(n, x, data):
-    usleep(100_000)
-    return squares_in_c(n, x)
+    slowly(data)
+    return squares(n, x)
 
 @slope
 def slow_gradient(n, x, gradient, data):
-    usleep(100_000)
+    slowly(data)
     for i in range(n):
         gradient[i] = 2 * x[i]
 
@@ -229,40 +247,57 @@ def slow_where_steps_are_looked_for(n, x, data):
     # The values leave few digits to differences at the first step, 6e-6.
     for i in range(n):
         if abs(abs(x[i] - 1.0) - 6e-6) > 1e-7 and x[i] != 1.0:
-            usleep(100_000)
-    return 1e9 + squares_in_c(n, x)
+            slowly(data)
+    return 1e9 + squares(n, x)
 
 @value
 def slow_near_zero(n, x, data):
-    usleep(100_000 if x[0] < 0.5 else 1)
-    return squares_in_c(n, x)
+    if x[0] < 0.5:
+        slowly(data)
+    return squares(n, x)
 
 @slope
 def gradient_slow_near_zero(n, x, gradient, data):
-    usleep(100_000 if x[0] < 0.5 else 1)
+    if x[0] < 0.5:
+        slowly(data)
     for i in range(n):
         gradient[i] = 2 * x[i]
 
-def in_python(x):
-    time.sleep(0.1)
-    return float(np.sum(x * x))
+def counted(function):
+    return scipy.LowLevelCallable(function.ctypes, ctypes.c_void_p(calls.ctypes.data))
+
+slow, slow_near_zero, slow_where_steps_are_looked_for, slow_gradient, gradient_slow_near_zero = map(
+    counted, (slow, slow_near_zero, slow_where_steps_are_looked_for, slow_gradient, gradient_slow_near_zero)
+)
 
 def row(x):
-    time.sleep(0.1)
+    calls[0] += 1
+    if calls[0] == FIFTH:
+        os.kill(PROCESS, signal.SIGINT)
+    time.sleep(0.06)
     return x * x
+
+def in_python(x):
+    return float(np.sum(row(x)))
 
 X = np.random.default_rng(0).standard_normal((2000, 3))
 objective = LinearObjective(X, X @ [1.0, 2.0, 3.0] > 0, activation="sigmoid", loss="log")
 
+def interrupted_soon(run, *arguments, **options):
+    threading.Timer(0.3, os.kill, (PROCESS, signal.SIGINT)).start()
+    return run(*arguments, **options)
+
+# What Ctrl-C raises while garbage is collected is printed, and lost: Python can do no other.
+gc.collect()
+gc.disable()
 print("ready", flush=True)
 for line in sys.stdin:
-    print("begun", flush=True)
+    calls[:] = 0
     try:
         eval(compile(line, "the call", "eval"))  # of a string it would have Python die of the signal in the end
+        print("came to its end", calls[0], flush=True)
     except KeyboardInterrupt as error:
-        print("stopped", getattr(error, "result", None) is not None, flush=True)
-    else:
-        print("came to its end", flush=True)
+        print("stopped", getattr(error, "result", None) is not None, calls[0], flush=True)
 """
 IN_C = {
     "gradient": "numerical_gradient(slow, np.ones(200))",
@@ -295,12 +330,16 @@ IN_PYTHON = {
     "check": "check_gradient(in_python, lambda x: 2 * x, np.ones(50))",
     "many starts": "multi_start(in_python, (-np.ones(50), np.ones(50)), 8, lr=0.1, step_num=50)",
     "many starts in threads": "multi_start(in_python, (-np.ones(9), np.ones(9)), 8, lr=0.1, step_num=99, workers=2)",
-    "many starts of an objective in threads": (
-        "multi_start(objective, (-np.ones(3), np.ones(3)), 8, lr=1e-9, step_num=10**9, workers=2)"
-    ),
 }
-# Seconds that a call may take to stop: an evaluation, and what a busy machine adds.
-BUSY = 1.5
+# Without a function of the user's that could count: a run of hours, which ends.
+IN_KERNELS = (
+    "interrupted_soon(multi_start, objective, (-np.ones(3), np.ones(3)), 8, lr=1e-9, step_num=10**9, workers=2)"
+)
+# Evaluations that may be begun from the fifth on, of hundreds that the call would make: where nothing else runs, that
+# one, and a gradient's beside its value; in threads, those that begin until the main thread has been given its turn;
+# and a function that was quick, and becomes slow, is called up to 64 times between two looks at the clock.
+ALONE, THREADED, SUDDEN = 2, 40, 64 + 2
+BUILDS = ["reference", kernels.available()[-1]]
 posix = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs the signals of POSIX")
 
 
@@ -312,20 +351,18 @@ class Interpreter:
             [sys.executable, "-c", SLOW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, preexec_fn=heeds_ctrl_c, env=os.environ | {"FASTGD_KERNELS": build},
         )  # fmt: skip
-        assert self.process.stdout.readline() == "ready\n"
+        assert self.process.stdout.readline() == "ready\n", self.process.stderr.read()
 
     def interrupted(self, call):
-        """What came of a call, and how long after Ctrl-C."""
-        watchdog = threading.Timer(60, self.process.kill)
+        """What came of a call, and how many evaluations it began before it stopped."""
+        watchdog = threading.Timer(100, self.process.kill)  # below the limit of a test
         watchdog.start()
-        print(call, file=self.process.stdin, flush=True)
-        assert self.process.stdout.readline() == "begun\n"
-        time.sleep(0.7)  # threads begin after four evaluations
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
-        answer = self.process.stdout.readline().strip()
-        watchdog.cancel()
-        return answer, time.monotonic() - began
+        try:
+            print(call, file=self.process.stdin, flush=True)
+            answer, _, calls = self.process.stdout.readline().strip().rpartition(" ")
+        finally:
+            watchdog.cancel()
+        return answer, int(calls or -1)
 
 
 @pytest.fixture(scope="module")
@@ -344,30 +381,37 @@ def interpreters():
         assert (errors, interpreter.process.returncode) == ("", 0)  # nor has a thread that was left behind complained
 
 
+def assert_stopped(interpreter, call, with_result):
+    answer, calls = interpreter.interrupted(call)
+    assert answer == f"stopped {with_result}"
+    more = THREADED if "workers" in call or "n_jobs" in call else SUDDEN if "near_zero" in call else ALONE
+    assert 5 <= calls < 5 + more
+
+
 @posix
-@pytest.mark.parametrize("name", kernels.available())
+@pytest.mark.parametrize("name", BUILDS)
 @pytest.mark.parametrize("call", IN_C.values(), ids=IN_C)
 def test_ctrl_c_waits_for_one_call_of_a_c_function(call, name, interpreters):
-    answer, seconds = interpreters(name).interrupted(call)
-    assert answer == "stopped False"
-    assert seconds < BUSY
+    assert_stopped(interpreters(name), call, False)
 
 
 @posix
-@pytest.mark.parametrize("name", kernels.available())
+@pytest.mark.parametrize("name", BUILDS)
 @pytest.mark.parametrize("call", DESCENT.values(), ids=DESCENT)
 def test_ctrl_c_waits_for_one_call_in_a_descent_on_a_c_function(call, name, interpreters):
-    answer, seconds = interpreters(name).interrupted(call[0])
-    assert answer == f"stopped {call[1]}"
-    assert seconds < BUSY
+    assert_stopped(interpreters(name), *call)
 
 
 @posix
 @pytest.mark.parametrize("call", IN_PYTHON.values(), ids=IN_PYTHON)
 def test_ctrl_c_waits_for_one_call_of_a_python_function(call, interpreters):
-    answer, seconds = interpreters(kernels.available()[-1]).interrupted(call)
+    assert_stopped(interpreters(kernels.available()[-1]), call, False)
+
+
+@posix
+def test_ctrl_c_reaches_threads_that_stay_in_kernels(interpreters):
+    answer, _ = interpreters(kernels.available()[-1]).interrupted(IN_KERNELS)
     assert answer == "stopped False"
-    assert seconds < BUSY
 
 
 @posix
@@ -376,12 +420,13 @@ def test_threads_do_not_hold_up_the_end_of_the_program(call):
     pytest.importorskip("numba")
     interpreter = Interpreter(kernels.available()[-1])
     with interpreter.process as process:
-        answer, _ = interpreter.interrupted(call)
-        began = time.monotonic()
-        process.stdin.close()
+        told = "__import__('atexit').register(lambda: print('at the end', calls[0]))"  # threads have ended by then
+        assert interpreter.interrupted(told) == ("came to its end", 0)
+        answer, calls = interpreter.interrupted(call)
         assert answer == "stopped False"
-        assert process.wait(timeout=60) == 0
-        assert time.monotonic() - began < 5  # numba alone takes one second to end
+        output, errors = process.communicate(timeout=60)
+    assert (errors, process.returncode) == ("", 0)
+    assert output.startswith("at the end ") and calls <= int(output.split()[-1]) < 5 + THREADED
 
 
 class OutOfOrder:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
-from test_kernels import problem as table
-from test_optimizers import NAMES, SAME, close
+from kernel_problems import NAMES, SAME, close, problem
 
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, optimizers, schedules
 
@@ -49,7 +48,7 @@ def test_a_run_on_a_function_is_the_users_own_loop(name):
 @pytest.mark.parametrize("dtype", SAME)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_on_an_objective_is_the_users_own_loop(name, dtype):
-    X, Y, *_ = table(40, 4, 2, dtype, False)
+    X, Y, *_ = problem(40, 4, 2, dtype, False)
     o = LinearObjective(X, Y, loss="mse", fit_intercept=True, l2=0.1)
     points = walk(optimizers.BY_NAME[name](), np.full(o.shape, 0.25, dtype), o.gradient, [0.02] * 20)
     for options in ({}, {"callback": lambda r: None}):  # many steps in a kernel, and one by one
@@ -234,7 +233,7 @@ def test_what_a_run_cannot_take(change, kind, message):
 
 
 def test_what_goes_together_with_the_automatic_rate():
-    X, Y, *_ = table(60, 3, 1, np.float64, False)
+    X, Y, *_ = problem(60, 3, 1, np.float64, False)
     o, unbounded = LinearObjective(X, Y[:, 0]), LinearObjective(X, Y[:, 0] ** 2, activation="exp", loss="poisson")
     best = np.linalg.lstsq(X, Y[:, 0])[0]
     for name in ("gd", "momentum", "nesterov"):
@@ -254,7 +253,7 @@ def test_what_goes_together_with_the_automatic_rate():
 @pytest.mark.parametrize("solver", ["preconditioned", "gram", "accelerated", "auto"])
 def test_an_l1_penalty_goes_with_every_solver(solver):
     """At the minimum the gradient of the rest is −l1·sign(w), and no longer than l1 where w is 0."""
-    X, Y, *_ = table(60, 3, 1, np.float64, False)
+    X, Y, *_ = problem(60, 3, 1, np.float64, False)
     kinds = [{}] if solver == "gram" else [{}, {"activation": "exp", "loss": "poisson"}]
     for options in kinds:
         o = LinearObjective(X, Y[:, 0] ** 2 if options else Y[:, 0], **options)

@@ -259,7 +259,7 @@ def test_every_solver_reaches_the_optimum(name, solver):
     run = gradient_descent(objective, solver=solver, tol=tol, step_num=5000)
     assert run.success, run.message
     assert run.fun - fun <= 10 * tol * abs(fun)
-    # A gap of ε·F leaves the weights free by about √ε.
+    # Weights with a gap of ε·F have a relative error of about √ε.
     assert_allclose(run.x, w, atol=10 * np.sqrt(tol))
     value, slope = objective.value_and_gradient(run.x)
     assert run.fun == value

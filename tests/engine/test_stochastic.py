@@ -10,6 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, kernels
 from fastgd.data.order import SHUFFLED_ROWS, epoch_order
 
+pytestmark = pytest.mark.with_reference
+
 # Both loops take the same steps; they add up a row in other orders.
 SAME = {np.dtype(np.float64): {"rtol": 1e-11, "atol": 1e-12}, np.dtype(np.float32): {"rtol": 1e-3, "atol": 2e-5}}
 N = 45  # no multiple of 7, so the last batch of an epoch is a short one

@@ -10,6 +10,8 @@ from fastgd.kernels import codes
 from fastgd.kernels.c_code import CFunction
 from fastgd.kernels.reference import differences as reference
 
+pytestmark = pytest.mark.every_build
+
 NO_STEPS = np.empty(0)
 
 

@@ -1,14 +1,25 @@
 """The gradient of an objective from its values alone: the kernels that move one weight at a time, and their user."""
 
 import functools
+import itertools
+from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
 import scipy.sparse
-from test_kernels import LAYOUTS, PAIRS, TOLERANCE, exact_row, in_digits, laid_out, problem, sizes
-from test_kernels_loops import csr, sparse_problem
-from test_sources import KERNELS
+from kernel_problems import (
+    LAYOUTS,
+    PAIRS,
+    TOLERANCE,
+    csr,
+    exact_row,
+    in_digits,
+    laid_out,
+    problem,
+    sizes,
+    sparse_problem,
+)
 
 from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import rows, threads
@@ -16,6 +27,8 @@ from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 from fastgd.kernels.reference import perturbed as reference_perturbed
 from fastgd.losses.table import LOSSES as TABLE
 from fastgd.objective import perturbed
+
+pytestmark = pytest.mark.every_build
 
 # |error| ≤ ROUNDING·Σ|terms| of the losses on both sides, all in float64: so what is left of it in a gradient is
 # that over the step, some 1e-10.
@@ -78,68 +91,67 @@ def exact(pair, n, d, k, dtype, weighted):
     return np.array(out)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-@pytest.mark.parametrize("n, d, k", EXACT_SHAPES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_differences_against_forty_digits(build, n, d, k, pair, weighted, dtype):
-    data = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
-    steps = steps_for(data[2], data[3])
-    true = exact(pair, n, d, k, dtype, weighted)
-    for index in (None, np.int32):
-        ours = np.vstack(moved(build, data, *steps, pair, index))
-        assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
-    assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
+def test_differences_against_forty_digits(build, pair):
+    for dtype in TOLERANCE:
+        for (n, d, k), weighted in itertools.product(EXACT_SHAPES, (False, True)):
+            data = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
+            steps = steps_for(data[2], data[3])
+            true = exact(pair, n, d, k, dtype, weighted)
+            for index in (None, np.int32):
+                ours = np.vstack(moved(build, data, *steps, pair, index))
+                assert np.all(np.abs(ours - true) <= tolerance(data, *steps, pair)), index
+            assert np.any(true != 0) or (k == 1 and pair[0] == "softmax") or n == 1
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("n, d, k", SHAPES)
-def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, n, d, k, layout, dtype):
-    for i, pair in enumerate(PAIRS):
-        if d * k > 100 and i % 9:  # the reference takes long for each weight
-            continue
-        weighted, intercept = i % 2 == 0, i % 3 == 0
-        X, Y, W, b, s = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
-        s = laid_out(s[:, None], layout)[:, 0] if weighted else s
-        data = laid_out(X, layout), laid_out(Y, layout), W, b, s
-        steps = steps_for(W, b, intercept)
-        before = [array.copy() for array in (*data, *steps)]
-        theirs = moved(reference_perturbed, data, *steps, pair)
-        for ours, true in zip(moved(build, data, *steps, pair), theirs, strict=True):
-            assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair)), pair
-        for array, copy in zip((*data, *steps), before, strict=True):
-            np.testing.assert_array_equal(array, copy)
+def test_twins_agree_in_value_and_write_to_the_same_arguments_only(build, layout, dtype):
+    for n, d, k in SHAPES:
+        for i, pair in enumerate(PAIRS):
+            if d * k > 100 and i % 9:  # the reference takes long for each weight
+                continue
+            weighted, intercept = i % 2 == 0, i % 3 == 0
+            X, Y, W, b, s = in_double(problem(n, d, k, dtype, weighted, activation=pair[0], loss=pair[1]))
+            s = laid_out(s[:, None], layout)[:, 0] if weighted else s
+            data = laid_out(X, layout), laid_out(Y, layout), W, b, s
+            steps = steps_for(W, b, intercept)
+            before = [array.copy() for array in (*data, *steps)]
+            theirs = moved(reference_perturbed, data, *steps, pair)
+            for ours, true in zip(moved(build, data, *steps, pair), theirs, strict=True):
+                assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair)), pair
+            for array, copy in zip((*data, *steps), before, strict=True):
+                np.testing.assert_array_equal(array, copy)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-@pytest.mark.parametrize("n, d, k", [(1, 1, 1), (30, 8, 1), (700, 12, 1), (30, 8, 3), (6, 90, 2)])
-def test_sparse_rows_are_those_of_the_dense_array(build, n, d, k, pair, index, dtype):
-    for weighted, intercept in [(False, False), (True, True)]:
-        data = in_double(sparse_problem(n, d, k, dtype, weighted, *pair))
-        steps = steps_for(data[2], data[3], intercept)
-        before = [array.copy() for array in (*data, *steps)]
-        dense = moved(build, data, *steps, pair)
-        for ours, true in zip(moved(build, data, *steps, pair, index), dense, strict=True):
-            assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair))
-        for array, copy in zip((*data, *steps), before, strict=True):
-            np.testing.assert_array_equal(array, copy)
+def test_sparse_rows_are_those_of_the_dense_array(build, pair):
+    for dtype in TOLERANCE:
+        shapes = [(1, 1, 1), (30, 8, 1), (700, 12, 1), (30, 8, 3), (6, 90, 2)]
+        for (n, d, k), index in itertools.product(shapes, (np.int32, np.int64)):
+            for weighted, intercept in [(False, False), (True, True)]:
+                data = in_double(sparse_problem(n, d, k, dtype, weighted, *pair))
+                steps = steps_for(data[2], data[3], intercept)
+                before = [array.copy() for array in (*data, *steps)]
+                dense = moved(build, data, *steps, pair)
+                for ours, true in zip(moved(build, data, *steps, pair, index), dense, strict=True):
+                    assert np.all(np.abs(ours - true) <= 2 * tolerance(data, *steps, pair))
+                for array, copy in zip((*data, *steps), before, strict=True):
+                    np.testing.assert_array_equal(array, copy)
 
 
-@pytest.mark.parametrize("first, last", [(0, 12), (0, 1), (5, 6), (7, 30), (29, 30)])
-def test_a_piece_of_indptr_points_into_the_middle_of_the_data(build, first, last):
-    data = X, Y, W, b, s = in_double(sparse_problem(30, 8, 2, np.float64, weighted=True))
-    steps, step_b = steps_for(W, b)
-    values, indices, indptr = csr(X)
-    out_W, out_b, piece = np.full(W.shape, np.nan), np.full(2, np.nan), slice(first, last)
-    build.sparse_perturbed_pass(
-        values, indices, indptr[first : last + 1], Y[piece], W, b, steps, step_b, s[piece], 1, 0, out_W, out_b
-    )
-    theirs = moved(build, (X[piece], Y[piece], W, b, s[piece]), steps, step_b, ("sigmoid", "squared"))
-    for ours, true in zip((out_W, out_b), theirs, strict=True):
-        assert np.all(np.abs(ours - true) <= tolerance(data, steps, step_b, ("sigmoid", "squared")))
+def test_a_piece_of_indptr_points_into_the_middle_of_the_data(build):
+    for first, last in [(0, 12), (0, 1), (5, 6), (7, 30), (29, 30)]:
+        data = X, Y, W, b, s = in_double(sparse_problem(30, 8, 2, np.float64, weighted=True))
+        steps, step_b = steps_for(W, b)
+        values, indices, indptr = csr(X)
+        out_W, out_b, piece = np.full(W.shape, np.nan), np.full(2, np.nan), slice(first, last)
+        build.sparse_perturbed_pass(
+            values, indices, indptr[first : last + 1], Y[piece], W, b, steps, step_b, s[piece], 1, 0, out_W, out_b
+        )
+        theirs = moved(build, (X[piece], Y[piece], W, b, s[piece]), steps, step_b, ("sigmoid", "squared"))
+        for ours, true in zip((out_W, out_b), theirs, strict=True):
+            assert np.all(np.abs(ours - true) <= tolerance(data, steps, step_b, ("sigmoid", "squared")))
 
 
 def test_an_entry_that_stands_twice_moves_once_for_each(build):
@@ -177,29 +189,31 @@ SHAPES_OF_ARGUMENTS = {
     ],
     ids=str,
 )
-@pytest.mark.parametrize("index", [None, np.int32])
-def test_shapes_that_do_not_fit_are_refused_before_the_loop(build, change, index):
-    if build.name == "reference":
-        pytest.skip("it raises what NumPy raises; in the compiled builds bounds checks are off")
-    X, *arrays = (np.ones(shape) for shape in (SHAPES_OF_ARGUMENTS | change).values())
-    Y, W, b, steps, step_b, s, out_W, out_b = arrays
-    with pytest.raises(ValueError):
-        if index is None:
-            build.perturbed_pass(X, Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
-        else:  # the rows are those of Y
-            Y = Y[: len(X)] if "Y" not in change else np.ones((len(X) + 1, Y.shape[1]))
-            build.sparse_perturbed_pass(*csr(X), Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
+def test_shapes_that_do_not_fit_are_refused_before_the_loop(build, change):
+    for index in (None, np.int32):
+        if build.name == "reference":
+            pytest.skip("it raises what NumPy raises; in the compiled builds bounds checks are off")
+        X, *arrays = (np.ones(shape) for shape in (SHAPES_OF_ARGUMENTS | change).values())
+        Y, W, b, steps, step_b, s, out_W, out_b = arrays
+        with pytest.raises(ValueError):
+            if index is None:
+                build.perturbed_pass(X, Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
+            else:  # the rows are those of Y
+                Y = Y[: len(X)] if "Y" not in change else np.ones((len(X) + 1, Y.shape[1]))
+                build.sparse_perturbed_pass(*csr(X), Y, W, b, steps, step_b, s, 0, 0, out_W, out_b)
 
 
 @pytest.mark.one_build
 def test_the_kernels_use_no_slope():
     # They are there to be held against slopes, so an error in one of those must not come back here.
-    assert "slope" not in (KERNELS / "perturbed.pxi").read_text().replace("slopes", "").replace("No slope", "")
+    assert "slope" not in (Path(kernels.__file__).parent / "perturbed.pxi").read_text().replace("slopes", "").replace(
+        "No slope", ""
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- objectives
 
-MODELS = [(activation, loss) for loss, (_, activations, _) in TABLE.items() for activation in activations]
+MODELS = [(activation, name) for name, loss in TABLE.items() for activation in loss.activations]
 
 
 def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False, dtype=np.float64, seed=0, **options):
@@ -213,8 +227,8 @@ def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False
         y = rng.dirichlet(np.ones(k), n)
     elif loss in ("log", "log_loss"):
         y = rng.random(shape)
-    elif loss == "poisson":
-        y = rng.poisson(2, shape)
+    elif loss in ("poisson", "gamma"):
+        y = 1 + rng.poisson(2, shape)
     elif "hinge" in loss:
         y = rng.choice([-1, 1], shape)
     return LinearObjective(X, y, activation=activation, loss=loss, **options)
@@ -225,18 +239,17 @@ def assert_same_gradient(numerical, analytic, relative):
     assert np.max(np.abs(numerical - analytic)) <= relative * scale
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation, loss", MODELS)
-def test_the_numerical_gradient_is_the_analytic_one(build, activation, loss, dtype, sparse):
-    options = {"activation": activation, "loss": loss, "sparse": sparse, "dtype": dtype}
-    for k, weighted in [(3, True), (2, False)] if activation == "softmax" else [(None, True), (3, False)]:
-        s = np.random.default_rng(1).uniform(0, 3, 60) if weighted else None
-        o = objective(**options, k=k, fit_intercept=weighted, l2=0.3, sample_weight=s)
-        w = 0.4 * np.random.default_rng(2).standard_normal(o.shape)
-        numerical = o.numerical_gradient(w)
-        assert numerical.dtype == dtype and numerical.shape == o.shape
-        assert_same_gradient(numerical, o.gradient(w), 2e-9 if dtype == np.float64 else 2e-6)
+def test_the_numerical_gradient_is_the_analytic_one(build, activation, loss):
+    for sparse, dtype in itertools.product((False, True), TOLERANCE):
+        options = {"activation": activation, "loss": loss, "sparse": sparse, "dtype": dtype}
+        for k, weighted in [(3, True), (2, False)] if activation == "softmax" else [(None, True), (3, False)]:
+            s = np.random.default_rng(1).uniform(0, 3, 60) if weighted else None
+            o = objective(**options, k=k, fit_intercept=weighted, l2=0.3, sample_weight=s)
+            w = 0.4 * np.random.default_rng(2).standard_normal(o.shape)
+            numerical = o.numerical_gradient(w)
+            assert numerical.dtype == dtype and numerical.shape == o.shape
+            assert_same_gradient(numerical, o.gradient(w), 2e-9 if dtype == np.float64 else 2e-6)
 
 
 @pytest.mark.parametrize("kind", [np.asfortranarray, lambda X: X[:, ::-1][:, ::-1], lambda X: np.repeat(X, 2, 0)[::2]])
@@ -341,7 +354,7 @@ def test_what_is_given_is_not_written_to(build):
         ([1.0, 2.0], [1e-3], r"h must be a number or an array of the shape of w, \(2,\); got shape \(1,\)"),
         ([1.0, 2.0], np.nan, "h must be finite"),
         ([1.0, 1e9], 1e-9, r"h is 1e-09 for w\[1\] = 1e\+09, too small to move it"),
-        ([1.0, 2.0], 1e308, r"h is 1e\+308 for w\[0\] = 1, too large: w ± h leaves the floats"),
+        ([1.0, 2.0], 1e308, r"h is 1e\+308 for w\[0\] = 1, too large: w ± h overflows"),
         ([1.0], None, r"w must have shape \(2,\); got \(1,\)"),
         ([1.0, np.inf], None, r"w must be finite; w\[1\] is inf"),
     ],

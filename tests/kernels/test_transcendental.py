@@ -8,6 +8,8 @@ import pytest
 
 from fastgd.kernels.codes import ACTIVATIONS
 
+pytestmark = pytest.mark.every_build
+
 # The largest double with a finite exp, the smallest with one that is not 0, and the smallest with a normal one.
 OVERFLOW, UNDERFLOW, SUBNORMAL = 709.782712893384, -745.1332191019411, -708.3964185322641
 EDGES = np.array([OVERFLOW, UNDERFLOW, SUBNORMAL, 709.78, -745.13, -740.0, -720.0, 0.0, 1e-300, 5e-324, 1.0, 0.55])

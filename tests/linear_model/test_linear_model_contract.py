@@ -85,7 +85,11 @@ def test_estimator_checks(estimator, expected):
 
 @NOISY
 @pytest.mark.one_build
-@pytest.mark.parametrize(("estimator", "expected"), CONFIGURATIONS[2:], ids=lambda value: repr(value)[:90])
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [pytest.param(*row, marks=[pytest.mark.slow] * (i % 3 != 0)) for i, row in enumerate(CONFIGURATIONS[2:])],
+    ids=lambda value: repr(value)[:90],
+)
 def test_estimator_checks_of_configurations(estimator, expected):
     checked(estimator, expected)
 

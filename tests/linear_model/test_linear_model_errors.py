@@ -9,7 +9,7 @@ import scipy.sparse
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
 
-from fastgd import GDClassifier, GDRegressor, optimizers, schedules
+from fastgd import GDClassifier, GDRegressor, losses, optimizers, schedules
 
 pytestmark = pytest.mark.one_build
 
@@ -213,7 +213,7 @@ def test_bad_weights_are_named(kind, weights):
     (lambda: GDRegressor().fit(X.astype(np.float32), np.full(N, 1e300)), r"y\[0\] is 1e\+300, which is too large"),
     (lambda: GDRegressor().partial_fit(X, Y, sample_weight=np.full(N, 1e307)), "sample_weight must have a finite sum"),
     (lambda: GDRegressor().partial_fit(X.astype("f"), Y, sample_weight=np.full(N, 1e60)), "finite sum in float32"),
-    (lambda: GDRegressor("huber", epsilon=2.0).partial_fit(X, Y), "epsilon"),
+    (lambda: GDRegressor(losses.Huber(), epsilon=2.0).fit(X, Y), "epsilon is for a loss that is given by its name"),
     (lambda: GDRegressor().fit(X, Y).predict(X[:, :2]), "X has 2 features"),
     (lambda: GDRegressor().fit(X, Y).score(X, Y[:3]), "inconsistent numbers of samples"),
     (lambda: GDRegressor().partial_fit(X, Y).partial_fit(X[:, :2], Y), "X has 2 features"),

@@ -17,7 +17,7 @@ from fastgd import DivergenceWarning, GDClassifier, GDRegressor, Status, schedul
 from fastgd.engine import epochs
 from fastgd.files import checkpoint
 
-pytestmark = pytest.mark.one_build
+pytestmark = [pytest.mark.one_build, pytest.mark.timeout(900)]  # some hundred processes set it up
 N, D = 120, 4
 REGRESSION = ("squared_error", "huber", "poisson", "epsilon_insensitive")
 KINKED = ("hinge", "epsilon_insensitive")
@@ -113,31 +113,36 @@ def kill_in_epoch(epoch, path, name):
     fitted(name, lambda state: kill() if state.epoch == epoch else None, checkpoint=path)
 
 
-KILLS = {
-    "states": (kill_after_states, (2, 7, 40)),
-    "epochs": (kill_in_epoch, (1, 12)),
-}
+KILLS = {"states": kill_after_states, "epochs": kill_in_epoch}
+EVERY_KILL = [("states", 2), ("states", 7), ("states", 40), ("epochs", 1), ("epochs", 12)]
 
 
-def kill_all(folder):
+def kills_of(number):
+    """An early kill and a late one, for each run another pair."""
+    return [EVERY_KILL[(0, 3)[number % 2]], EVERY_KILL[(1, 2, 4)[number % 3]]]
+
+
+def kill_all(folder, every=False):
     """Make every fit in a process of its own, forked from this one, and have it killed or come to its end."""
     for number, name in enumerate(RUNS):
-        for way, (killed, moments) in KILLS.items():
-            for moment in moments:
-                child = os.fork()
-                if not child:
-                    killed(moment, Path(folder, f"{number} {way} {moment}"), name)
-                    os._exit(0)
-                status = os.waitpid(child, 0)[1]
-                assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL, (name, way, moment, status)
-                print(f"{name}: {way} {moment}: {status}")
+        for way, moment in EVERY_KILL if every else kills_of(number):
+            child = os.fork()
+            if not child:
+                KILLS[way](moment, Path(folder, f"{number} {way} {moment}"), name)
+                os._exit(0)
+            status = os.waitpid(child, 0)[1]
+            assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL, (name, way, moment, status)
+            print(f"{name}: {way} {moment}: {status}")
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """The folder with what fits have left that were killed, and which these are."""
-    folder = tmp_path_factory.mktemp("killed")
-    code = f"import test_linear_model_resume as these; these.kill_all({str(folder)!r})"
+    return killed_in(tmp_path_factory.mktemp("killed"))
+
+
+def killed_in(folder, every=False):
+    code = f"import test_linear_model_resume as these; these.kill_all({str(folder)!r}, {every})"
     paths = [str(Path(__file__).parent), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -163,13 +168,26 @@ def assert_same_fit(found, expected):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs kill -9")
 @pytest.mark.parametrize("name", RUNS)
 def test_a_fit_that_was_killed_goes_on_to_the_same_bits(name, files):
-    folder, said = files
+    assert_goes_on(name, kills_of(list(RUNS).index(name)), *files)
+
+
+def assert_goes_on(name, kills, folder, said):
     number, expected = list(RUNS).index(name), fitted(name)
-    assert f"{name}: epochs 1: 9\n" in said and (f"{name}: states 2: 9\n" in said or expected.n_iter_ <= 2)
-    for way, (_, moments) in KILLS.items():
-        for moment in moments:
-            found = fitted(name, checkpoint=folder / f"{number} {way} {moment}", resume=True)
-            assert_same_fit(found, expected)
+    for way, moment in kills:
+        ended_before = f"{name}: {way} {moment}: 0\n" in said
+        assert ended_before or f"{name}: {way} {moment}: 9\n" in said
+        assert not ended_before or moment > 2 or expected.n_iter_ <= moment  # the early ones are sure to be met
+        found = fitted(name, checkpoint=folder / f"{number} {way} {moment}", resume=True)
+        assert_same_fit(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs kill -9")
+def test_fits_that_were_killed_at_every_moment_go_on_to_the_same_bits(tmp_path):
+    folder, said = killed_in(tmp_path, every=True)
+    for name in RUNS:
+        assert_goes_on(name, EVERY_KILL, folder, said)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -9,11 +9,11 @@ import pickle
 
 import numpy as np
 import pytest
+from certified_tables import SPECTOR_GPA, SPECTOR_GRADE, SPECTOR_TUCE, longley, numbers
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import gammaln
 from sklearn.exceptions import ConvergenceWarning
-from test_linear_model_certified import SPECTOR_GPA, SPECTOR_GRADE, SPECTOR_TUCE, longley, numbers
 
 from fastgd import GDClassifier, GDRegressor, datasets
 from fastgd.errors import ConditionWarning

@@ -12,9 +12,9 @@ from fastgd.losses import LOSSES, of
 
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]
-PAIRS = [(activation, loss) for loss, (_, activations, _) in LOSSES.items() for activation in activations]
+PAIRS = [(activation, name) for name, loss in LOSSES.items() for activation in loss.activations]
 LOGS = ("log", "log_loss")  # two names of one loss
-KINKED = ("hinge", "epsilon_insensitive")
+KINKED = ("hinge", "epsilon_insensitive", "quantile")
 BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp" and loss not in KINKED]
 ALONE = [(activation, loss) for activation, loss in BOUNDED if activation != "softmax"]
 
@@ -231,6 +231,6 @@ def test_nothing_bounds_a_slope_that_jumps(activation, loss):
 @pytest.mark.one_build
 def test_every_pair_is_bounded_or_an_exponential_or_kinked():
     assert {pair for pair in PAIRS if math.isfinite(of(*pair[::-1]).bound(0.0, 1.0))} == set(BOUNDED)
-    # sse, mse, squared_error, huber and epsilon_insensitive go with all, log by two names with two, poisson and the
-    # hinges with one
-    assert len(PAIRS) == 7 * 5 + 2 * 2 + 1 + 2
+    # sse, mse, squared_error, huber, epsilon_insensitive and quantile go with all, log by two names with two, poisson,
+    # gamma and the hinges with one
+    assert len(PAIRS) == 7 * 6 + 2 * 2 + 2 + 2

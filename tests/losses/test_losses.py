@@ -12,18 +12,40 @@ from numpy.testing import assert_allclose
 from fastgd import LinearObjective, losses
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
-from fastgd.losses.table import UNITS
+
+pytestmark = pytest.mark.with_reference
 
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
-NAMES = ("squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive")
-RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name][1]]
-RECORDS += [losses.of("huber", "identity", 0.4), losses.of("epsilon_insensitive", "identity", 0.7)]
+NAMES = (
+    "squared_error",
+    "log",
+    "huber",
+    "poisson",
+    "hinge",
+    "squared_hinge",
+    "epsilon_insensitive",
+    "quantile",
+    "gamma",
+)
+KINKED = ("hinge", "epsilon_insensitive", "quantile")
+RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name].activations]
+RECORDS += [
+    losses.of(losses.Huber(0.4)),
+    losses.of(losses.Huber(0.4), "tanh"),
+    losses.of(losses.EpsilonInsensitive(0.7)),
+]
+RECORDS += [losses.of(losses.Quantile(0.9)), losses.of(losses.Quantile(0.9), "sigmoid")]
 CONVEX = [record for record in RECORDS if record.convex]
 STEP = 1e-5
 
 
+def threshold(record):
+    """The parameter of the loss, None where it has none."""
+    return next(iter(record.loss.parameters.values()), None)
+
+
 def name_of(record):
-    return f"{record.name}-{record.activation}-{record.threshold}"
+    return f"{record.name}-{record.activation}-{threshold(record)}"
 
 
 def each(records):
@@ -35,19 +57,22 @@ def points(record, n=60, spread=2.0, seed=0):
     rng = np.random.default_rng(seed)
     k = 3 if record.joint else 1
     h = rng.normal(0, spread, (n, k))
-    if record.kernel == "log":
+    if record.loss.kernel == "log":
         y = rng.dirichlet(np.ones(k), n) if record.joint else rng.uniform(0, 1, (n, k))
-    elif record.kernel == "poisson":
+    elif record.loss.kernel == "poisson":
         y = rng.poisson(2.0, (n, k)) * 1.0
-    elif "hinge" in record.kernel:
+    elif record.loss.kernel == "gamma":
+        y = rng.gamma(2.0, size=(n, k))
+    elif "hinge" in record.loss.kernel:
         y = rng.choice([-1.0, 1.0], (n, k))
     else:
         y = rng.normal(0, spread, (n, k))
-    kept = np.abs(y * h - 1) > 1e-3 if "hinge" in record.kernel else np.ones_like(h, bool)
+    kept = np.abs(y * h - 1) > 1e-3 if "hinge" in record.loss.kernel else np.ones_like(h, bool)
     if record.activation == "relu":
         kept &= np.abs(h) > 1e-3
-    if record.threshold is not None:
-        kept &= np.abs(np.abs(outputs(record, h) - y) - record.threshold) > 1e-3
+    if threshold(record) is not None:
+        corner = 0.0 if record.loss.kernel == "quantile" else threshold(record)
+        kept &= np.abs(np.abs(outputs(record, h) - y) - corner) > 1e-3
     kept = kept.all(axis=1)
     return h[kept], y[kept]
 
@@ -70,7 +95,7 @@ def value(record, h, y):
         o = LinearObjective.of_arrays(
             np.ascontiguousarray(row[None, :]), target[None, :], np.empty(0), record, fit_intercept=False
         )
-        found.append(o.sums(np.eye(k), np.zeros(k), gradient=False) / (record.times or 1.0))
+        found.append((o.sums(np.eye(k), np.zeros(k), gradient=False) - o.constant) / (record.times or 1.0))
     return np.array(found)
 
 
@@ -85,45 +110,70 @@ def moved(record, h, y, j, by):
 
 @pytest.mark.one_build
 def test_every_loss_of_the_kernels_has_a_record_with_every_activation_that_it_goes_with():
-    assert {record.kernel for record in RECORDS} == set(KERNEL_LOSSES)
-    assert {activation for _, activations, _ in losses.LOSSES.values() for activation in activations} <= set(
-        ACTIVATIONS
-    )
-    for name, (kernel, activations, times) in losses.LOSSES.items():
-        for activation in activations:
+    assert {record.loss.kernel for record in RECORDS} == set(KERNEL_LOSSES)
+    for name, loss in losses.LOSSES.items():
+        for activation in loss.activations:
             record = losses.of(name, activation)
-            assert (record.name, record.kernel, record.activation, record.times) == (name, kernel, activation, times)
-            assert record.codes == (ACTIVATIONS[activation], KERNEL_LOSSES[kernel])
-            assert (record.threshold is None) is (kernel not in UNITS)
-        for activation in ACTIVATIONS.keys() - set(activations):
-            with pytest.raises(ValueError, match=f"loss='{name}' goes with activation .*; got '{activation}'"):
+            assert (record.loss, record.activation, record.times) == (loss, activation, loss.times)
+            assert record.codes == (ACTIVATIONS[activation], KERNEL_LOSSES[loss.kernel])
+            assert record is losses.of(type(loss)(), activation)
+        for activation in ACTIVATIONS.keys() - set(loss.activations):
+            with pytest.raises(ValueError, match=f"loss='{loss.name}' goes with activation .*; got '{activation}'"):
                 losses.of(name, activation)
 
 
 @pytest.mark.one_build
 def test_what_is_in_no_table_is_refused():
-    with pytest.raises(ValueError, match=r"loss must be one of 'sse', 'mse'.*got 'mae'"):
-        losses.of("mae", "identity")
+    for wrong, error in (
+        ("mae", r"loss must be one of 'sse', 'mse'.*got 'mae'"),
+        (3, r"loss must be one of 'sse', 'mse'.*got 3"),
+        (losses.Huber, r"got the class Huber: write Huber\(\)"),
+        (abs, r"of a function make one: custom\(f\)"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            losses.of(wrong, "identity")
     with pytest.raises(ValueError, match=r"activation must be one of 'identity'.*got 'relu6'"):
         losses.of("sse", "relu6")
-    for name in UNITS:
-        with pytest.raises(ValueError, match=f"another threshold of loss='{name}' goes with activation 'identity'"):
-            losses.of(name, "sigmoid", 0.5)
-    assert losses.of("squared_error", "identity", 0.5) is losses.of("squared_error", "identity")
+
+
+@pytest.mark.one_build
+@pytest.mark.parametrize(
+    ("make", "bad"),
+    [
+        (losses.Huber, [0, -1, np.nan, np.inf, "1", None, True, [1.0]]),
+        (losses.EpsilonInsensitive, [-1e-9, np.nan, "a"]),
+        (losses.Quantile, [0, 1, 1.5, -0.5, np.nan, "a"]),
+    ],
+)
+def test_parameters_out_of_range_are_refused(make, bad):
+    (name,) = make().parameters
+    for value in bad:
+        with pytest.raises((ValueError, TypeError), match=f"{name} must be"):
+            make(value)
+
+
+@pytest.mark.one_build
+def test_a_loss_is_a_value():
+    assert losses.Huber(2) == losses.Huber(delta=2.0) == copy.deepcopy(losses.Huber(2.0)) != losses.Huber()
+    assert losses.get("log") == losses.get("log_loss") == losses.LogLoss()
+    assert len({losses.MSE(), losses.SSE(), losses.SquaredError(), losses.get("mse")}) == 3
+    assert repr(losses.Huber(2)) == "Huber(delta=2.0)" and repr(losses.Hinge()) == "Hinge()"
+    for loss in losses.LOSSES.values():
+        assert losses.from_dict(losses.to_dict(loss)) == loss
+    with pytest.raises(AttributeError):
+        losses.Huber().delta = 3.0
 
 
 @pytest.mark.one_build
 @each(RECORDS)
 def test_a_record_is_the_same_wherever_it_comes_from(record):
-    again = losses.of(record.name, record.activation, record.threshold)
+    again = losses.of(record.loss, record.activation)
     for other in (pickle.loads(pickle.dumps(record)), copy.copy(record), copy.deepcopy(record), again):
         assert other == record and hash(other) == hash(record)
     with pytest.raises(AttributeError):
-        record.name = "mse"
+        record.activation = "mse"
     assert [other for other in RECORDS if other == record] == [record]
     assert record != losses.of("mse" if record.name != "mse" else "sse", "relu")
-    if record.threshold == UNITS.get(record.kernel, (math.nan,))[0]:
-        assert record == losses.of(record.name, record.activation)
 
 
 # ----------------------------------------------------------------------------------------------- slopes and curvatures
@@ -148,7 +198,7 @@ def test_curvatures_are_those_of_the_loss_or_of_gauss_and_newton(record):
     curvature = record.curvature(h, y)
     assert np.all(curvature >= 0)
     assert np.all(record.curvature(*points(record, spread=5.0)) >= 0)
-    if not record.convex and record.kernel == "epsilon_insensitive":
+    if not record.convex and not record.smooth:
         assert not curvature.any()
         return
     for j in range(h.shape[1]):
@@ -159,12 +209,12 @@ def test_curvatures_are_those_of_the_loss_or_of_gauss_and_newton(record):
 
 
 @pytest.mark.one_build
-@each([record for record in RECORDS if not record.convex and record.kernel == "huber" and not record.joint])
+@each([record for record in RECORDS if not record.convex and record.loss.kernel == "huber" and not record.joint])
 def test_the_curvature_of_gauss_and_newton_is_that_of_the_loss_by_f_times_the_slope_of_f_squared(record):
     h, y = points(record)
     r, prime = outputs(record, h) - y, (outputs(record, h + STEP) - outputs(record, h - STEP)) / (2 * STEP)
-    assert_allclose(record.curvature(h, y), (np.abs(r) < record.threshold) * prime**2, rtol=1e-6, atol=1e-9)
-    outside = np.where(np.abs(r) > record.threshold, record.threshold / np.abs(r), 0.0)
+    assert_allclose(record.curvature(h, y), (np.abs(r) < threshold(record)) * prime**2, rtol=1e-6, atol=1e-9)
+    outside = np.where(np.abs(r) > threshold(record), threshold(record) / np.abs(r), 0.0)
     assert_allclose(record.straight(h, y), outside * prime**2, rtol=1e-6, atol=1e-9)
 
 
@@ -181,18 +231,18 @@ def test_where_a_loss_is_straight_a_parabola_touches_it_from_above(record):
         parabola = value(record, at, y)[0] + 0.5 * c * (grid[:, 0] ** 2 - h**2)
         assert np.all(parabola >= whole - 1e-12)
         assert c * h == pytest.approx(float(record.slope(at, y)[0, 0]))
-    assert record.straight(np.array([[0.5 * record.threshold]]), y) == 0
+    assert record.straight(np.array([[0.5 * threshold(record)]]), y) == 0
 
 
 @pytest.mark.one_build
 @each(RECORDS)
 def test_only_losses_with_a_kink_have_slopes_that_jump(record):
-    assert record.smooth is (record.kernel not in ("hinge", "epsilon_insensitive"))
-    assert record.quadratic is (record.kernel == "squared" and record.activation == "identity")
+    assert record.smooth is (record.loss.kernel not in KINKED)
+    assert record.quadratic is (record.loss.kernel == "squared" and record.activation == "identity")
     if record.activation in ("relu", "softmax"):
         return
     h = np.linspace(-4, 1.5 if record.activation == "exp" else 4, 80_001)[:, None]
-    y = np.full_like(h, 1.0 if record.kernel not in ("squared", "huber", "epsilon_insensitive") else 0.3)
+    y = np.full_like(h, 0.3 if record.loss.kernel in ("squared", "huber", "epsilon_insensitive", "quantile") else 1.0)
     slope = record.slope(h, y)[:, 0]
     jump = np.max(np.abs(np.diff(slope)))
     assert jump < 0.02 if record.smooth else jump > 0.02
@@ -215,9 +265,10 @@ def test_slopes_of_convex_losses_rise(record):
 @pytest.mark.one_build
 def test_convex_losses_have_a_conjugate():
     assert all((record.conjugate is not None) is record.convex for record in RECORDS)
-    assert {(record.kernel, record.activation) for record in CONVEX} == {
+    assert {(record.loss.kernel, record.activation) for record in CONVEX} == {
         ("squared", "identity"), ("huber", "identity"), ("epsilon_insensitive", "identity"), ("log", "sigmoid"),
-        ("log", "softmax"), ("poisson", "exp"), ("hinge", "identity"), ("squared_hinge", "identity"),
+        ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"),
+        ("quantile", "identity"), ("hinge", "identity"), ("squared_hinge", "identity"),
     }  # fmt: skip
 
 
@@ -239,7 +290,7 @@ def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(recor
 @each([record for record in CONVEX if not record.joint])
 def test_a_conjugate_is_the_largest_of_all_differences_and_inf_where_these_have_no_end(record):
     """Against max_h u·h − l(h) by a grid, for u inside and outside of the slopes that there are."""
-    y = {"log": 0.3, "poisson": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.kernel, 0.4)
+    y = {"log": 0.3, "poisson": 2.0, "gamma": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.loss.kernel, 0.4)
     h = np.concatenate([np.linspace(-30, 30, 20_001), np.geomspace(30, 600, 50), -np.geomspace(30, 1e4, 50)])[:, None]
     h = np.vstack([h, [[1.0]], [[-1.0]]])
     heights = value(record, h, np.full_like(h, y))
@@ -269,18 +320,20 @@ def test_a_conjugate_of_entropies_loses_no_digits_near_the_ends():
 @pytest.mark.one_build
 @each(RECORDS)
 def test_no_slope_changes_quicker_than_the_bound(record):
-    low, high = (-1.0, 1.0) if "hinge" in record.kernel else (0.0, 1.0) if record.kernel == "log" else (-2.0, 3.0)
-    low = max(low, 0.0) if record.kernel == "poisson" else low
+    low, high = (
+        (-1.0, 1.0) if "hinge" in record.loss.kernel else (0.0, 1.0) if record.loss.kernel == "log" else (-2.0, 3.0)
+    )
+    low = max(low, 0.0) if record.loss.kernel in ("poisson", "gamma") else low
     bound = record.bound(low, high)
     if not record.smooth or record.activation == "exp":
         assert bound == math.inf
         return
     h = np.linspace(-12, 12, 24_001)[:, None]
     steepest = 0.0
-    for y in (low, high, 0.5 * (low + high)) if "hinge" not in record.kernel else (low, high):
+    for y in (low, high, 0.5 * (low + high)) if "hinge" not in record.loss.kernel else (low, high):
         if record.joint:
             h3 = np.hstack([h, 0.5 * h[::-1], np.zeros_like(h)])
-            target = np.tile([y, low, high] if record.kernel != "log" else [1.0, 0.0, 0.0], (len(h), 1))
+            target = np.tile([y, low, high] if record.loss.kernel != "log" else [1.0, 0.0, 0.0], (len(h), 1))
             change = np.linalg.norm(np.diff(record.slope(h3, target), axis=0), axis=1)
             steepest = max(steepest, np.max(change / np.linalg.norm(np.diff(h3, axis=0), axis=1)))
             continue
@@ -290,7 +343,7 @@ def test_no_slope_changes_quicker_than_the_bound(record):
         steepest = max(steepest, change.max())
     assert steepest <= bound * (1 + 1e-6)
     # Else 1e9 would do. Only those that add up the worst of several terms are further off.
-    loose = record.joint or record.kernel == "huber"
+    loose = record.joint or record.loss.kernel == "huber"
     assert bound <= steepest * (10 if loose else 1 + 1e-3)
 
 
@@ -309,7 +362,7 @@ def test_slopes_at_another_target_are_curvatures(record):
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("weighted", [False, True])
-@each([record for record in RECORDS if record.convex and record.kernel in ("squared", "log", "poisson")])
+@each([record for record in RECORDS if record.convex and record.loss.kernel in ("squared", "log", "poisson", "gamma")])
 def test_the_best_constant_has_no_slope(record, weighted):
     _, y = points(record, 40)
     s = np.random.default_rng(2).uniform(0.5, 2, len(y)) if weighted else None
@@ -320,7 +373,7 @@ def test_the_best_constant_has_no_slope(record, weighted):
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("weighted", [False, True])
-@each([losses.of("huber", "identity"), losses.of("epsilon_insensitive", "identity")])
+@each([losses.of("huber", "identity"), losses.of("epsilon_insensitive", "identity"), losses.of("quantile")])
 def test_the_constant_of_a_loss_of_differences_is_a_median(record, weighted):
     y = np.arange(9.0)[:, None] ** 2
     s = np.r_[np.ones(8), 20.0] if weighted else None

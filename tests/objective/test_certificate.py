@@ -15,8 +15,9 @@ from fastgd.objective.standardised import Standardised
 LOSSES = {
     "squared_error": "identity", "sse": "identity", "huber": "identity", "log": "sigmoid", "softmax": "softmax",
     "poisson": "exp", "squared_hinge": "identity", "hinge": "identity", "epsilon_insensitive": "identity",
+    "quantile": "identity", "gamma": "exp",
 }  # fmt: skip
-SMOOTH = [name for name in LOSSES if name not in ("hinge", "epsilon_insensitive")]
+SMOOTH = [name for name in LOSSES if name not in ("hinge", "epsilon_insensitive", "quantile")]
 PENALTIES = [(0.0, 0.3), (0.1, 0.0), (0.05, 0.2)]
 
 
@@ -32,6 +33,8 @@ def problem(name, l1, l2, fit_intercept, k=1, weighted=False, sparse=False, n=40
         y = (h > 0) * 1.0
     elif name == "poisson":
         y = rng.poisson(np.exp(0.3 * h))
+    elif name == "gamma":
+        y = rng.gamma(2, np.exp(0.3 * h))
     elif "hinge" in name:
         y = np.where(h > 0, 1.0, -1.0)
     y = y[:, 0] if k == 1 and np.ndim(y) == 2 else y

@@ -17,6 +17,8 @@ from fastgd.objective import curvature
 from fastgd.objective.standardised import Standardised
 from fastgd.objective.variables import Columns
 
+pytestmark = pytest.mark.with_reference
+
 PROPERTY = settings(
     max_examples=20,
     derandomize=True,

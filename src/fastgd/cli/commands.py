@@ -190,15 +190,16 @@ def fit(data, save, plot, as_json, progress, **options):
     seconds = time.perf_counter() - read
     if fit.result.lost:
         printing.note(
-            "the features are collinear but for rounding, so that other coefficients predict as well; these have the "
-            "smallest norm in standardised columns"
+            "the features are collinear to within rounding error, so that other coefficients predict as well; these "
+            "have the smallest norm in standardised columns"
         )
     fit.model.fit["fastgd"] = __version__
     if save is not None:
         fit.model.save(save)
     if plot is not None:
         history = History(fun=np.array(losses))
-        printing.draw(plot, fit.objective, fit.result.x, task.encoder.encoded_names[0], task.target, history)
+        feature, of_number = task.encoder.encoded_names[0], task.classes is None
+        printing.draw(plot, fit.objective, fit.result.x, feature, task.target, history, of_number=of_number)
     why_not = None if fit.converged else _why_not(fit.result, run["tol"])
     if as_json:
         click.echo(json.dumps(_as_json(task, fit, seconds, save, plot), ensure_ascii=False, allow_nan=False))

@@ -42,7 +42,7 @@ def show(plot, no_picture):
         click.echo(f"\n   No picture: {no_picture}\n")
     else:
         title = f"Loss at each step, rate {rate:g}, standardised heights"
-        draw(plot, objective, result.x, "height", "weight", by_formula.history, title)
+        draw(plot, objective, result.x, "height", "weight", by_formula.history, loss_title=title)
         click.echo(f"\n   The line and the falling loss are drawn in {plot.resolve()}\n")
 
     by_differences = gradient_descent(textbook.value, np.zeros(2), lr=rate, step_num=count, history=True)

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from fastgd import losses
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.descent.single import gradient_descent
@@ -12,8 +13,7 @@ from fastgd.engine.result import Status
 from fastgd.files.models import Model, outputs, probabilities
 from fastgd.objective import LinearObjective
 
-OF_NUMBERS = ("squared_error", "huber", "epsilon_insensitive", "poisson")
-OF_CLASSES = ("log_loss", "hinge", "squared_hinge")
+OF_NUMBERS, OF_CLASSES = losses.names("regression"), losses.names("classification")
 PENALTIES = {"none": (0.0, 0.0), "l2": (0.0, 1.0), "l1": (1.0, 0.0), "elasticnet": (0.15, 0.85)}
 ALPHA = 1e-4  # as in the estimators
 # What an activation can reach; the identity reaches everything.
@@ -162,29 +162,32 @@ def _target(cells, name, loss, activation, where, rules, notes):
         raise TableError(
             f"{where}: the target {name!r} has {len(classes)} different values in {len(y)} rows, too many for classes"
         )
-    if loss == "log_loss":
-        return y.astype(float), classes, loss, "sigmoid" if len(classes) == 2 else "softmax"
+    record = losses.get(loss)
+    if not record.signed:
+        return y.astype(float), classes, loss, record.link if len(classes) == 2 else "softmax"
     signs = np.where(y[:, None] == np.arange(len(classes)), 1.0, -1.0)
-    return signs[:, 1] if len(classes) == 2 else signs, classes, loss, "identity"
+    return signs[:, 1] if len(classes) == 2 else signs, classes, loss, record.link
 
 
 def _of_numbers(y, name, loss, activation, where, notes):
     """(loss, activation) of a target that is a number, with what is to be said of it."""
     least, most, whole = y.min(), y.max(), np.all(y == np.floor(y))
-    if loss == "poisson":
-        if least < 0:
-            raise TableError(f"{where}: --loss poisson is for counts, and {name!r} has {least:g}")
-        if activation not in (None, "exp"):
-            raise TableError(f"--loss poisson has the activation exp, not {activation}")
-        return loss, "exp"
     if loss is None and whole and 0 <= least <= 1 and most > 2:
         notes.append(f"{name} looks like counts, for which there is --loss poisson")
-    activation = activation or "identity"
+    if loss is None and activation not in (None, "identity"):
+        notes.append(f"the {activation} is fitted by squared error (--loss chooses another)")
+    record = losses.get(loss or "squared_error")
+    activation = activation or record.link
+    if activation not in record.activations:
+        raise TableError(f"--loss {loss} has the activation {record.link}, not {activation}")
+    refused = record.refused(y)
+    if refused is not None and refused.any():
+        raise TableError(
+            f"{where}: for --loss {loss} the target {name!r} must {record.targets}; it has {y[refused][0]:g}"
+        )
     low, high = RANGES.get(activation, (-math.inf, math.inf))
     if least < low or most > high:
         notes.append(f"{name} goes from {least:g} to {most:g}, and a {activation} only from {low:g} to {high:g}")
-    if loss is None and activation != "identity":
-        notes.append(f"the {activation} is fitted by squared error (--loss chooses another)")
     return loss or "squared_error", activation
 
 
@@ -282,11 +285,11 @@ def scores(model, task, rows):
         mse = float(np.average((y - outputs(h, task.activation)) ** 2, weights=s))
         spread = float(np.average((y - np.average(y, weights=s)) ** 2, weights=s))
         return {"r2": 1 - mse / spread if spread > 0 else None, "mean_squared_error": mse}
-    number = rows.y if task.loss == "log_loss" else rows.y > 0 if rows.y.ndim == 1 else rows.y.argmax(axis=1)
+    number = rows.y if task.activation != "identity" else rows.y > 0 if rows.y.ndim == 1 else rows.y.argmax(axis=1)
     number = number.astype(int)
     chosen = (h > 0).astype(int) if h.ndim == 1 else h.argmax(axis=1)
     found = {"accuracy": float(np.average(chosen == number, weights=s))}
-    if task.loss == "log_loss":
+    if task.activation != "identity":
         p = probabilities(h, task.activation)[np.arange(len(h)), number]
         with np.errstate(divide="ignore"):
             loss = float(np.average(-np.log(p), weights=s))

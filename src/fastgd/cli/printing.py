@@ -68,17 +68,16 @@ def score_words(scores):
     return ", ".join(f"{words[k]} {undefined[k] if v is None else f'{v:.10g}'}" for k, v in scores.items())
 
 
-def draw(path, objective, w, feature, target, history, loss_title=None):
+def draw(path, objective, w, feature, target, history, *, loss_title=None, of_number=True):
     """The fit, where it is of a number, beside the loss, as a picture file."""
     # matplotlib is slow to import, and only needed here.
     from matplotlib.figure import Figure
 
     from fastgd import plot
 
-    is_number = objective.shape == (objective.rows.d + 1,) and objective.record.kernel not in ("log", "hinge")
-    figure = Figure(figsize=(11 if is_number else 5.5, 4.4), layout="constrained")
-    axes = figure.subplots(1, 1 + is_number, squeeze=False)[0]
-    if is_number:
+    figure = Figure(figsize=(11 if of_number else 5.5, 4.4), layout="constrained")
+    axes = figure.subplots(1, 1 + of_number, squeeze=False)[0]
+    if of_number:
         # Between dollar signs matplotlib would read mathematics.
         names = {
             "feature_name": one_line(feature).replace("$", r"\$"),

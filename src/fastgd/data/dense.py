@@ -20,7 +20,7 @@ class Dense(Rows):
 
     @classmethod
     def takes(cls, X):
-        """An array, or what is made into one: all that is of no other kind."""
+        """An array, or anything that becomes one: this class is asked last."""
         return True
 
     @classmethod
@@ -32,7 +32,7 @@ class Dense(Rows):
         return cls(X, Y, weights)
 
     def dense(self, part, dtype=None):
-        # Numbers of rows have made a copy already, in this order.
+        # Indexing by row numbers has made a C-contiguous copy already; a slice is a view.
         copied = np.array if isinstance(part, slice) else np.asarray
         return copied(self.X[part], self.dtype if dtype is None else dtype, order="C")
 
@@ -60,7 +60,7 @@ class Dense(Rows):
         return out
 
     def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
-        """The value at w, (d, k) or (d + 1, k), in one call of a kernel; the gradient is written to `gradient`."""
+        """The value at w, (d, k) or (d + 1, k), by one call of a kernel, which writes to `gradient`."""
         return kernels.active.value_and_gradient(
             self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
         )  # fmt: skip

@@ -1,25 +1,15 @@
-"""First and second moments of the columns: of all rows at once, or from some that tell roughly."""
+"""Means, standard deviations and second moments of the columns, from all rows or from a sample."""
 
 import typing
 
 import numpy as np
 
-# Rows go through float64 in pieces of about this many values.
+# Values of the pieces in which rows are converted to float64: 1 MB, which fits the second-level cache.
 PIECE_VALUES = 1 << 17
-# Products of pieces are quickest where these are about as long as wide, up to this many rows; and from so many
-# multiplications on by BLAS's own routine for them.
-PIECE_ROWS, SYRK_PRODUCTS = 1024, 1 << 30
-# So many rows tell roughly where a column lies and how far it spreads.
-SAMPLE_ROWS = 256
-# A mean of up to so many spreads takes three digits from a variance that is computed about zero.
-NEAR_ZERO = 10.0
-# A spread below this may have lost some of its squares to underflow.
-TINY_SPREAD = 1e-140
-# A sum of squares below this may have lost some of them to underflow.
-TINY_SQUARES = 1e-280
-# Where less than this share of the squares of a column is left once it is centred, they are summed about its mean.
-LEFT = 1e-4
-# So many rows for each column tell the curvature well enough to step by it, and the means to centre the columns by.
+# Multiplications of XᵀX from which BLAS's dsyrk is used: it halves them, but importing
+# scipy.linalg takes 0.15 s, once.
+SYRK_PRODUCTS = 1 << 30
+# Rows per column from which a sample gives means and curvatures well enough for centring and preconditioning.
 ROWS_PER_COLUMN = 8
 
 
@@ -28,7 +18,7 @@ class Products:
 
     def __init__(self, d, values):
         self._sum, self._rank_k = np.zeros((d, d), order="F"), None
-        if d * values >= SYRK_PRODUCTS:  # it adds to half of the sum in place, but importing it takes its time
+        if d * values >= SYRK_PRODUCTS:
             from scipy.linalg.blas import dsyrk
 
             self._rank_k = dsyrk
@@ -61,17 +51,17 @@ class Moments(typing.NamedTuple):
 
 
 def slices(n, length):
-    """Slices of the rows 0 to n − 1, so many at a time."""
+    """Slices that cover 0 to n − 1, each of `length` rows, the last of what is left."""
     return [slice(start, min(start + length, n)) for start in range(0, n, length)]
 
 
 def parts(n, d):
-    """Slices of n rows of d columns, PIECE_VALUES values at a time."""
+    """Slices that cover n rows of d columns, each of about PIECE_VALUES values."""
     return slices(n, max(1, PIECE_VALUES // d))
 
 
 def transformed(rows, shift, scale):
-    """√s·(X − shift)/scale of a few rows at a time in float64, with √s and the slice."""
+    """Iterate over pieces of rows: √s·(X − shift)/scale in float64, √s, and the slice."""
     for part in parts(rows.n, rows.d):
         A = rows.view(part).astype(np.float64)
         root = np.ones(len(A))
@@ -84,46 +74,47 @@ def transformed(rows, shift, scale):
 
 
 def moments_of(rows, origin=None):
-    """The Moments, summed about `origin`: without it about zero, or about the means of some rows if these are far off.
+    """The Moments, from sums of (x − origin) and (x − origin)²; None if the squares overflow or underflow.
 
-    None where squares of the columns leave the range of floating point.
+    By default the origin is 0, or the mean of a sample of rows if a mean is so large that the variance would cancel.
     """
     d = rows.d
     if origin is None:
-        sample = rows.view(slice(None, None, max(1, rows.n // SAMPLE_ROWS))).astype(np.float64)
+        sample = rows.view(slice(None, None, max(1, rows.n // 256))).astype(np.float64)
         with np.errstate(all="ignore"):
             origin = sample.mean(axis=0)
-            # About zero a piece of float64 rows needs no copy.
-            if np.all(np.abs(origin) <= NEAR_ZERO * sample.std(axis=0)):
+            # About 0 float64 rows need no copy. With means of up to 10 standard deviations that costs the variance up
+            # to two digits.
+            if np.all(np.abs(origin) <= 10.0 * sample.std(axis=0)):
                 origin = np.zeros(d)
     first, second = np.zeros(d), Products(d, rows.values)
-    length = max(1, PIECE_VALUES // d, min(d, PIECE_ROWS))
+    length = max(1, PIECE_VALUES // d, min(d, 1024))  # BLAS forms AᵀA fastest if A has about as many rows as columns
     ones = np.ones(min(length, rows.n))
     with np.errstate(all="ignore"):
         for part in slices(rows.n, length):
             A = rows.view(part)
             if A.dtype != np.float64 or origin.any():
-                A = A - origin  # in float64, like the origin
+                A = A - origin  # becomes float64, the dtype of the origin
             if rows.weights.size:
                 root = np.sqrt(rows.weights[part].astype(np.float64))
                 A = A * root[:, None]
                 first += root @ A
             else:
-                first += ones[: len(A)] @ A  # three times as quick as A.sum(axis=0) for few columns
+                first += ones[: len(A)] @ A  # for few columns three times as fast as A.sum(axis=0)
             second.add(A)
     total = second.total
     found = centred(rows, origin, first, total)
     if found is None or not np.all(np.isfinite(found.mean)):
         return None
-    # Where the origin was far off, the difference has lost too many digits; now the mean is known.
-    far = np.any(np.diag(found.centred) < LEFT * np.diag(total)) and not np.array_equal(origin, found.mean)
+    # If less than 1e-4 of the sum of squares is left, the variance has lost four digits: sum again, about the mean.
+    far = np.any(np.diag(found.centred) < 1e-4 * np.diag(total)) and not np.array_equal(origin, found.mean)
     return moments_of(rows, found.mean) if far else found
 
 
 def centred(rows, origin, first, second):
-    """The Moments from Σs(x − origin) and Σs(x − origin)(x − origin)ᵀ; None where they cannot be had from these."""
+    """The Moments from Σs(x − origin) and Σs(x − origin)(x − origin)ᵀ; None if these overflow or underflow."""
     weight, squares = rows.total_weight, np.diag(second)
-    tiny = np.flatnonzero(squares < TINY_SQUARES)
+    tiny = np.flatnonzero(squares < 1e-280)  # some of the squares may have underflowed
     if not np.all(np.isfinite(second)) or (tiny.size and rows.differs(tiny, origin)):
         return None
     with np.errstate(under="ignore"):
@@ -139,13 +130,14 @@ def measured(rows, centring, sample=None):
         return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring)
     part = slice(None, None, max(1, rows.n // sample))
     s = rows.shares(part)
-    # With room for the intercept's ones, as a sample for curvature has it: BLAS rounds by the distance of rows, too.
+    # A view with the strides of a sample with an intercept column (`objective.sample`): the rounding of BLAS depends on
+    # strides, and the results must not differ.
     A = np.empty((len(s), rows.d + centring))[:, : rows.d]
     rows.write(part, A)
     alike = np.all(A[0] == A, axis=0) if part.step > 1 else False
     if centring:
         means = s @ A
-        # Means of too few rows leave columns off centre, which bend together with the intercept.
+        # Means of too few rows are inexact, and columns off their mean are correlated with the intercept.
         if part.step > 1 and len(A) < ROWS_PER_COLUMN * rows.d:
             means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
         means = rounded(means, rows.dtype)
@@ -154,15 +146,16 @@ def measured(rows, centring, sample=None):
 
 
 def looked_into(rows, means, spreads, centring, alike=False):
-    """`Rows.measures`, once columns are looked into that vary by no more than the rounding of a sum over all rows.
+    """`Rows.measures`, given estimates, after doubtful columns have been computed again from all rows.
 
-    They may be constant and only seem to vary, by the rounding of their means; or be `alike` in a sample and vary in
-    other rows. About their first row, constant columns are 0, and no sum of them is rounded.
+    Doubtful are columns whose spread is within the rounding error of their mean (they may be constant), and columns
+    that are constant in a sample (`alike`; they may vary elsewhere). They are summed about their first entry: of a
+    constant column all differences are then 0, without rounding error.
     """
     rounding = spreads <= rows.n * np.finfo(np.float64).eps * np.abs(means)
     doubtful = np.flatnonzero(rounding & (spreads > 0) | alike)
     if doubtful.size:
-        # A few rows at a time: of a large table of rare indicators, most columns are doubtful.
+        # In pieces: in a large table of rare indicators most columns are doubtful.
         s, some = rows.shares(slice(None)), parts(rows.n, len(doubtful))
         first = rows.columns(doubtful, slice(0, 1))[0] if centring else np.zeros(len(doubtful))
         if centring:
@@ -176,8 +169,8 @@ def looked_into(rows, means, spreads, centring, alike=False):
 
 
 def _measure_out_of_range(rows, means, spreads):
-    """Set the spreads of columns whose squares leave the floats: in units of their largest number they do not."""
-    there = np.flatnonzero(~((spreads > TINY_SPREAD) & np.isfinite(spreads)))
+    """Compute the spreads of columns whose squares overflow or underflow again, in units of their largest entry."""
+    there = np.flatnonzero(~((spreads > 1e-140) & np.isfinite(spreads)))
     if not there.size:
         return
     s, some = rows.shares(slice(None)), parts(rows.n, len(there))
@@ -191,10 +184,10 @@ def _measure_out_of_range(rows, means, spreads):
 
 
 def rounded(means, dtype):
-    """Means as the kernels subtract them, in float64: the algebra must use the same numbers."""
+    """Means rounded to the dtype of X, as the kernels subtract them, in float64."""
     return means.astype(dtype).astype(np.float64)
 
 
 def is_still(means, spreads, dtype):
-    """Whether columns vary by no more than the rounding of their numbers."""
+    """Whether columns vary by no more than the rounding error of their entries."""
     return spreads <= float(np.finfo(dtype).eps) * np.abs(means)

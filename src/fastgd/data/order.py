@@ -4,17 +4,17 @@ import numpy as np
 
 from fastgd import kernels
 
-# Rows are shuffled within pieces of this many, and the pieces among themselves: an order of all rows at once would be
-# as long as a column of X.
+# Rows are shuffled within pieces of this many rows, and the pieces among themselves, so that no permutation of all n
+# rows has to be stored: 0.5 MB at a time.
 SHUFFLED_ROWS = 1 << 16
 
 
 def epoch_order(seed, epoch, n):
-    """Numbers of the n rows in the order of one epoch, a piece at a time: a function of (seed, epoch) alone."""
+    """Iterate over the row numbers of one epoch, in pieces. The order depends on (seed, epoch, n) alone."""
     seed %= 1 << 64
     count = -(-n // SHUFFLED_ROWS)
     pieces = np.empty(count, np.int64)
-    kernels.active.shuffle(seed, epoch, count, 0, pieces)  # `count` is the number of no piece
+    kernels.active.shuffle(seed, epoch, count, 0, pieces)  # stream number `count`: pieces use 0 to count − 1
     for piece in pieces.tolist():
         first = piece * SHUFFLED_ROWS
         order = np.empty(min(SHUFFLED_ROWS, n - first), np.int64)

@@ -1,7 +1,7 @@
-"""Rows of data behind one interface, cut into numbered blocks: all that the rest of the package knows of X.
+"""`Rows`, the interface through which the rest of the package reads X: numbered blocks of rows and passes over them.
 
-Whoever adds up blocks does so in a tree (`threads.tree_sum`, `threads.sum_of_rows`), so that a total does not depend on
-who computed which block.
+Sums over blocks are formed in a fixed tree (`threads.tree_sum`, `threads.sum_of_rows`), so that a total does not depend
+on which thread computed which block.
 """
 
 import copy
@@ -14,43 +14,41 @@ from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slice
 from fastgd.data.threads import tree_sum
 from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
 
-# A block has about this many values at least (it must be worth handing to a thread), and there are at most so many.
+# Values of X in the smallest block: some 30 µs of work, a hundred times what handing it to a thread takes.
 BLOCK_VALUES = 1 << 17
+# Blocks: enough for 16 threads of unequal speed, few enough that their gradients stay small.
 MOST_BLOCKS = 64
-# From this many outputs and multiplications on, BLAS is worth the 0.15 s that importing scipy's takes, once.
-BLAS_OUTPUTS = 2
+# Multiplications n·d·k of a pass from which two or more outputs go through BLAS: importing scipy's takes 0.15 s, once.
 BLAS_VALUES = 1 << 18
-# Multiplications of a BLAS product that take as long as one value of a pass over X.
+# Multiplications of a BLAS matrix product in the time of one value of a pass over X.
 BLAS_ADVANTAGE = 16
-# Kernels of steps on single rows take so many steps at once: a cut in between would change the rounding.
-STEPS_AT_ONCE = 4
 
 
 class Rows:
-    """Rows of X with their targets and weights. A kind of data is a subclass that says how to get at some rows.
+    """Rows of X with their targets and weights. Each kind of data is a subclass.
 
-    A subclass calls `super().__init__(n, d, dtype)` and defines `dense`, which threads call at the same time, and which
-    must give the same numbers each time. All passes follow from it, by the kernels for arrays. A kind that has a
-    quicker way for one of them overrides that. An instance is then what `LinearObjective` takes as X: its own targets
-    and weights are not looked at there, and its numbers are not checked for NaN and infinity.
+    A subclass calls `super().__init__(n, d, dtype)` and defines `dense`, which returns some rows as an array. `dense`
+    is called from several threads at once and must return the same numbers each time. All other methods are built on it
+    and on the kernels for arrays; a subclass overrides those for which it has a faster way. `LinearObjective` takes an
+    instance as X; it ignores the targets and weights of that instance, and does not check it for NaN and infinity.
 
     Attributes
     ----------
     n, d : int
         Rows and columns.
     dtype : dtype
-        float64 or float32: of X, Y, the weights, and the weights of a model.
+        float64 or float32: of X, Y, `weights` and the model's weights.
     Y : (n, k)
-        Targets; `with_targets` sets them.
+        Targets, set by `with_targets`.
     k : int
         Outputs.
     weights : (n,) or (0,)
-        Of the rows; of length 0 where all are 1.
+        Sample weights; of length 0 if all are 1.
     values : int
-        How many numbers a pass goes over: what it costs.
+        Numbers that a pass reads, the unit of its cost.
     one_array : bool
-        Whether X is one array, which a kernel of whole passes or of many steps takes as it is: see `arrays`. Then there
-        is a `value_and_gradient`.
+        True if X is a single array, on which one kernel call can make a whole pass or many steps (see `arrays`). Such a
+        class also has `value_and_gradient`.
     """
 
     one_array = False
@@ -61,16 +59,16 @@ class Rows:
         self._none = np.empty(0, self.dtype)
         self.weights = self._none if weights is None else weights
 
-    # ---------------------------------------------------------------------------------------- what a kind of data says
+    # ----------------------------------------------------------------------------------- what a subclass has to define
 
     @classmethod
     def takes(cls, X):
-        """Whether an X is data of this kind. See `register`."""
+        """Whether this class reads an X of that type. See `register`."""
         return isinstance(X, cls)
 
     @classmethod
     def checked(cls, X, dtype=None):
-        """X as `made_of` takes it, in that dtype; or the error that says what is wrong with it."""
+        """Validate X and return it as `made_of` takes it, in `dtype` if given; raise TypeError or ValueError."""
         if X.dtype not in (np.float32, np.float64) or (dtype is not None and X.dtype != dtype):
             takes = "float32 or float64" if dtype is None else np.dtype(dtype)
             raise TypeError(f"X must be of dtype {takes}; got {X.dtype}")
@@ -78,23 +76,24 @@ class Rows:
 
     @classmethod
     def made_of(cls, X, Y, weights):
-        """The rows of an X that was checked."""
+        """The Rows of an X that `checked` returned."""
         return X.with_targets(Y, weights)
 
     def dense(self, part, dtype=None):
-        """Some rows as a new C-contiguous array, which is the caller's.
+        """Some rows as a new C-contiguous array, which the caller may write to.
 
         Parameters
         ----------
         part : slice or array of int
+            Which rows.
         dtype : dtype, optional
-            Another than that of the rows.
+            By default that of the rows.
         """
         raise NotImplementedError(f"{type(self).__name__} must define dense(part, dtype=None)")
 
     # ------------------------------------------------------------------------------------------------------------ rows
 
-    ndim = 2  # with this, `shape`, some rows by their numbers and a product they serve as an array does that is X
+    ndim = 2  # `ndim`, `shape`, indexing and `@` let Rows stand for an array in code that takes X
 
     def __getitem__(self, part):
         return self.take(part)
@@ -114,19 +113,19 @@ class Rows:
 
     @property
     def gemm(self):
-        large = self.k >= BLAS_OUTPUTS and self.values * self.k >= BLAS_VALUES
-        return kernels.gemm(self.dtype) if large else None
+        """BLAS's matrix product for the kernels, or None where their own loops are faster."""
+        return kernels.gemm(self.dtype) if self.k >= 2 and self.values * self.k >= BLAS_VALUES else None
 
     def view(self, part):
-        """Some rows as an array that is only read: where they lie, if they are an array."""
+        """Some rows as an array that is only read; a view of X if X is an array."""
         return self.dense(part)
 
     def columns(self, numbers, part=slice(None)):
-        """Some columns of some rows, in float64."""
+        """Some columns of some rows, as a new float64 array."""
         return self.view(part)[:, numbers].astype(np.float64)
 
     def with_targets(self, Y, weights=None):
-        """The same rows with other targets, and with other weights if they are given."""
+        """The same rows with other targets and, if given, other weights."""
         other = copy.copy(self)
         other.Y, other.k = Y, Y.shape[1]
         if weights is not None:
@@ -134,31 +133,31 @@ class Rows:
         return other
 
     def take(self, part):
-        """The rows of a slice or of an array of numbers, with their targets and weights."""
+        """The Rows of a slice or of an array of row numbers, with their targets and weights."""
         return Some(self, part)
 
     def shares(self, part):
-        """Weights of the rows of a slice in float64, adding up to 1."""
+        """Sample weights of the rows of a slice, normalised to a sum of 1, float64."""
         count = len(range(*part.indices(self.n)))
         s = self.weights[part].astype(np.float64) if self.weights.size else np.ones(count)
         return s / s.sum() if s.any() else np.full(count, 1 / count)
 
     def write(self, part, out):
-        """Some rows into an array of any float dtype and any strides."""
+        """Write some rows to `out`, an array of any float dtype and strides."""
         out[...] = self.view(part)
 
     def extended(self):
-        """All rows in long double: of few data."""
+        """All rows in long double; for small tables."""
         return self.view(slice(None)).astype(np.longdouble)
 
     def arrays_for_digest(self):
-        """Arrays that tell these X from others by their bytes."""
+        """Arrays whose bytes identify X, for the digest in a checkpoint: here its shape and a sample of the rows."""
         return np.array(self.shape), self.dense(slice(None, None, max(1, self.values // PIECE_VALUES)))
 
     # ---------------------------------------------------------------------------------------------------------- passes
 
     def blocks(self):
-        """Numbers of the first row and of the one after the last, for each block: a function of the shape alone."""
+        """(first row, last row + 1) of each block: a function of the shape alone."""
         return even_blocks(self.n, self.values, self.d)
 
     def arrays(self, block):
@@ -167,7 +166,7 @@ class Rows:
         return self.view(part), self.Y[part], self._weights_of(part)
 
     def sums(self, block, W, b, shift, activation, loss, gradient):
-        """(totals,) of a block, or (totals, gradient by W, gradient by b), all float64."""
+        """Of a block, in float64: (Σ s·loss by output,), and with `gradient` also Xᵀδ (d, k) and Σδ (k,)."""
         X, Y, weights = self.arrays(block)
         totals = np.empty(self.k)
         data = X, Y, W, b, self._none if shift is None else shift, weights, activation, loss, self.gemm, totals
@@ -179,12 +178,12 @@ class Rows:
         return totals, grad_W, grad_b
 
     def block_sums(self, edges, *model):
-        """`sums` of several blocks: a row of totals, gradient by W and gradient by b for each, or of totals alone.
+        """`sums` of several blocks, each flattened into one row.
 
         Parameters
         ----------
         edges : (m + 1,) int64
-            Block j holds the rows from edges[j] to edges[j + 1], the last one excepted.
+            Block j holds the rows from edges[j] up to, but not including, edges[j + 1].
         *model
             W, b, shift, activation, loss and gradient, as for `sums`.
 
@@ -196,7 +195,7 @@ class Rows:
         return np.array([np.concatenate([part.reshape(-1) for part in self.sums(block, *model)]) for block in blocks])
 
     def differences(self, block, W, b, steps, step_b, activation, loss):
-        """Differences of the loss of a block between W ± steps and between b ± step_b, for each weight alone."""
+        """loss(W + steps) − loss(W − steps) of a block for each weight moved alone, (d, k); the same for b, (k,)."""
         X, Y, weights = self.arrays(block)
         by_W, by_b = np.empty(W.shape), np.empty(len(step_b))
         kernels.active.perturbed_pass(X, Y, W, b, steps, step_b, weights, activation, loss, by_W, by_b)
@@ -210,16 +209,18 @@ class Rows:
         return out
 
     def stochastic(self, w, activation, loss, factor, l2, order, batch, mean, rates, rule=None):
-        """Steps of stochastic descent on w over the rows in `order`; see `kernels.reference.one_layer.stochastic`.
+        """Take stochastic steps on w, in place, over the rows in `order`.
 
-        They are plain ones, or by a rule as `Update.kernel_arguments` has it.
+        The parameters are those of `kernels.reference.one_layer.stochastic`; `rule` is `Update.kernel_arguments`, by
+        default plain gradient descent.
         """
         kind, parameters, moments, done, *limits = PLAIN[self.dtype] if rule is None else rule
-        step = STEPS_AT_ONCE * batch
+        step = 4 * batch  # the kernels take four steps at a time: pieces of whole fours round as one call does
         for part in slices(len(order), step * max(1, PIECE_VALUES // (step * self.d))):
             rows = order[part]
             first, count = part.start // batch, -(-len(rows) // batch)
-            # The kernel takes these rows for all of them: with a sum over rows a step has its share of the penalty.
+            # With a loss that is a sum over n rows a step has the share batch/n of the penalty. The kernel sees only
+            # len(rows) of them.
             share = l2 if mean else l2 * (len(rows) / self.n)
             kernels.active.stochastic(
                 self.dense(rows), self.Y[rows], w, self._weights_of(rows), activation, loss, factor, share,
@@ -228,25 +229,25 @@ class Rows:
             )  # fmt: skip
 
     def scaled(self, shift, scale):
-        """The rows for stochastic steps in centred and scaled columns, and the shift that they are centred by.
+        """(X − shift)/scale as Rows, for stochastic steps, and the shift that was subtracted.
 
-        (X − shift)/scale in the dtype of X, a few rows at a time; 0 in columns of an infinite scale. A kind for which
-        shifted rows would be too many numbers scales them alone: its shift is 0.
+        Rows are transformed when they are fetched, in the dtype of X. Columns with an infinite scale become 0. Sparse
+        rows are not centred, as that would fill them in: the returned shift is then 0.
         """
         return Scaled(self, shift, scale), shift
 
     # ------------------------------------------------------------------------------------- moments, products, measures
 
     def pieces(self, shift=0.0, scale=1.0):
-        """√s·(X − shift)/scale in float64, √s, and the rows' slice, a few rows at a time."""
+        """Iterate over pieces of rows: √s·(X − shift)/scale in float64, √s, and the slice."""
         return transformed(self, shift, scale)
 
     def moments(self):
-        """The `Moments` of the columns; None where squares of them leave the range of floating point."""
+        """The `Moments` of the columns; None if their squares overflow or underflow."""
         return moments_of(self)
 
     def differs(self, columns, numbers):
-        """Whether any of these columns holds anything but its number."""
+        """Whether any of `columns` has an entry other than numbers[column]."""
         return any(np.any(self.columns(columns, part) != numbers[columns]) for part in parts(self.n, self.d))
 
     def column_means(self):
@@ -254,47 +255,50 @@ class Rows:
         return total / self.total_weight
 
     def column_lengths(self, shift):
-        """√Σs(x − shift)² of each column, without overflow or underflow of the squares."""
+        """√Σs(x − shift)² of each column; squares neither overflow nor underflow."""
         largest = np.max([np.max(np.abs(A), axis=0) for A, *_ in self.pieces(shift)], axis=0)
         unit = np.where(largest > 0, largest, 1.0)
         return unit * np.sqrt(sum(np.sum(A**2, axis=0) for A, *_ in self.pieces(shift, unit)))
 
     def measures(self, centring, sample=None):
-        """Where each column lies, how far it spreads, and whether it varies at all.
+        """Mean and standard deviation of each column, and which columns are constant.
 
         Parameters
         ----------
         centring : bool
-            Whether spreads are about the means; about 0 without it, which are then the means.
+            False: the means are taken to be 0.
         sample : int, optional
-            How many rows, at even distances, tell; all of them without it, and wherever that costs little.
+            Number of rows, equally spaced, to estimate from; by default all. Sparse rows always use all.
 
         Returns
         -------
         means, spreads : (d,) float64
             Means rounded to the dtype of X, and √(Σs(x − mean)²/Σs).
         still : (d,) bool
-            Columns that vary by no more than the rounding of their numbers.
+            Columns that vary by no more than the rounding error of their entries.
         """
         return measured(self, centring, sample)
 
     def product(self, part, W):
-        """XW for some rows; what is of two dtypes is computed in the wider."""
+        """XW for some rows, in the wider of both dtypes."""
         return self.view(part) @ W
 
     def column_product(self, u):
-        """Xᵀu by BLAS, in the wider dtype of both."""
+        """Xᵀu by BLAS, in the wider of both dtypes."""
         return sum(self.view(part).T @ u[part] for part in parts(self.n, self.d))
 
     def transposed_product(self, u):
-        """Xᵀ(s·u), (d, k) float64, of u (n, k), by the kernels: the gradient of Σ s·½(0 − y)² at W = 0, for y = −u."""
+        """Xᵀ(s·u), (d, k) float64, for u (n, k).
+
+        By the kernels, as the gradient of Σ s·½(xW − y)² at W = 0 for y = −u: in blocks, so reproducible.
+        """
         source = self.with_targets(np.ascontiguousarray(-u, dtype=self.dtype))
         zeros = np.zeros((self.d, source.k), self.dtype), np.zeros(source.k, self.dtype)
         codes = ACTIVATIONS["identity"], LOSSES["squared"]
         return tree_sum([source.sums(block, *zeros, None, *codes, True)[1:2] for block in source.blocks()])[0]
 
     def gram_products(self):
-        """What forming XᵀX takes, in values of a pass over X."""
+        """The cost of forming XᵀX, in values of a pass over X that take as long."""
         return self.n * self.d * self.d / BLAS_ADVANTAGE
 
     # ---------------------------------------------------------------------------------------------------------- private
@@ -304,7 +308,7 @@ class Rows:
 
 
 class Some(Rows):
-    """Some rows of others, which are fetched when they are asked for."""
+    """A selection of the rows of a source, fetched when they are needed."""
 
     def __init__(self, source, part):
         self._source, self._numbers = source, np.arange(source.n)[part]
@@ -316,7 +320,7 @@ class Some(Rows):
 
 
 class Scaled(Rows):
-    """Rows that are centred and scaled when they are asked for, in the dtype of their source."""
+    """The rows of a source, centred and scaled when they are fetched, in the dtype of the source."""
 
     def __init__(self, source, shift, scale):
         super().__init__(source.n, source.d, source.dtype, source.Y, source.weights)
@@ -332,9 +336,10 @@ class Scaled(Rows):
 
 
 def even_blocks(n, values, d, least=1):
-    """First and last rows of blocks of equal numbers of rows.
+    """(first row, last row + 1) of blocks of equally many rows.
 
-    At most MOST_BLOCKS, of `least` rows or more; and a block's gradient, of length d, must be small beside its values.
+    At most MOST_BLOCKS blocks, each of at least `least` rows, BLOCK_VALUES values and 16·d values, so that adding up
+    their gradients, of length d, costs little.
     """
     count = int(max(1, min(MOST_BLOCKS, values // BLOCK_VALUES, values // (16 * d), n // least)))
     edges = [n * i // count for i in range(count + 1)]

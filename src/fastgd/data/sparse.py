@@ -7,12 +7,11 @@ from fastgd.data.moments import centred, looked_into, rounded
 from fastgd.data.rows import Rows
 from fastgd.kernels.codes import PLAIN
 
-# Where less than this share of the squares of a column is left once it is centred, its moments say nothing of it. To
-# sum them about its mean, as of arrays, would take dense pieces.
-LEFT = 1e-8
-# What a product of two entries of a row takes, in values of a pass; and of the operations of a Cholesky decomposition
-# that take as long as one.
-ENTRY_PRODUCT, CHOLESKY_ADVANTAGE = 2.5, 96
+# The cost of one product of two stored entries of a row, when XᵀX is formed, in values of a pass over X: while XᵀX fits
+# the cache, and several times as much beyond.
+ENTRY_PRODUCT = 2.5
+# Multiplications of a Cholesky decomposition (of its d³) in the time of one value of a pass over X.
+CHOLESKY_ADVANTAGE = 96
 
 
 class Sparse(Rows):
@@ -22,14 +21,14 @@ class Sparse(Rows):
         self.X, self.Y, self.weights = X, Y, weights
         (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
         self.values = X.nnz
-        # scipy may keep the two arrays of numbers in different types; the kernels take one.
+        # scipy may store the two index arrays in different types; the kernels take one type for both.
         wide = np.int64 if X.indptr.dtype != X.indices.dtype else X.indices.dtype
         self._data = np.ascontiguousarray(X.data)
         self._indices, self._indptr = (np.ascontiguousarray(a, dtype=wide) for a in (X.indices, X.indptr))
 
     @classmethod
     def takes(cls, X):
-        """Found out without importing scipy.sparse."""
+        """A matrix or array of scipy.sparse, recognised without importing scipy.sparse."""
         return hasattr(X, "tocsr")
 
     @classmethod
@@ -65,7 +64,7 @@ class Sparse(Rows):
     def sums(self, block, W, b, shift, activation, loss, gradient):
         first, last = block
         Y, pointers = self.Y[first:last], self._indptr[first : last + 1]
-        if shift is not None:  # (x − m)W + b = xW + (b − mW): a shifted sparse row is dense, so the algebra does it
+        if shift is not None:  # (x − m)W + b = xW + (b − mW): a centred row would be dense
             b = (b.astype(np.float64) - shift.astype(np.float64) @ W).astype(self.dtype)
         totals = np.empty(self.k)
         grad_W, grad_b = (np.empty(W.shape), np.empty(self.k)) if gradient else (np.empty((0, 0)), np.empty(0))
@@ -89,7 +88,7 @@ class Sparse(Rows):
         return by_W, by_b
 
     def predict(self, W, b, activation):
-        # f of the rows' h, as a model with one weight of 1 for each output.
+        # h by scipy; the kernel for arrays then applies f, with h as X and the unit matrix as W.
         h = np.ascontiguousarray(self.X @ W + b)
         out = np.empty_like(h)
         kernels.active.predict(
@@ -110,7 +109,7 @@ class Sparse(Rows):
         return Sparse(X, self.Y, self.weights), np.zeros(self.d)
 
     def moments(self):
-        """See `Rows.moments`; None also where columns are too far off. About zero: a shifted sparse row is dense."""
+        """See `Rows.moments`; None also where centring cancels too many digits, as a sparse X is summed about 0."""
         X = self.X.astype(np.float64)
         weighted = X.multiply(self.weights.astype(np.float64)[:, None]).tocsr() if self.weights.size else X
         with np.errstate(all="ignore"):
@@ -119,19 +118,20 @@ class Sparse(Rows):
             found = centred(self, np.zeros(self.d), first, second)
             if found is None:
                 return None
-            doubtful = np.flatnonzero(np.diag(found.centred) < LEFT * np.diag(second))
+            # Less than 1e-8 of the sum of squares is left: half of the digits of the variance are rounding error.
+            doubtful = np.flatnonzero(np.diag(found.centred) < 1e-8 * np.diag(second))
             return None if doubtful.size and self._varies(doubtful) else found
 
     def differs(self, columns, numbers):
-        return bool(np.any(self.X[:, columns].data != 0))  # the numbers are zeros
+        return bool(np.any(self.X[:, columns].data != 0))  # `numbers` are zeros: moments are summed about 0
 
     def _varies(self, columns):
-        """Whether any of these columns holds different numbers."""
+        """Whether any of these columns is not constant."""
         X = self.X[:, columns]
         return bool(np.any(X.min(axis=0).toarray() != X.max(axis=0).toarray()))
 
     def measures(self, centring, sample=None):
-        """See `Rows.measures`. From all that is stored, the other entries being 0: a few rows hold next to nothing."""
+        """See `Rows.measures`. From all stored entries: a sample of sparse rows would hold too few of a column."""
         X, means, total = self.X, np.zeros(self.d), self.total_weight
         each = self.weights.astype(np.float64) if self.weights.size else np.ones(self.n)
         s, values = np.repeat(each, np.diff(X.indptr)), X.data.astype(np.float64)
@@ -139,14 +139,15 @@ class Sparse(Rows):
             means = rounded(self._column_sums(s * values) / total, self.dtype)
             values = values - means[X.indices]
         squares = self._column_sums(s * values**2)
-        # The weights of a full column add up to all but for rounding.
+        # Entries that are not stored are 0 and lie `means` from the mean. A column without such entries is treated
+        # apart: the difference of the two sums of weights would be rounding error instead of 0.
         full = np.bincount(X.indices, minlength=self.d) >= self.n
         squares += np.where(full, 0.0, np.maximum(total - self._column_sums(s), 0.0)) * means**2
         return looked_into(self, means, np.sqrt(squares / total), centring)
 
     def _column_sums(self, numbers):
-        """Of a number for each entry that is stored."""
-        return np.bincount(self.X.indices, numbers, self.d).astype(np.float64)  # without any it counts in integers
+        """Column sums of `numbers`, one for each stored entry."""
+        return np.bincount(self.X.indices, numbers, self.d).astype(np.float64)  # integers if nothing is stored
 
     def product(self, part, W):
         return self.X[part] @ W
@@ -160,7 +161,7 @@ class Sparse(Rows):
 
 
 def check_columns(X):
-    """Refuse CSR whose indices point out of the matrix: scipy neither looks at them nor keeps to its memory then."""
+    """Refuse a CSR matrix whose indices are out of range: scipy does not check them and would read foreign memory."""
     if np.any(X.indptr[1:] < X.indptr[:-1]) or X.indptr[0] != 0 or X.indptr[-1] > len(X.indices):
         raise ValueError("X.indptr must not decrease, and must begin at 0 and end within X.indices")
     used = X.indices[: X.indptr[-1]]

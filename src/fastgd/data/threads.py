@@ -1,4 +1,4 @@
-"""Threads over numbered blocks, and sums that do not depend on who computed which block."""
+"""Threads over numbered blocks, and sums over blocks that do not depend on the number of threads."""
 
 import concurrent.futures
 import os
@@ -8,12 +8,12 @@ import numpy as np
 
 from fastgd import validation
 
-# Below this many values a pass takes less than threads cost.
+# Values of X from which a pass, of about 0.2 ms, is shared among threads, which take about 0.05 ms to begin.
 THREAD_VALUES = 1 << 20
 
 
 def tree_sum(parts):
-    """The sum of tuples of numbers or arrays, in a tree that depends on their number alone."""
+    """The elementwise sum of tuples of numbers or arrays, pairwise in a tree that depends on their number alone."""
     if len(parts) == 1:
         return parts[0]
     while len(parts) > 1:
@@ -47,7 +47,7 @@ _pool = None
 
 
 def _forget_pool():
-    # The threads of a pool do not live on in a forked child, which would wait for them for ever.
+    # A forked child has no threads of its parent's pool and would wait for them for ever.
     global _pool
     _pool = None
 
@@ -57,15 +57,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def _pool_of(size):
+    """The shared pool, with at least `size` threads."""
     global _pool
-    pool = _pool  # another thread may replace it at any time
+    pool = _pool  # read once: another thread may replace it
     if pool is None or pool._max_workers < size:
         pool = _pool = concurrent.futures.ThreadPoolExecutor(size, thread_name_prefix="fastgd")
     return pool
 
 
 class Numbers:
-    """The numbers 0 to count − 1, each handed out once, to whichever thread asks next, until `stop`."""
+    """The numbers 0 to count − 1, each given to one of the threads that call `take`, until `stop`."""
 
     def __init__(self, count):
         self._next, self._count, self._lock = 0, count, threading.Lock()
@@ -85,11 +86,11 @@ class Numbers:
 
 
 def over_blocks(function, blocks, jobs):
-    """[function(block) for each block], by up to so many threads, this one among them.
+    """[function(block) for block in blocks], by up to `jobs` threads including the calling one.
 
-    The kernels release the GIL. A thread takes the next block when it is done with one, so that none waits for another.
-    After an error no block is begun any more, and the first error is raised. All calls share the threads of one pool:
-    where these are busy with another call, this thread does the work alone and does not wait for them.
+    The kernels release the GIL. Each thread takes the next block as soon as it has finished one. After an error no new
+    block is begun, and the first error is raised. All calls share one thread pool; if its threads are busy with another
+    call, the calling thread does all the work itself instead of waiting.
     """
     if jobs <= 1 or len(blocks) == 1:
         return [function(block) for block in blocks]
@@ -109,8 +110,8 @@ def over_blocks(function, blocks, jobs):
     try:
         work()
     finally:
-        numbers.stop()  # nothing is left, or Ctrl-C came between two blocks
-        # Those that have not begun would wait in the queue behind the blocks of another call, for nothing.
+        numbers.stop()  # no blocks are left, or KeyboardInterrupt was raised between two
+        # Tasks that have not begun are cancelled: they might be queued behind another call, and have nothing to do.
         concurrent.futures.wait([future for future in futures if not future.cancel()])
     if errors:
         raise errors.pop(0)

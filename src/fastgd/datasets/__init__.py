@@ -1,4 +1,4 @@
-"""Real data small enough to ship. Where they come from: `SOURCES.md`."""
+"""Small real data sets. Their sources are in `SOURCES.md`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import numpy as np
 if typing.TYPE_CHECKING:
     from fastgd.types import Doubles
 
-WOMEN_CSV = "women.csv"
-
 
 def women_path() -> Path:
     """The CSV file of the women table, as a path (columns height, weight)."""
-    return Path(__file__).with_name(WOMEN_CSV)
+    return Path(__file__).with_name("women.csv")
 
 
 def load_women() -> tuple[Doubles, Doubles]:

@@ -1,1 +1,1 @@
-"""Derivatives of any function: gradients, Jacobians, Hessians, and whether a given gradient is right."""
+"""Numerical gradients, Jacobians and Hessians of functions, and the check of a given gradient."""

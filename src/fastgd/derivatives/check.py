@@ -8,10 +8,11 @@ import typing
 import numpy as np
 
 from fastgd import validation
-from fastgd.derivatives import c_functions, sampling, stencils
+from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import numerical_gradient
 from fastgd.derivatives.hessian import gradient_at
 from fastgd.derivatives.stencils import EPSILON
+from fastgd.kernels import c_functions
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

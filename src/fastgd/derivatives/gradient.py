@@ -10,10 +10,11 @@ from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.derivatives import c_functions, complex_step, refinement, sampling, stencils
-from fastgd.derivatives.c_functions import CFunction
+from fastgd.derivatives import complex_step, refinement, sampling, stencils
 from fastgd.derivatives.refinement import Slopes
 from fastgd.derivatives.stencils import EPSILON, Stencil
+from fastgd.kernels import c_functions
+from fastgd.kernels.c_code import CFunction
 from fastgd.kernels.codes import OWN_STEPS
 
 if typing.TYPE_CHECKING:
@@ -95,7 +96,7 @@ def numerical_diff(f, x, h=1e-4):
     if not np.all(distance):
         raise ValueError(f"h = {h!r} is too small to move x = {validation.show_point(x)}")
     if not np.all(np.isfinite(distance)):
-        raise ValueError(f"h = {h!r} is too large for x = {validation.show_point(x)}: the points leave the floats")
+        raise ValueError(f"h = {h!r} is too large for x = {validation.show_point(x)}: the points overflow")
     if x.ndim == 0:
         values = [validation.finite_number(f(float(at)), at, -1) for at in (above, below)]
         return (values[0] - values[1]) / float(distance)

@@ -18,9 +18,10 @@ from typing import Literal, NamedTuple, Unpack
 import numpy as np
 
 from fastgd import validation
-from fastgd.derivatives import c_functions, stencils
+from fastgd.derivatives import stencils
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.derivatives.vectorial import ScalarSampler
+from fastgd.kernels import c_functions
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike

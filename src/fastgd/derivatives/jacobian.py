@@ -238,7 +238,12 @@ def central(sampler, steps, mending):
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
-    """Im f(x + ihⱼeⱼ)/hⱼ, and the first group held against a real difference, for f may take |x| or max(x) inside."""
+    """The Jacobian by the complex step, ∂fᵢ/∂xⱼ = Im fᵢ(x + ihⱼeⱼ)/hⱼ, one evaluation for each group of columns.
+
+    It is wrong, without a sign of it, if f is not analytic, as with |x| or max(x). The entries of the first group are
+    therefore compared with extrapolated differences of real values; ValueError if one disagrees. `group` and
+    `positions` are as for `Entries`. Returns (Slopes, Entries).
+    """
     x = sampler.x.reshape(sampler.shape)
     steps = stencils.sized(x, complex_step.STEP, h, typical_x)
     imaginary = VectorSampler(sampler.f, x.astype(complex), sampler.args, sampler.vectorized, sampler.workers)

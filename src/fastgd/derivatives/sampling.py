@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.derivatives import c_functions
+from fastgd.kernels import c_functions
 from fastgd.kernels.codes import RELATIVE_STEP
 from fastgd.threads import Threads
 

@@ -83,20 +83,12 @@ def per_coordinate(value, name, x):
 
 def limits(bounds, x):
     """(lower, upper) as flat arrays like x, or None; x must lie within and each pair leave room for a difference."""
-    if bounds is None:
+    pair = validation.bounds(bounds, x.shape)
+    if pair is None:
         return None
-    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-        raise TypeError(f"bounds must be a pair (lower, upper) of numbers or arrays; got {validation.describe(bounds)}")
-    pair = []
-    for value, name in zip(bounds, ("bounds[0]", "bounds[1]"), strict=True):
-        value = validation.real_array(value, name, dtype=np.float64, finite=False)
-        if value.ndim and value.shape != x.shape:
-            raise ValueError(f"{name} must be a number or have the shape of x, {x.shape}; got shape {value.shape}")
-        pair.append(np.broadcast_to(value, x.shape).reshape(-1))
-    lower, upper = pair
+    lower, upper = (side.reshape(-1) for side in pair)
     flat = x.reshape(-1)
     for wrong, what in (
-        (~(lower <= upper), "leave nothing between them"),
         (~((lower <= flat) & (flat <= upper)), "do not hold x, which is {x!r} there"),
         (lower == upper, "leave no room for a difference: take that coordinate out"),
     ):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastgd import validation
-from fastgd.derivatives import c_functions
 from fastgd.derivatives.sampling import BATCH_NUMBERS, checked_workers, mapping
+from fastgd.kernels import c_functions
 
 
 class VectorSampler:

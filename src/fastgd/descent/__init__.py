@@ -1,1 +1,1 @@
-"""Descent on any function or objective: one run, many side by side, many starts, and saddles."""
+"""Descent on functions and objectives: single runs, many at once, many starts, saddle points."""

@@ -45,10 +45,11 @@ class Classification(_Record):
 
     Attributes
     ----------
-    kind : {"minimum", "maximum", "saddle", "flat"}
-        By the eigenvalues λ of the Hessian: all positive; none positive and some negative; some of either sign; or none
-        negative and some zero as far as can be told, so that the second order does not decide. That the point is
-        stationary is for the caller to know: see `grad_norm`.
+    kind : {"minimum", "maximum", "saddle", "saddle or maximum", "flat"}
+        By the eigenvalues λ of the Hessian, each with its own error: all positive; all negative; some of either sign;
+        some negative and the others zero as far as can be told; or none negative and some zero as far as can be told,
+        so that the second order does not decide. That the point is stationary is for the caller to know: see
+        `grad_norm`.
     eigenvalues : ndarray
         All of them, ascending; of many variables, the smallest and the largest.
     direction : ndarray, of the shape of x
@@ -60,7 +61,7 @@ class Classification(_Record):
         Evaluations that this took.
     """
 
-    kind: typing.Literal["minimum", "maximum", "saddle", "flat"]
+    kind: typing.Literal["minimum", "maximum", "saddle", "saddle or maximum", "flat"]
     eigenvalues: Doubles
     direction: Doubles
     grad_norm: float
@@ -74,8 +75,9 @@ def classify(
 ) -> Classification:
     """Whether x is a minimum, a maximum or a saddle of f, by the eigenvalues of its Hessian there.
 
-    Up to 32 variables the Hessian is formed from 2d gradients, and another 2d tell its error; beyond, Lanczos' method
-    takes some tens of Hessian-vector products, of two gradients each, to the two ends of the spectrum.
+    Up to 32 variables the Hessian is formed from 2d gradients, and another 4d tell its eigenvalues and their errors;
+    beyond, Lanczos' method takes some tens of Hessian-vector products, of two gradients each, to the two ends of the
+    spectrum.
 
     Parameters
     ----------
@@ -143,15 +145,20 @@ class Spectrum:
         # A numerical gradient carries an error of about eps^(2/3), which needs the wider step.
         self._width = eps**0.25 if numerical else eps ** (1 / 3)
         self.whole = z.size <= DENSE_VARIABLES
-        values, vectors, residuals = self._dense() if self.whole else self._lanczos(rng)
-        # What the curvature along an eigenvector differs by over twice the width is the error of its eigenvalue.
+        _, vectors, residuals = self._dense() if self.whole else self._lanczos(rng)
+        # An eigenvector of the whole matrix is hardly off, where an entry may be by more than the smaller eigenvalues.
         long = 2 * self._width * max(1.0, euclidean_norm(z))
-        errors = np.array([abs(v @ self._times(v, long) - value) for value, v in zip(values, vectors.T, strict=True)])
-        noise = 0.0
+        along, further = (np.array([v @ self._times(v, width) for v in vectors.T]) for width in (long / 2, long))
+        # The error of an eigenvalue: what the curvature along its vector changes by over twice the width, and rounding
+        # of the gradients, whose terms are no larger than the largest curvature makes them.
+        terms = np.abs(along).max() * max(1.0, euclidean_norm(z))
+        rounding = 8 * eps * terms / long
         if numerical:
-            noise = 8 * eps ** (2 / 3) * abs(variables.value(z)) / (self._width * max(1.0, euclidean_norm(z)))
-        self.values, self.vectors = values, vectors
-        self._nothing = residuals + 2 * errors + NEGLIGIBLE * np.abs(values).max() + noise
+            _, error = variables.gradient_and_error(z)
+            rounding += 8 * euclidean_norm(error) / long
+        order = np.argsort(along)
+        self.values, self.vectors = along[order], vectors[:, order]
+        self._nothing = (residuals + 2 * np.abs(further - along) + rounding)[order]
 
     def _gradient(self, z):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -203,7 +210,9 @@ class Spectrum:
     @property
     def kind(self):
         if self.negative.any():
-            return "saddle" if self.positive.any() else "maximum"
+            if self.positive.any():
+                return "saddle"
+            return "maximum" if self.negative.all() else "saddle or maximum"
         return "minimum" if self.positive.all() else "flat"
 
     @property
@@ -211,6 +220,12 @@ class Spectrum:
         smallest = f"the smallest curvature is {self.values[0]:.3g}"
         if self.kind == "flat":
             return f"{smallest}, which may be zero as far as can be told: the second order does not decide"
+        if self.kind == "saddle or maximum":
+            count = int(np.sum(~self.negative))
+            return (
+                f"{smallest}: at least one direction down, {'one' if count == 1 else count} undetermined, where the "
+                "curvature may be zero as far as can be told"
+            )
         return f"{smallest}, the largest {self.values[-1]:.3g}: a {self.kind}"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastgd import optimizers, validation
 from fastgd.data.threads import job_count
+from fastgd.descent.named import descend_named
 from fastgd.descent.saddles import Guard
 from fastgd.engine import plan
 from fastgd.engine.line_search import AUTO, METHODS
@@ -98,106 +99,46 @@ def gradient_descent(
 
     Parameters
     ----------
-    f : callable or LinearObjective
-        A function of an array that returns one real number, as for `numerical_gradient`, or an objective. A C function,
-        with a C gradient or a numerical one, stays in C from step to step, unless something looks at each of them.
-    init_x : array_like, optional
-        Where to start; any shape, never written to, integers are promoted. An objective starts at zeros without it.
+    f : callable, C function or LinearObjective
+        f(x) returns one real number; with grad=True it returns (value, gradient).
+    init_x : array_like, dict of array_like, or pandas.Series
+        Where to start, of any shape; f, grad and callback get points of that form. An objective starts at zeros.
     lr : float, callable, "auto", "bb", "armijo" or "adgd"
-        The learning rate. A float is taken at its word: the textbook's iterates, in the user's own columns. A callable
-        gives the rate of step 0, 1, …; `fastgd.schedules` makes them, and a plateau is shown the value at each point
-        (with `batch_size`, after each epoch). "auto", for an objective, leaves it to the `solver`, which handles
-        columns of any size; what is reported is in the user's units, but for `history.lr`. With an `optimizer`,
-        `bounds` or clipping it is 1/L, L being the largest curvature, for the rules whose stable rate is known: "gd",
-        "momentum", "nesterov", "asgd".
-        For a function, whose curvature is not known, "auto" is "bb": steepest descent with the step lengths of Barzilai
-        and Borwein, safeguarded by a search; "armijo" backtracks from twice the last step; "adgd" is Malitsky and
-        Mishchenko's, which asks for no values of f. By these names they work on objectives too, in the user's columns.
-        They end where no step lowers the value. They take no loss with a kink ("hinge", "epsilon_insensitive"). Fixed
-        rates are never small enough there in the end: give one that shrinks, as
-        `lambda step: 0.1 / (1 + step) ** 0.5`, or lr="auto".
+        A float is the textbook's rate; a callable gives the rate of step 0, 1, … (`fastgd.schedules`). The others find
+        the length of each step; "auto" is "bb" (Barzilai and Borwein) for a function, the `solver`'s for an objective.
     step_num : int
-        The number of steps; with `tol`, the largest number.
-    grad : callable or C function, optional
-        grad(x) → the gradient of f, of the shape of x; a scipy.LowLevelCallable or numba cfunc is
-        `void (n, double *x, double *gradient, void *user_data)`. Without it the gradient is `numerical_gradient`'s,
-        which costs 2d evaluations of f a step.
+        Steps at most.
+    grad : callable, C function or True, optional
+        grad(x) → the gradient, in the form of x. True: f returns it. Without it the gradient is numerical.
     optimizer : str or Optimizer
-        The rule that makes a step of a gradient, one of `fastgd.optimizers` or its lower-case name: "gd", "momentum",
-        "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw", "asgd". It works in
-        every run with a rate.
-    solver : {None, "auto", "gd", "accelerated", "preconditioned", "gram", "sgd"}
-        For an objective: how it is minimised, by the code of the estimators. None is "gd", or "auto" with lr="auto".
-        "gd": steps by a rate; "accelerated": Nesterov's, with adaptive restart; "preconditioned": quasi-Newton steps in
-        the metric of the curvature of some rows, and losses with a kink by smooth ones of falling width; "gram": XᵀX
-        once, for squared losses with the identity; "sgd": steps on batches. "auto" takes the cheapest. All but "gd" and
-        "sgd" with a rate work in centred and scaled columns and find their own rates, which is what they do without lr.
-        A loss that is not convex by Xw + b takes "gd", "accelerated", "preconditioned" (which is its "auto") and "sgd".
-    batch_size : int, optional
-        For an objective: each step follows the gradient of so many rows, taken in an order that is shuffled anew for
-        every epoch. For the losses that are means it is the mean over the batch, for "sse" the sum over the batch (and
-        its share of the penalty). With a number or a callable as `lr` the columns are the user's own; with "auto" they
-        are scaled inside, and the rate is found. `tol` is looked at after each epoch. Single rows that nobody looks
-        at are taken four at a time, which rounds otherwise.
-    bounds : pair, optional
-        (lower, upper), each a number, an array of the shape of x, or None: after each step what lies outside is moved
-        onto them; a start outside likewise. A numerical gradient still asks f for points just outside.
+        The rule of a step, of `fastgd.optimizers`: "gd", "momentum", "adam", ….
+    solver, batch_size : str, int, optional
+        For an objective: "auto", "gd", "accelerated", "preconditioned", "gram" or "sgd", and the rows of each step.
+    bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
+        Numbers or arrays; steps are moved onto them, and a numerical gradient calls f at no point outside.
     l1 : float
-        Adds l1·‖x‖₁ to what is minimised (not of an intercept), by a proximal step in the metric of the optimizer:
-        coefficients become exactly zero, and where the run comes to rest does not depend on the rule. `fun` has it
-        added, `jac` is the gradient without it. Not for an objective with an l1 of its own.
+        Adds l1·‖x‖₁ by a proximal step: `fun` has it, `jac` is the gradient without it.
     clip_value, clip_norm : float, optional
-        One of them: each entry of a gradient is cut off at ±clip_value; a gradient longer than clip_norm is shortened
-        to it (Pascanu, Mikolov & Bengio 2013). The step is clipped, not what is reported.
+        Each entry of a gradient, or its norm, is cut off there.
     tol : float, optional
-        When to stop early. On a function: when ‖∇f‖ ≤ tol. On an objective: when F(w) − min F ≤ tol·max(F(w), ε·F(0)),
-        ε being the rounding of the dtype and F measured from the least value that the loss can have (0 but for
-        "poisson"). `result.gap` says how far it is, and `result.certified` whether that is a bound: by a duality gap
-        where there is a penalty, by the smallest curvature where the loss is squared (up to 512 columns), or an
-        estimate with the curvature of some rows. A gradient that is rounding error only counts as reached. A loss that
-        is not convex ends where a quadratic model of it gains no more than that, which is not certified. With a rate
-        and a loss with a kink nothing of that holds, and tol is refused.
-    f_tol, x_tol : float, optional
-        Stop where a step changes the value by no more than f_tol·(f_tol + |f|), or moves x by no more than
-        x_tol·(x_tol + ‖x‖), in three steps in a row (with `batch_size`, epochs). Steps that are merely short do that
-        too: the message gives the norm of the gradient.
-    target : float, optional
-        Stop where f is at most that.
-    max_seconds : float, optional
-        Stop when so much time has passed since the call.
+        End where ‖∇f‖ ≤ tol, beyond the error of a numerical gradient. On an objective: the gap F − min F ≤ tol·F.
+    f_tol, x_tol, target, max_seconds : float, optional
+        End where f or x no longer changes by more than that share, where f is at most that, when the time is up.
     callback : callable, optional
-        callback(result) after every step, with a Result of its own that may be kept: x, fun, jac, nit, nfev, njev.
-        Raising StopIteration ends the run.
+        callback(result) after every step; the run ends where it returns True, as with scipy, or raises StopIteration.
     history : bool, "x", "fun" or int
-        True records x, fun, lr and grad_norm of every point; "x" all but the values, which are then not evaluated;
-        "fun" all but the points; a number k all of them at the start, every k-th step and the end.
-    progress : bool
-        Show a bar with the value (which costs an evaluation a step, where it is not free), the rate and the gradient
-        norm (extra "cli").
-    verbose : int
-        1 prints step, x and gradient of every step, as the textbook does.
-    checkpoint : path, optional
-        A file that the state of the run is written to, at least every second and at the end, whole or not at all. It is
-        written over where it exists, unless `resume`. Where it cannot be written (the disk is full, say), the run warns
-        once, goes on and tries again; of several runs with the same file, the last to write is the one that is in it.
-    resume : bool
-        Go on from the checkpoint, to the same result by the bit as if nothing had happened. Without a file the run
-        starts afresh; the file of a run that came to its end gives its result, or the error it ended with, unless
-        `step_num` is larger now, or it was the callback or the clock that ended it: then it goes on. The file of
-        another problem, start, rate or optimizer is refused; f itself, and a schedule, cannot be told from others.
+        What is recorded: all, all but the values, all but the points, or every k-th step.
+    progress, verbose : bool, int
+        A progress bar (extra "cli"); 1 prints each step.
+    checkpoint, resume : path, bool
+        A file that the run is written to, at least every second; resume=True goes on from it, a finished run too where
+        more steps, more time or a tighter tolerance are asked for.
     escape_saddles : bool
-        Look at the curvature where the gradient has come down to a thousandth of its longest, and where a tolerance is
-        met; where some is negative, move at random and follow it down (see `fastgd.saddles.escape`), which counts as a
-        step with the rate NaN, and go on. The message says what the end is. A look takes 4d gradients up to 32
-        variables, and some tens to 300 by Lanczos' method beyond.
+        Look at the curvature near stationary points, and go on from saddles and maxima.
     keep : {"last", "best"}
-        Which point is reported: the last, or the one with the lowest value, which is then evaluated at each step.
-    n_jobs : int, optional
-        Threads, −1 for one a core, in place of an objective's own; or those that evaluate a function for its numerical
-        gradient, which help where f waits or releases the GIL. No result depends on it by a bit.
-    seed : int, optional
-        Of the order of the rows with `batch_size`, and of the moves of `escape_saddles`; 0 without it. The same order
-        on every machine and build.
+        Report the last point, or the one with the lowest value, which costs a value a step.
+    n_jobs, seed : int, optional
+        Threads, on which no result depends; the order of rows, and moves from saddles.
 
     Returns
     -------
@@ -206,22 +147,16 @@ def gradient_descent(
 
     Raises
     ------
-    KeyboardInterrupt
-        Ctrl-C. `error.result` has the last whole point, with the history up to it, and None before the first; a
-        checkpoint is at most a second old, and `resume` goes on from it.
     DivergenceError
-        The run goes away from the minimum; the message names the step, the rate and, where it is known, the largest
-        stable rate, and `error.result` has what there is. A rule that may go uphill for a while ("momentum", "adam", …)
-        is given room: it diverges where the gradient grows on ten steps in a row, 10⁴ times together, to a value above
-        the first, or where the run ends above its beginning.
+        The run leads away from the minimum; `error.result` is what there is.
+    KeyboardInterrupt
+        Ctrl-C; `error.result` is the last whole point.
     TypeError, ValueError
-        An argument is not what it should be, or f or grad returned something else than finite real numbers at the
-        start.
+        An argument is not what it should be, or f or its gradient is not finite at the start.
 
     Notes
     -----
-    Many steps on a squared loss with identity activation are taken on the Gram matrix, where that is quicker and its
-    condition number leaves ten digits: the same iterates, at O(d²) a step.
+    The page "Descent on any function" of the documentation says all of this at length.
 
     Examples
     --------
@@ -231,6 +166,9 @@ def gradient_descent(
            [-2.4 ,  3.2 ],
            [-1.92,  2.56]])
     """
+    if type(init_x) is not np.ndarray and (named := validation.flattened(init_x, "init_x")) is not None:
+        given = {name: value for name, value in locals().items() if name != "named"}
+        return descend_named(gradient_descent, named, given)
     if precondition is not None:
         named = PRECONDITION.get(precondition if isinstance(precondition, str) else None, "preconditioned")
         raise TypeError(
@@ -312,7 +250,8 @@ def _request(
         if init_x is None:
             raise TypeError("init_x is needed: f is a function, whose number of variables is not known")
         start = validation.real_array(init_x, "init_x", dtype=np.float64)
-        f = Function(f, grad, start.shape, l1, jobs)
+        bounds = validation.bounds(bounds, start.shape)
+        f = Function(f, grad, start.shape, l1, jobs, bounds)
     else:
         if grad is not None:
             raise TypeError("grad is for a function; an objective has its own gradient")
@@ -320,6 +259,7 @@ def _request(
             raise ValueError(f"l1={l1:g} is given here, and the objective has l1={f.l1:g} already: give one of them")
         changes = ({} if n_jobs is None else {"n_jobs": n_jobs}) | ({"l1": l1} if l1 else {})
         f = f.replace(**changes) if changes else f
+        bounds = validation.bounds(bounds, f.shape)
         start = None  # the best constant model, for relu: at zeros it has no gradient
         if init_x is not None:
             start = validation.weights(init_x, "init_x", f.shape, f.dtype, copy=False)
@@ -366,7 +306,7 @@ def _identity(f, init_x, grad, lr):
         identity = {"f": repr(f), "X": digest(*f.rows.arrays_for_digest()), "y": digest(f.y)}
         identity["sample_weight"] = digest(weights)
     else:
-        identity = {"f": "a function", "grad": None if grad is None else "a function"}
+        identity = {"f": "a function", "grad": None if grad is None else "f gives it" if grad is True else "a function"}
     if init_x is not None:
         start = validation.real_array(init_x, "init_x", dtype=np.float64)
         identity |= {"shape": start.shape, "init_x": digest(start)}
@@ -375,9 +315,7 @@ def _identity(f, init_x, grad, lr):
 
 def _identity_of_steps(request, l1, history):
     """What else it must agree on; bounds as digests."""
-    bounds = request.bounds
-    if isinstance(bounds, (tuple, list)):
-        bounds = [None if side is None else digest(np.asarray(side)) for side in bounds]
+    bounds = None if request.bounds is None else digest(*request.bounds)
     return {
         "optimizer": repr(request.rule), "solver": request.solver, "batch_size": request.batch, "seed": request.seed,
         "escape_saddles": request.guard is not None, "l1": l1, "bounds": bounds, "clip_value": request.clip_value,

@@ -22,6 +22,7 @@ from fastgd.descent.single import gradient_descent
 from fastgd.descent.together import descend_together
 from fastgd.engine.result import NOT_OF_ROWS, Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError
+from fastgd.kernels import c_functions
 from fastgd.objective import LinearObjective
 from fastgd.threads import Threads, ctrl_c_held
 
@@ -63,9 +64,9 @@ def multi_start(
     f : callable or LinearObjective
         As for `gradient_descent`; with `vectorized` f takes points (m, d) and returns their m values.
     sampler_or_bounds : pair, callable or array
-        Where the runs begin. A tuple or list (lower, upper) of numbers or arrays: starts are drawn between them; it
-        does not hold the runs back (`bounds=` does). A callable: sampler(rng, n) → n starts, rng being a NumPy
-        Generator. An array: the starts themselves, one in each row.
+        Where the runs begin. A tuple (lower, upper) of numbers or arrays, or a `scipy.optimize.Bounds`: starts are
+        drawn between them; it does not hold the runs back (`bounds=` does). A callable: sampler(rng, n) → n starts, rng
+        being a NumPy Generator. An array: the starts themselves, one in each row.
     n_starts : int
     lr : float, callable or str
         As for `gradient_descent`; with `vectorized` a float or a callable.
@@ -97,7 +98,9 @@ def multi_start(
     Result
         That of the best run, and three entries more: `runs`, the Results of all, in the order of the starts; `number`,
         which of them it is; and `minima`, the distinct ends from the lowest, each with x, fun, count and runs (their
-        numbers). A run that diverged, or whose start has no finite value, has status DIVERGED and is no minimum.
+        numbers). A run that diverged, or whose start has no finite value, has status DIVERGED and is no minimum; but
+        the lowest point is the best one, whatever its run was called. A run in which f or grad raised has status
+        FAILED, and the exception as its entry `exception`.
 
     Raises
     ------
@@ -105,9 +108,10 @@ def multi_start(
         Ctrl-C; `error.result` is the best of the runs that had ended, None where there is none. Threads end their runs
         after the evaluation of f that is under way; nobody waits for that but the end of the program.
     DivergenceError
-        All runs diverged; `error.result` is the first one, with `runs`.
+        All runs diverged or failed; `error.result` is the lowest of them, with `runs`.
     TypeError, ValueError
-        An argument is not what it should be. What f raises arrives as it is.
+        An argument is not what it should be. What f raises arrives as it is where it does so from every start, or with
+        `vectorized`.
 
     Examples
     --------
@@ -142,7 +146,7 @@ def multi_start(
                         break
         except KeyboardInterrupt as error:
             runs += ahead
-            error.result = _best(runs, extent) if any(map(_is_alive, runs)) else None
+            error.result = _best(runs, extent) if any(map(_has_ended, runs)) else None
             error.add_note(f"multi_start was interrupted; `result` of the exception has {len(runs)} whole runs")
             raise
     return _best(runs, extent)
@@ -163,7 +167,7 @@ def starts(f, sampler_or_bounds, n, seed, sampler="sobol", shape=None):
     if callable(sampler_or_bounds):
         points = sampler_or_bounds(rng, n)
         what = "what the sampler returned"
-    elif isinstance(sampler_or_bounds, (tuple, list)):
+    elif isinstance(sampler_or_bounds, (tuple, list)) or hasattr(sampler_or_bounds, "lb"):
         return _drawn(*_corners(sampler_or_bounds, shape), n, rng, sampler).astype(dtype, copy=False)
     else:
         points, what = sampler_or_bounds, "starts"
@@ -177,23 +181,12 @@ def starts(f, sampler_or_bounds, n, seed, sampler="sobol", shape=None):
 
 
 def _corners(bounds, shape):
-    if len(bounds) != 2:
-        raise ValueError(f"bounds must be a pair (lower, upper); got {len(bounds)} entries")
-    lower, upper = (
-        validation.real_array(side, name, dtype=np.float64)
-        for side, name in zip(bounds, ("lower", "upper"), strict=True)
-    )
-    if shape is None:
-        shape = np.broadcast_shapes(lower.shape, upper.shape) if lower.shape != upper.shape else lower.shape
-        if not shape:
-            raise ValueError("bounds of two numbers do not tell how many variables f has: give arrays, or shape=")
-    try:
-        lower, upper = np.broadcast_to(lower, shape), np.broadcast_to(upper, shape)
-    except ValueError:
-        raise ValueError(f"bounds must fit the shape {shape}; got {lower.shape} and {upper.shape}") from None
-    if np.any(lower > upper):
-        i = tuple(np.argwhere(lower > upper)[0].tolist())
-        raise ValueError(f"lower must not be above upper; entry {list(i)} is {lower[i]} to {upper[i]}")
+    lower, upper = validation.bounds(bounds, shape)
+    if not lower.shape and shape is None:
+        raise ValueError("bounds of two numbers do not tell how many variables f has: give arrays, or shape=")
+    for side, name in ((lower, "lower"), (upper, "upper")):
+        if (bad := validation.first_bad(side)) is not None:
+            raise ValueError(f"{name} must be finite; {validation.entry(name, bad)} is {side[bad]}")
     if np.all(lower == upper):
         raise ValueError(
             "bounds are a pair (lower, upper) of all lower and all upper ends, not a pair for each variable; as given, "
@@ -232,20 +225,50 @@ def _refuse_unknown(options):
             raise TypeError(f"multi_start has no argument {name!r}; it passes on to gradient_descent: {known}")
 
 
+class _Noted:
+    """A function of the user's that notes what it raises."""
+
+    def __init__(self, function):
+        self.function, self.raised = function, None
+
+    def __call__(self, x):
+        try:
+            return self.function(x)
+        except Exception as error:
+            self.raised = error
+            raise
+
+
+def _noted(function):
+    plain = callable(function) and not isinstance(function, LinearObjective) and not c_functions.is_c(function)
+    return _Noted(function) if plain else function
+
+
 def _one(f, options, seed, numbered):
-    """The Result of the run from one start; one that diverges has a Result too."""
+    """The Result of the run from one start; one that diverges has a Result too, and one in which f raises."""
     number, start = numbered
+    functions = [_noted(f), _noted(options.get("grad"))]
+    if options.get("grad") is not None:
+        options = {**options, "grad": functions[1]}
     try:
-        return gradient_descent(f, start, seed=seed + number, **options)
+        return gradient_descent(functions[0], start, seed=seed + number, **options)
     except DivergenceError as error:
         error.result.message = str(error)
         return error.result
     except StartError as error:
-        nothing = np.full(start.shape, np.nan)
-        return Result(
-            x=start, fun=np.nan, jac=nothing, nit=0, nfev=0, njev=0, success=False, status=Status.DIVERGED,
-            message=str(error), **NOT_OF_ROWS,
-        )  # fmt: skip
+        return _without_end(start, Status.DIVERGED, str(error))
+    except Exception as error:
+        if not any(error is getattr(function, "raised", None) for function in functions):
+            raise
+        message = f"raised from start {number}, {validation.show_point(start)}: {type(error).__name__}: {error}"
+        return Result(_without_end(start, Status.FAILED, message), exception=error)
+
+
+def _without_end(start, status, message):
+    return Result(
+        x=start, fun=np.nan, jac=np.full(start.shape, np.nan), nit=0, nfev=0, njev=0, success=False, status=status,
+        message=message, **NOT_OF_ROWS,
+    )  # fmt: skip
 
 
 def _made(workers):
@@ -340,7 +363,7 @@ class Minimum(_Record):
 def minima(runs, extent):
     """The distinct ends of runs that did not diverge, from the lowest: each takes in what is within `extent` of it."""
     found = Minima()
-    alive = [number for number, run in enumerate(runs) if _is_alive(run)]
+    alive = [number for number, run in enumerate(runs) if _has_ended(run)]
     for number in sorted(alive, key=lambda number: runs[number].fun):
         run = runs[number]
         for minimum in found:
@@ -359,8 +382,8 @@ def _times(count):
     return "once" if count == 1 else f"{count} times"
 
 
-def _is_alive(run):
-    return run.status != Status.DIVERGED and np.isfinite(run.fun)
+def _has_ended(run):
+    return run.status not in (Status.DIVERGED, Status.FAILED) and np.isfinite(run.fun)
 
 
 def _found_again(runs, extent):
@@ -370,17 +393,23 @@ def _found_again(runs, extent):
 
 def _best(runs, extent):
     runs, found = Runs(runs), minima(runs, extent)
-    if not found:
-        first = Result(runs[0], runs=runs, number=0, minima=found)
-        raise DivergenceError(
-            f"all {len(runs)} runs diverged; the first: {runs[0].message}", step=first.nit, lr=None, result=first
-        )
-    number = min(found[0].runs, key=lambda number: runs[number].fun)
+    lowest = [(run.fun, number) for number, run in enumerate(runs) if np.isfinite(run.fun)]
+    number = min(lowest)[1] if lowest else 0
     best = Result(runs[number], runs=runs, number=number, minima=found)
+    counts = [
+        (sum(run.status == status for run in runs), how)
+        for status, how in ((Status.DIVERGED, "diverged"), (Status.FAILED, "raised"))
+    ]
+    without = ", ".join(f"{count} {how}" for count, how in counts if count)
+    if not found:
+        if all(run.status == Status.FAILED for run in runs):
+            raise runs[0].exception
+        message = f"none of {len(runs)} runs came to an end ({without}); the lowest: {best.message}"
+        raise DivergenceError(message, step=best.nit, lr=None, result=best)
+    times = f"found {_times(found[0].count)}" if number in found[0].runs else "which came to no end"
     best.message = (
-        f"{best.message}; the best of {len(runs)} runs, found {_times(found[0].count)} among "
+        f"{best.message}; the best of {len(runs)} runs, {times} among "
         f"{len(found)} distinct end{'s' * (len(found) != 1)}"
     )
-    if diverged := sum(not _is_alive(run) for run in runs):
-        best.message += f"; {diverged} diverged"
+    best.message += f"; {without}" if without else ""
     return best

@@ -18,6 +18,7 @@ from fastgd.engine.fleet import Fleet
 from fastgd.engine.gap import GapRule
 from fastgd.engine.monitor import Monitor
 from fastgd.engine.point import Point
+from fastgd.engine.rates import rate_of
 from fastgd.engine.result import History, Status
 from fastgd.errors import DivergenceError
 from fastgd.linalg import euclidean_norm
@@ -70,7 +71,7 @@ def sweep(
     """Many runs of gradient descent on one objective at once; all runs share each pass over X.
 
     Run i has the rate lr[i], the start init_w[i] and the penalty l2[i]; what is given once is the same for all. Each
-    is the run that `gradient_descent` makes alone, but for rounding.
+    equals the run that `gradient_descent` makes alone, up to rounding error.
 
     Parameters
     ----------
@@ -261,7 +262,8 @@ class _Runs:
         self.results = [None] * len(rates)
         self.scheduled = {run for run, rate in enumerate(rates) if callable(rate)}
         self._rates = np.array([0.0 if callable(rate) else rate for rate in rates])
-        self.rates_given, self.trace = rates, [] if history else None
+        self.trace = [] if history else None
+        self.rates_given = {run: rate_of(rates[run], f"lr[{run}]") for run in self.scheduled}
         if tol is not None:
             self._factor = np.array([self._gate(monitor) for monitor in self.monitors])
 
@@ -289,14 +291,14 @@ class _Runs:
 
     def rates(self, step, runs):
         for run in self.scheduled.intersection(runs.tolist()) if self.scheduled else ():
-            self._rates[run] = validation.scalar(self.rates_given[run](step), f"lr[{run}]({step})", minimum=0)
+            self._rates[run] = self.rates_given[run](step)
         return self._rates[runs]
 
     def near(self, runs, funs, norms):
         rule = self.monitors[0].gap
         with np.errstate(all="ignore"):
             return ~(
-                norms**2 > self._factor[runs] * np.maximum(funs - rule.objective.least, rule.objective.eps * rule.scale)
+                norms**2 > self._factor[runs] * np.maximum(rule.above_least(funs), rule.objective.eps * rule.scale)
             )
 
     def end(self, run, ending):

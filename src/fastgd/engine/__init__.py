@@ -1,1 +1,1 @@
-"""What makes a run: the plan, the monitor that looks on, and the loops."""
+"""The engine: the plan of a run, its monitor, and the solvers."""

@@ -95,15 +95,11 @@ class Epochs:
 class _InUserColumns(Epochs):
     def __init__(self, variables, monitor, rate, batch, seed, shuffle):
         super().__init__(variables, monitor, batch, seed, shuffle)
-        o, rule, c = self.objective, monitor.update.optimizer, self.objective.record.unit
-        self.rate, self.c, self.mean = rate, c, o.record.times is not None
-        # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average. The kernel walks in
-        # its own units, c·w, where a step that does not follow the gradient's length must be c times as long.
-        follows = follows_gradient(rule)
-        self.times = 1.0 if follows else c
-        self.factor = o.factor * (self.n if self.mean else 1.0) * (c * c if follows else c)
-        self.l2 = o.l2 if follows else o.l2 / c
-        self.w = variables.start.copy() if c == 1 else (c * variables.start).astype(o.dtype)
+        o, rule = self.objective, monitor.update.optimizer
+        self.rate, self.mean = rate, o.record.times is not None
+        # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average.
+        self.factor, self.l2 = o.factor * (self.n if self.mean else 1.0), o.l2
+        self.w = variables.start.copy()
         room = HIGHER if isinstance(rate, Constant) and not rule.may_rise else HIGHER_WHILE
         self.room = (HIGHER_WHILE if rule.may_rise else HIGHER) if not monitor.in_epochs else room
         monitor.noisy, monitor.shows_averages = True, monitor.in_epochs
@@ -146,9 +142,8 @@ class _InUserColumns(Epochs):
         return m.in_epochs and not waits
 
     def _z(self):
-        """The weights that the rule has come to, in the user's units."""
-        w = self.monitor.update.reported(self.w) if self.monitor.in_epochs else self.w
-        return w.copy() if self.c == 1 else (w / self.c).astype(w.dtype)
+        """The weights that the rule has come to."""
+        return (self.monitor.update.reported(self.w) if self.monitor.in_epochs else self.w).copy()
 
     def _point_here(self, number):
         return self.monitor.point(number, self._z(), self.monitor.last_rate, want_fun=True)
@@ -170,9 +165,8 @@ class _InUserColumns(Epochs):
             left, count = len(part), min(-(-len(part) // self.batch), step_limit - self.step)
             part = part[: count * self.batch]
             rates = self.rate.rates(self.step, count)
-            used = rates if self.times == 1 else rates * self.times
             self.rows.stochastic(
-                self.w.reshape(shape), *self.objective.codes, self.factor, self.l2, part, self.batch, self.mean, used,
+                self.w.reshape(shape), *self.objective.codes, self.factor, self.l2, part, self.batch, self.mean, rates,
                 monitor.update.kernel_arguments,
             )  # fmt: skip
             monitor.update.took(count)

@@ -1,4 +1,4 @@
-"""Many runs that take each step together: points, gradients and rates are rows of arrays."""
+"""Many runs that take their steps together: point, gradient and rate of each run are a row of an array."""
 
 import typing
 
@@ -126,7 +126,11 @@ class Fleet:
         return away
 
     def _leave(self, mask, why, step):
-        """Those in the mask end here, or at the point before if what is here is not finite."""
+        """End the runs in `mask`, for the reason `why` (see `Ending`), and remove them from the arrays.
+
+        They end at the current point, or at the one before if the current one is not finite. A run whose `end` returns
+        False stays.
+        """
         if not mask.any():
             return
         x, fun, gradient = self.x, self.fun, self.gradient

@@ -55,13 +55,19 @@ class GapRule:
     @functools.cached_property
     def scale(self):
         """F at W = 0 and b = 0: what is small beside it is rounding."""
-        return self.objective.value_at_zero - self.objective.least
+        return self.above_least(self.objective.value_at_zero)
 
     def above_least(self, fun):
-        return fun - self.objective.least
+        """F above the least value that it can have; |F| where none is known."""
+        return fun - self.objective.least if self.is_bounded else abs(fun)
+
+    @property
+    def is_bounded(self):
+        """Whether a lower bound of the loss is known."""
+        return self.objective.least > -math.inf
 
     def wanted(self, fun, gap=math.inf):
-        """The gap that is wanted; what is rounding beside F(0) is only looked at where it might decide."""
+        """The tolerated gap, tol·max(F, ε·F(0)); F(0) is computed only where tol·F is not enough."""
         if self.tol is None:
             return -math.inf
         F = self.above_least(fun)
@@ -89,9 +95,9 @@ class GapRule:
             return False
         self.gap, wanted = estimate, self.wanted(fun, estimate)
         F = self.above_least(fun)
-        if wanted >= F:
+        if self.is_bounded and wanted >= F:
             self.gap, self.certified = self.rounded_up(F, fun), True
-            return self._say("the loss is no larger than the gap that is wanted, and no loss is below 0")
+            return self._say("the loss, which has no negative values, is itself within the tolerated gap")
         if not estimate <= wanted:
             return False
         asks = certificate is not None and self.objective.has_dual
@@ -105,7 +111,7 @@ class GapRule:
 
     def reached_exactly(self, fun, gap, certified=True, how="by the curvature"):
         """Whether a gap that is known, and no estimate, is within `tol`."""
-        gap = min(gap, self.above_least(fun))
+        gap = min(gap, self.above_least(fun)) if self.is_bounded else gap
         self.gap, self.certified = self.rounded_up(gap, fun), certified
         return self.tol is not None and gap <= self.wanted(fun, gap) and self._tell(fun, how)
 
@@ -150,12 +156,12 @@ class GapRule:
         if norm == 0 and o.convex:
             self.gap, self.certified = self.rounded_up(0.0, point.fun), True
             return self._say("the gradient is zero")
-        if self.wanted(point.fun, F) >= F:
+        if self.is_bounded and self.wanted(point.fun, F) >= F:
             self.gap, self.certified = self.rounded_up(F, point.fun), True
             return self._say(
-                "the value is zero but for rounding"
+                "the value is zero to within rounding error"
                 if o.eps * self.scale >= F
-                else "the loss is no larger than the gap that is wanted, and no loss is below 0"
+                else "the loss, which has no negative values, is itself within the tolerated gap"
             )
         if norm == 0:  # of a loss that is not convex, where that says nothing
             return False
@@ -263,6 +269,6 @@ def _lost(count):
     if not count:
         return ""
     return (
-        f"; that leaves out {count} direction{'s' * (count != 1)} in which the columns are collinear but for rounding, "
-        "where the weights are not determined"
+        f"; the weights are not determined in {count} direction{'s' * (count != 1)} in which the columns are collinear "
+        "to within rounding error"
     )

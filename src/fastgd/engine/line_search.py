@@ -18,6 +18,7 @@ import collections
 import numpy as np
 
 from fastgd.engine.result import Status
+from fastgd.engine.tolerance import slope_from
 from fastgd.linalg import euclidean_norm
 
 # The first step has no curvature to go by: it is this long, as a share of max(1, ‖x‖). One that is searched is
@@ -134,7 +135,7 @@ def rate_free(variables, monitor, method):
             point = monitor.point(step, z, want_fun=rule.memory > 0 or None)
             continue
         if point.least == 0:
-            monitor.end(Status.CONVERGED, "the gradient is zero", point)
+            monitor.at_zero_gradient(point)
             return
         if rule.memory:
             recent.append(point.fun)
@@ -212,24 +213,48 @@ def _probe(monitor, point):
 def _no_way_down(variables, monitor, point, what):
     """End a run that gets no lower: it is at the bottom, or its gradient is not that of the value.
 
-    A difference along the gradient tells which. Where it bends more than it slopes, the bottom is within its width.
+    A difference along the way down tells which. Where it bends more than it slopes, the bottom is within its width.
     """
-    at_rounding = f"{what}: it is at its rounding error"
-    if monitor.update.limited:  # then a step goes elsewhere than along the gradient
-        return monitor.end(Status.CONVERGED, at_rounding, point)
-    width = ROUNDING ** (1 / 3) * max(1.0, euclidean_norm(point.z))
-    direction = point.gradient / point.norm * width  # in this order: the norm may be next to nothing
-    with np.errstate(over="ignore", invalid="ignore"):
-        here = variables.value(point.z) if point.fun is None else point.fun
-        above, below = variables.value(point.z + direction), variables.value(point.z - direction)
-    if here == -np.inf:
-        raise monitor.diverged(point, monitor.last_rate, WITHOUT_END)
-    slope, bend = (above - below) / (2 * width), abs(above - 2 * here + below) / width
-    rounding = ROUNDING * max(abs(above), abs(here), abs(below)) / width
-    if abs(slope - point.norm) <= 0.5 * point.norm + bend + rounding:
-        return monitor.end(Status.CONVERGED, at_rounding, point)
+    if monitor.within_tolerance(point):
+        return monitor.end(Status.CONVERGED, f"{what}, and {monitor.rule.sentence}", point)
+    norm, slope, room = _slopes(variables, monitor, point)
+    if abs(slope - norm) <= 0.5 * norm + room:
+        if doubt := monitor.rule.doubt(point):
+            return monitor.end(Status.STALLED, f"{what}, and {doubt}", point, success=False)
+        return monitor.end(Status.CONVERGED, f"{what}: it is at its rounding error", point)
+    if variables.numerical:
+        message = (
+            f"{what}, though the gradient norm is {norm:.3g}: f is not precise enough to search for the length of a "
+            "step, or not smooth here. Give a rate, or an f of more digits"
+        )
+        return monitor.end(Status.STALLED, message, point, success=False)
     message = (
-        f"stuck: {what}. Along the gradient the slope is {slope:.3g} by differences and {point.norm:.3g} by the "
+        f"stuck: {what}. Along the gradient the slope is {slope:.3g} by differences and {norm:.3g} by the "
         "gradient, so it is not the gradient of f (check_gradient shows where), or f is not smooth here"
     )
     return monitor.end(Status.NO_WAY_DOWN, message, point, success=False)
+
+
+def _slopes(variables, monitor, point):
+    """The slope along the gradient by the gradient, the same by differences, and what these may be off by.
+
+    With bounds or an l1 penalty it is the slope down along the shortest subgradient, of those variables that are not
+    about to meet a bound or 0.
+    """
+    rounding = 8 * float(np.finfo(point.z.dtype).eps)
+    width = rounding ** (1 / 3) * max(1.0, euclidean_norm(point.z))
+    here = variables.value(point.z) if point.fun is None else point.fun
+    if here == -np.inf:
+        raise monitor.diverged(point, monitor.last_rate, WITHOUT_END)
+    if monitor.update.limited:
+        way = monitor.update.free_subgradient(point.z, point.gradient, width)
+        norm = euclidean_norm(way)
+        if norm == 0:
+            return 0.0, 0.0, 0.0
+        slope, room = slope_from(variables, point.z, here, -way / norm, width)
+        return norm, -slope, room
+    direction = point.gradient / point.norm * width  # in this order: the norm may be next to nothing
+    with np.errstate(over="ignore", invalid="ignore"):
+        above, below = variables.value(point.z + direction), variables.value(point.z - direction)
+    room = abs(above - 2 * here + below) / width + rounding * max(abs(above), abs(here), abs(below)) / width
+    return point.norm, (above - below) / (2 * width), room

@@ -242,7 +242,7 @@ class Memory:
 
 
 class Inverse:
-    """The function g → G⁻¹g; by a pseudo-inverse where G is singular but for rounding.
+    """The function g → G⁻¹g; by a pseudo-inverse where G is singular to within rounding error.
 
     Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
     others look like rounding.
@@ -294,7 +294,7 @@ class Inverse:
 def is_joint(objective, size):
     """Whether the weights of all outputs have one matrix of curvatures."""
     o = objective
-    return o.record.joint and o.record.kernel == "log" and o.rows.k * size <= JOINT_WEIGHTS
+    return o.record.categorical and o.rows.k * size <= JOINT_WEIGHTS
 
 
 def conditioning(sample, metric):

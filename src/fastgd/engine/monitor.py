@@ -17,6 +17,7 @@ from fastgd.engine.point import Point
 from fastgd.engine.recorder import Epochs, Recorder
 from fastgd.engine.result import Result, Status
 from fastgd.engine.stopping import Stopping
+from fastgd.engine.tolerance import GradientRule, slope_from
 from fastgd.engine.update import Update
 from fastgd.errors import DivergenceError, StartError
 from fastgd.linalg import euclidean_norm
@@ -41,7 +42,7 @@ class Monitor:
     stopping : Stopping
     recorder : Recorder or Epochs
     callbacks : sequence of callable
-        Each is called with `describe(monitor, point, score)` after every step; StopIteration ends the run.
+        Each is called with `describe(monitor, point, score)` after every step; True or StopIteration ends the run.
     say : callable, optional
         say(monitor, point, score) prints a line for a point.
     bar : progress bar, optional
@@ -65,8 +66,9 @@ class Monitor:
         callbacks=(), describe=None, say=None, bar=None, score=None, patience=5, least_rise=0.0, keep="last",
         checkpoint=None, saved=None, guard=None, in_epochs=False, settles=True,
     ):  # fmt: skip
-        self.variables, self.limit, self.rate, self.gap, self.tol = variables, limit, rate, gap, tol
+        self.variables, self.limit, self.rate, self.gap = variables, limit, rate, gap
         self.update = Update(optimizers.GD(), variables.start) if update is None else update
+        self.rule = GradientRule(variables, self.update, tol)
         self.observe = rate.observe if rate is not None and rate.observes else None
         self.stopping = Stopping() if stopping is None else stopping
         self.recorder = Recorder(False) if recorder is None else recorder
@@ -150,9 +152,19 @@ class Monitor:
         turned = np.vdot(point.gradient, last.gradient) < 0
         # A run may end above its beginning only where the gradient has grown, or a step has gone over a valley.
         self.rose = self.rose or point.norm > self.first_norm or bool(turned)
-        if self.overshoots.look(point, last, turned, self.update.plain) and self._is_higher(point):
+        away = self.overshoots.look(point, last, turned, self.update.plain) and self._is_higher(point)
+        if away and not self._rises_little(point):
             self.show(point)
             raise self.diverged(point, last.lr, self.overshoots.patience.sentence)
+
+    def _rises_little(self, point):
+        """Whether a point of a function above the first is no divergence.
+
+        Steps of Adam and its like are as long next to a minimum as elsewhere: from a start there they lead up to a
+        swing about it.
+        """
+        little = point.fun - self.first_fun <= 0.1 * max(1.0, abs(self.first_fun))
+        return little and self.gap is None and self.update.optimizer.stable_formula is None
 
     def _is_higher(self, point, room=0.0):
         """Whether the value is above the first, by more than `room`. A function that nobody asked for is only evaluated
@@ -164,6 +176,8 @@ class Monitor:
         if point.fun <= self.first_fun:
             return False
         slack = room + 8 * float(np.finfo(self.variables.start.dtype).eps) * abs(self.first_fun)
+        if self.variables.numerical and point.fun > self.first_fun + slack:
+            slack += 4 * self.variables.noise(point.z)
         return not point.fun <= self.first_fun + slack
 
     def _may_have_risen(self, point):
@@ -172,11 +186,41 @@ class Monitor:
     def refuse_rest_above_the_start(self, point, within_tol=True):
         """Raise if a run meets its tolerance because it has leapt out to where the function is flat.
 
-        A start that is no lower than the minimum can be, as the gap has it, was within the tolerance itself.
+        A start that is no lower than the minimum can be, as the gap has it, was within the tolerance itself. A gradient
+        of the user's may have the wrong sign, and then the run has climbed without a leap.
         """
         room = 0.0 if self.gap is None or self.gap.gap is None or not within_tol else self.gap.gap
-        if self._may_have_risen(point) and self._is_higher(point, room):
-            raise self.diverged(point, self.last_rate, "it came to rest where the value is higher than at the start")
+        unknown = self.gap is None and not self.variables.numerical
+        if (self._may_have_risen(point) or (unknown and point.step > 0)) and self._is_higher(point, room):
+            what = "it came to rest where the value is higher than at the start"
+            if unknown and not self.rose:
+                what += ", as with a grad that is not the gradient of f (check_gradient shows where)"
+            raise self.diverged(point, self.last_rate, what)
+
+    def _end_at_rest(self, point, sentence):
+        """End as converged, unless F falls from the bounds that hold the point, by a gradient of the user's."""
+        self.refuse_rest_above_the_start(point)
+        held = np.zeros(0) if self.gap is not None or self.variables.numerical else self._into_bounds(point)
+        if (norm := euclidean_norm(held)) > 0:
+            point.fun = self.variables.value(point.z) if point.fun is None else point.fun
+            width = min(1e-5 * max(1.0, euclidean_norm(point.z)), self.update.room_inside(held / norm))
+            slope, room = slope_from(self.variables, point.z, point.fun, held / norm, width)
+            if slope < -0.5 * norm - room:
+                message = (
+                    f"stuck at the bounds: from there f changes by {slope:.3g} a unit, and by {norm:.3g} by the "
+                    "gradient, so it is not the gradient of f (check_gradient shows where)"
+                )
+                return self.end(Status.NO_WAY_DOWN, message, point, success=False)
+        return self.end(Status.CONVERGED, sentence, point)
+
+    def _into_bounds(self, point):
+        return self.update.into_bounds(point.z, point.gradient)
+
+    def at_zero_gradient(self, point):
+        """End where the gradient is zero: a numerical one up to its error."""
+        if doubt := self.rule.doubt(point):
+            return self.end(Status.STALLED, doubt, point, success=False)
+        return self._end_at_rest(point, "the gradient is zero")
 
     def not_finite(self, point, last):
         """The error for a value or a gradient that is not finite."""
@@ -271,8 +315,9 @@ class Monitor:
     def ends(self, point, last=None, tolerance=True):
         """Whether a tolerance or a stopping rule ends the run at a point, or the clock."""
         if tolerance and self.within_tolerance(point, last) and self._average_is_near(point):
-            self.refuse_rest_above_the_start(point)
-            return self.end(Status.CONVERGED, self._why, point)
+            return self._end_at_rest(point, self._why)
+        if self.rule.imprecise:
+            return self.end(Status.STALLED, self.rule.sentence, point, success=False)
         if self.stopping.looks_at_points:
             moved = point.step > 0 and self.last_rate != 0
             if found := self.stopping.verdict(self.variables.to_user(point.z), point.fun, point.least, moved):
@@ -288,10 +333,9 @@ class Monitor:
             found = self.gap.judge(self.variables, point, last, self._slope_within_limits(point))
             self._why = self.gap.sentence
             return found
-        if self.tol is None or not point.least <= self.tol:
-            return False
-        self._why = f"the gradient norm {point.least:.3g} is within tol = {self.tol:g}"
-        return True
+        found = self.rule.reached(point)
+        self._why = self.rule.sentence
+        return found
 
     def _slope_within_limits(self, point):
         """The shortest subgradient where there are bounds or an l1 penalty, else None."""
@@ -375,8 +419,10 @@ class Monitor:
         for callback in self.callbacks:
             seen = seen or self.describe(self, point, score)
             try:
-                callback(seen)
+                stops = callback(seen)
             except StopIteration:
+                return True
+            if stops is True or (isinstance(stops, np.bool_) and stops):  # as with scipy.optimize
                 return True
         return False
 
@@ -429,7 +475,7 @@ class Monitor:
     @property
     def asked_for(self):
         """The tolerances that would have ended the run, as a message names them."""
-        tol = self.tol if self.gap is None else self.gap.tol
+        tol = self.rule.tol if self.gap is None else self.gap.tol
         goal = "a held-out score that no longer rises" if self.score is not None else f"tol = {tol or 0:g}"
         return ([] if tol is None else [goal]) + self.stopping.asked_for
 
@@ -449,7 +495,8 @@ class Monitor:
         """End a run that has taken all its steps."""
         # The first few steps of a plain run may leap over a valley; the ones after bring it down.
         leaps = point.step > self.overshoots.patience.steps or self.overshoots.steps or self.update.optimizer.may_rise
-        if leaps and not self.noisy and self._may_have_risen(point) and self._is_higher(point):
+        higher = leaps and not self.noisy and self._may_have_risen(point) and self._is_higher(point)
+        if higher and not self._rises_little(point):
             raise self.diverged(point, self.last_rate, "the run ends higher than it began")
         moments = self.update.state.moments
         if moments.size and not np.all(np.isfinite(moments)):  # then the rates are zero, and no step moves
@@ -458,6 +505,12 @@ class Monitor:
         message = f"took all {point.step} {self.unit}s"
         if asked_for:
             message += f" without reaching {' or '.join(asked_for)}: raise {self.limit_name}"
+            message += f". But {doubt}" if (doubt := self.rule.doubt(point)) else ""
+        if higher:
+            message += (
+                f"; the value, {point.fun:.6g}, is above the first, {self.first_fun:.6g}: next to a minimum steps of "
+                f'{self.update.optimizer.name} are as long as elsewhere. Let the rate fall, or take keep="best"'
+            )
         message = self._why if stuck else message
         shown = self._averaged(point) if self.noisy and self._averages else point
         if self.noisy and self._is_higher(shown):
@@ -472,13 +525,22 @@ class Monitor:
 
     def interrupted(self):
         """The Result at the last whole point of a run that Ctrl-C ends; None before there is one."""
+        return None if self.latest is None else self._cut_short(Status.INTERRUPTED, "interrupted")
+
+    def timed_out(self):
+        """The Result at the last whole point of a run whose time is up within a gradient; its start before one."""
+        if self.latest is None:
+            z = self.variables.start
+            self.latest = Point(0, z, None, np.full(z.shape, np.nan))
+        what = f"max_seconds = {self.stopping.seconds:g} have passed within a numerical gradient: raise it"
+        return self._cut_short(Status.TIME_LIMIT, f"{what}, or go on from a checkpoint; stopped", not self.asked_for)
+
+    def _cut_short(self, status, what, success=False):
         point = self.latest
-        if point is None:
-            return None
         if not isinstance(point, Point):
             point = self.point(*point, want_fun=True)
         self.recorder.cut(point.step)
-        self.end(Status.INTERRUPTED, f"interrupted after {point.step} {self.unit}s", point, success=False)
+        self.end(status, f"{what} after {point.step} {self.unit}s", point, success=success)
         return self.result()
 
     def _reported(self):

@@ -21,6 +21,7 @@ from fastgd import optimizers
 from fastgd.engine.gap import GapRule
 from fastgd.engine.monitor import Monitor
 from fastgd.engine.update import Update
+from fastgd.errors import OutOfTimeError
 from fastgd.linalg import one_blas_thread
 from fastgd.objective.compressed import Compressed
 from fastgd.objective.linear import LinearObjective
@@ -59,8 +60,7 @@ NAMES = ("auto", *SOLVERS)
 GIVEN = {
     "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
-# Of Cholesky's operations, as many take as long as one value of a pass.
-CHOLESKY_ADVANTAGE = 96
+
 # Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
 MORE_PASSES = 10
 # What overflows in a run is named by the run; a warning for each overflow would be noise.
@@ -176,10 +176,11 @@ def choose(request):
 def _smoothed(request):
     """ "preconditioned" for a loss with a kink, which needs its dual."""
     o = request.objective
-    if not o.convex:
+    if o.record.smoothing is None:
+        why = "no smooth losses near it are known" if o.convex else f"with activation={o.activation!r} it is not convex"
         raise ValueError(
-            f"loss={o.loss!r} has a kink, and with activation={o.activation!r} it is not convex: give a "
-            f"{request.rate_word} that shrinks, such as lambda step: 0.1 / (1 + step) ** 0.5"
+            f"loss={o.loss!r} has a kink, and {why}: give a {request.rate_word} that shrinks, such as "
+            "lambda step: 0.1 / (1 + step) ** 0.5"
         )
     return "preconditioned"
 
@@ -317,8 +318,20 @@ class Plan:
         return self._as_work(self._run)
 
     def _run(self):
+        if self.monitor.stopping.seconds is not None and self.variables.numerical:
+            return self._within_time()
         self._loop(self.variables, self.monitor)
         return self.monitor.result()
+
+    def _within_time(self):
+        """The same where each gradient takes many evaluations: the clock is looked at in each of them."""
+        v, monitor, begun = self.variables, self.monitor, self.variables.nfev
+        with v.objective.watched(monitor.stopping.out_of_time) as watched:
+            try:
+                self._loop(v, monitor)
+            except OutOfTimeError:
+                v.nfev = max(v.nfev, begun + watched.calls)
+        return monitor.result() if monitor.ended else monitor.timed_out()
 
 
 @functools.cache

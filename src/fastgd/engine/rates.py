@@ -28,7 +28,10 @@ class Schedule:
         self._name = name
 
     def __call__(self, step):
-        return validation.scalar(self.function(step), f"{self._name}({step})", minimum=0)
+        rate = self.function(step)
+        if type(rate) is not float:
+            rate = validation.function_value(rate, f"{self._name}({step})")
+        return validation.scalar(rate, f"{self._name}({step})", minimum=0)
 
     def rates(self, step, count):
         return np.array([self(step + i) for i in range(count)], np.float64)

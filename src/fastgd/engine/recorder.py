@@ -1,4 +1,4 @@
-"""The history of a run while it is being made."""
+"""Histories of runs that are in progress: one row for each point, or for each epoch of an estimator."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ OF_EPOCHS = ("loss", "validation_score", "grad_norm", "learning_rate", "seconds"
 
 
 class Epochs:
-    """Rows for epochs, as an estimator has them: each with the rate that led there; the start has none."""
+    """The history of an estimator's fit, with the interface of `Recorder`: a row for each epoch, none for the start."""
 
     on, every, wants_x, wants_fun = True, 1, False, True
 
@@ -30,10 +30,10 @@ class Epochs:
             self.rows[name].append(number)
 
     def rate(self, step, lr):
-        pass
+        """Nothing: the rate of an epoch is given with its row, by `epoch`."""
 
     def end_at(self, fun, norm):
-        """Let the last row have the loss and the gradient's norm of the point at which the run ends."""
+        """Replace loss and gradient norm of the last row by those of the point that is reported."""
         self.rows["loss"][-1], self.rows["grad_norm"][-1] = fun, norm
 
     def cut(self, step):

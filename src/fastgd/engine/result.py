@@ -28,7 +28,10 @@ class Status(enum.IntEnum):
     INTERRUPTED = 9  # by Ctrl-C; the KeyboardInterrupt carries the result
     EARLY_STOPPED = 10  # the score of the held-out part no longer rises
     NO_PROGRESS = 11  # stochastic steps on a loss with a kink no longer lower it
-    STALLED = 12  # no step lowers the value, and the gap to the minimum is larger than tol
+    STALLED = (
+        12  # no step gets nearer, and the gap or the gradient is larger than tol, or not known well enough to tell
+    )
+    FAILED = 13  # f or its gradient raised an exception: one of several starts, whose Result has it
 
 
 class _Record(dict[str, typing.Any]):

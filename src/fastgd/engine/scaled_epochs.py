@@ -10,7 +10,6 @@ from fastgd.engine.divergence import HIGHER
 from fastgd.engine.epochs import Epochs, follows_gradient
 from fastgd.engine.update import Update
 from fastgd.linalg import soft_threshold
-from fastgd.losses.table import typical_curvature
 from fastgd.objective.sample import Sample
 from fastgd.optimizers import GD, Momentum, Nesterov
 
@@ -63,11 +62,11 @@ class _InScaledColumns(Epochs):
         super().__init__(variables, monitor, batch, seed, shuffle)
         o = self.objective
         refuse_penalty(rule, o.l1, o.l2)
-        self.rule, self.averages, self.c = rule, type(rule) in AVERAGED, o.record.unit
+        self.rule, self.averages = rule, type(rule) in AVERAGED
         self.source, self.shift = self.rows.scaled(variables.shift, variables.scale)
-        # The kernel walks in its own units, c·V, on a loss that weighs 1 for each sample.
+        # The kernel walks on a loss that weighs 1 for each sample.
         unit = o.factor * o.total_weight
-        self.l1, self.l2, self.factor = o.l1 / self.c / unit, o.l2 / self.c**2 / unit, o.rows.n / o.total_weight
+        self.l1, self.l2, self.factor = o.l1 / unit, o.l2 / unit, o.rows.n / o.total_weight
         self.gained, self.caution, self.last = math.inf, 1.0, o.value_at_zero
         self._begin(variables.start)
         self.automatic = self.first_rate = self._rate()
@@ -77,7 +76,7 @@ class _InScaledColumns(Epochs):
         W, b = self.variables.to_weights(V)
         w = self.variables.finite_scale * W
         w = np.vstack([w, b + self.shift @ W]) if self.objective.fit_intercept else w
-        self.w = np.array(self.c * w, dtype=self.objective.dtype, order="C")
+        self.w = np.array(w, dtype=self.objective.dtype, order="C")
         self.update = Update(self.rule, self.w)
         self._total, self._count, self._passed = 0.0, 0, 0
 
@@ -86,7 +85,7 @@ class _InScaledColumns(Epochs):
         if not follows_gradient(self.rule):
             return self.caution * ADAPTIVE_RATE
         o, n = self.objective, self.n
-        typical = typical_curvature(o.record, float(np.mean(o.Y)))
+        typical = o.record.typical_curvature(float(np.mean(o.Y)))
         length = o.rows.d + o.fit_intercept  # of a row of centred and scaled columns, squared
         share = self._sample.largest_share
         apart = 0.0 if self.batch >= n else 1 / self.batch  # how far a batch is from all rows
@@ -185,7 +184,7 @@ class _InScaledColumns(Epochs):
                 mean[:d][w[:d] == 0] = 0
             w[:] = mean
         self._total, self._count, self._passed = 0.0, 0, 0
-        w = self.update.reported(w).astype(np.float64) / self.c
+        w = self.update.reported(w).astype(np.float64)
         W = w[:d] / self.variables.scale[:, None]
         b = w[d] - self.shift @ W if self.objective.fit_intercept else np.zeros(w.shape[1])
         return self.variables.from_weights(W, b)

@@ -1,6 +1,8 @@
 """Losses with a kink, by smooth ones that come ever nearer: Huber's, which is |r| but within a width t of 0.
 
-    hinge                 max(0, 1 − y·h)   = ½|h − y| + ½(1 − y·h)                for y = −1 or 1
+A loss is Σ ½|h − y − shift| + tilt(y)·h + level(y), by its `losses.Smoothing`:
+
+    hinge                 max(0, 1 − y·h)     = ½|h − y| + ½(1 − y·h)                for y = −1 or 1
     epsilon-insensitive   max(0, |h − y| − ε) = ½|h − y − ε| + ½|h − y + ε| − ε
 
 Each width is minimised from the minimum of the one before, and the slopes of the smooth loss are a point of the dual of
@@ -40,7 +42,7 @@ def smoothed(variables, monitor):
     variables : Standardised
     """
     o = variables.objective
-    spread = 1.0 if o.record.kernel == "hinge" else max(float(np.std(o.Y)), o.record.threshold)
+    spread = float(o.record.smoothing.spread(o.Y.astype(np.float64)))
     least = max(LAST_WIDTH, ROUNDINGS * o.eps) * spread
     monitor.keeps_best = monitor.score is None  # the values need not fall from step to step
     if kept := monitor.resumed:
@@ -155,7 +157,7 @@ class _Stage:
 
 class SmoothedObjective:
     """An objective whose loss has no kink, as `quasi_newton` takes it: Huber losses of shifted targets, and a linear
-    term for the hinge."""
+    term."""
 
     convex = True
     smooth = quadratic = False  # rows bend near their kinks alone, so that some of them say little of the others
@@ -184,10 +186,14 @@ class SmoothedObjective:
             "every",
         ):
             setattr(self, name, getattr(o, name))  # fmt: skip
-        self._hinge = o.record.kernel == "hinge"
-        self.least_size = float(o.rows.k) if self._hinge else 0.0
-        self._shifts = (0.0,) if self._hinge else (o.record.threshold, -o.record.threshold)
-        huber = losses.of("huber", "identity", width)
+        self._shifts, self._tilt = o.record.smoothing.shifts, o.record.smoothing.tilt
+        Y = o.Y.astype(np.float64)
+        tilt, level = self._tilt(Y), o.record.smoothing.level(Y)
+        self.least_size = float(o.mean(np.abs(level)))
+        # Each |r| is underestimated by up to width/2, and its half by half of that.
+        self._level = float(o.mean(level)) + len(self._shifts) * o.rows.k * width / 4 * o.mass
+        self._tilts = o.linear_term(tilt) if tilt.any() else None
+        huber = losses.of(losses.Huber(width), "identity")
         self._terms = [
             LinearObjective.of_arrays(
                 o.rows, (o.y + o.dtype.type(shift)).astype(o.dtype, copy=False), o.rows.weights, huber,
@@ -199,15 +205,12 @@ class SmoothedObjective:
         straight = self._straight if o.l1 else None
         self.dual_record = dataclasses.replace(o.record, slope=self._slope, curvature=self._curvature)
         self.record = dataclasses.replace(self.dual_record, straight=straight, by_pass=None, entropy=False)
-        if self._hinge:
-            self._mean_xy, self._mean_y = o.target_means
 
     def penalty(self, W):
         return self.sharp.penalty(W)
 
     def _slope(self, h, y):
-        slope = sum(np.clip((h - y - shift) / self.width, -1, 1) for shift in self._shifts) / 2
-        return slope - 0.5 * y if self._hinge else slope
+        return self._tilt(y) + sum(np.clip((h - y - shift) / self.width, -1, 1) for shift in self._shifts) / 2
 
     def _curvature(self, h, y):
         return sum(np.abs(h - y - shift) < self.width for shift in self._shifts) * (0.5 / self.width)
@@ -234,15 +237,13 @@ class SmoothedObjective:
             value += factor * (found[0] if gradient else found)
             if gradient:
                 grad_W, grad_b = grad_W + factor * found[1], grad_b + factor * found[2]
-        if self._hinge:
-            mean_xy = (
-                self._mean_xy if shift is None else self._mean_xy - shift.astype(np.float64)[:, None] * self._mean_y
-            )
-            value += 0.5 * (self.rows.k - float(np.vdot(W, mean_xy)) - float(b @ self._mean_y))
+        value += self._level
+        if self._tilts is not None:
+            by_W, by_b = self._tilts
+            by_W = by_W if shift is None else by_W - shift.astype(np.float64)[:, None] * by_b
+            value += float(np.vdot(W, by_W)) + float(b @ by_b)
             if gradient:
-                grad_W, grad_b = grad_W - 0.5 * mean_xy, grad_b - 0.5 * self._mean_y
-            # |r| is underestimated by up to width/2, the whole by half of that.
-            value += self.rows.k * self.width / 4
+                grad_W, grad_b = grad_W + by_W, grad_b + by_b
         return (value, grad_W, grad_b) if gradient else value
 
     @property

@@ -224,7 +224,6 @@ class InC:
         state = np.array(
             [over.steps, over.growth, over.met or 0, last.norm, last.lr, monitor.first_norm, monitor.rose], float
         )
-        tol = -1.0 if monitor.tol is None else monitor.tol
         while step < monitor.limit and known is None:
             monitor.keep(step, z=z, last=last, kernel=None)
             length = min(self.length, monitor.limit - step)
@@ -233,8 +232,8 @@ class InC:
             points = np.empty((length if recorder.wants_x else 0, *z.shape))
             started = time.perf_counter()
             taken, known = self.variables.steps_in_c(
-                z, rates, tol, over.patience.steps, over.patience.growth, monitor.values_every, state, gradient,
-                previous, funs, norms, points.reshape(len(points), z.size), monitor.update.kernel_arguments,
+                z, rates, monitor.rule.below, over.patience.steps, over.patience.growth, monitor.values_every, state,
+                gradient, previous, funs, norms, points.reshape(len(points), z.size), monitor.update.kernel_arguments,
             )  # fmt: skip
             elapsed = time.perf_counter() - started
             monitor.update.took(taken)

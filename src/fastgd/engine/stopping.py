@@ -93,9 +93,14 @@ class Stopping:
     @property
     def state(self):
         """What a checkpoint keeps; the clock starts anew with each call."""
-        return {"fun": self._fun, "x": self._x, "steady_fun": self._steady_fun, "steady_x": self._steady_x}
+        return {
+            "fun": self._fun, "x": self._x, "steady_fun": self._steady_fun, "steady_x": self._steady_x,
+            "f_tol": self.f_tol, "x_tol": self.x_tol,
+        }  # fmt: skip
 
     @state.setter
     def state(self, saved):
         self._fun, self._x = saved["fun"], saved["x"]
-        self._steady_fun, self._steady_x = saved["steady_fun"], saved["steady_x"]
+        # Steps that were steady by another tolerance say nothing of this one.
+        self._steady_fun = saved["steady_fun"] if saved.get("f_tol") == self.f_tol else 0
+        self._steady_x = saved["steady_x"] if saved.get("x_tol") == self.x_tol else 0

@@ -94,6 +94,31 @@ class Update:
         flat = z.reshape(-1), gradient.reshape(-1)
         return least_subgradient(*flat, self.l1, self._penalised, self._lower, self._upper)
 
+    def free_subgradient(self, z, gradient, width):
+        """`least_subgradient`, without the entries along which a step down meets a bound or 0 within `width`."""
+        least, flat = self.least_subgradient(z, gradient).reshape(-1), z.reshape(-1)
+        room = np.full(flat.shape, np.inf)
+        if self._lower.size:
+            room = np.where(least > 0, flat - self._lower, self._upper - flat)
+        if self.l1:
+            towards_zero = (flat * least > 0) & (np.arange(flat.size) < self._penalised)
+            room = np.minimum(room, np.where(towards_zero, np.abs(flat), np.inf))
+        return np.where(room > width, least, 0.0)
+
+    def into_bounds(self, z, gradient):
+        """The entries of a gradient that bounds hold: along it F rises from these bounds, if it is its gradient."""
+        if not self._lower.size:
+            return np.zeros(0)
+        flat, g = z.reshape(-1), gradient.reshape(-1)
+        free = self._lower < self._upper
+        held = free & (((flat <= self._lower) & (g > 0)) | ((flat >= self._upper) & (g < 0)))
+        return np.where(held, g, 0.0)
+
+    def room_inside(self, direction):
+        """How far a unit vector may be followed from bounds that hold its entries."""
+        width = self._upper - self._lower
+        return float(np.min(width[direction != 0] / np.abs(direction[direction != 0]), initial=np.inf))
+
     @property
     def averages(self):
         """Whether a run reports something else than its last point."""
@@ -106,25 +131,7 @@ class Update:
 
 def box(bounds, shape, dtype):
     """Flat lower and upper bounds of that dtype, or two empty arrays where nothing is bounded."""
-    none = np.empty(0, dtype)
-    if bounds is None:
-        return none, none
-    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-        raise TypeError(f"bounds must be a pair (lower, upper); got {validation.describe(bounds)}")
-    sides = []
-    for side, absent, name in zip(bounds, (-np.inf, np.inf), ("lower", "upper"), strict=True):
-        side = np.asarray(absent) if side is None else validation.real_array(side, f"bounds ({name})", finite=False)
-        if np.any(np.isnan(side)):
-            raise ValueError(f"bounds ({name}) must not be NaN")
-        try:
-            side = np.broadcast_to(side, shape)
-        except ValueError:
-            raise ValueError(f"bounds ({name}) must fit the shape {shape}; got shape {side.shape}") from None
-        sides.append(side.astype(dtype).reshape(-1))
-    lower, upper = sides
-    if np.any(crossed := lower > upper):
-        i = int(np.argmax(crossed))
-        raise ValueError(f"bounds: lower must not be above upper; entry {i} is {lower[i]} to {upper[i]}")
-    if np.all(lower == -np.inf) and np.all(upper == np.inf):
-        return none, none
-    return lower, upper
+    pair = validation.bounds(bounds, shape)
+    if pair is None or (np.all(pair[0] == -np.inf) and np.all(pair[1] == np.inf)):
+        return np.empty(0, dtype), np.empty(0, dtype)
+    return tuple(side.astype(dtype).reshape(-1) for side in pair)

@@ -1,6 +1,6 @@
-"""Everything that is written to disk.
+"""Files.
 
-whole.py       how any file is written: whole, or not at all
-checkpoint.py  the state of a run, which another run goes on from
-models.py      fitted models: of the command line, and estimators
+whole.py       writing a file completely or not at all
+checkpoint.py  the state of a run, from which another run continues
+models.py      fitted models of the command line and of the estimators
 """

@@ -132,6 +132,8 @@ class Checkpoint:
         with self.restoring():
             if result := ended(saved, limit, self.asked):
                 return None, result
+            if "loop" not in saved:  # its time was up before the first step
+                return None, None
             taken = operator.index(saved["step"])
         if taken > limit:
             raise ValueError(f"{limit_name} = {limit}, but {taken} {unit}s are in {self.path!r} already")
@@ -190,6 +192,8 @@ def ended(state, limit, asked):
     if "result" not in state:
         return None
     status, there = Status(state["result"]["status"]), state["asked"]
+    if status == Status.TIME_LIMIT and "loop" not in state:
+        return None
     if "loop" in state:
         more_steps = state["step"] < limit
         tighter = any(_tighter(asked.get(name), value) for name, value in there.items())

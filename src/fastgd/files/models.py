@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastgd import losses
 from fastgd.data.encoding import Encoder
 from fastgd.files.whole import write_whole
 from fastgd.kernels.codes import ACTIVATIONS
@@ -290,7 +291,11 @@ class Saved:
         if model.name != cls.__name__:
             raise ValueError(f"{path} holds a {model.name}, not a {cls.__name__}")
         try:
-            self = cls(**model.parameters)
+            parameters = dict(model.parameters)
+            if isinstance(parameters.get("loss"), dict):
+                parameters["loss"] = losses.from_dict(parameters["loss"])
+            self = cls(**parameters)
+            losses.get(self.loss, self._task)
             for name in ARRAYS:
                 if name in model.arrays:
                     setattr(self, name, model.arrays[name])
@@ -316,7 +321,9 @@ def _plain_parameters(model):
     parameters, left_out = {}, []
     for name, value in model.get_params(deep=False).items():
         value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, PLAIN):  # no dict: JSON would turn the labels of class_weight into strings
+        if isinstance(value, losses.Loss):
+            parameters[name] = losses.to_dict(value)
+        elif isinstance(value, PLAIN):  # no dict: JSON would turn the labels of class_weight into strings
             parameters[name] = value
         else:
             left_out.append(name)

@@ -54,7 +54,7 @@ def _compiled(name):
     except ImportError as error:
         raise ImportError(
             f"the compiled kernels 'fastgd.kernels.{name}' cannot be loaded ({error}); build them with "
-            f"`{BUILD_COMMAND}` in the source directory, or set FASTGD_KERNELS=reference to run the slow NumPy twin"
+            f"`{BUILD_COMMAND}` in the source directory, or set FASTGD_KERNELS=reference to run the slow ones in NumPy"
         ) from error
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgd.kernels.c_code import CFunction, CGradient
+from fastgd.kernels.codes import PointLoss
 
 Real = NDArray[np.float32] | NDArray[np.float64]
 Doubles = NDArray[np.float64]
@@ -20,7 +21,7 @@ def total_loss(
     shift: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     gemm: Any,
     totals: Doubles,
 ) -> None: ...
@@ -32,7 +33,7 @@ def total_loss_and_gradient(
     shift: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     gemm: Any,
     totals: Doubles,
     grad_W: Doubles,
@@ -46,7 +47,7 @@ def block_sums(
     shift: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     gemm: Any,
     edges: Rows,
     sums: Doubles,
@@ -65,7 +66,7 @@ def value_and_gradient(
     w: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     gemm: Any,
     factor: float,
     l2: float,
@@ -94,7 +95,7 @@ def descend(
     w: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     gemm: Any,
     factor: float,
     l2: float,
@@ -125,7 +126,7 @@ def stochastic(
     w: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     factor: float,
     l2: float,
     order: Rows,
@@ -149,7 +150,7 @@ def sparse_pass(
     b: Real,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     totals: Doubles,
     grad_W: Doubles,
     grad_b: Doubles,
@@ -163,7 +164,7 @@ def perturbed_pass(
     step_b: Doubles,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     out_W: Doubles,
     out_b: Doubles,
 ) -> None: ...
@@ -178,7 +179,7 @@ def sparse_perturbed_pass(
     step_b: Doubles,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     out_W: Doubles,
     out_b: Doubles,
 ) -> None: ...
@@ -191,7 +192,7 @@ def sparse_stochastic(
     d: int,
     sample_weight: Real,
     activation: int,
-    loss: int,
+    loss: PointLoss,
     factor: float,
     l2: float,
     order: Rows,

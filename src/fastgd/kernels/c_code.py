@@ -1,8 +1,12 @@
 """C functions, with what a kernel must know to call them."""
 
 import ctypes
+import threading
 
 import numpy as np
+
+# `check` of a thread, where it is set, is called every 50 ms by the kernels that call C functions there; it may raise.
+per_thread = threading.local()
 
 
 class CCode:
@@ -48,6 +52,18 @@ class CFunction(CCode):
         return self._called(point)
 
 
+class CValueAndGradient(CCode):
+    """`double (n, double *x, double *gradient, void *user_data)`, user_data or not: the value is returned."""
+
+    __slots__ = ()
+    result, outputs = ctypes.c_double, 1
+
+    def __call__(self, point):
+        """(value, gradient) at a C-contiguous array of float64; entries that are not written to are 0."""
+        gradient = np.zeros_like(point)
+        return self._called(point, gradient), gradient
+
+
 class CGradient(CCode):
     """`void (n, double *x, double *gradient, void *user_data)`, user_data or not."""
 
@@ -61,8 +77,30 @@ class CGradient(CCode):
         return gradient
 
 
-def let_python_act():
-    """Nothing: but as a function begins, Python acts on signals, and raises what other threads have sent to this one.
+class CLoss(CCode):
+    """`void (n, const double *h, const double *y, double *value, double *slope, void *user_data)`, user_data or not."""
 
-    Kernels that call C functions call it every 50 ms, or after an evaluation that takes longer.
+    __slots__ = ()
+    outputs = 3
+
+    def __call__(self, h, y):
+        """Losses and slopes of points, C-contiguous arrays of float64, as new arrays."""
+        values, slopes = np.zeros_like(h), np.zeros_like(h)
+        self._called(h, y, values, slopes)
+        return values, slopes
+
+
+def array_of(view):
+    """A copy of what a memoryview shows, as an array: for Python functions that kernels call."""
+    return np.array(view)
+
+
+def let_python_act():
+    """Calls the `check` of this thread, if there is one, which may raise to end the kernel's work.
+
+    Kernels that call C functions call it every 50 ms, or after an evaluation that takes longer. As a function begins,
+    Python also acts on signals, and raises what other threads have sent to this one.
     """
+    check = getattr(per_thread, "check", None)
+    if check is not None:
+        check()

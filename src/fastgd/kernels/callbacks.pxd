@@ -2,6 +2,7 @@
 
     value      double (n, double *x[, void *user_data])
     gradient   void (n, double *x, double *gradient[, void *user_data])
+    loss       void (n, const double *h, const double *y, double *value, double *slope[, void *user_data])
 
 with n an intptr_t or an int. What is known of one at run time is packed into a `CCallback`; all here is `cdef inline`,
 so another Cython module that writes `from fastgd.kernels.callbacks cimport CCallback, c_value` gets it compiled in.
@@ -47,6 +48,10 @@ ctypedef void (*gradient_wide)(intptr_t, double*, double*) noexcept nogil
 ctypedef void (*gradient_wide_data)(intptr_t, double*, double*, void*) noexcept nogil
 ctypedef void (*gradient_int)(int, double*, double*) noexcept nogil
 ctypedef void (*gradient_int_data)(int, double*, double*, void*) noexcept nogil
+ctypedef void (*loss_wide)(intptr_t, const double*, const double*, double*, double*) noexcept nogil
+ctypedef void (*loss_wide_data)(intptr_t, const double*, const double*, double*, double*, void*) noexcept nogil
+ctypedef void (*loss_int)(int, const double*, const double*, double*, double*) noexcept nogil
+ctypedef void (*loss_int_data)(int, const double*, const double*, double*, double*, void*) noexcept nogil
 
 cdef struct CCallback:
     void* function
@@ -77,8 +82,21 @@ cdef inline void c_gradient(const CCallback* f, Py_ssize_t n, double* x, double*
         (<gradient_int> f.function)(<int> n, x, gradient)
 
 
+cdef inline void c_loss(const CCallback* f, Py_ssize_t n, const double* h, const double* y, double* value,
+                        double* slope) noexcept nogil:
+    if f.wide:
+        if f.takes_data:
+            (<loss_wide_data> f.function)(n, h, y, value, slope, f.user_data)
+        else:
+            (<loss_wide> f.function)(n, h, y, value, slope)
+    elif f.takes_data:
+        (<loss_int_data> f.function)(<int> n, h, y, value, slope, f.user_data)
+    else:
+        (<loss_int> f.function)(<int> n, h, y, value, slope)
+
+
 cdef inline int c_callback(f, CCallback* out) except -1:
-    """Unpack a `c_code.CFunction`."""
+    """Unpack a `c_code.CCode`."""
     out.function = <void*> <size_t> f.address
     out.user_data = <void*> <size_t> f.data
     out.wide, out.takes_data = f.wide, f.takes_data

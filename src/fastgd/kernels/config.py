@@ -1,4 +1,4 @@
-"""Which build of the kernels runs, and on what."""
+"""`show_config`: the build of the kernels in use, and versions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastgd._version import __version__
 
 
 def show_config() -> Config:
-    """What a bug report should say: kernels in use and available, CPU features, compiler, versions.
+    """Kernels in use and available, CPU features, compiler and versions, for bug reports.
 
-    It works on an installation without compiled kernels too, and says that they are missing.
+    If the compiled kernels are missing, the entries say so.
 
     Returns
     -------
     Config
-        A dict of str → str that prints as a table.
+        A dict of strings that prints as a table.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def show_config() -> Config:
 
 
 def _compiled():
-    """What is known of the compiled kernels."""
+    """The entries on the compiled kernels."""
     try:
         cpu = kernels._compiled("cpu")
     except ImportError:

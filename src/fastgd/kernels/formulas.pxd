@@ -29,14 +29,8 @@ cdef enum Loss:
     HINGE = 4
     SQUARED_HINGE = 5
     EPSILON_INSENSITIVE = 6
-
-# Where the Huber loss turns from square to straight (Huber 1981: 95 % efficiency on normal errors of unit variance).
-cdef inline double huber_delta() noexcept nogil:
-    return 1.35
-
-# Errors up to this are none to the epsilon-insensitive loss (the default of LIBSVM and of scikit-learn's SGD).
-cdef inline double tube() noexcept nogil:
-    return 0.1
+    QUANTILE = 7
+    GAMMA = 8
 
 
 # ------------------------------------------------------------------------------------- activations, e = exp(−|h|)
@@ -77,15 +71,15 @@ cdef inline double squared(double f, double y) noexcept nogil:
     return 0.5 * (f - y) * (f - y)
 
 
-cdef inline double huber_slope(double f, double y) noexcept nogil:
+cdef inline double huber_slope(double f, double y, double delta) noexcept nogil:
     """f − y, cut off at ±δ."""
     cdef double r = f - y
-    return huber_delta() if r > huber_delta() else (-huber_delta() if r < -huber_delta() else r)
+    return delta if r > delta else (-delta if r < -delta else r)
 
 
-cdef inline double huber(double f, double y) noexcept nogil:
+cdef inline double huber(double f, double y, double delta) noexcept nogil:
     """½r² for |r| ≤ δ, δ(|r| − ½δ) beyond, r = f − y; both are slope·(r − ½slope)."""
-    cdef double slope = huber_slope(f, y)
+    cdef double slope = huber_slope(f, y, delta)
     return slope * ((f - y) - 0.5 * slope)
 
 
@@ -106,18 +100,30 @@ cdef inline double squared_hinge_slope(double h, double y) noexcept nogil:
     return -2.0 * y * hinge(h, y)
 
 
-cdef inline double epsilon_insensitive(double f, double y) noexcept nogil:
+cdef inline double epsilon_insensitive(double f, double y, double epsilon) noexcept nogil:
     """max(0, |f − y| − ε)."""
-    cdef double outside = fabs(f - y) - tube()
+    cdef double outside = fabs(f - y) - epsilon
     return 0.0 if outside <= 0.0 else outside
 
 
-cdef inline double epsilon_insensitive_slope(double f, double y) noexcept nogil:
+cdef inline double epsilon_insensitive_slope(double f, double y, double epsilon) noexcept nogil:
     """The sign of f − y outside of the tube; 0 inside, and at the two kinks."""
-    cdef double loss = epsilon_insensitive(f, y)
+    cdef double loss = epsilon_insensitive(f, y, epsilon)
     if loss > 0.0:
         return 1.0 if f > y else -1.0
     return loss
+
+
+cdef inline double quantile_slope(double f, double y, double q) noexcept nogil:
+    """1 − q where f > y, −q where f < y; 0 at the kink, where every number between is a subgradient."""
+    cdef double r = f - y
+    return 1.0 - q if r > 0.0 else (-q if r < 0.0 else r)
+
+
+cdef inline double quantile(double f, double y, double q) noexcept nogil:
+    """The pinball loss: q·(y − f) where f < y, (1 − q)·(f − y) else."""
+    cdef double r = f - y
+    return -q * r if r < 0.0 else (1.0 - q) * r
 
 
 cdef inline double sigmoid_log(double h, double y, double log1p_e) noexcept nogil:
@@ -128,3 +134,9 @@ cdef inline double sigmoid_log(double h, double y, double log1p_e) noexcept nogi
 cdef inline double poisson(double h, double y, double exp_h) noexcept nogil:
     """e^h − y·h: the negative log-likelihood less log y!; its slope by h is e^h − y."""
     return exp_h - y * h
+
+
+cdef inline double gamma(double h, double y, double exp_minus_h) noexcept nogil:
+    """y·e^−h + h: the negative log-likelihood of a gamma distribution of mean e^h, over its shape, less what depends on
+    y alone; its slope by h is 1 − y·e^−h."""
+    return y * exp_minus_h + h

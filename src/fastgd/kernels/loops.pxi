@@ -27,7 +27,7 @@ cdef enum:
 
 
 def descend(const floating[:, :] X not None, const floating[:, :] Y not None, floating[:, ::1] w not None,
-            const floating[:] sample_weight not None, int activation, int loss, gemm, double factor, double l2,
+            const floating[:] sample_weight not None, int activation, loss, gemm, double factor, double l2,
             double offset, const double[::1] rates not None, double gap_factor, double gap_floor, double overshoots,
             double overshoot_growth, double[::1] state not None, floating[:, ::1] gradient not None,
             floating[:, ::1] previous not None, double[::1] funs not None, double[::1] norms not None,
@@ -53,10 +53,11 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
     cdef const floating[::1] no_shift = one_row[:0]
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
     check_shapes(X, Y, W, one_row, no_shift, sample_weight, k)
-    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas)
+    cdef Formula l = formula_of(loss, activation)
+    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas, l.piece)
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     cdef SmallTable small
-    cdef bint is_small_table = is_small(&rows, activation, loss)
+    cdef bint is_small_table = is_small(&rows, &l)
     cdef floating* turned = NULL
     cdef Work* work = NULL
     cdef double* sums = NULL
@@ -98,7 +99,9 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
                     fun = small_pass(&small, <const double*> w_, <double> w_[d] if intercept else 0.0, grad_W)
                 else:
                     walk(&rows, <const floating*> w_, <const floating*> (w_ + d * k if intercept else none),
-                         <const floating*> NULL, activation, loss, blas, work, sums, grad_W, grad_b)
+                         <const floating*> NULL, &l, blas, work, sums, grad_W, grad_b)
+                    if l.error != NULL:
+                        break
                     fun = 0
                     for i in range(k):
                         fun += sums[i]
@@ -181,6 +184,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
         free_update(&rule)
         if work != NULL:
             free_work(work)
+    finish_formula(&l)
     return step, reason
 
 
@@ -215,7 +219,7 @@ def shuffle(unsigned long long seed, unsigned long long epoch, unsigned long lon
 # ------------------------------------------------------------------------------------------------- stochastic descent
 
 def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None, floating[:, ::1] w not None,
-               const floating[:] sample_weight not None, int activation, int loss, double factor, double l2,
+               const floating[:] sample_weight not None, int activation, loss, double factor, double l2,
                const long long[::1] order not None, Py_ssize_t batch, bint mean, const double[::1] rates not None,
                int kind, const double[::1] parameters not None, floating[:, ::1] moments not None, long long done,
                Py_ssize_t penalised, const floating[::1] lower not None, const floating[::1] upper not None):
@@ -228,32 +232,34 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
     cdef const floating[::1] one_row = w[0]
     cdef const floating[::1] no_shift = one_row[:0]
     check_shapes(X, Y, W, one_row, no_shift, sample_weight, k)
+    cdef Formula l = formula_of(loss, activation)
     batch = max(min(batch, order.shape[0]), <Py_ssize_t> 1)
     cdef bint direct = X.strides[1] == size or d == 1
-    cdef bint alone = k == 1 and activation != SOFTMAX  # a point's slope is a formula of that point
+    cdef bint alone = k == 1 and activation != SOFTMAX and l.slope_at != NULL  # a point's slope is a formula of that point
     cdef Rows single
     cdef bint failed
     cdef Py_ssize_t length = w.shape[0] * k
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     if batch == 1 and alone and direct and X.strides[0] % size == 0 and rule.plain:
-        single = rows_of(X, Y, sample_weight, 0, NULL)
+        single = rows_of(X, Y, sample_weight, 0, NULL, l.piece)
         with nogil:
-            failed = steps_on_single_rows(&single, &w[0, 0], intercept, activation, loss, factor,
+            failed = steps_on_single_rows(&single, &w[0, 0], intercept, &l, factor,
                                           l2 if mean else l2 / n, &order[0] if steps else NULL, steps,
                                           &rates[0] if steps else NULL)
         if failed:
             raise MemoryError("no memory for a copy of the weights")
+        finish_formula(&l)
         return
     # δ (batch, k), targets (batch, k), intercepts (k), gathered rows, the gradient that a rule needs whole; and the
     # scratch of the error term.
     cdef Py_ssize_t numbers = 2 * batch * k + k + (0 if direct else batch * d) + (0 if rule.plain else length)
     cdef char* memory = <char*> malloc(
-        (5 * points_in_scratch(k) + k) * sizeof(double) + numbers * size + batch * sizeof(floating*))
+        (SCRATCHES * points_in_scratch(k, &l) + k) * sizeof(double) + numbers * size + batch * sizeof(floating*))
     if memory == NULL:
         free_update(&rule)
         raise MemoryError("no memory for a batch")
-    cdef Scratch q = scratch_at(<double*> memory, k)
-    cdef double* totals = <double*> memory + 5 * points_in_scratch(k)
+    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &l))
+    cdef double* totals = <double*> memory + SCRATCHES * points_in_scratch(k, &l)
     cdef const floating** at = <const floating**> (totals + k)
     cdef floating* delta = <floating*> (at + batch)
     cdef floating* y = delta + batch * k
@@ -287,8 +293,7 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
             if alone:
                 for i in range(m):
                     r = order[start + i]
-                    slope = point_slope(dot(at[i], <const floating*> w_, d) + (w_[d] if intercept else 0), Y[r, 0],
-                                        activation, loss)
+                    slope = point_slope(dot(at[i], <const floating*> w_, d) + (w_[d] if intercept else 0), Y[r, 0], &l)
                     delta[i] = <floating> (slope * sample_weight[r] if sample_weight.shape[0] else slope)
             else:
                 for i in range(m):
@@ -298,11 +303,13 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
                         y[c] = Y[r, c]
                     for j in range(d):
                         add_multiple(delta + i * k, at[i][j], <const floating*> (w_ + j * k), k)
-                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, activation, loss, q,
+                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, &l, q,
                                totals)
                     if sample_weight.shape[0]:
                         for c in range(k):
                             delta[i * k + c] *= sample_weight[r]
+            if l.error != NULL:
+                break
             begin_move(&rule, w_, moved, shrink, d * k)
             for i in range(m):
                 if k == 1:
@@ -322,6 +329,7 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
             step += 1
         free(memory)
         free_update(&rule)
+    finish_formula(&l)
 
 
 cdef inline void begin_move(Update* rule, floating* w, floating* moved, double shrink,

@@ -29,6 +29,7 @@ from libc.string cimport memcpy, memset
 include "lanes.pxi"
 include "transcendental.pxi"
 include "one_output.pxi"
+include "losses.pxi"
 include "stages.pxi"
 
 cdef enum:
@@ -55,6 +56,7 @@ cdef struct Rows:
     Py_ssize_t s_row
     bint shifted
     Py_ssize_t block                    # rows in a block
+    Py_ssize_t piece                    # points that go through the error term together
     Py_ssize_t ahead                    # rows from those in use to those that the memory is asked for
     bint X_direct, Y_direct, s_direct   # used where it is, without packing
     bint by_columns                     # columns are contiguous, and gone along
@@ -73,7 +75,7 @@ cdef struct Work:
 
 
 cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating[:] s, Py_ssize_t shifts,
-                  void* gemm) noexcept:
+                  void* gemm, Py_ssize_t piece) noexcept:
     cdef Rows r
     r.size = sizeof(floating)
     r.n, r.d, r.k, r.behind = X.shape[0], X.shape[1], Y.shape[1], 0
@@ -101,6 +103,9 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
         r.block = max((min(<Py_ssize_t> MAX_BLOCK_ROWS, BLOCK_BYTES // row_bytes) // 4) * 4, <Py_ssize_t> 4)
     # A table that stays in a second-level cache needs no asking.
     r.ahead = AHEAD * r.block if r.n * row_bytes > CACHED_BYTES else <Py_ssize_t> 1 << 40
+    r.piece = piece
+    if piece > PIECE:  # a Python function, whose calls cost something
+        r.block = max(r.block, piece // r.k)
     r.block = min(r.block, max(r.n, <Py_ssize_t> 1))
     return r
 
@@ -109,14 +114,14 @@ cdef Work* new_work(Rows* r) except NULL:
     cdef Work* w = <Work*> malloc(sizeof(Work))
     if w == NULL:
         raise MemoryError("no memory for a block of rows")
-    cdef Py_ssize_t points = points_in_scratch(r.k)
+    cdef Py_ssize_t points = max(r.piece, r.k)
     cdef Py_ssize_t numbers = r.block * (2 * r.k + 1 + (0 if r.X_direct else r.d)) + r.d * r.k
-    w.memory = malloc((5 * points + r.k) * sizeof(double) + numbers * r.size)
+    w.memory = malloc((SCRATCHES * points + r.k) * sizeof(double) + numbers * r.size)
     if w.memory == NULL:
         free(w)
         raise MemoryError(f"no memory for a block of {r.block} rows")
-    w.scratch = scratch_at(<double*> w.memory, r.k)
-    w.totals = <double*> w.memory + 5 * points
+    w.scratch = scratch_at(<double*> w.memory, points)
+    w.totals = <double*> w.memory + SCRATCHES * points
     cdef char* rest = <char*> (w.totals + r.k)
     w.h = rest
     w.y = rest + r.block * r.k * r.size
@@ -169,7 +174,7 @@ cdef inline void flush(floating* part, double* total, Py_ssize_t size) noexcept 
 
 # -------------------------------------------------------------------------------------------------------------- pass
 
-cdef void walk(Rows* r, const floating* W, const floating* b, const floating* shift, int activation, int loss,
+cdef void walk(Rows* r, const floating* W, const floating* b, const floating* shift, Formula* l,
                void* gemm, Work* work, double* totals, double* grad_W, double* grad_b) noexcept nogil:
     """One pass over the blocks: totals (k,) and, where grad_W is not NULL, the gradients; all are overwritten."""
     cdef Py_ssize_t d = r.d, k = r.k, start = 0, m, i, c, row, unflushed = 0
@@ -180,7 +185,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
     cdef const floating* s
     cdef const char* ahead
     cdef double slopes
-    cdef bint at_once = (k == 1 and activation == IDENTITY and loss == SQUARED
+    cdef bint at_once = (k == 1 and l.squares
                          and not r.by_columns and d >= lanes_of(h) and lanes_of(h) > 1)
     memset(totals, 0, k * sizeof(double))
     if grad_W != NULL:
@@ -221,7 +226,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
                 forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
             else:
                 forward_many(x, row, W, b, m, d, k, h, gemm)
-            error_term(h, y, s, m, k, activation, loss, work.scratch, work.totals)
+            error_term(h, y, s, m, k, l, work.scratch, work.totals)
         for c in range(k):  # block by block, so that the error of a long sum stays that of its blocks
             totals[c] += work.totals[c]
         if grad_W != NULL:
@@ -284,34 +289,38 @@ cdef int check_shapes(const floating[:, :] X, const floating[:, :] Y, const floa
 
 def total_loss(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[:, ::1] W not None,
                const floating[::1] b not None, const floating[::1] shift not None,
-               const floating[:] sample_weight not None, int activation, int loss, gemm, double[::1] totals not None):
+               const floating[:] sample_weight not None, int activation, loss, gemm, double[::1] totals not None):
     """totals = Σ over rows of s·l(f((X − shift)W + b), Y). See `reference.one_layer.total_loss`."""
     check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
+    cdef Formula l = formula_of(loss, activation)
     cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, l.piece)
     cdef Work* work = new_work(&rows)
     cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
     with nogil:
-        walk(&rows, &W[0, 0], &b[0], shift_, activation, loss, blas, work, &totals[0], NULL, NULL)
+        walk(&rows, &W[0, 0], &b[0], shift_, &l, blas, work, &totals[0], NULL, NULL)
         free_work(work)
+    finish_formula(&l)
 
 
 def total_loss_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
                             const floating[:, ::1] W not None, const floating[::1] b not None,
                             const floating[::1] shift not None, const floating[:] sample_weight not None,
-                            int activation, int loss, gemm, double[::1] totals not None,
+                            int activation, loss, gemm, double[::1] totals not None,
                             double[:, ::1] grad_W not None, double[::1] grad_b not None):
     """The same, with the gradients in grad_W and grad_b. See `reference.one_layer.total_loss_and_gradient`."""
     check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
+    cdef Formula l = formula_of(loss, activation)
     if grad_W.shape[0] != W.shape[0] or grad_W.shape[1] != W.shape[1] or grad_b.shape[0] != W.shape[1]:
         raise ValueError("grad_W and grad_b must have the shapes of W and b")
     cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, l.piece)
     cdef Work* work = new_work(&rows)
     cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
     with nogil:
-        walk(&rows, &W[0, 0], &b[0], shift_, activation, loss, blas, work, &totals[0], &grad_W[0, 0], &grad_b[0])
+        walk(&rows, &W[0, 0], &b[0], shift_, &l, blas, work, &totals[0], &grad_W[0, 0], &grad_b[0])
         free_work(work)
+    finish_formula(&l)
 
 
 cdef int check_edges(const long long[::1] edges, Py_ssize_t n) except -1:
@@ -324,7 +333,7 @@ cdef int check_edges(const long long[::1] edges, Py_ssize_t n) except -1:
     return 0
 
 
-cdef void walk_blocks(Rows* rows, const floating* W, const floating* b, const floating* shift, int activation, int loss,
+cdef void walk_blocks(Rows* rows, const floating* W, const floating* b, const floating* shift, Formula* l,
                       void* gemm, Work* work, const long long* edges, Py_ssize_t blocks, bint gradient,
                       double* sums) noexcept nogil:
     """A row of `sums` for each block: totals, grad_W and grad_b, or the totals alone."""
@@ -336,7 +345,7 @@ cdef void walk_blocks(Rows* rows, const floating* W, const floating* b, const fl
         part.Y = rows.Y + edges[block] * rows.Y_row
         if rows.s != NULL:
             part.s = rows.s + edges[block] * rows.s_row
-        walk(&part, W, b, shift, activation, loss, gemm, work, sums, sums + k if gradient else NULL,
+        walk(&part, W, b, shift, l, gemm, work, sums, sums + k if gradient else NULL,
              sums + k + size if gradient else NULL)
         sums += 2 * k + size if gradient else k
 
@@ -371,22 +380,24 @@ cdef double finish(double* sums, Py_ssize_t blocks, Py_ssize_t width, const floa
 
 def block_sums(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[:, ::1] W not None,
                const floating[::1] b not None, const floating[::1] shift not None,
-               const floating[:] sample_weight not None, int activation, int loss, gemm,
+               const floating[:] sample_weight not None, int activation, loss, gemm,
                const long long[::1] edges not None, double[:, ::1] sums not None):
     """Totals and gradients of blocks of rows, a row of `sums` for each. See `reference.one_layer.block_sums`."""
     cdef Py_ssize_t k = W.shape[1], width = 2 * k + W.shape[0] * k
     check_shapes(X, Y, W, b, shift, sample_weight, k)
     check_edges(edges, X.shape[0])
+    cdef Formula l = formula_of(loss, activation)
     if sums.shape[0] != edges.shape[0] - 1 or (sums.shape[1] != width and sums.shape[1] != k):
         raise ValueError(f"{edges.shape[0]} edges need {edges.shape[0] - 1} rows of {k} or {width} sums")
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas)
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, l.piece)
     cdef Work* work = new_work(&rows)
     cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
     with nogil:
-        walk_blocks(&rows, &W[0, 0], &b[0], shift_, activation, loss, blas, work, &edges[0], sums.shape[0],
+        walk_blocks(&rows, &W[0, 0], &b[0], shift_, &l, blas, work, &edges[0], sums.shape[0],
                     sums.shape[1] == width, &sums[0, 0])
         free_work(work)
+    finish_formula(&l)
 
 
 def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not None, bint fit_intercept, double factor,
@@ -404,7 +415,7 @@ def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not N
 
 def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
                        const floating[:, ::1] w not None, const floating[:] sample_weight not None, int activation,
-                       int loss, gemm, double factor, double l2, const long long[::1] edges not None,
+                       loss, gemm, double factor, double l2, const long long[::1] edges not None,
                        floating[:, ::1] gradient not None):
     """Value of an objective, and its gradient in `gradient`. See `reference.one_layer.value_and_gradient`."""
     cdef Py_ssize_t d = X.shape[1], k = w.shape[1], width = 2 * k + d * k, blocks = edges.shape[0] - 1
@@ -414,8 +425,9 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
         raise ValueError("gradient must have the shape of w")
     check_shapes(X, Y, w[:w.shape[0] - intercept], one_row, one_row[:0], sample_weight, k)
     check_edges(edges, X.shape[0])
+    cdef Formula l = formula_of(loss, activation)
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas)
+    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas, l.piece)
     cdef Work* work = new_work(&rows)
     cdef double* sums = <double*> malloc(blocks * width * sizeof(double) + k * sizeof(floating))
     if sums == NULL:
@@ -426,11 +438,12 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
     cdef double value
     with nogil:
         memset(none, 0, k * sizeof(floating))
-        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, activation, loss, blas, work,
+        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, &l, blas, work,
                     &edges[0], blocks, True, sums)
         value = finish(sums, blocks, width, w_, d * k, w.shape[0] * k, k, factor, l2, &gradient[0, 0])
         free(sums)
         free_work(work)
+    finish_formula(&l)
     return value
 
 
@@ -447,7 +460,7 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
     cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
     cdef const floating[:, :] targets = out  # only its shape is used
     cdef const floating[:] no_weights = X[:0, 0]
-    cdef Rows r = rows_of(X, targets, no_weights, 0, blas)
+    cdef Rows r = rows_of(X, targets, no_weights, 0, blas, PIECE)
     cdef Work* work = new_work(&r)
     cdef const floating* x
     with nogil:
@@ -509,8 +522,8 @@ def apply_derivative(const floating[::1] h not None, int activation, floating[::
 
 cdef int apply_points(const floating[::1] h, int activation, floating[::1] out, bint derivative) except -1:
     cdef Py_ssize_t size = h.shape[0], start = 0, m, i
-    cdef double memory[5 * PIECE]
-    cdef Scratch q = scratch_at(memory, 1)
+    cdef double[SCRATCHES * PIECE] memory
+    cdef Scratch q = scratch_at(memory, PIECE)
     cdef double* result = q.slope if derivative else q.value
     if out.shape[0] != size:
         raise ValueError(f"out has {out.shape[0]} entries, h has {size}")

@@ -29,13 +29,18 @@ cdef struct Turned:
     double* h           # (k, room)
     double* Y           # (k, room)
     double* s           # (room)
-    double* up          # (room) of the points to move, and what comes of them
+    double* up          # (room) of the points to move,
     double* down
+    double* above       # and what comes of them
+    double* below
     double* e           # scratch of the activations
     double* ones        # the column of the intercept
     double* rest        # softmax: log Σ e^h of the other outputs,
     double* share       # (k, room) their shares of it
-    double* mass        # and Σ y over all outputs
+    double* mass        # and Σ y over all outputs,
+    double* target      # and the targets, values and losses of one output
+    double* output
+    double* loss
     Py_ssize_t* row     # (room) 0, 1, …: the row that each point of a column belongs to
     # The weights, output by output.
     double* W           # (k, d)
@@ -46,7 +51,7 @@ cdef struct Turned:
 cdef Turned* new_turned(Py_ssize_t room, Py_ssize_t columns, Py_ssize_t d, Py_ssize_t k) except NULL:
     """For `room` rows, a multiple of PAD; of X there is room for so many columns."""
     cdef Turned* t = <Turned*> malloc(sizeof(Turned))
-    cdef Py_ssize_t i, numbers = room * (columns + 3 * k + 8) + 3 * k * d
+    cdef Py_ssize_t i, numbers = room * (columns + 3 * k + 13) + 3 * k * d
     if t == NULL:
         raise MemoryError("no memory for a block of rows")
     t.memory = calloc(numbers, sizeof(double))
@@ -62,7 +67,9 @@ cdef Turned* new_turned(Py_ssize_t room, Py_ssize_t columns, Py_ssize_t d, Py_ss
     t.up, t.down, t.e = t.s + room, t.s + 2 * room, t.s + 3 * room
     t.ones, t.rest, t.mass = t.s + 4 * room, t.s + 5 * room, t.s + 6 * room
     t.row = <Py_ssize_t*> (t.s + 7 * room)
-    t.W = t.s + 8 * room
+    t.above, t.below, t.target = t.s + 8 * room, t.s + 9 * room, t.s + 10 * room
+    t.output, t.loss = t.s + 11 * room, t.s + 12 * room
+    t.W = t.s + 13 * room
     t.step, t.out = t.W + k * d, t.W + 2 * k * d
     for i in range(room):
         t.ones[i] = 1
@@ -100,21 +107,11 @@ cdef void turn_targets(const floating[:, :] Y, const floating[:] sample_weight, 
         t.mass[i] = 0
     for c in range(k):
         for i in range(t.rows):
-            t.Y[c * room + i] = Y[start + i, c] if i < m else 0
+            t.Y[c * room + i] = Y[start + min(i, m - 1), c]
             t.mass[i] += t.Y[c * room + i]
 
 
 # ------------------------------------------------------------------------------------------------ values of the loss
-
-cdef inline double loss_of(double f, double y, int loss) noexcept nogil:
-    if loss == SQUARED:
-        return squared(f, y)
-    if loss == HUBER:
-        return huber(f, y)
-    if loss == EPSILON_INSENSITIVE:
-        return epsilon_insensitive(f, y)
-    return hinge(f, y) if loss == HINGE else hinge(f, y) * hinge(f, y)
-
 
 cdef inline void exponentials(const double* h, Py_ssize_t m, double* e) noexcept nogil:
     """e = exp(−|h|)."""
@@ -124,50 +121,27 @@ cdef inline void exponentials(const double* h, Py_ssize_t m, double* e) noexcept
     exp_block(e, e, m)
 
 
-cdef inline void losses_at(double* h, const double* y, Py_ssize_t m, int activation, int loss,
-                           double* e) noexcept nogil:
-    """h becomes l(f(h), y), for any activation but the softmax. One loop for each formula."""
+cdef inline void losses_at(double* h, const double* y, Py_ssize_t m, Formula* l, double* e,
+                           double* out) noexcept nogil:
+    """out = l(f(h), y), for any activation but the softmax; h may be overwritten."""
     cdef Py_ssize_t i
-    if loss == POISSON:
-        exp_block(h, e, m)
-        for i in range(m):
-            h[i] = poisson(h[i], y[i], e[i])
-        return
-    if activation == EXP:
+    if l.activation == EXP:
         exp_block(h, h, m)
-    elif activation == RELU:
+    elif l.activation == RELU:
         for i in range(m):  # written so that NaN stays
             h[i] = 0 if h[i] < 0 else h[i]
-    elif activation != IDENTITY:
+    elif l.activation != IDENTITY:
         exponentials(h, m, e)
-        if loss == LOG:
-            for i in range(m):
-                h[i] = sigmoid_log(h[i], y[i], log1p_of_unit(e[i]))
-            return
-        if activation == SIGMOID:
+        if l.activation == SIGMOID:
             for i in range(m):
                 h[i] = sigmoid_of(h[i], e[i])
-        elif activation == TANH:
+        elif l.activation == TANH:
             for i in range(m):
                 h[i] = tanh_of(h[i], e[i])
         else:
             for i in range(m):
                 h[i] = softplus_of(h[i], log1p_of_unit(e[i]))
-    if loss == SQUARED:
-        for i in range(m):
-            h[i] = loss_of(h[i], y[i], SQUARED)
-    elif loss == HUBER:
-        for i in range(m):
-            h[i] = loss_of(h[i], y[i], HUBER)
-    elif loss == EPSILON_INSENSITIVE:
-        for i in range(m):
-            h[i] = loss_of(h[i], y[i], EPSILON_INSENSITIVE)
-    elif loss == HINGE:
-        for i in range(m):
-            h[i] = loss_of(h[i], y[i], HINGE)
-    else:
-        for i in range(m):
-            h[i] = loss_of(h[i], y[i], SQUARED_HINGE)
+    l.points(l, m, h, y, out, NULL)
 
 
 cdef inline void set_apart(Turned* t, Py_ssize_t k, Py_ssize_t c) noexcept nogil:
@@ -200,25 +174,27 @@ cdef inline void set_apart(Turned* t, Py_ssize_t k, Py_ssize_t c) noexcept nogil
         t.rest[i] += log(t.e[i])
 
 
-cdef inline void softmax_losses_at(double* h, const Py_ssize_t* row, Py_ssize_t m, Py_ssize_t k, Py_ssize_t c, int loss,
-                                   const Turned* t) noexcept nogil:
-    """h, which is h_c − t.rest of the row of each point, becomes the row's loss, less what h_c does not move."""
-    cdef Py_ssize_t i, j, r, room = t.room
-    cdef double f, others, total
+cdef inline void softmax_losses_at(double* h, const Py_ssize_t* row, Py_ssize_t m, Py_ssize_t k, Py_ssize_t c,
+                                   Formula* l, const Turned* t, double* out) noexcept nogil:
+    """out = the loss of the row of each point, less what h_c does not move, at h = h_c − t.rest of the row."""
+    cdef Py_ssize_t i, j, room = t.room
     exponentials(h, m, t.e)
-    if loss == LOG:  # −Σ y log f = Σy·log(1 + e^h) − y_c·h + …
+    if l.points == NULL:  # −Σ y log f = Σy·log(1 + e^h) − y_c·h + …
         for i in range(m):
-            r = row[i]
-            h[i] = t.mass[r] * softplus_of(h[i], log1p_of_unit(t.e[i])) - t.Y[c * room + r] * h[i]
+            out[i] = t.mass[row[i]] * softplus_of(h[i], log1p_of_unit(t.e[i])) - t.Y[c * room + row[i]] * h[i]
         return
     for i in range(m):
-        r = row[i]
-        f, others = sigmoid_of(h[i], t.e[i]), sigmoid_of(-h[i], t.e[i])
-        total = loss_of(f, t.Y[c * room + r], loss)
-        for j in range(k):
-            if j != c:
-                total += loss_of(others * t.share[j * room + r], t.Y[j * room + r], loss)
-        h[i] = total
+        out[i] = 0
+    for j in range(k):
+        for i in range(m):
+            t.target[i] = t.Y[j * room + row[i]]
+            if j == c:
+                t.output[i] = sigmoid_of(h[i], t.e[i])
+            else:
+                t.output[i] = sigmoid_of(-h[i], t.e[i]) * t.share[j * room + row[i]]
+        l.points(l, m, t.output, t.target, t.loss, NULL)
+        for i in range(m):
+            out[i] += t.loss[i]
 
 
 # ------------------------------------------------------------------------------------------------- sums of differences
@@ -302,36 +278,35 @@ cdef inline double squares(double r, double a) noexcept nogil:
     return (r + a) * (r + a) - (r - a) * (r - a)
 
 
-cdef inline double moved(const double* x, double step, Turned* t, Py_ssize_t k, Py_ssize_t c, int activation,
-                         int loss) noexcept nogil:
+cdef inline double moved(const double* x, double step, Turned* t, Py_ssize_t k, Py_ssize_t c, Formula* l) noexcept nogil:
     """Σ s·(l(h + step·x) − l(h − step·x)) over the rows of a block, h being that of output c."""
     cdef Py_ssize_t i, m = t.rows
     cdef const double* h = t.h + c * t.room
     cdef const double* y = t.Y + c * t.room
-    if activation == IDENTITY and loss == SQUARED:  # h is h − y, then
+    if l.squares:  # h is h − y, then
         return 0.5 * difference_of_squares(x, step, h, t.s, m)
-    if activation == SOFTMAX:
+    if l.activation == SOFTMAX:
         for i in range(m):
             t.up[i] = (h[i] - t.rest[i]) + step * x[i]
             t.down[i] = (h[i] - t.rest[i]) - step * x[i]
-        softmax_losses_at(t.up, t.row, m, k, c, loss, t)
-        softmax_losses_at(t.down, t.row, m, k, c, loss, t)
+        softmax_losses_at(t.up, t.row, m, k, c, l, t, t.above)
+        softmax_losses_at(t.down, t.row, m, k, c, l, t, t.below)
     else:
         for i in range(m):
             t.up[i] = h[i] + step * x[i]
             t.down[i] = h[i] - step * x[i]
-        losses_at(t.up, y, m, activation, loss, t.e)
-        losses_at(t.down, y, m, activation, loss, t.e)
-    return weighted_difference(t.up, t.down, t.s, m)
+        losses_at(t.up, y, m, l, t.e, t.above)
+        losses_at(t.down, y, m, l, t.e, t.below)
+    return weighted_difference(t.above, t.below, t.s, m)
 
 
-cdef inline void prepare(Turned* t, Py_ssize_t k, Py_ssize_t c, int activation, int loss) noexcept nogil:
+cdef inline void prepare(Turned* t, Py_ssize_t k, Py_ssize_t c, Formula* l) noexcept nogil:
     """What the points of output c need beside h and y."""
     cdef Py_ssize_t i
     cdef double* h = t.h + c * t.room
-    if activation == SOFTMAX:
+    if l.activation == SOFTMAX:
         set_apart(t, k, c)
-    elif activation == IDENTITY and loss == SQUARED:
+    elif l.squares:
         for i in range(t.rows):
             h[i] -= t.Y[c * t.room + i]
 
@@ -416,14 +391,15 @@ cdef inline void move_squares(const floating[:, :] X, Py_ssize_t start, Py_ssize
 def perturbed_pass(const floating[:, :] X not None, const floating[:, :] Y not None, const double[:, ::1] W not None,
                    const double[::1] b not None, const double[:, ::1] steps not None,
                    const double[::1] step_b not None, const floating[:] sample_weight not None, int activation,
-                   int loss, double[:, ::1] out_W not None, double[::1] out_b not None):
+                   loss, double[:, ::1] out_W not None, double[::1] out_b not None):
     """Differences of the loss between W ± steps, one weight at a time. See `reference.perturbed.perturbed_pass`."""
     cdef Py_ssize_t n = X.shape[0], d = X.shape[1], k = W.shape[1], size = sizeof(floating)
     cdef Py_ssize_t start = 0, m, j, c, block
     if X.shape[1] != W.shape[0]:
         raise ValueError(f"W has {W.shape[0]} rows, X has {X.shape[1]} columns")
     check_perturbed(n, W, b, steps, step_b, Y.shape[0], Y.shape[1], sample_weight.shape[0], out_W, out_b)
-    cdef bint as_rows = activation == IDENTITY and loss == SQUARED and X.strides[1] == size and X.strides[0] % size == 0
+    cdef Formula l = formula_of(loss, activation)
+    cdef bint as_rows = l.squares and X.strides[1] == size and X.strides[0] % size == 0
     cdef Turned* t
     if as_rows:
         block = min(max(<Py_ssize_t> BLOCK_BYTES // (8 * d) // 4 * 4, <Py_ssize_t> 4), <Py_ssize_t> TURNED_ROWS)
@@ -448,20 +424,21 @@ def perturbed_pass(const floating[:, :] X not None, const floating[:, :] Y not N
                 forward_columns(<const double*> t.X, t.room, <const double*> (t.W + c * d), b[c], t.rows, d,
                                 t.h + c * t.room)
             for c in range(k):
-                prepare(t, k, c, activation, loss)
+                prepare(t, k, c, &l)
                 for j in range(d):
-                    t.out[c * d + j] += moved(t.X + j * t.room, t.step[c * d + j], t, k, c, activation, loss)
+                    t.out[c * d + j] += moved(t.X + j * t.room, t.step[c * d + j], t, k, c, &l)
                 if step_b.shape[0]:
-                    out_b[c] += moved(t.ones, step_b[c], t, k, c, activation, loss)
+                    out_b[c] += moved(t.ones, step_b[c], t, k, c, &l)
             start += m
         for j in range(d):
             for c in range(k):
                 out_W[j, c] = 0.5 * t.out[c * d + j] if as_rows else t.out[c * d + j]
         free_turned(t)
+    finish_formula(&l)
 
 
 cdef inline void move_entries(const floating* data, const index_type* indices, const index_type* indptr,
-                              const double* step, Py_ssize_t m, Py_ssize_t k, Py_ssize_t c, int activation, int loss,
+                              const double* step, Py_ssize_t m, Py_ssize_t k, Py_ssize_t c, Formula* l,
                               Turned* t, double* y, Py_ssize_t* row, double* out) noexcept nogil:
     """out[j] += Σ s·(l(h + step[j]·x) − l(h − step[j]·x)) over the entries of m CSR rows, `room` entries at a time."""
     cdef Py_ssize_t at = indptr[0], last = indptr[m], i = 0, q, count
@@ -473,19 +450,19 @@ cdef inline void move_entries(const floating* data, const index_type* indices, c
             while indptr[i + 1] <= at + q:
                 i += 1
             a = step[indices[at + q]] * data[at + q]
-            base = h[i] - t.rest[i] if activation == SOFTMAX else h[i]
+            base = h[i] - t.rest[i] if l.activation == SOFTMAX else h[i]
             row[q], y[q], t.up[q], t.down[q] = i, t.Y[c * t.room + i], base + a, base - a
-        if activation == SOFTMAX:
-            softmax_losses_at(t.up, row, count, k, c, loss, t)
-            softmax_losses_at(t.down, row, count, k, c, loss, t)
-        elif activation == IDENTITY and loss == SQUARED:  # h is h − y, then
+        if l.activation == SOFTMAX:
+            softmax_losses_at(t.up, row, count, k, c, l, t, t.above)
+            softmax_losses_at(t.down, row, count, k, c, l, t, t.below)
+        elif l.squares:  # h is h − y, then
             for q in range(count):
-                t.up[q], t.down[q] = 0.5 * t.up[q] * t.up[q], 0.5 * t.down[q] * t.down[q]
+                t.above[q], t.below[q] = 0.5 * t.up[q] * t.up[q], 0.5 * t.down[q] * t.down[q]
         else:
-            losses_at(t.up, y, count, activation, loss, t.e)
-            losses_at(t.down, y, count, activation, loss, t.e)
+            losses_at(t.up, y, count, l, t.e, t.above)
+            losses_at(t.down, y, count, l, t.e, t.below)
         for q in range(count):
-            out[indices[at + q]] += t.s[row[q]] * (t.up[q] - t.down[q])
+            out[indices[at + q]] += t.s[row[q]] * (t.above[q] - t.below[q])
         at += count
 
 
@@ -493,12 +470,13 @@ def sparse_perturbed_pass(const floating[::1] data not None, const index_type[::
                           const index_type[::1] indptr not None, const floating[:, :] Y not None,
                           const double[:, ::1] W not None, const double[::1] b not None,
                           const double[:, ::1] steps not None, const double[::1] step_b not None,
-                          const floating[:] sample_weight not None, int activation, int loss,
+                          const floating[:] sample_weight not None, int activation, loss,
                           double[:, ::1] out_W not None, double[::1] out_b not None):
     """`perturbed_pass` on CSR rows. See `reference.perturbed.sparse_perturbed_pass`."""
     cdef Py_ssize_t n = Y.shape[0], d = W.shape[0], k = W.shape[1], start = 0, m, i, j, c, p
     check_perturbed(n, W, b, steps, step_b, n, Y.shape[1], sample_weight.shape[0], out_W, out_b)
     check_csr(data, indices, indptr, n, d)
+    cdef Formula l = formula_of(loss, activation)
     cdef Turned* t = new_turned(TURNED_ROWS, 2, d, k)
     cdef double* y = t.X
     cdef Py_ssize_t* row = <Py_ssize_t*> (t.X + t.room)
@@ -520,13 +498,14 @@ def sparse_perturbed_pass(const floating[::1] data not None, const index_type[::
                         for p in range(indptr[start + i], indptr[start + i + 1]):
                             h[i] += data[p] * t.W[c * d + indices[p]]
             for c in range(k):
-                prepare(t, k, c, activation, loss)
-                move_entries(data_, indices_, &indptr[start], t.step + c * d, m, k, c, activation, loss, t, y, row,
+                prepare(t, k, c, &l)
+                move_entries(data_, indices_, &indptr[start], t.step + c * d, m, k, c, &l, t, y, row,
                              t.out + c * d)
                 if step_b.shape[0]:
-                    out_b[c] += moved(t.ones, step_b[c], t, k, c, activation, loss)
+                    out_b[c] += moved(t.ones, step_b[c], t, k, c, &l)
             start += m
         for j in range(d):
             for c in range(k):
                 out_W[j, c] = t.out[c * d + j]
         free_turned(t)
+    finish_formula(&l)

@@ -13,46 +13,36 @@ cdef enum:
     WIDE = 512
 
 
-cdef inline double point_slope(double h, double y, int activation, int loss) noexcept nogil:
+cdef inline double point_slope(double h, double y, Formula* l) noexcept nogil:
     """∂l/∂h of one point: `point_losses` for the loop that takes one row at a time."""
     cdef double e, f, slope
-    if loss == SQUARED and activation == IDENTITY:
+    if l.squares:
         return h - y
-    if loss == LOG:
-        return sigmoid_of(h, exp(-fabs(h))) - y
-    if loss == POISSON:
-        return exp(h) - y
-    if activation == IDENTITY:
-        f, slope = h, 1
-    elif activation == RELU:
+    if l.activation == IDENTITY:
+        return slope_of(l, h, y)
+    if l.activation == RELU:
         f, slope = (0 if h < 0 else h), (1 if h > 0 else 0)
-    elif activation == EXP:
+    elif l.activation == EXP:
         f = slope = exp(h)
     else:
         e = exp(-fabs(h))
-        if activation == SIGMOID:
+        if l.activation == SIGMOID:
             f, slope = sigmoid_of(h, e), sigmoid_prime_of(e)
-        elif activation == TANH:
+        elif l.activation == TANH:
             f, slope = tanh_of(h, e), tanh_prime_of(e)
         else:
             f, slope = softplus_of(h, log1p_of_unit(e)), sigmoid_of(h, e)
-    if loss == SQUARED:
-        return slope * (f - y)
-    if loss == HUBER:
-        return slope * huber_slope(f, y)
-    if loss == EPSILON_INSENSITIVE:
-        return slope * epsilon_insensitive_slope(f, y)
-    return slope * (hinge_slope(f, y) if loss == HINGE else squared_hinge_slope(f, y))
+    return slope * slope_of(l, f, y)
 
 
-cdef inline double move_of(double at, double y, double scale, int activation, int loss) noexcept nogil:
-    """−η·∂l/∂h."""
-    if loss == SQUARED and activation == IDENTITY:
+cdef inline double move_of(double at, double y, double scale, Formula* l, bint squares) noexcept nogil:
+    """−η·∂l/∂h; squares is l.squares, which a loop keeps in a register."""
+    if squares:
         return scale * y - scale * at  # one operation behind `at`
-    return -scale * point_slope(at, y, activation, loss)
+    return -scale * point_slope(at, y, l)
 
 
-cdef bint steps_on_single_rows(Rows* r, floating* w, bint intercept, int activation, int loss, double factor, double l2,
+cdef bint steps_on_single_rows(Rows* r, floating* w, bint intercept, Formula* l, double factor, double l2,
                                const long long* order, Py_ssize_t steps, const double* rates) noexcept nogil:
     """`stochastic` for one row at a time, one output and contiguous rows. Returns whether there was no memory."""
     cdef Py_ssize_t d = r.d, lanes = lanes_of(w), step = 0, whole = d - d % lanes, fours = 0
@@ -64,15 +54,15 @@ cdef bint steps_on_single_rows(Rows* r, floating* w, bint intercept, int activat
         to_registers(<const floating*> w, d, lanes, v)
         fours = steps // 4
         if floating is double:
-            four_at_a_time(r, v, w, intercept, activation, loss, factor, l2, order, fours, steps, rates,
+            four_at_a_time(r, v, w, intercept, l, factor, l2, order, fours, steps, rates,
                            <doubles*> NULL, <four_doubles*> NULL)
         else:
-            four_at_a_time(r, v, w, intercept, activation, loss, factor, l2, order, fours, steps, rates,
+            four_at_a_time(r, v, w, intercept, l, factor, l2, order, fours, steps, rates,
                            <floats*> NULL, <four_floats*> NULL)
         from_registers(<const floating*> v, d, lanes, w)
         free(v)
     for step in range(4 * fours, steps):
-        one_step(r, w, intercept, activation, loss, factor, l2, order[step], rates[step])
+        one_step(r, w, intercept, l, factor, l2, order[step], rates[step])
     return False
 
 
@@ -92,12 +82,12 @@ cdef inline void from_registers(const floating* v, Py_ssize_t d, Py_ssize_t lane
         w[j] = v[j + lanes - d + whole]
 
 
-cdef inline void one_step(Rows* r, floating* w, bint intercept, int activation, int loss, double factor, double l2,
+cdef inline void one_step(Rows* r, floating* w, bint intercept, Formula* l, double factor, double l2,
                           long long i, double rate) noexcept nogil:
     cdef Py_ssize_t d = r.d, j
     cdef const floating* x = <const floating*> (r.X + i * r.X_row)
     cdef double slope = point_slope(dot(x, <const floating*> w, d) + (w[d] if intercept else 0),
-                                    (<const floating*> (r.Y + i * r.Y_row))[0], activation, loss)
+                                    (<const floating*> (r.Y + i * r.Y_row))[0], l)
     cdef double scale = rate * factor
     if r.s != NULL:
         scale *= (<const floating*> (r.s + i * r.s_row))[0]
@@ -111,7 +101,7 @@ cdef inline void one_step(Rows* r, floating* w, bint intercept, int activation, 
         w[d] += move
 
 
-cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercept, int activation, int loss,
+cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercept, Formula* l,
                                 double factor, double l2, const long long* order, Py_ssize_t fours, Py_ssize_t steps,
                                 const double* rates, register_* like, four_* like_four) noexcept nogil:
     """The weights are in v, the intercept is behind those in w, which is scratch but for that."""
@@ -127,6 +117,7 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
     cdef double[4] scale
     cdef double[4] keep
     cdef double[4] rest
+    cdef bint squares = l.squares
     cdef double at1, at2, at3, m0, m1, m2, m3, shrunk, one = intercept, c = w[d] if intercept else 0
     cdef const floating* x[4]
     cdef const floating* later[4]
@@ -190,7 +181,7 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
             if intercept:
                 w[d] = <floating> c
             for i in range(4 * four, 4 * four + 4):
-                one_step(r, w, intercept, activation, loss, factor, l2, order[i], rates[i])
+                one_step(r, w, intercept, l, factor, l2, order[i], rates[i])
             to_registers(<const floating*> w, d, lanes, v)
             c = w[d] if intercept else 0
             continue
@@ -205,19 +196,19 @@ cdef inline void four_at_a_time(Rows* r, floating* v, floating* w, bint intercep
         # The chain, with as little as can be between one move and the next. The intercept c is one more column, of
         # ones, but l2 does not shrink it: what a row gives becomes keep·(at − c) + c + move·(product + 1).
         at1, at2, at3 = h[1] + c, h[2] + c, h[3] + c
-        m0 = move_of(h[0] + c, y[0], scale[0], activation, loss)
+        m0 = move_of(h[0] + c, y[0], scale[0], l, squares)
         at1 = (keep[0] * at1 + rest[0] * c) + m0 * (g[0] + one)
         at2 = (keep[0] * at2 + rest[0] * c) + m0 * (g[1] + one)
         at3 = (keep[0] * at3 + rest[0] * c) + m0 * (g[4] + one)
         c += one * m0
-        m1 = move_of(at1, y[1], scale[1], activation, loss)
+        m1 = move_of(at1, y[1], scale[1], l, squares)
         at2 = (keep[1] * at2 + rest[1] * c) + m1 * (g[2] + one)
         at3 = (keep[1] * at3 + rest[1] * c) + m1 * (g[5] + one)
         c += one * m1
-        m2 = move_of(at2, y[2], scale[2], activation, loss)
+        m2 = move_of(at2, y[2], scale[2], l, squares)
         at3 = (keep[2] * at3 + rest[2] * c) + m2 * (g[6] + one)
         c += one * m2
-        m3 = move_of(at3, y[3], scale[3], activation, loss)
+        m3 = move_of(at3, y[3], scale[3], l, squares)
         c += one * m3
         shrunk = (keep[0] * keep[1]) * (keep[2] * keep[3])
         s0 = filled(<floating> (m0 * (keep[1] * (keep[2] * keep[3]))), like)

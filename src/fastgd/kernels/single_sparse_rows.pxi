@@ -13,7 +13,7 @@ cdef enum:
 
 cdef int single_sparse_rows(const floating[::1] data, const index_type[::1] indices, const index_type[::1] indptr,
                             const floating[:, :] Y, floating[:, ::1] w, Py_ssize_t d,
-                            const floating[:] sample_weight, int activation, int loss, double factor, double l2,
+                            const floating[:] sample_weight, Formula* l, double factor, double l2,
                             const long long[::1] order, const double[::1] rates) except -1:
     """`sparse_stochastic` for a batch of one row and one output. Rows out of bounds leave w as it was."""
     cdef Py_ssize_t n = Y.shape[0], entries = min(data.shape[0], indices.shape[0]), length = w.shape[0]
@@ -37,7 +37,7 @@ cdef int single_sparse_rows(const floating[::1] data, const index_type[::1] indi
             if not inside:
                 break
             h = sparse_dot(x + first, columns + first, last - first, <const floating*> w_)
-            move = -rates[step] * factor * point_slope(shrinkage * h + c, Y[r, 0], activation, loss)
+            move = -rates[step] * factor * point_slope(shrinkage * h + c, Y[r, 0], l)
             if sample_weight.shape[0]:
                 move *= sample_weight[r]
             shrinkage *= 1 - rates[step] * l2

@@ -18,8 +18,8 @@ cdef struct SmallTable:
     bint weighted               # or else the rows that were added are zeros, which weigh nothing without an intercept
 
 
-cdef bint is_small(Rows* r, int activation, int loss) noexcept nogil:
-    return (r.k == 1 and r.size == sizeof(double) and activation == IDENTITY and loss == SQUARED and not r.shifted
+cdef bint is_small(Rows* r, Formula* l) noexcept nogil:
+    return (r.k == 1 and r.size == sizeof(double) and l.squares and not r.shifted
             and r.d <= SMALL_COLUMNS and r.n * r.d <= SMALL_VALUES)
 
 

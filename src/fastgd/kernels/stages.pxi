@@ -2,12 +2,7 @@
 
 from libc.math cimport INFINITY, exp, fabs, log
 
-from fastgd.kernels.formulas cimport (
-    EPSILON_INSENSITIVE, EXP, HINGE, HUBER, IDENTITY, LOG, POISSON, RELU, SIGMOID, SOFTMAX, SOFTPLUS, SQUARED,
-    SQUARED_HINGE, TANH,
-    epsilon_insensitive, epsilon_insensitive_slope, hinge, hinge_slope, huber, huber_slope, poisson, sigmoid_log,
-    sigmoid_of, sigmoid_prime_of, softplus_of, squared, squared_hinge_slope, tanh_prime_of,
-)
+from fastgd.kernels.formulas cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, SOFTPLUS, TANH, sigmoid_prime_of, tanh_prime_of
 
 # dgemm and sgemm of BLAS: every argument by its address, columns first.
 ctypedef void (*dgemm_type)(char*, char*, int*, int*, int*, double*, const double*, int*, const double*, int*, double*,
@@ -17,23 +12,26 @@ ctypedef void (*sgemm_type)(char*, char*, int*, int*, int*, float*, const float*
 
 
 cdef struct Scratch:
-    # Arrays of doubles that the error term of a few rows goes through: points_in_scratch(k) each.
+    # Arrays of doubles that the error term of a few rows goes through, of points_in_scratch(…) numbers each.
     double* points
     double* exponential
     double* value
     double* slope
     double* loss
+    double* target
+
+cdef enum:
+    SCRATCHES = 6
 
 
-cdef inline Py_ssize_t points_in_scratch(Py_ssize_t k) noexcept nogil:
-    return max(<Py_ssize_t> PIECE, k)
+cdef inline Py_ssize_t points_in_scratch(Py_ssize_t k, const Formula* l) noexcept nogil:
+    return max(l.piece, k)
 
 
-cdef inline Scratch scratch_at(double* memory, Py_ssize_t k) noexcept nogil:
-    cdef Py_ssize_t size = points_in_scratch(k)
+cdef inline Scratch scratch_at(double* memory, Py_ssize_t size) noexcept nogil:
     cdef Scratch q
     q.points, q.exponential = memory, memory + size
-    q.value, q.slope, q.loss = memory + 2 * size, memory + 3 * size, memory + 4 * size
+    q.value, q.slope, q.loss, q.target = memory + 2 * size, memory + 3 * size, memory + 4 * size, memory + 5 * size
     return q
 
 
@@ -138,68 +136,46 @@ cdef inline void softmax_rows(double* h, Py_ssize_t m, Py_ssize_t k, double* f) 
             h[i * k + c] -= log(total)
 
 
-cdef inline void point_losses(double* h, const floating* y, Py_ssize_t m, Py_ssize_t k, int activation, int loss,
+cdef inline void softmax_log_rows(const double* log_f, const double* y, Py_ssize_t m, Py_ssize_t k,
+                                  Scratch q) noexcept nogil:
+    """The cross-entropy of m rows, −Σ y·log f, of q.value = f."""
+    cdef Py_ssize_t i, c
+    cdef double target
+    for i in range(m):
+        target = 0
+        for c in range(k):
+            target += y[i * k + c]
+        for c in range(k):
+            # A class that is not the target's adds nothing, also where its log is −inf.
+            q.loss[i * k + c] = -y[i * k + c] * log_f[i * k + c] if y[i * k + c] != 0 else 0
+            q.slope[i * k + c] = q.value[i * k + c] * target - y[i * k + c]
+
+
+cdef inline void point_losses(double* h, const double* y, Py_ssize_t m, Py_ssize_t k, Formula* l,
                               Scratch q) noexcept nogil:
     """q.loss = l(f(h), y) and q.slope = ∂l/∂h of m rows of k points; h may be overwritten."""
     cdef Py_ssize_t i, c, size = m * k
-    cdef double target, total
-    if loss == LOG and activation == SIGMOID:
-        for i in range(size):
-            q.exponential[i] = -fabs(h[i])
-        exp_block(q.exponential, q.exponential, size)
-        for i in range(size):
-            q.loss[i] = sigmoid_log(h[i], y[i], log1p_of_unit(q.exponential[i]))
-            q.slope[i] = sigmoid_of(h[i], q.exponential[i]) - y[i]
+    cdef double total
+    if l.activation == IDENTITY:
+        l.points(l, size, h, y, q.loss, q.slope)
         return
-    if loss == POISSON:
-        exp_block(h, q.value, size)
+    if l.activation != SOFTMAX:
+        activation_points(h, size, l.activation, q.exponential, q.value, q.points)  # h is not needed any more
+        l.points(l, size, q.value, y, q.loss, q.slope)
         for i in range(size):
-            q.loss[i] = poisson(h[i], y[i], q.value[i])
-            q.slope[i] = q.value[i] - y[i]
+            q.slope[i] *= q.points[i]
         return
-    if activation == SOFTMAX:
-        softmax_rows(h, m, k, q.value)
-        if loss == LOG:
-            for i in range(m):
-                target = 0
-                for c in range(k):
-                    target += y[i * k + c]
-                for c in range(k):
-                    # A class that is not the target's adds nothing, also where its log is −inf.
-                    q.loss[i * k + c] = -y[i * k + c] * h[i * k + c] if y[i * k + c] != 0 else 0
-                    q.slope[i * k + c] = q.value[i * k + c] * target - y[i * k + c]
-            return
-        for i in range(size):
-            q.slope[i] = 1
-    else:
-        activation_points(h, size, activation, q.exponential, q.value, q.slope)
-    if loss == HUBER:
-        for i in range(size):
-            q.loss[i] = huber(q.value[i], y[i])
-            q.slope[i] *= huber_slope(q.value[i], y[i])
-    elif loss == EPSILON_INSENSITIVE:
-        for i in range(size):
-            q.loss[i] = epsilon_insensitive(q.value[i], y[i])
-            q.slope[i] *= epsilon_insensitive_slope(q.value[i], y[i])
-    elif loss == HINGE:
-        for i in range(size):
-            q.loss[i] = hinge(q.value[i], y[i])
-            q.slope[i] *= hinge_slope(q.value[i], y[i])
-    elif loss == SQUARED_HINGE:
-        for i in range(size):
-            q.loss[i] = hinge(q.value[i], y[i]) * hinge(q.value[i], y[i])
-            q.slope[i] *= squared_hinge_slope(q.value[i], y[i])
-    else:
-        for i in range(size):
-            q.loss[i] = squared(q.value[i], y[i])
-            q.slope[i] *= q.value[i] - y[i]
-    if activation == SOFTMAX:  # ∂l/∂h_c = f_c·(l'_c − Σ_j l'_j f_j)
-        for i in range(m):
-            total = 0
-            for c in range(k):
-                total += q.slope[i * k + c] * q.value[i * k + c]
-            for c in range(k):
-                q.slope[i * k + c] = q.value[i * k + c] * (q.slope[i * k + c] - total)
+    softmax_rows(h, m, k, q.value)
+    if l.points == NULL:
+        softmax_log_rows(h, y, m, k, q)
+        return
+    l.points(l, size, q.value, y, q.loss, q.slope)
+    for i in range(m):  # ∂l/∂h_c = f_c·(l'_c − Σ_j l'_j f_j)
+        total = 0
+        for c in range(k):
+            total += q.slope[i * k + c] * q.value[i * k + c]
+        for c in range(k):
+            q.slope[i * k + c] = q.value[i * k + c] * (q.slope[i * k + c] - total)
 
 
 cdef inline void squared_identity(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
@@ -234,15 +210,16 @@ cdef inline void squared_identity(floating* h, const floating* y, const floating
 
 
 cdef inline void error_term(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
-                            int activation, int loss, Scratch q, double* totals) noexcept nogil:
+                            Formula* l, Scratch q, double* totals) noexcept nogil:
     """totals[c] += Σ s·l over a block, and h becomes δ = s·∂l/∂h. The error term of the textbook is −δ.
 
-    s NULL: all ones. The switch over activation and loss is inside `point_losses`, once for PIECE points.
+    s NULL: all ones.
     """
     cdef Py_ssize_t start = 0, rows, i, c
-    cdef Py_ssize_t step = PIECE // k if k < PIECE else 1
+    cdef Py_ssize_t step = l.piece // k if k < l.piece else 1
     cdef floating* at
-    if activation == IDENTITY and loss == SQUARED:
+    cdef const double* target
+    if l.squares:
         squared_identity(h, y, s, m, k, totals)
         return
     while start < m:
@@ -250,7 +227,13 @@ cdef inline void error_term(floating* h, const floating* y, const floating* s, P
         at = h + start * k
         for i in range(rows * k):
             q.points[i] = at[i]
-        point_losses(q.points, y + start * k, rows, k, activation, loss, q)
+        if floating is double:
+            target = y + start * k
+        else:
+            for i in range(rows * k):
+                q.target[i] = (y + start * k)[i]
+            target = q.target
+        point_losses(q.points, target, rows, k, l, q)
         if s != NULL:
             for i in range(rows):
                 for c in range(k):

@@ -1,13 +1,13 @@
 """scikit-learn estimators of one-layer models (extra "sklearn").
 
-regressor.py, classifier.py    what y is, and what scikit-learn wants to see
-base.py                        parameters, fit, what a fit leaves behind
-inputs.py                      tables, targets and weights, or one sentence on why not
-online.py                      rows as they come: what partial_fit keeps between calls
+regressor.py, classifier.py    the estimators: targets, predictions, scikit-learn's conventions
+base.py                        parameters, fit, fitted attributes
+inputs.py                      validation of tables, targets and weights
+online.py                      partial_fit, and its state between calls
 summary.py                     standard errors
-onnx_graph.py                  models for other runtimes
+onnx_graph.py                  export to ONNX
 
-The fit itself is made by `fastgd.engine`.
+The solvers are in `fastgd.engine`.
 """
 
 from fastgd.errors import import_extra

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 import typing
 import warnings
@@ -45,8 +46,6 @@ if typing.TYPE_CHECKING:
 PENALTIES = (None, "l2", "l1", "elasticnet")
 # Columns whose condition number is above this leave less than half of the digits.
 ILL_CONDITIONED = 1e8
-# The loss and the activation behind each name of an estimator's, where they differ from it and the identity.
-RECORDS = {"log_loss": ("log_loss", "sigmoid"), "softmax": ("log_loss", "softmax"), "poisson": ("poisson", "exp")}
 # From this verbosity on a bar is shown, and no lines.
 BAR = 2
 # The parameters that a checkpoint must agree on, beside the data: all that a fit which has come to its end depends on.
@@ -61,6 +60,9 @@ OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning
 
 class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     """Fits, streams and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
+
+    epsilon: float | None = None
+    _task: str
 
     coef_: Floats
     intercept_: Floats
@@ -79,12 +81,12 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _check_parameters(self):
         """The parameters as numbers; ValueError or TypeError for what they do not take."""
-        validation.choice(self.loss, "loss", self._losses)
+        checked = Checked()
+        checked.loss = self._loss
         if self.penalty is not None and self.penalty not in PENALTIES:
             names = ", ".join(map(repr, PENALTIES))
             raise ValueError(f"penalty must be one of {names}; got {validation.describe(self.penalty)}")
         validation.choice(self.solver, "solver", plan.NAMES)
-        checked = Checked()
         checked.rule = optimizers.get(self.optimizer)
         alpha = validation.scalar(self.alpha, "alpha", minimum=0)
         ratio = validation.scalar(self.l1_ratio, "l1_ratio", minimum=0)
@@ -122,10 +124,18 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         calls = self.callbacks if self.callbacks is not None else ()
         calls = calls if isinstance(calls, (list, tuple)) else (calls,)
         checked.callbacks = [inputs.of_one_argument(call, "callbacks", "the state of the fit") for call in calls]
-        checked.threshold = None
-        if self.epsilon is not None:
-            checked.threshold = validation.scalar(self.epsilon, "epsilon", positive=True)
         return checked
+
+    @property
+    def _loss(self):
+        """The Loss, with the estimator's epsilon where that is its parameter."""
+        loss, epsilon = losses.get(self.loss, self._task), self.epsilon
+        if epsilon is None:
+            return loss
+        epsilon = validation.scalar(epsilon, "epsilon", positive=True)
+        if isinstance(self.loss, losses.Loss):
+            raise ValueError(f"epsilon is for a loss that is given by its name; got {epsilon} beside loss={loss!r}")
+        return loss if loss.of_epsilon is None else dataclasses.replace(loss, **{loss.of_epsilon: epsilon})
 
     # ----------------------------------------------------------------------------------------------------------- fit
 
@@ -171,13 +181,13 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         X, y, sample_weight = inputs.learn(self, X, y, sample_weight)
         X, y = inputs.validated(self, X, y, finite=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
-        y, name = self._targets(y, X.dtype)
+        y, activation = self._targets(y, X.dtype)
         weighted, held_out = self._weights(y, sample_weight, X), None
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
             held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
             X, y, weighted = X[train], y[train], None if weighted is None else weighted[train]
-        objective = self._objective(X, y, name, checked, weighted)
+        objective = self._objective(X, y, activation, checked, weighted)
         score = None if held_out is None else self._scorer(objective, *held_out)
         result, error = self._run(objective, checked, score)
         self._keep(objective, result, X.dtype, y)
@@ -288,8 +298,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             checked = self._check_parameters()
             X, y = inputs.validated(self, X, y, reset=False)
             sample_weight = inputs.weights(sample_weight, X, relative=True)
-            y, name = self._known_targets(y, X.dtype)
-            objective = self._objective(X, y, name, checked, self._weights(y, sample_weight, X))
+            y, activation = self._known_targets(y, X.dtype)
+            objective = self._objective(X, y, activation, checked, self._weights(y, sample_weight, X))
         elif (kept := self.__dict__.get("_kept")) is not None:
             objective = kept.objective()
         else:
@@ -297,12 +307,12 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
             return Statistics.of(objective, *self._weights_so_far(objective))
 
-    def _objective(self, X, y, name, checked, sample_weight):
+    def _objective(self, X, y, activation, checked, sample_weight):
         try:
             inputs.refuse_infinite(X, "X", getattr(self, "feature_names_in_", None))
-            record = losses.of(*RECORDS.get(name, (name, "identity")), checked.threshold)
+            record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
-                X, self._coded(y, name, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
+                X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
                 record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, deviance=True,
                 n_jobs=self.n_jobs,
             )  # fmt: skip
@@ -347,8 +357,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if result.lost:
             directions = f"{result.lost} direction{'s' * (result.lost != 1)}"
             warnings.warn(
-                f"the columns of X are collinear but for rounding ({directions}): of the weights that fit equally "
-                "well, those with the smallest norm in standardised columns were taken",
+                f"the columns of X are collinear to within rounding error ({directions}): of the weights that fit "
+                "equally well, those with the smallest norm in standardised columns were taken",
                 ConditionWarning,
                 stacklevel=3,
             )
@@ -418,7 +428,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         )
         return self
 
-    def _stream(self, name, dtype, k):
+    def _stream(self, activation, dtype, k):
         """The stream that goes on with these rows: a new one where weights, dtype or parameters are no longer its own.
 
         The weights of a new one are those of the model. Where only its parameters or the dtype have changed, it goes on
@@ -428,8 +438,6 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if old is not None and old.is_of(self) and dtype == old.dtype:
             return old
         checked = self._check_parameters()
-        if checked.threshold is not None:
-            raise ValueError("partial_fit takes the losses at their own epsilon: leave epsilon at None")
         if checked.rate is not None and checked.rate.observes:
             raise ValueError(
                 "learning_rate looks at the losses of epochs, which partial_fit does not have: take a schedule of the "
@@ -441,7 +449,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if hasattr(self, "coef_"):
             coef, intercept = self._weights_matrix()
         online = Online(
-            losses.of(*RECORDS.get(name, (name, "identity"))), self.n_features_in_, k, dtype,
+            losses.of(checked.loss, activation), self.n_features_in_, k, dtype,
             fit_intercept=checked.fit_intercept, rate=checked.rate,
             rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
         )  # fmt: skip
@@ -476,11 +484,6 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             names = [f"x{i}" for i in range(np.shape(self.coef_)[-1])]
         return np.array(names, dtype=object)
 
-    def _activation(self):
-        """f of the model's predictions."""
-        name = self._loss_name()
-        return RECORDS.get(name, (name, "identity"))[1]
-
     # ------------------------------------------------------------------------------------------------------- predict
 
     def _scores(self, X):
@@ -503,7 +506,7 @@ def _rate(learning_rate):
 def _separated(objective, losses):
     """Whether a log loss without a penalty is so small that every row must be on its side of the border."""
     o, s = objective, objective.rows.weights
-    if o.record.kernel != "log" or o.has_dual or not len(losses):
+    if not o.record.loss.separable or o.has_dual or not len(losses):
         return False
     least = float(s[s > 0].min()) if s.size else 1.0
     return bool(losses[-1] * o.total_weight < math.log(2) * least)

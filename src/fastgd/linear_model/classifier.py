@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from fastgd import validation
+from fastgd import losses, validation
 from fastgd.files.models import probabilities
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
@@ -24,11 +24,9 @@ if typing.TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from fastgd.losses import Loss
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
-
-# Losses whose targets are −1 and 1; the others' are 0 and 1.
-SIGNED = ("hinge", "squared_hinge")
+    from fastgd.types import Callbacks, ClassificationLoss, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
 
 class WithLogLoss:
@@ -42,10 +40,16 @@ class WithLogLoss:
         functools.update_wrapper(self, method)
 
     def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[[Table], Floats]:
-        if model is not None and model.loss != "log_loss":
+        if model is not None and not gives_probabilities(model.loss):
             name = self.method.__name__
             raise AttributeError(f'{name} needs loss="log_loss"; loss={model.loss!r} gives no probabilities')
         return self.method.__get__(model, kind)
+
+
+def gives_probabilities(loss):
+    """Whether a loss, or what stands in its place, is the log loss."""
+    known = losses.LOSSES.get(loss) if isinstance(loss, str) else loss
+    return isinstance(known, losses.LogLoss)
 
 
 class GDClassifier(ClassifierMixin, LinearModel):
@@ -56,8 +60,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     Parameters
     ----------
-    loss : {"log_loss", "hinge", "squared_hinge"}
-        Cross-entropy, max(0, 1 − y·h), or its square.
+    loss : str or Loss
+        A name, or an object of `fastgd.losses`. "log_loss" or "log": cross-entropy; "hinge": max(0, 1 − y·h) with
+        y = −1 or 1; "squared_hinge": its square. A loss of your own is given y = −1 or 1.
     penalty, alpha, l1_ratio, fit_intercept, solver, learning_rate, optimizer, batch_size, max_iter, tol
         As in GDRegressor; the penalty is "l2" unless said otherwise.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
@@ -88,7 +93,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     ['no' 'yes']
     """
 
-    _losses = ("log_loss", "hinge", "squared_hinge")
+    _task = "classification"
     _numeric_targets = False
     _least_held_out = 1
     _of_stream = operator.itemgetter(*OF_STREAMS, "class_weight", "multi_class")
@@ -99,7 +104,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
     @validation.names_arguments
     def __init__(
         self,
-        loss: Literal["log_loss", "hinge", "squared_hinge"] = "log_loss",
+        loss: ClassificationLoss | Loss = "log_loss",
         *,
         penalty: Penalty | None = "l2",
         alpha: float = 1e-4,
@@ -242,7 +247,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
             _refuse_objects(y)
             check_classification_targets(y)
             self.classes_ = given
-        numbers, name = self._known_targets(y, X.dtype)
+        numbers, activation = self._known_targets(y, X.dtype)
         s = inputs.weights(sample_weight, X)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str) and self.class_weight == "balanced":
@@ -251,8 +256,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
                     "from sklearn.utils.class_weight.compute_class_weight"
                 )
             s = self._class_weighted(numbers, s).astype(X.dtype)
-        online = self._stream(name, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
-        Y = np.ascontiguousarray(self._coded(numbers, name, X.dtype).reshape(len(numbers), -1))
+        online = self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
+        Y = np.ascontiguousarray(self._coded(numbers, X.dtype).reshape(len(numbers), -1))
         return self._feed(X, Y, online.none if s is None else s)
 
     def _numbers(self, y):
@@ -291,23 +296,23 @@ class GDClassifier(ClassifierMixin, LinearModel):
                 f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains only "
                 f"one class: {self.classes_.tolist()[0]!r}"
             )
-        return numbers, self._loss_name()
+        return numbers, self._activation()
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
-        return self._numbers(_column(y)), self._loss_name()
+        return self._numbers(_column(y)), self._activation()
 
     def _is_softmax(self):
-        return len(self.classes_) > 2 and self.loss == "log_loss" and self.multi_class != "ovr"
+        return len(self.classes_) > 2 and gives_probabilities(self.loss) and self.multi_class != "ovr"
 
-    def _loss_name(self):
+    def _activation(self):
         validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
-        if self.multi_class == "softmax" and self.loss != "log_loss":
+        if self.multi_class == "softmax" and not gives_probabilities(self.loss):
             raise ValueError(f'multi_class="softmax" is for loss="log_loss"; got loss={self.loss!r}')
-        return "softmax" if self._is_softmax() else self.loss
+        return "softmax" if self._is_softmax() else self._loss.link
 
-    def _coded(self, numbers, name, dtype):
-        low = -1.0 if name in SIGNED else 0.0
+    def _coded(self, numbers, dtype):
+        low = -1.0 if self._loss.signed else 0.0
         if len(self.classes_) == 2:
             coded = numbers.astype(dtype)
             return coded if low == 0 else 2 * coded - 1
@@ -354,7 +359,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         online.parameters = self._of_stream(self.__dict__)
         online.coef_of_user = online.coef.T
         self.coef_, self.intercept_ = online.coef_of_user, online.intercept
-        online.low = -1.0 if self._loss_name() in SIGNED else 0.0
+        online.low = -1.0 if self._loss.signed else 0.0
         online.labels = None
         if online.k == 1 and self.class_weight is None and self.classes_.dtype.kind in "iufb":
             online.labels, (online.first, online.second) = set(self.classes_.tolist()), self.classes_[:, None]

@@ -11,7 +11,6 @@ from fastgd.engine.epochs import follows_gradient
 from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS
 from fastgd.engine.update import Update
 from fastgd.kernels.codes import PLAIN
-from fastgd.losses.table import typical_curvature
 from fastgd.optimizers import GD, State
 
 # An automatic rate falls like 1/√(1 + rows/this).
@@ -20,8 +19,6 @@ RATE_ROWS = 1000.0
 FEW_LABELS = 256
 # What the l2 penalty takes is small: it is taken once it is this share of the weights.
 WORTH_TAKING = 1e-3
-# Losses whose slope is finite at an infinite target, and so are the weights after it.
-BOUNDED = ("huber", "epsilon_insensitive")
 # What a copy of a stream makes anew.
 VIEWS = ("coef", "intercept", "coef_of_user", "parameters")
 
@@ -124,9 +121,10 @@ class Online:
     def numbers(self, y):
         """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
         kind = y.dtype.kind
-        if kind not in "iubf" or (self.record.kernel == "poisson" and (y < 0).any()):
+        loss = self.record.loss
+        if kind not in "iubf" or (loss.targets and loss.refused(y).any()):
             return False
-        if kind != "f" or (y.dtype is self.dtype and self.record.kernel not in BOUNDED):
+        if kind != "f" or (y.dtype is self.dtype and not loss.flat_far_out):
             return True
         return bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
 
@@ -161,6 +159,20 @@ class Online:
         same as Rows; without them X is an array.
         """
         before = self.w.copy()
+        try:
+            self._steps_on(X, Y, s, rows)
+        except BaseException:  # of a loss of the user's own
+            self.w[:], self.v = before, None
+            raise
+        # A sum of few numbers is quickest as a list; an overflow of the sum itself is looked into.
+        if math.isfinite(sum(self.w.reshape(-1).tolist())) or np.all(np.isfinite(self.w)):
+            return True
+        self.w[:] = before
+        self.v = None
+        self._begin()
+        return False
+
+    def _steps_on(self, X, Y, s, rows):
         count = self._prepare(len(Y))
         if self.rate is None:
             self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count)
@@ -172,13 +184,6 @@ class Online:
             kernels.active.stochastic(
                 X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates, *self._rule
             )  # fmt: skip
-        # A sum of few numbers is quickest as a list; an overflow of the sum itself is looked into.
-        if math.isfinite(sum(self.w.reshape(-1).tolist())) or np.all(np.isfinite(self.w)):
-            return True
-        self.w[:] = before
-        self.v = None
-        self._begin()
-        return False
 
     def _automatic(self, X, Y, s, count):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
@@ -227,7 +232,7 @@ class Online:
         squares = (self._inverse.astype(np.float64) ** 2)[:, None]
         self._largest = float(squares.max()) or 1.0
         self._relative_squares = squares / self._largest
-        typical = typical_curvature(self.record, float(np.mean(Y)))
+        typical = self.record.typical_curvature(float(np.mean(Y)), from_zero=True)
         # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept

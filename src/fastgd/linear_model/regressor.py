@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import typing
 
@@ -9,7 +10,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from fastgd import validation
+from fastgd import losses, validation
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
 
@@ -19,8 +20,9 @@ if typing.TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from fastgd.losses import Loss
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
+    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, RegressionLoss, Solver, Table
 
 
 class GDRegressor(RegressorMixin, LinearModel):
@@ -31,9 +33,11 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     Parameters
     ----------
-    loss : {"squared_error", "huber", "epsilon_insensitive", "poisson"}
-        With r = y − f: ½r²; ½r² up to |r| = epsilon and straight beyond; max(0, |r| − epsilon); half the Poisson
-        deviance with f = exp(Xw + b).
+    loss : str or Loss
+        A name, or an object of `fastgd.losses`. With r = y − f, "squared_error": ½r²; "mse": r², without the half;
+        "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
+        "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
+        deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
     penalty : {None, "l2", "l1", "elasticnet"}
         None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
     alpha : float
@@ -66,14 +70,14 @@ class GDRegressor(RegressorMixin, LinearModel):
     random_state : int, RandomState or None
         Of the order of rows with "sgd", and of what early_stopping holds out.
     n_jobs : int, optional
-        Threads for a pass over X; no result depends on it by a bit.
+        Threads for a pass over X; results are bitwise the same for any number.
     verbose : int
         1 prints a line for each epoch, 2 shows a progress bar instead (tqdm, of the extra "cli").
     callbacks : callable or list of callables, optional
         Each is called after every epoch with a Result (epoch, coef, intercept, loss, validation_score, grad_norm,
         learning_rate); StopIteration ends the fit.
     epsilon : float, optional
-        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it.
+        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it; of a loss that is given by its name.
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
     target : float, optional
@@ -127,7 +131,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     [3.45] [-87.516667]
     """
 
-    _losses = ("squared_error", "huber", "epsilon_insensitive", "poisson")
+    _task = "regression"
     _numeric_targets = True
     _least_held_out = 2  # R² of one sample is none
     _of_stream = operator.itemgetter(*OF_STREAMS, "epsilon")
@@ -135,7 +139,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     @validation.names_arguments
     def __init__(
         self,
-        loss: Literal["squared_error", "huber", "epsilon_insensitive", "poisson"] = "squared_error",
+        loss: RegressionLoss | Loss = "squared_error",
         *,
         penalty: Penalty | None = None,
         alpha: float = 1e-4,
@@ -199,7 +203,8 @@ class GDRegressor(RegressorMixin, LinearModel):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
+        with contextlib.suppress(ValueError):  # what it is not is said by fit
+            tags.target_tags.positive_only = losses.get(self.loss, self._task).link == "exp"
         return tags
 
     if typing.TYPE_CHECKING:
@@ -236,7 +241,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _partial_fit(self, X, y, sample_weight):
         first = not hasattr(self, "coef_")
         X, y = inputs.validated(self, X, y, reset=first)
-        Y, name = self._targets(y, X.dtype)
+        Y, activation = self._targets(y, X.dtype)
         Y = Y.reshape(len(Y), -1)
         k = Y.shape[1]
         known = k if first else len(np.atleast_2d(self.coef_))
@@ -244,23 +249,23 @@ class GDRegressor(RegressorMixin, LinearModel):
             raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
         self._one_target = (y if first else self.coef_).ndim == 1
         s = inputs.weights(sample_weight, X)
-        online = self._stream(name, X.dtype, k)
+        online = self._stream(activation, X.dtype, k)
         return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        if self.loss == "poisson" and np.any(y < 0):
-            raise ValueError('y must not be negative for loss="poisson"')
-        return y, self.loss
+        loss = self._loss
+        loss.check(y)
+        return y, loss.link
 
     _known_targets = _targets
 
-    def _loss_name(self):
-        return self.loss
+    def _activation(self):
+        return self._loss.link
 
-    def _coded(self, y, name, dtype):
+    def _coded(self, y, dtype):
         return y
 
     def _set_weights(self, W, b, y):
@@ -289,7 +294,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         return h[:, 0] if np.ndim(self.coef_) == 1 else h
 
     def _predicted(self, scores):
-        if self.loss != "poisson":
+        if self._loss.link != "exp":
             return scores
         with np.errstate(over="ignore"):
             return np.exp(scores)

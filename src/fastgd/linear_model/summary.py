@@ -349,7 +349,7 @@ class Summarised:
                 f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
                 "fit with penalty=None"
             )
-        if self.loss not in LIKELIHOODS or np.atleast_2d(self.coef_).shape[0] != 1:
+        if losses.get(self.loss).name not in LIKELIHOODS or np.atleast_2d(self.coef_).shape[0] != 1:
             raise ValueError(
                 "summary is for one output and the losses " + ", ".join(map(repr, LIKELIHOODS)) + f"; got {self.loss!r}"
             )

@@ -5,34 +5,38 @@ import math
 import numpy as np
 from numpy.polynomial import Polynomial
 
-# Losses whose slope jumps.
-KINKED = ("hinge", "epsilon_insensitive")
 
-
-def curvature_bound(activation, kernel, y_min, y_max, threshold=None):
-    """The largest |φ''(h)| of φ(h) = l(f(h), y) over all h, for targets between y_min and y_max; inf without a bound.
+def of_huber(activation, delta):
+    """The largest |φ''(h)| of φ(h) = l(f(h), y) over all h, of Huber's loss l; inf without a bound.
 
     For the softmax, whose outputs do not stand alone, it bounds the largest eigenvalue of ∂²l/∂h².
     """
-    if kernel == "log":  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
-        return 0.25 if activation == "sigmoid" else 0.5
-    if kernel == "squared_hinge":  # with y = −1 or 1
-        return 2.0
-    if kernel in ("poisson", *KINKED) or activation == "exp":
+    if activation == "exp":
         return math.inf
     if activation == "softmax":
-        # uᵀJᵀJu ≤ ¼ for the Jacobian J = diag(p) − ppᵀ, and Σ_c r_c uᵀ∇²p_c u = E_p[(r − r̄)(u − ū)²] is at most the
-        # range of the slopes r times Var_p(u) ≤ ½.
-        slopes = 2 * threshold if kernel == "huber" else 1 + y_max - y_min
-        return 0.25 + 0.5 * slopes
+        return _softmax_bound(2 * delta)
     if activation in ("identity", "relu"):
         return 1.0
-    if kernel == "huber":  # ψ'f'² + ψf'' with ψ' ≤ 1 and |ψ| ≤ δ, from the largest f'² and |f''|
-        prime, second = {"sigmoid": (1 / 16, 3**0.5 / 18), "tanh": (1.0, 4 / 27**0.5), "softplus": (1.0, 0.25)}[
-            activation
-        ]
-        return prime + threshold * second
+    # ψ'f'² + ψf'' with ψ' ≤ 1 and |ψ| ≤ δ, from the largest f'² and |f''|
+    prime, second = {"sigmoid": (1 / 16, 3**0.5 / 18), "tanh": (1.0, 4 / 27**0.5), "softplus": (1.0, 0.25)}[activation]
+    return prime + delta * second
+
+
+def of_squares(activation, y_min, y_max):
+    """The same of ½(f − y)² for targets between y_min and y_max."""
+    if activation == "exp":
+        return math.inf
+    if activation == "softmax":
+        return _softmax_bound(1 + y_max - y_min)
+    if activation in ("identity", "relu"):
+        return 1.0
     return _softplus_bound(y_min, y_max) if activation == "softplus" else _squared_bound(activation, y_min, y_max)
+
+
+def _softmax_bound(slopes):
+    # uᵀJᵀJu ≤ ¼ for the Jacobian J = diag(p) − ppᵀ, and Σ_c r_c uᵀ∇²p_c u = E_p[(r − r̄)(u − ū)²] is at most the range
+    # of the slopes r times Var_p(u) ≤ ½.
+    return 0.25 + 0.5 * slopes
 
 
 def _squared_bound(activation, y_min, y_max):

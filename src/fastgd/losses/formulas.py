@@ -100,6 +100,13 @@ def tube_conjugate(epsilon):
     return conjugate
 
 
+def quantile_conjugate(q):
+    def conjugate(u, y):
+        return np.where((u >= -q - BORDER) & (u <= 1 - q + BORDER), u * y, math.inf)
+
+    return conjugate
+
+
 # -------------------------------------------------------------------------------------------------- log-likelihoods
 
 
@@ -140,10 +147,18 @@ def poisson_conjugate(u, y):
     return xlogx(u + y) - (u + y)
 
 
-def poisson_least(y):
-    """The least value of f − y·log f over all f."""
-    y = y.astype(np.float64)
-    return y - y * np.log(np.where(y > 0, y, 1.0))
+def gamma_slope(h, y):
+    return 1 - y * np.exp(-h)
+
+
+def gamma_curvature(h, y):
+    return y * np.exp(-h)
+
+
+def gamma_conjugate(u, y):
+    q = 1 - u
+    with np.errstate(invalid="ignore"):
+        return xlogx(q) - q * np.log(y) - q
 
 
 # ------------------------------------------------------------------------------------------------ margins, y = ±1
@@ -183,26 +198,37 @@ def mean(y, s):
 
 
 def median(y, s):
-    if s is None:
-        return np.median(y, axis=0)
+    return np.median(y, axis=0) if s is None else quantile(y, s, 0.5)
+
+
+def quantile(y, s, q):
+    """The least target that has a share q of the weight at it or below it."""
     order = np.argsort(y, axis=0)
-    below = np.cumsum(s[order], axis=0)
-    middle = np.argmax(below >= 0.5 * below[-1], axis=0)
-    return np.take_along_axis(np.take_along_axis(y, order, 0), middle[None], 0)[0]
+    below = np.cumsum(np.ones(len(y))[order] if s is None else s[order], axis=0)
+    at = np.argmax(below >= q * below[-1], axis=0)
+    return np.take_along_axis(np.take_along_axis(y, order, 0), at[None], 0)[0]
 
 
 def log_odds(y, s):
+    """The best constant h behind the sigmoid, (k,): the log-odds of the mean target."""
     p = np.clip(mean(y, s), MOST_CERTAIN, 1 - MOST_CERTAIN)
     return np.log(p / (1 - p))
 
 
 def log_priors(y, s):
+    """The best constant h behind softmax, (k,): the logs of the mean targets, with a sum of 0."""
     logs = np.log(np.maximum(mean(y, s), MOST_CERTAIN))
     return logs - logs.mean()
 
 
 def log_mean(y, s):
+    """The best constant h behind the activation exp, (k,): the log of the mean target."""
     return np.log(np.maximum(mean(y, s), MOST_CERTAIN))
+
+
+def exact_log_mean(y, s):
+    """Of targets that are positive."""
+    return np.log(mean(y, s))
 
 
 def inverse_mean(activation):

@@ -1,4 +1,4 @@
-"""What is minimised: rows × loss × penalty, or any function; and the variables in which that is done."""
+"""Objectives: rows × loss × penalty, or any function; the variables of the solvers, curvature, certificates."""
 
 from fastgd.objective.function import Function
 from fastgd.objective.linear import LinearObjective

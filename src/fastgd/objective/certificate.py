@@ -8,10 +8,11 @@ gives the lower bound D(u) = −f·Σ s·l*(u) − Ω*(−v), v = f·Xᵀ(s·u).
 in which no term is larger than it must be; F − D itself would cancel.
 """
 
-import dataclasses
 import math
 
 import numpy as np
+
+from fastgd.kernels.codes import ACTIVATIONS, LOSSES
 
 
 def duality_gap(objective, W, b, record=None):
@@ -34,7 +35,7 @@ def duality_gap(objective, W, b, record=None):
         u, excess = record.slope(h, Y), 0.0 if record.smooth else None
         if o.fit_intercept:
             u, excess = _balanced(o, record, u, h, Y, s)
-        v = o.unit_factor * o.rows.transposed_product(u)
+        v = o.factor * o.rows.transposed_product(u)
         if not o.l2:
             largest = float(np.max(np.abs(v), initial=0.0))
             if largest > o.l1:
@@ -43,7 +44,7 @@ def duality_gap(objective, W, b, record=None):
             value = o.sums(W, b, gradient=False) - o.constant
             excess = value + o.mean(record.conjugate(u, Y)) - float(np.vdot(W, v))
             if o.fit_intercept:
-                excess -= o.unit_factor * float(b @ (u if s is None else u * s).sum(axis=0))
+                excess -= o.factor * float(b @ (u if s is None else u * s).sum(axis=0))
         return excess + fenchel_gap(o, W, v) if math.isfinite(excess) else math.inf
 
 
@@ -64,7 +65,7 @@ def curvature_sums(objective, W, b, shift=None):
     activation, kernel, target, unit = o.record.by_pass
     if o.record.quadratic:  # the same at all weights; and at h = 0 the slope is −target
         W, b = np.zeros_like(W), np.zeros_like(b)
-    codes = dataclasses.replace(o.record, activation=activation, kernel=kernel).codes
+    codes = ACTIVATIONS[activation], LOSSES[kernel]
     source = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), o.Y.shape))
     _, by_W, by_b = o.sums_of(source, codes, W, b, shift)
     return by_W / unit, by_b / unit
@@ -82,14 +83,14 @@ def _balanced(o, record, u, h, Y, s):
         weighted = p if s is None else s * p
         C = np.diag(weighted.sum(axis=0)) - weighted.T @ p
         c = np.linalg.lstsq(C, total, rcond=None)[0]
-        return u - p * (c - (p @ c)[:, None]), o.unit_factor * float(c @ C @ c) if np.ptp(c) <= 1 else None
+        return u - p * (c - (p @ c)[:, None]), o.factor * float(c @ C @ c) if np.ptp(c) <= 1 else None
     D = record.curvature(h, Y)
     curvature = np.sum(D if s is None else s * D, axis=0)
     if not (record.smooth and np.all(curvature > 0)):
         return _evened(u, s), None
     c = total / curvature
     certain = record.quadratic or (record.entropy and np.max(np.abs(c)) <= 1)
-    return u - D * c, o.unit_factor * float(np.sum(c * c * curvature)) if certain else None
+    return u - D * c, o.factor * float(np.sum(c * c * curvature)) if certain else None
 
 
 def _evened(u, s):

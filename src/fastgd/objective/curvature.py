@@ -1,7 +1,7 @@
-"""How strongly an objective can bend: bounds of its Hessian's eigenvalues.
+"""Bounds of the eigenvalues of an objective's Hessian.
 
-For a loss that is a function of h = XW + b the Hessian is Xᵀ diag(φ''(h)) X, so with c ≥ |φ''| everywhere
-c·λmax(XᵀX) bounds its largest eigenvalue, whatever the weights.
+For a loss φ(h) of h = XW + b the Hessian is Xᵀ diag(φ''(h)) X. With c ≥ |φ''| everywhere, c·λmax(XᵀX) bounds its
+largest eigenvalue at all weights.
 """
 
 import math
@@ -9,22 +9,25 @@ import typing
 
 import numpy as np
 
-# Up to this many columns the Gram matrix is formed and its eigenvalues are exact; above, Lanczos.
+# Columns up to which XᵀX is formed and its eigenvalues are computed, in about 10 ms; above, Lanczos.
 EXACT_COLUMNS = 512
-
-# Lanczos approaches λmax from below. From a random start, after m steps it is short of λmax by more than a fraction ε
-# with a probability of at most 1.648·√d·exp(−√ε(2m − 1)) (Kuczyński & Woźniakowski, SIAM J. Matrix Anal. Appl. 13
-# (1992), theorem 4.2), so dividing by 1 − ε makes it an upper bound but for that probability.
-LANCZOS_SHORTFALL = 0.1
-LANCZOS_RISK = 1e-12
+# Lanczos approaches λmax from below. From a random start, after m steps, the shortfall exceeds a fraction ε of λmax
+# with probability at most 1.648·√d·exp(−√ε(2m − 1)) (Kuczyński & Woźniakowski, SIAM J. Matrix Anal. Appl. 13 (1992),
+# theorem 4.2). Dividing by 1 − ε gives an upper bound, except with that probability. ε and the probability:
+LANCZOS_SHORTFALL, LANCZOS_RISK = 0.1, 1e-12
 
 
 class Curvature(typing.NamedTuple):
-    """Of an objective, at every point.
+    """Bounds of the Hessian's eigenvalues that hold at every point.
 
-    largest: a bound of the Hessian's largest eigenvalue. smallest: its smallest positive one, where that is the same
-    everywhere and known. lost: how many eigenvalues drown in rounding beside the largest, so that nothing can be said
-    of the directions that belong to them.
+    Attributes
+    ----------
+    largest : float
+        An upper bound.
+    smallest : float or None
+        The smallest positive eigenvalue, if it is the same everywhere and known.
+    lost : int
+        The number of eigenvalues below the rounding error of the largest, which cannot be told from 0.
     """
 
     largest: float
@@ -32,7 +35,7 @@ class Curvature(typing.NamedTuple):
     lost: int = 0
 
     def times(self, unit):
-        """That of the same function with its variables in other units: eigenvalues times unit²."""
+        """The Curvature after all variables were multiplied by 1/unit: eigenvalues times unit²."""
         with np.errstate(over="ignore", under="ignore"):
             largest = float(np.float64(self.largest) * unit * unit)
             smallest = None if self.smallest is None else float(np.float64(self.smallest) * unit * unit)
@@ -40,9 +43,9 @@ class Curvature(typing.NamedTuple):
 
 
 def extremes(H, movable, exact):
-    """The Curvature of a Hessian, or of a bound of one (`exact` False), of which `movable` variables can move."""
+    """The Curvature of a Hessian H, or of a bound H of it (`exact` False); all but `movable` variables are fixed."""
     eigenvalues = np.linalg.eigvalsh(H)
-    # The last digits of an eigenvalue are rounding: a bound must not be below it, and what is smaller is not known.
+    # Rounding error of `eigvalsh`, relative to the largest: added to the bound; smaller eigenvalues are not known.
     rounding = 4 * len(H) * np.finfo(np.float64).eps
     largest = float(eigenvalues[-1]) * (1 + rounding)
     positive = eigenvalues[eigenvalues > rounding * largest]
@@ -59,7 +62,7 @@ def largest_eigenvalue(multiply, d, trace):
         v → Av.
     d : int
     trace : float
-        The trace of A, itself an upper bound. inf, where it overflowed, is then all that can be said.
+        The trace of A, itself an upper bound; it is returned if it is 0 or has overflowed.
     """
     if not 0 < trace < math.inf:
         return trace
@@ -72,16 +75,16 @@ def largest_eigenvalue(multiply, d, trace):
     for step in range(steps):
         earlier = basis[: step + 1]
         with np.errstate(under="ignore"):
-            u = multiply(basis[step]) / trace  # of an operator of trace 1, so that no square leaves the floats
+            u = multiply(basis[step]) / trace  # of the operator A/trace, so that squares do not overflow
             diagonal.append(float(basis[step] @ u))
-            # Orthogonal to all earlier ones, or rounding brings copies of the largest eigenvalue back; and twice,
-            # because what cancels in the first pass leaves its rounding in their directions ("twice is enough": Giraud,
-            # Langou & Rozložník, Comput. Math. Appl. 50 (2005)).
+            # Reorthogonalise, as rounding error would otherwise produce copies of the largest eigenvalue; twice,
+            # because cancellation in the first pass leaves rounding error ("twice is enough": Giraud, Langou &
+            # Rozložník, Comput. Math. Appl. 50 (2005)).
             for _ in range(2):
                 u -= earlier.T @ (earlier @ u)
             norm = float(np.linalg.norm(u))
         if norm <= 1e-13 or step + 1 == steps:
-            break  # with so small a rest the space is exhausted: the eigenvalues are exact
+            break  # the Krylov space is invariant: the eigenvalues are exact
         off_diagonal.append(norm)
         basis[step + 1] = u / norm
     k = len(diagonal)

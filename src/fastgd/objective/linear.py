@@ -21,6 +21,7 @@ from fastgd.objective.curvature import Curvature
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from fastgd.losses import Loss
     from fastgd.types import Activation, Floats, LossName, Table
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
@@ -40,19 +41,23 @@ class LinearObjective:
         `fastgd.data.Rows`).
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
-        classes, 0 to k − 1. For the hinges −1 or 1.
+        classes, 0 to k − 1. For the hinges −1 or 1. Not negative for "poisson", positive for "gamma".
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
-        f. The softmax is over the k outputs of a sample.
-    loss : {"sse", "mse", "squared_error", "log", "huber", "poisson", "hinge", "squared_hinge", "epsilon_insensitive"}
-        "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over
-        samples (not over outputs), with l =
+        f. The softmax is over the k outputs of a sample. Without it f is the one of a loss that goes with one alone
+        ("exp" for "poisson" and "gamma"), and else the identity.
+    loss : str or Loss
+        A name, which means the parameters given here, or an object of `fastgd.losses`: `losses.Huber(delta=2.0)`, or
+        `losses.custom(f)` of your own. "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others
+        are means, (1/Σs) ΣΣ s·l over samples (not over outputs), with l =
         "mse": (y − f)², without the half; "squared_error": ½(y − f)²;
         "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the
         softmax;
         "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
         "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
         "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
-        "epsilon_insensitive": max(0, |f − y| − 0.1).
+        "epsilon_insensitive": max(0, |f − y| − 0.1);
+        "quantile": ½|f − y|, the pinball loss of the quantile 0.5;
+        "gamma": y/f − log(y/f) − 1 with f = exp, half the deviance.
         At a kink the gradient takes the subgradient 0.
     fit_intercept : bool
         Whether there is a b. It is then the last row of w.
@@ -63,8 +68,8 @@ class LinearObjective:
     sample_weight : array_like, (n,), optional
         s, not negative, all ones without it. A weight of 2 is the same as the sample twice.
     n_jobs : int, optional
-        Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded, and no result depends on
-        it by a bit.
+        Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded; results are
+        bitwise the same for any number.
 
     Attributes
     ----------
@@ -87,7 +92,7 @@ class LinearObjective:
     """
 
     activation: Activation
-    loss: LossName
+    loss: LossName | Loss
     shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
 
@@ -97,8 +102,8 @@ class LinearObjective:
         X: Table,
         y: ArrayLike,
         *,
-        activation: Activation = "identity",
-        loss: LossName = "sse",
+        activation: Activation | None = None,
+        loss: LossName | Loss = "sse",
         fit_intercept: bool = False,
         l2: float = 0.0,
         l1: float = 0.0,
@@ -106,22 +111,19 @@ class LinearObjective:
         n_jobs: int | None = None,
     ) -> None:
         record = losses.of(loss, activation)
+        shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
         jobs = threads.job_count(n_jobs)
         X, y = inputs.data(X, y)
-        if record.joint:
-            y = validation.classes(y, X.dtype) if record.kernel == "log" else validation.several(y, "softmax")
-        if record.kernel == "log":
-            validation.between(y, "y", 0, 1, "for the log loss")
-        if record.kernel == "poisson":
-            validation.between(y, "y", 0, math.inf, "for the Poisson loss")
-        if record.kernel in ("hinge", "squared_hinge"):
-            validation.signs(y, "for the hinge losses")
+        y = record.prepared(y, X.dtype)
         s = np.empty(0, X.dtype)
         if sample_weight is not None:
             s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
         self._set(X, y, s, record, fit_intercept, l2, l1, 0.0, n_jobs, jobs)
+        self.loss = shown
+        if record.loss.deviance:
+            self._subtract_least()
 
     @classmethod
     def of_arrays(cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, deviance=False, n_jobs=None):
@@ -139,21 +141,25 @@ class LinearObjective:
         self = cls.__new__(cls)
         constant = 0.0
         self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, threads.job_count(n_jobs))
-        if deviance:
-            self.constant = -self._least_of_loss
-            self._settle_on_a_way()
+        if deviance or record.loss.deviance:
+            self._subtract_least()
         return self
 
+    def _subtract_least(self):
+        """Take the least value that the loss can have for these targets for 0, where it is known."""
+        if math.isfinite(self._least_of_loss):
+            self.constant = -self._least_of_loss
+            self._settle_on_a_way()
+
     def _set(self, X, y, s, record, fit_intercept, l2, l1, constant, n_jobs, jobs):
-        self.record, self.loss, self.activation = record, record.name, record.activation
+        self.record, self.loss, self.activation = record, record.loss.shown, record.activation
         self.fit_intercept, self.l2, self.l1, self.constant = fit_intercept, l2, l1, constant
         self.n_jobs, self._jobs = n_jobs, jobs
         self.X, self.y, self.dtype = X, y, X.dtype
         n, d = X.shape
         self.shape = (d + fit_intercept, *y.shape[1:])
         self.Y = y.reshape(n, -1)
-        unit = record.unit  # the kernels' formula has a threshold of its own: see `losses.table.UNITS`
-        self.rows = inputs.rows_of(X, self.Y if unit == 1 else (unit * self.Y).astype(X.dtype), s)
+        self.rows = inputs.rows_of(X, self.Y, s)
         self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
         self.total_weight = self.rows.total_weight
         self.factor = record.factor(self.total_weight)  # of Σ s·l of the kernel
@@ -162,7 +168,7 @@ class LinearObjective:
 
     def _settle_on_a_way(self):
         """Whether one kernel gives all of a value and its gradient."""
-        self._in_one_call = self.rows.one_array and self.record.unit == 1 and not self.l1 and not self.constant
+        self._in_one_call = self.rows.one_array and not self.l1 and not self.constant
 
     def __repr__(self):
         n, d = self.X.shape
@@ -229,8 +235,8 @@ class LinearObjective:
 
         Notes
         -----
-        Within a step of a kink (relu, "hinge", "epsilon_insensitive", or the corner of "huber") a row's difference is
-        between its slopes on both sides, where `gradient` has one of them.
+        Within a step of a kink (relu, "hinge", "epsilon_insensitive", "quantile", or the corner of "huber") a row's
+        difference is between its slopes on both sides, where `gradient` has one of them.
 
         Examples
         --------
@@ -273,8 +279,8 @@ class LinearObjective:
         Returns
         -------
         float
-            `inf` where there is no bound: with activation exp, and for the losses "hinge" and "epsilon_insensitive",
-            whose slope jumps.
+            `inf` where there is no bound: with activation exp, and for the losses "hinge", "epsilon_insensitive" and
+            "quantile", whose slope jumps.
         """
         return self.curvature.largest
 
@@ -282,9 +288,8 @@ class LinearObjective:
 
     def value_at(self, w):
         """`value` of weights that are known to have the right shape and dtype."""
-        w, c = self._in_kernel_units(w)
         sums = self._block_sums(*self.split(w), None, False)
-        return self._value(sums, w, c, np.empty((0, self.rows.k), self.dtype))
+        return self._value(sums, w, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
@@ -293,32 +298,21 @@ class LinearObjective:
             return self.rows.value_and_gradient(
                 w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out
             ), gradient  # fmt: skip
-        w, c = self._in_kernel_units(w)
         if self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1:
-            value = self.rows.value_and_gradient(
-                w.reshape(shape), *self.codes, self.factor, self.l2 / c**2, self.edges, out
-            )
-            value += self._besides(w, c)
+            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
+            value += self._besides(w)
         else:
-            value = self._value(self._block_sums(*self.split(w), None, True), w, c, out)
-        if c != 1:
-            gradient *= self.dtype.type(c)
+            value = self._value(self._block_sums(*self.split(w), None, True), w, out)
         return value, gradient
 
-    def _value(self, sums, w, c, gradient):
-        columns, l2 = w.reshape(self.shape[0], self.rows.k), self.l2 / c**2
-        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, l2, gradient)
-        return value + self._besides(w, c)
+    def _value(self, sums, w, gradient):
+        columns = w.reshape(self.shape[0], self.rows.k)
+        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, self.l2, gradient)
+        return value + self._besides(w)
 
-    def _besides(self, w, c):
-        """What the kernels leave out of the value, at weights in their units."""
-        return self.constant + (
-            self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) / c if self.l1 else 0.0
-        )
-
-    def _in_kernel_units(self, w):
-        c = self.record.unit
-        return (w, c) if c == 1 else ((c * w).astype(self.dtype), c)
+    def _besides(self, w):
+        """What the kernels leave out of the value."""
+        return self.constant + (self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) if self.l1 else 0.0)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -347,16 +341,14 @@ class LinearObjective:
 
     def sums_of(self, source, codes, W, b, shift=None, gradient=True):
         """`sums` over other rows, by another loss of the kernels."""
-        c, dtype, k = self.record.unit, self.dtype, source.k
+        dtype, k = self.dtype, source.k
         with np.errstate(all="ignore"):
-            W, b = (W, b) if c == 1 else (c * W, c * b)
             model = W.astype(dtype), b.astype(dtype), shift, *codes, gradient
             total = threads.sum_of_rows(self._shared(source, self.edges, model))
             value = self.factor * float(total[:k].sum()) + self.constant
             if not gradient:
                 return value
-            factor = c * self.factor
-            return value, factor * total[k:-k].reshape(W.shape), factor * total[-k:]
+            return value, self.factor * total[k:-k].reshape(W.shape), self.factor * total[-k:]
 
     def sums_of_each(self, W, b):
         """`sums` at several weights of an objective with one output, (d, m) and (m,), in one pass over X.
@@ -366,15 +358,14 @@ class LinearObjective:
         (m,), (d, m), (m,)
             Each the value or the gradient at its own weights alone.
         """
-        m, c, dtype = W.shape[1], self.record.unit, self.dtype
+        m, dtype, factor = W.shape[1], self.dtype, self.factor
         source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
         # Gradients of so many weights are long, and there is one for each block.
         edges = np.array([0, *(last for _, last in even_blocks(source.n, source.values, W.size))], np.int64)
         with np.errstate(all="ignore"):
-            model = (c * W).astype(dtype), (c * b).astype(dtype), None, *self.codes, True
+            model = W.astype(dtype), b.astype(dtype), None, *self.codes, True
             total = threads.sum_of_rows(self._shared(source, edges, model))
-            factor = c * self.factor
-            return self.factor * total[:m] + self.constant, factor * total[m:-m].reshape(W.shape), factor * total[-m:]
+            return factor * total[:m] + self.constant, factor * total[m:-m].reshape(W.shape), factor * total[-m:]
 
     def _block_sums(self, W, b, shift, gradient):
         """A row of sums for each block; see `Rows.block_sums`."""
@@ -408,17 +399,15 @@ class LinearObjective:
             deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
 
-    @functools.cached_property
-    def target_means(self):
-        """f·Σ s·y·x, (d, k), and f·Σ s·y, (k,)."""
+    def linear_term(self, A):
+        """The gradients of f·Σ s·A·h by W, (d, k), and b, (k,), for A (n, k)."""
         s = np.ones(self.rows.n) if self.sample_weight is None else self.sample_weight
-        Y, factor = self.Y.astype(np.float64), self.unit_factor
-        return factor * self.rows.transposed_product(Y), factor * (s @ Y)
+        return self.factor * self.rows.transposed_product(A), self.factor * (s @ A)
 
     def mean(self, values):
         """The data term of numbers (n, k) in the place of the kernel's losses: factor·Σ s·values."""
         each, s = values.sum(axis=1), self.rows.weights
-        return self.unit_factor * float(each @ s.astype(np.float64) if s.size else each.sum())
+        return self.factor * float(each @ s.astype(np.float64) if s.size else each.sum())
 
     def jobs(self, least):
         """Threads for a pass, which is worth more than one from so many values on."""
@@ -434,15 +423,10 @@ class LinearObjective:
         """(n,) float64, or None."""
         return self.rows.weights.astype(np.float64) if self.rows.weights.size else None
 
-    @property
-    def unit_factor(self):
-        """`factor` of sums of the loss with its own threshold, and not the kernel's."""
-        return self.factor * self.record.unit**self.record.power
-
     @functools.cached_property
     def mass(self):
         """The data term of a loss that is 1 for each sample."""
-        return self.unit_factor * self.total_weight
+        return self.factor * self.total_weight
 
     # ------------------------------------------------------------------------------------------- where a run begins
 
@@ -462,9 +446,9 @@ class LinearObjective:
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
         source = inputs.rows_of(np.zeros((self.rows.n, 1), self.dtype), self.rows.Y, self.rows.weights)
-        W, unit = np.zeros((1, self.rows.k), self.dtype), self.record.unit
+        W = np.zeros((1, self.rows.k), self.dtype)
         with np.errstate(all="ignore"):
-            model = W, (unit * b).astype(self.dtype), None, *self.codes, False
+            model = W, b.astype(self.dtype), None, *self.codes, False
             parts = [source.sums(block, *model) for block in source.blocks()]
             return self.factor * float(threads.tree_sum(parts)[0].sum()) + self.constant
 
@@ -481,12 +465,13 @@ class LinearObjective:
 
     @property
     def least(self):
-        """A lower bound of F: the least value that the loss can have for these targets."""
+        """A lower bound of F: the least value that the loss can have for these targets; −inf where none is known."""
         return self._least_of_loss + self.constant
 
     @functools.cached_property
     def _least_of_loss(self):
-        return float(self.mean(losses.formulas.poisson_least(self.Y))) if self.record.kernel == "poisson" else 0.0
+        least = self.record.loss.least(self.Y)
+        return float(self.mean(least)) if isinstance(least, np.ndarray) else least
 
     @property
     def has_dual(self):
@@ -510,7 +495,7 @@ class LinearObjective:
     @functools.cached_property
     def loss_curvature(self):
         """c ≥ |∂²loss/∂h²| of one sample of weight 1, at any h; inf where there is no bound."""
-        return self.unit_factor * self.record.bound(float(self.Y.min()), float(self.Y.max()))
+        return self.factor * self.record.bound(float(self.Y.min()), float(self.Y.max()))
 
     @property
     def quadratic(self):

@@ -1,4 +1,4 @@
-"""The gradient of a LinearObjective from its values alone: each weight is moved, all in one pass over X."""
+"""Numerical gradients of a LinearObjective, with the differences for all weights from one pass over X."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ LEAST_ROWS = 64
 
 
 def central_differences(objective, w, h=None):
-    """See `LinearObjective.numerical_gradient`; in float64, in which it is computed whatever the dtype of the data."""
+    """`LinearObjective.numerical_gradient`, (F(w + h·eⱼ) − F(w − h·eⱼ))/2h for each weight, always float64."""
     o = objective
     w = validation.weights(w, "w", o.shape, np.float64)
     h = _steps(w, h)
@@ -22,7 +22,7 @@ def central_differences(objective, w, h=None):
         distance = above - below
         for bad, what in (
             (distance == 0, "small to move it"),
-            (~np.isfinite(distance), "large: w ± h leaves the floats"),
+            (~np.isfinite(distance), "large: w ± h overflows"),
         ):
             if bad.any():
                 index = tuple(np.argwhere(bad)[0].tolist())
@@ -37,7 +37,7 @@ def central_differences(objective, w, h=None):
             )
         )
         gradient = o.factor * o.join(by_W, by_b) / distance
-        # ½·l2·(above² − below²), divided by above − below without forming either.
+        # The penalty's part, ½·l2·(above² − below²)/(above − below) = ½·l2·(above + below), without cancellation.
         W_above, W_below = o.split(above)[0], o.split(below)[0]
         o.split(gradient)[0][...] += 0.5 * o.l2 * (W_above + W_below)
     bad = validation.first_bad(gradient)

@@ -1,6 +1,7 @@
-"""Variables in which every column is centred and of like size, so that one rate means the same for all.
+"""Standardised variables V: weights of centred columns with unit standard deviation, so that one step size suits all.
 
-W = V/scale and b = V_d − shift·W with the means and the spreads of the columns. X is never copied for it.
+W = V/scale and b = V_d − shift·W, where shift and scale are the means and standard deviations of the columns. X is not
+copied.
 """
 
 import functools
@@ -13,31 +14,31 @@ from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
 from fastgd.objective.variables import Variables
 
-# Columns whose means are no more than so many spreads off are centred by algebra after a pass, beyond in the kernels:
-# that costs half a pass, and algebra loses as many digits.
+# Mean of a column, in standard deviations, by bytes of the dtype: above it the kernels subtract the mean from each row,
+# which costs half a pass more; up to it the gradient is corrected after the pass, which loses log₁₀ of it in digits.
 FAR_OFF = {8: 1e3, 4: 10.0}
 
 
 class Standardised(Variables):
-    """V (d', k), float64, of a LinearObjective, d' being d or, with an intercept, d + 1.
+    """V (d', k), float64, for a LinearObjective; d' is d, or d + 1 with an intercept.
 
     Parameters
     ----------
     objective : LinearObjective
     start : (W, b), optional
-        Where the run begins; the best constant model without it.
+        The start; by default the best constant model.
     like : Standardised, optional
-        Of the same rows, whose measures of the columns are taken.
+        Variables of the same rows, whose means and standard deviations are reused.
     as_they_are : bool
-        Columns are neither centred nor scaled: the user's own, in this shape and precision.
+        Neither centre nor scale: the user's own columns, in this shape and precision.
 
     Attributes
     ----------
     shift, scale : (d,)
-        Centres, 0 without an intercept, and spreads. An infinite scale is that of a column that does not vary, whose
-        weight stays 0.
+        Means (0 without an intercept) and standard deviations, the latter increased by l2 (see `__init__`). Constant
+        columns have an infinite scale: their weights stay 0.
     finite_scale : (d, 1)
-        `scale` with 0 in place of what is infinite.
+        `scale` with 0 in place of infinity.
     size : int
         d'.
     """
@@ -52,7 +53,8 @@ class Standardised(Variables):
             self.shift, self.spread, self._shift = like.shift, like.spread, like._shift
         elif not as_they_are:
             self._measure(o)
-        # With the penalty's part: however little a column varies, its curvature is then no larger than that of others.
+        # The penalty adds l2/scale² to the curvature of a column: with its share in the scale, the curvature of a
+        # column that hardly varies is bounded, too.
         self.scale = self.spread if as_they_are else np.hypot(self.spread, math.sqrt(o.l2 / o.mass))
         self.finite_scale = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
         self.objective = o
@@ -60,19 +62,20 @@ class Standardised(Variables):
         self.penalised = d * o.rows.k
 
     def _measure(self, o):
+        """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
         self.shift, spread, still = o.rows.measures(o.fit_intercept, sample)
-        if np.any(bad := np.isnan(self.shift) | np.isnan(spread)):  # of rows that nobody has looked through
+        if np.any(bad := np.isnan(self.shift) | np.isnan(spread)):  # a user's own Rows are not validated
             raise ValueError(f"X must be finite; column {int(np.argmax(bad))} holds NaN or infinity")
         spread[~np.isfinite(spread) | still] = math.inf
         self.spread = spread
         if np.any(np.abs(self.shift) > FAR_OFF[o.dtype.itemsize] * spread):
             self._shift = self.shift.astype(o.dtype)
 
-    # ------------------------------------------------------------------------------------------- there and back again
+    # ------------------------------------------------------------------------------------------- conversion of units
 
     def from_weights(self, W, b):
-        """V of weights. Weights of columns that do not vary are dropped: nothing moves them."""
+        """V of weights W and intercepts b. Weights of constant columns become 0."""
         V = self.finite_scale * W
         return np.vstack([V, b + self.shift @ W]) if self.objective.fit_intercept else V
 
@@ -83,7 +86,7 @@ class Standardised(Variables):
         return W, V[d] - self.shift @ W if self.objective.fit_intercept else np.zeros(V.shape[1])
 
     def from_user(self, w):
-        """V of weights of the objective's shape."""
+        """V of weights in the objective's shape."""
         return self.from_weights(*(part.astype(np.float64) for part in self.objective.split(w)))
 
     def to_user(self, V):
@@ -95,7 +98,7 @@ class Standardised(Variables):
         return o.join(grad_W, grad_b).astype(o.dtype)
 
     def gradient_from_user(self, gradient):
-        """The gradient by V of a gradient by weights of the objective's shape."""
+        """The gradient with respect to V, given that with respect to weights in the objective's shape."""
         o = self.objective
         grad_W, grad_b = (part.astype(np.float64) for part in o.split(gradient))
         grad_W = (grad_W - self.shift[:, None] * grad_b) / self.scale[:, None]
@@ -113,7 +116,7 @@ class Standardised(Variables):
         return grad_W + self.shift[:, None] * gradient[d], gradient[d]
 
     def _for_kernel(self, V):
-        """Weights and intercepts for a pass, about the shift if the kernels are to subtract it."""
+        """(W, b) for a pass: b of the centred columns if the kernels subtract the shift."""
         if self._shift is None:
             return self.to_weights(V)
         return V[: self.objective.rows.d] / self.scale[:, None], V[self.objective.rows.d]
@@ -125,7 +128,7 @@ class Standardised(Variables):
         return self.from_sums(V, *self.objective.sums(*self._for_kernel(V), self._shift))
 
     def from_sums(self, V, value, grad_W, grad_b):
-        """`evaluate`, given the data term at V and its gradients by the weights; these are written to."""
+        """`evaluate`, given the data term at V and its gradients with respect to W and b, which are overwritten."""
         o = self.objective
         W = V[: o.rows.d] / self.scale[:, None]
         if self._shift is None:
@@ -158,7 +161,7 @@ class Standardised(Variables):
 
     @property
     def l1(self):
-        """0: here the penalty's λ differs from column to column, see `thresholds`."""
+        """0, because λ differs between columns here; see `thresholds`."""
         return 0.0
 
     def l1_penalty(self, V):
@@ -166,7 +169,7 @@ class Standardised(Variables):
         return o.l1 * float(np.sum(np.abs(V[: o.rows.d]) / self.scale[:, None])) if o.l1 else 0.0
 
     def thresholds(self):
-        """(d', 1): the l1 penalty is Σ thresholds·|V|."""
+        """λ of each row of V, (d', 1): the l1 penalty is Σ thresholds·|V|."""
         t = np.zeros((self.size, 1))
         t[: self.objective.rows.d, 0] = self.objective.l1 / self.scale
         return t
@@ -179,7 +182,7 @@ class Standardised(Variables):
         return np.where(V != 0, gradient + t * np.sign(V), at_zero)
 
     def ridge(self):
-        """(d',): what l2 adds to the diagonal of the Hessian by V."""
+        """The diagonal that the l2 penalty adds to the Hessian with respect to V, (d',)."""
         diagonal = np.zeros(self.size)
         diagonal[: self.objective.rows.d] = (math.sqrt(self.objective.l2) / self.scale) ** 2
         return diagonal
@@ -187,7 +190,7 @@ class Standardised(Variables):
     # ------------------------------------------------------------------------------------------------- certificates
 
     def crude_gap(self, gradient):
-        """About what the duality gap will be at least, where the penalty is l2 alone: ‖∂F/∂W‖²/2·l2."""
+        """An estimate of a lower bound of the duality gap, ‖∂F/∂W‖²/(2·l2); 0 unless the penalty is l2 alone."""
         o = self.objective
         if o.l1 or not o.l2:
             return 0.0
@@ -195,9 +198,9 @@ class Standardised(Variables):
         return float(np.sum(grad_W * grad_W)) / (2 * o.l2)
 
     def duality_gap(self, V, gradient):
-        """`certificate.duality_gap` at V, from the gradient there: its slopes are summed already, for one pass or none.
+        """`certificate.duality_gap` at V, from the gradient there, which saves two or all three of its passes.
 
-        The dual point is u − cD, u the slopes, D = l'' and c such that its sum is 0.
+        The dual point is u − cD with the slopes u = l', D = l'' and c such that its entries sum to 0.
         """
         o = self.objective
         W, b = self.to_weights(V)
@@ -222,6 +225,7 @@ class Standardised(Variables):
         return certificate.duality_gap(self.objective, W, b)
 
     def _curvature_sums(self, V):
+        """Σs·l''·x and Σs·l'' at V, by outputs (see `certificate.curvature_sums`)."""
         if not self.objective.quadratic:
             self.passes += 1
             return certificate.curvature_sums(self.objective, *self._for_kernel(V), self._shift)

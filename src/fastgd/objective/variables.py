@@ -1,25 +1,26 @@
-"""An objective in variables: what a solver walks on. Here the user's own; `standardised.py` has others.
+"""An objective as a function of the variables z that a solver iterates on: here the user's own.
 
-Variables have
+Standardised columns are in `standardised.py`. The interface:
 
-    objective               what is minimised
-    start                   where the run begins, in these variables
-    evaluate(z, want_fun)   F(z) with all penalties (None where it is neither wanted nor free), and the gradient of the
+    objective               the objective F
+    start                   z of the starting point
+    evaluate(z, want_fun)   F(z) with all penalties (None if it is neither wanted nor free), and the gradient of the
                             smooth part of F
     value(z)                F(z) alone
     l1_penalty(z)           the part of F that is not smooth
     subgradient(z, g)       the shortest subgradient of F, given the gradient of the smooth part
     to_user(z)              z in the user's units; gradient_to_user(g) for a gradient, user_norm(g) for its norm
-    settle(z, fun, g)       z in the user's units, with value and gradient at exactly that point
+    settle(z, fun, g)       z in the user's units, and value and gradient at exactly that point, rounding included
     curvature()             bounds of the Hessian's eigenvalues in these variables, or None
-    burst(z, rule, …)       many steps in one kernel, in z; `has_bursts` says whether there is one
-    steps_in_c(z, …)        the same for a C function, which hands back what is to be judged; `in_c` says whether it can
-    fun_is_free             whether a gradient brings the value with it
-    in_user_units           whether they are the user's
-    penalised               the l1 penalty is for so many entries of the flat z, from the first
-    note                    what the user should know of them, for the message
-    nfev, njev, passes      what the run has spent: values, gradients, passes over the rows
-    batched, spent          rows of batches; and nfev, njev and passes with these
+    burst(z, rule, …)       many steps by one call of a kernel; `has_bursts` is True if there is such a kernel
+    steps_in_c(z, …)        the same for a C function; returns where Python has to decide. `in_c` is True if it exists
+    fun_is_free             True if the value comes with the gradient at no extra cost
+    in_user_units           True if z is in the user's units
+    penalised               number of entries of the flat z, from the first, that the l1 penalty applies to
+    note                    a remark for the message of the result
+    nfev, njev, passes      evaluations so far: values, gradients, passes over the rows
+    batched                 rows of mini-batches so far
+    spent                   (nfev, njev, passes) with the mini-batches, counted in passes
 """
 
 import numpy as np
@@ -31,10 +32,11 @@ from fastgd.linalg import euclidean_norm, least_subgradient
 
 
 class Variables:
-    """What all kinds of them share: the counts, and what the identity does."""
+    """Base class: the counts of evaluations, and all methods for the identity z = w."""
 
     fun_is_free = in_user_units = True
     in_c = has_bursts = False
+    numerical = False  # whether gradients are differences of values
     note = ""
 
     def __init__(self, objective, start):
@@ -44,14 +46,14 @@ class Variables:
 
     @property
     def spent(self):
-        """nfev, njev and passes, with those that rows of batches add up to: whole numbers after whole epochs."""
+        """(nfev, njev, passes), n rows of mini-batches counting as a pass: whole numbers after whole epochs."""
         whole, rest = divmod(self.batched, self.objective.rows.n) if self.batched else (0, 0)
         share = whole + rest / self.objective.rows.n if rest else whole
         return self.nfev, self.njev + share, self.passes + share
 
     @property
     def l1(self):
-        """The penalty's λ where it is the same for all variables."""
+        """λ of the l1 penalty, if it is the same for all variables."""
         return self.objective.l1
 
     def l1_penalty(self, z):
@@ -80,20 +82,40 @@ class Variables:
 class OfFunction(Variables):
     """The variables of a Function."""
 
-    fun_is_free = False
-
     def __init__(self, function, start):
         super().__init__(function, np.array(start, dtype=np.float64, order="C"))
-        self.in_c = function.in_c
+        self.in_c, self.fun_is_free, self.numerical = function.in_c, function.gives_both, function.numerical
 
     def evaluate(self, x, want_fun=True):
-        # What overflows in a run that diverges is named by the run; a warning for each overflow would be noise.
+        # An overflow in a diverging run becomes a DivergenceError; NumPy's warnings would come on top of it.
         with np.errstate(over="ignore", invalid="ignore"):
+            if self.fun_is_free:
+                self.nfev, self.njev = self.nfev + 1, self.njev + 1
+                fun, gradient = self.objective.value_and_gradient(x)
+                return fun + self.l1_penalty(x), gradient
             fun = self.value(x) if want_fun else None
             self.njev += 1
             gradient, nfev = self.objective.gradient(x)
             self.nfev += nfev
             return fun, gradient
+
+    def gradient_and_error(self, x, scheme="central"):
+        """The numerical gradient by a scheme with an estimate, and the estimated error of each of its entries."""
+        found = self._differences(x, scheme)
+        return found.gradient, found.error
+
+    def noise(self, x):
+        """What values of f near x may be off by, as their differences show."""
+        found = self._differences(x, "central")
+        with np.errstate(all="ignore"):
+            noise = (found.error * found.steps).reshape(-1)
+        return float(np.max(noise, where=np.isfinite(noise), initial=0.0))
+
+    def _differences(self, x, scheme):
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self.objective.differences(x, scheme)
+        self.nfev, self.njev = self.nfev + found.nfev, self.njev + 1
+        return found
 
     def value(self, x):
         self.nfev += 1
@@ -106,9 +128,16 @@ class OfFunction(Variables):
     def steps_in_c(
         self, x, rates, tol, overshoots, growth, every, state, gradient, previous, funs, norms, points, rule
     ):
-        """Steps by a kernel, in x; see `kernels.reference.functions` for what it takes.
+        """Take steps on x, in place, by one call of a kernel.
 
-        Returns the steps taken, and (value, gradient) at x if they have been evaluated there.
+        The parameters are those of `kernels.reference.functions.descend_function`.
+
+        Returns
+        -------
+        taken : int
+            Number of steps.
+        found : (float or None, ndarray) or None
+            Value and gradient at x, if the kernel has evaluated them.
         """
         f, grad = self.objective.f, self.objective.grad
         d, spent = x.size, np.zeros(2, np.int64)
@@ -130,7 +159,7 @@ class OfFunction(Variables):
 
 
 class Columns(Variables):
-    """The user's own columns of a LinearObjective: weights of its shape and dtype; they start at zeros without any."""
+    """Weights of a LinearObjective, in its shape and dtype, for the columns as they are; the default start is 0."""
 
     def __init__(self, objective, start=None):
         super().__init__(objective, np.zeros(objective.shape, objective.dtype) if start is None else start.copy())
@@ -145,7 +174,7 @@ class Columns(Variables):
         return self.objective.value_at(w)
 
     def evaluate_each(self, points):
-        """`evaluate` at each of several points, of an objective with one output in one pass for all of them."""
+        """`evaluate` at each of several points; for an objective with one output in a single pass."""
         o = self.objective
         if len(points) < 2 or o.rows.k > 1:
             return [self.evaluate(w) for w in points]
@@ -163,7 +192,7 @@ class Columns(Variables):
         ]
 
     def value_of_start(self):
-        """F where the run begins, which is not counted."""
+        """F at the start; not counted as an evaluation."""
         return self.objective.value_at(self.start)
 
     def settle(self, w, fun, gradient):
@@ -174,17 +203,17 @@ class Columns(Variables):
 
     @property
     def has_bursts(self):
-        """Only where a pass is short: a long one is better shared out to threads."""
+        """True for arrays of a single block; the passes over larger ones are shared among threads."""
         o = self.objective
-        return o.rows.one_array and len(o.edges) == 2 and o.record.unit == 1
+        return o.rows.one_array and len(o.edges) == 2
 
     @property
     def burst_values(self):
-        """How many numbers a step of a burst goes over."""
+        """Numbers that a step of a burst reads, n·d·k, the unit of its cost."""
         return self.objective.rows.values * self.objective.rows.k
 
     def burst(self, w, rule, *arguments, offset=0.0):
-        """See `kernels.reference.one_layer.descend` for what is behind the rule: rates and all that follows."""
+        """Take steps on w, in place; `arguments` are those of `kernels.reference.one_layer.descend` from `rates` on."""
         o = self.objective
         rates, *stop, state, gradient, previous, funs, norms, points = arguments
         X, Y, weights = o.rows.arrays((0, o.rows.n))

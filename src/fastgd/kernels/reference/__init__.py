@@ -1,7 +1,7 @@
-"""Every kernel in plain NumPy: the specification of the compiled builds.
+"""Every kernel in NumPy: the specification of the compiled builds.
 
-Same names, same parameters, same side effects. Where a compiled kernel and its twin here disagree by more than
-rounding, the kernel is wrong.
+Names, parameters and side effects are the same. If a compiled kernel and the one here disagree by more than rounding
+error, the compiled one is wrong.
 """
 
 from fastgd.kernels.reference import differences, functions, one_layer, perturbed, updates

@@ -1,6 +1,6 @@
 """The kernels of finite differences in plain NumPy: the specification of `differences.pyx`.
 
-f is a Python callable, or a `CFunction`, which the compiled twins call without Python in between.
+f is a Python callable, or a `CFunction`, which the compiled kernels call without Python in between.
 """
 
 import numpy as np

@@ -6,12 +6,22 @@ import re
 import sys
 
 from fastgd import validation
-from fastgd.kernels.c_code import CFunction, CGradient
+from fastgd.kernels.c_code import CFunction, CGradient, CLoss, CValueAndGradient
 
 # What is returned and what comes behind n, for each kind of C function; user_data may be left out.
 SIGNATURES = {
     CFunction: ("double", ["double*"], "double (n, double *x, void *user_data)"),
     CGradient: ("void", ["double*", "double*"], "void (n, double *x, double *gradient, void *user_data)"),
+    CLoss: (
+        "void",
+        ["double*"] * 4,
+        "void (n, const double *h, const double *y, double *value, double *slope, void *user_data)",
+    ),
+    CValueAndGradient: (
+        "double",
+        ["double*", "double*"],
+        "double (n, double *x, double *gradient, void *user_data)",
+    ),
 }
 
 # Names of the types that n may have, with their sizes in bytes here.
@@ -70,6 +80,16 @@ def c_gradient(grad, d, name="grad"):
     return _known(grad, d, name, CGradient)
 
 
+def c_loss(f, name="f"):
+    """A loss as the kernels take it, else a TypeError; of a few thousand points at once at most."""
+    return _known(f, 0, name, CLoss)
+
+
+def c_value_and_gradient(f, d, name="f"):
+    """An f that gives both: `double (n, double *x, double *gradient, void *user_data)`, else a TypeError."""
+    return _known(f, d, name, CValueAndGradient)
+
+
 def _known(f, d, name, kind):
     if _is(f, "numba.core.ccallback", "CFunc"):
         pointer = f.ctypes
@@ -94,8 +114,8 @@ def read(signature, name, kind=CFunction):
     kinds = [_kind(word) for word in found.group(1).split(",")] if found else []
     if not kinds or kinds[0] not in INTEGERS or kinds[1:] not in (arrays, [*arrays, "void*"]):
         raise TypeError(
-            f"{name} must have the C signature {accepted}, n an intptr_t, long or int; x may be const, user_data left "
-            f"out; got {signature!r}"
+            f"{name} must have the C signature {accepted}, n an intptr_t, long or int; arrays may be const, user_data "
+            f"left out; got {signature!r}"
         )
     return INTEGERS[kinds[0]], len(kinds) == len(arrays) + 2
 

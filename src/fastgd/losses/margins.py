@@ -1,0 +1,55 @@
+"""Losses of the margin y·h of a classifier, y = −1 or 1."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fastgd.losses import formulas
+from fastgd.losses.record import Loss, Smoothing
+
+
+class Margin(Loss):
+    """What the two have in common."""
+
+    activations = ("identity",)
+    task = "classification"
+    signed = True
+    targets = "hold −1 and 1 for the hinge losses"
+
+    def refused(self, y):
+        return (y != 1) & (y != -1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Hinge(Margin):
+    """max(0, 1 − y·h): the loss of linear support vector machines."""
+
+    name = "hinge"
+    kernel = "hinge"
+
+    def facts(self, activation):
+        return {
+            "slope": formulas.hinge_slope, "curvature": lambda h, y: np.zeros_like(h), "start": formulas.zero,
+            "conjugate": formulas.hinge_conjugate, "smooth": False,
+            # ½|h − y| + ½(1 − y·h), as |1 − y·h| = |h − y|.
+            "smoothing": Smoothing((0.0,), lambda y: -0.5 * y, lambda y: np.full_like(y, 0.5), lambda y: 1.0),
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SquaredHinge(Margin):
+    """max(0, 1 − y·h)², without a half."""
+
+    name = "squared_hinge"
+    kernel = "squared_hinge"
+
+    def bound(self, activation, y_min, y_max):
+        return 2.0
+
+    def facts(self, activation):
+        return {
+            "slope": formulas.squared_hinge_slope, "curvature": formulas.squared_hinge_curvature,
+            "start": formulas.mean, "conjugate": formulas.squared_hinge_conjugate,
+        }  # fmt: skip

@@ -1,0 +1,155 @@
+"""Losses of the residual r = f − y, with any activation f; where f is the identity they are convex."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fastgd import validation
+from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
+from fastgd.losses import bounds, formulas
+from fastgd.losses.formulas import Residual
+from fastgd.losses.record import Loss, Smoothing
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SquaredError(Loss):
+    """(1/n) Σ ½(y − f)²."""
+
+    name = "squared_error"
+    kernel = "squared"
+
+    def bound(self, activation, y_min, y_max):
+        return bounds.of_squares(activation, y_min, y_max)
+
+    def facts(self, activation):
+        found = Residual(activation, lambda r: r, np.ones_like)
+        identity = activation == "identity"
+        return {
+            "slope": found.slope, "curvature": found.curvature, "start": formulas.inverse_mean(activation),
+            "conjugate": formulas.squared_conjugate if identity else None, "convex": identity,
+            "by_pass": ("identity", "squared", -1.0, 1.0) if identity else None,
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class MSE(SquaredError):
+    """(1/n) Σ (y − f)², without the half."""
+
+    name = "mse"
+    times = 2.0
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SSE(SquaredError):
+    """½ Σ (y − f)², a sum and no mean: the sum of squared errors of the textbook."""
+
+    name = "sse"
+    times = None
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Huber(Loss):
+    """½r² for |r| ≤ delta and delta(|r| − ½delta) beyond: squares, without the weight that they give to outliers.
+
+    Parameters
+    ----------
+    delta : float
+        In the units of y, positive.
+    """
+
+    delta: float = KERNEL_LOSSES["huber"].parameter
+    name = "huber"
+    kernel = "huber"
+    of_epsilon = "delta"
+    flat_far_out = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "delta", validation.scalar(self.delta, "delta", positive=True))
+
+    def bound(self, activation, y_min, y_max):
+        return bounds.of_huber(activation, self.delta)
+
+    def facts(self, activation):
+        delta, identity = self.delta, activation == "identity"
+        found = Residual(
+            activation,
+            lambda r: np.clip(r, -delta, delta),
+            lambda r: (np.abs(r) <= delta).astype(np.float64),
+            lambda r: formulas.parabola(np.abs(r), delta),
+        )
+        return {
+            "slope": found.slope, "curvature": found.curvature, "straight": found.straight,
+            "start": formulas.median if identity else formulas.inverse_mean(activation),
+            "conjugate": formulas.huber_conjugate(delta) if identity else None, "convex": identity,
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class EpsilonInsensitive(Loss):
+    """max(0, |r| − epsilon): errors up to epsilon are none; with 0 the mean absolute error.
+
+    Parameters
+    ----------
+    epsilon : float
+        In the units of y, not negative.
+    """
+
+    epsilon: float = KERNEL_LOSSES["epsilon_insensitive"].parameter
+    name = "epsilon_insensitive"
+    kernel = "epsilon_insensitive"
+    of_epsilon = "epsilon"
+    flat_far_out = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "epsilon", validation.scalar(self.epsilon, "epsilon", minimum=0))
+
+    def facts(self, activation):
+        epsilon, identity = self.epsilon, activation == "identity"
+        found = Residual(activation, lambda r: np.where(np.abs(r) > epsilon, np.sign(r), 0.0), np.zeros_like)
+        smoothing = Smoothing(
+            (epsilon, -epsilon), np.zeros_like, lambda y: np.full_like(y, -epsilon), lambda y: max(np.std(y), epsilon)
+        )
+        return {
+            "slope": found.slope, "curvature": found.curvature, "smooth": False,
+            "start": formulas.median if identity else formulas.inverse_mean(activation),
+            "conjugate": formulas.tube_conjugate(epsilon) if identity else None, "convex": identity,
+            "smoothing": smoothing if identity else None,
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Quantile(Loss):
+    """The pinball loss, quantile·(y − f) where f < y and (1 − quantile)·(f − y) else: f is the quantile of y given x.
+
+    Parameters
+    ----------
+    quantile : float
+        Between 0 and 1, both excluded; at 0.5 it is half the absolute error.
+    """
+
+    quantile: float = KERNEL_LOSSES["quantile"].parameter
+    name = "quantile"
+    kernel = "quantile"
+    flat_far_out = True
+
+    def __post_init__(self):
+        quantile = validation.scalar(self.quantile, "quantile", positive=True)
+        if quantile >= 1:
+            raise ValueError(f"quantile must be between 0 and 1, both excluded; got {quantile}")
+        object.__setattr__(self, "quantile", quantile)
+
+    def facts(self, activation):
+        q, identity = self.quantile, activation == "identity"
+        found = Residual(activation, lambda r: np.where(r > 0, 1 - q, np.where(r < 0, -q, 0.0)), np.zeros_like)
+        # ½|r| + (½ − q)·r
+        smoothing = Smoothing(
+            (0.0,), lambda y: np.full_like(y, 0.5 - q), lambda y: (q - 0.5) * y, lambda y: float(np.std(y)) or 1.0
+        )
+        return {
+            "slope": found.slope, "curvature": found.curvature, "smooth": False,
+            "start": (lambda y, s: formulas.quantile(y, s, q)) if identity else formulas.inverse_mean(activation),
+            "conjugate": formulas.quantile_conjugate(q) if identity else None, "convex": identity,
+            "smoothing": smoothing if identity else None,
+        }  # fmt: skip
