@@ -200,6 +200,19 @@ def test_a_fit_that_does_not_converge_says_so_and_keeps_its_results(run, tmp_pat
 
 
 @one_build
+def test_a_formula(run):
+    pytest.importorskip("formulaic", reason="the extra formula is not installed")
+    data = "x,kind,y\n" + "".join(f"{x},{'ab'[x % 2]},{3 * np.log(x) + x % 2}\n" for x in range(1, 9))
+    result = run("fit", "data.csv", "--formula", "y ~ log(x) + kind", "--save", "m.json", data=data)
+    assert float(entry(result, "log(x)")) == pytest.approx(3, rel=1e-9)
+    assert float(entry(result, "kind[T.b]")) == pytest.approx(1, rel=1e-9)
+    assert predictions(run("predict", "m.json", "data.csv", data="kind,x\nb,1\na,1\n")) == pytest.approx(
+        [1, 0], abs=1e-9
+    )
+    assert_refused(run("fit", "data.csv", "--target", "y", "--formula", "y ~ x"), "one of them")
+
+
+@one_build
 def test_json_holds_what_is_printed_and_more(run):
     result = run("fit", WOMEN, "--target", "weight", "--json", "--test-size", 0.2)
     content = json.loads(result.out)

@@ -159,3 +159,29 @@ def test_scan(tmp_path):
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             call()
+
+
+def test_formulas(tmp_path):
+    pytest.importorskip("formulaic", reason="the extra formula is not installed")
+    made, y = frame()
+    text = "y ~ log(height) + C(sex):age + smokes"
+    model = GDRegressor.from_formula(text, made.assign(y=y))
+    names = ["log(height)", "smokes[T.True]", "C(sex)[f]:age", "C(sex)[m]:age"]
+    assert_array_equal(model.coef_names_, names)
+    male = (made.sex == "m").to_numpy()
+    X = np.column_stack([np.log(made.height), made.smokes, made.age * ~male, made.age * male]).astype(float)
+    assert_allclose(model.coef_, LinearRegression().fit(X, y).coef_, rtol=1e-7)
+    model.save(tmp_path / "m.json")
+    again = GDRegressor.load(tmp_path / "m.json")
+    assert_array_equal(again.predict(made), model.predict(made))
+    assert_allclose(model.predict(made[:1]), model.predict(made)[:1], rtol=1e-13)
+    assert GDRegressor.from_formula("y ~ height - 1", made.assign(y=y)).intercept_ == 0
+    labels = GDClassifier.from_formula("sex ~ height + size", made)
+    assert_array_equal(labels.classes_, ["f", "m"])
+    for wrong, words in (
+        ("height", "must be of the form"), ("y ~ weight", "'weight', which is no column"),
+        ("y ~ __import__('os').system('true')", "'__import__', which is no column"),
+        ("y ~ height +* age", "cannot be read"), ("y ~ log(height - 300)", "is nan in row 1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            GDRegressor.from_formula(wrong, made.assign(y=y))

@@ -121,7 +121,8 @@ _of_text = _options(
 )
 
 _of_columns = _options(
-    click.option("--target", metavar="COLUMN", required=True, help="The column to predict."),
+    click.option("--target", metavar="COLUMN", help="The column to predict."),
+    click.option("--formula", metavar="'Y ~ A + C(B)'", help="The target and its terms, in place of --target."),
     click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option."),
     click.option("--exclude", metavar="A,B,…", help="Columns to leave out."),
     click.option("--weights", metavar="COLUMN", help="How often each row counts."),
@@ -215,14 +216,22 @@ def _task(data, options):
     if not 0 < run["tol"] < np.inf:
         raise TableError(f"--tol must be a positive number, and is {run['tol']}")
     run["lr"] = _rate(options["lr"])
-    target = options["target"]
+    target, formula = options["target"], options["formula"]
+    if (target is None) == (formula is None):
+        raise click.UsageError("Missing option '--target', or '--formula': one of them")
+    if formula is not None:
+        from fastgd.data.formulas import sides
+
+        target, formula = sides(formula)
     features, exclude = (_split_names(options[name], f"--{name}") for name in ("features", "exclude"))
     for name in (target, options["weights"]):
         if name is not None and name in (features or []):
             raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
     rules = encoding.Rules(options["missing"], dates=options["dates"], shell=True)
     what = {name: options[name] for name in OF_TASKS}
-    return fitting.task_of(data, target, features=features, exclude=exclude or (), rules=rules, **what), run
+    return fitting.task_of(
+        data, target, formula=formula, features=features, exclude=exclude or (), rules=rules, **what
+    ), run
 
 
 def _rate(text):
@@ -412,7 +421,7 @@ def _encoded(model, table, where, unknown):
             )
         encoder = encoding.Encoder.of_numbers(names)
     rules = dataclasses.replace(encoder.rules, shell=True, unknown=unknown or encoder.rules.unknown)
-    return dataclasses.replace(encoder, rules=rules).encode(table, where)
+    return encoder.replace_rules(rules).encode(table, where)
 
 
 def _as_csv(columns):

@@ -68,8 +68,8 @@ class Task:
 
 
 def task_of(
-    data, target, *, features=None, exclude=(), weights=None, loss=None, activation=None, rules, test_size=None,
-    seed=0, **marks,
+    data, target, *, formula=None, features=None, exclude=(), weights=None, loss=None, activation=None, rules,
+    test_size=None, seed=0, **marks,
 ):  # fmt: skip
     """Read a table and find out what is to be fitted.
 
@@ -85,7 +85,11 @@ def task_of(
     tables.check_names(table, [*(features or []), *exclude], where, once=False)
     taken = {*also, *exclude}
     names = [n for n in (features or dict.fromkeys(table.column_names)) if n not in taken]
-    if features is None and table.column_names[0] == tables.INDEX and tables.INDEX in names:
+    if formula is not None:
+        from fastgd.data import formulas
+
+        names = formulas.needed(formula, names)
+    elif features is None and table.column_names[0] == tables.INDEX and tables.INDEX in names:
         names.remove(tables.INDEX)
         notes += [f"the first column has no name and is left out (--features {tables.INDEX} takes it)"] if names else []
     if not names:
@@ -105,7 +109,10 @@ def task_of(
     s = None if weights is None else _weights(table.column(weights), weights, where)
     held = None if test_size is None else held_out(table.num_rows, test_size, seed)
     learnt = table if held is None else table.filter(~held)
-    encoder = encoding.Encoder.of(learnt, names, rules, where)
+    if formula is None:
+        encoder = encoding.Encoder.of(learnt, names, rules, where)
+    else:
+        encoder = formulas.Formula.of(formula, learnt, rules, where)
     X = encoder.encode(learnt, where)
     _check_magnitudes(X, encoder, where)
     if classes is None:
@@ -118,7 +125,7 @@ def task_of(
     task = Task(where, target, loss, activation, classes, encoder, None, None, notes)
     task.fit = Rows(X, y if held is None else y[~held], s if held is None or s is None else s[~held])
     if held is not None:
-        others = dataclasses.replace(encoder, rules=dataclasses.replace(rules, unknown="zeros"))
+        others = encoder.replace_rules(dataclasses.replace(rules, unknown="zeros"))
         task.held = Rows(others.encode(table.filter(held), where), y[held], None if s is None else s[held])
     return task
 
@@ -243,8 +250,8 @@ def objective_of(task, penalty, alpha, jobs):
     l1, l2 = (share * alpha for share in PENALTIES[penalty])
     try:
         return LinearObjective(
-            task.fit.X, task.fit.y, activation=task.activation, loss=task.loss, fit_intercept=True, l1=l1, l2=l2,
-            sample_weight=task.fit.weights, n_jobs=jobs,
+            task.fit.X, task.fit.y, activation=task.activation, loss=task.loss, l1=l1, l2=l2, n_jobs=jobs,
+            fit_intercept=task.encoder.intercept, sample_weight=task.fit.weights,
         )  # fmt: skip
     except ValueError as error:
         raise TableError(f"{task.where} cannot be fitted: {error}") from error
@@ -265,7 +272,8 @@ def fitted(task, *, penalty=None, alpha=ALPHA, jobs=None, max_steps, **options):
         arrays["classes_"] = task.classes
     model = Model(
         "GDRegressor" if one else "GDClassifier", task.activation, arrays,
-        {"loss": task.loss, "penalty": None if penalty == "none" else penalty, "alpha": alpha}, [],
+        {"loss": task.loss, "penalty": None if penalty == "none" else penalty, "alpha": alpha,
+         "fit_intercept": task.encoder.intercept}, [],
         None if task.encoder.plain else task.encoder, task.target, max(1, result.nit), len(task.encoder.names),
     )  # fmt: skip
     held = None if task.held is None else scores(model, task, task.held)

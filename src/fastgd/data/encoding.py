@@ -59,7 +59,7 @@ class Rules:
 
     def refuse(self, where, problems, remedies):
         """Raise one sentence for all that is wrong, with what to add."""
-        say = "add " if self.shell else "pass "
+        say = "add " if self.shell and remedies[0].startswith("--") else "pass "
         ways = (" " if self.shell else ", ").join(dict.fromkeys(remedies))
         raise TableError(f"{where}: {'; '.join(problems)}: {'' if ways.startswith('leave') else say}{ways}")
 
@@ -105,6 +105,7 @@ class Encoder:
 
     columns: list
     rules: Rules
+    intercept = True
 
     @classmethod
     def of(cls, table, names, rules, where="X"):
@@ -122,6 +123,9 @@ class Encoder:
     def of_numbers(cls, names):
         """That of a fit on columns of numbers."""
         return cls([Column(str(name), "number") for name in names], Rules())
+
+    def replace_rules(self, rules):
+        return dataclasses.replace(self, rules=rules)
 
     # ------------------------------------------------------------------------------------------------------- as numbers
 
@@ -164,9 +168,18 @@ class Encoder:
         check_names(table, self.names, where)
         out = np.zeros((table.num_rows, self.width))
         problems, remedies, j = [], [], 0
+        missing = {c.name: _missing(table.column(c.name)) for c in self.columns if c.fill is None}
+        missing = {name: count for name, count in missing.items() if count}
+        if missing:
+            problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
+            remedies.append("rows where every cell is known, or fit with " + self.rules.option("missing", "mean"))
         for column in self.columns:
             width = len(self._encoded(column))
-            problem = self._encode(column, table.column(column.name), out[:, j : j + width])
+            problem = (
+                None
+                if column.name in missing
+                else self._encode(column, table.column(column.name), out[:, j : j + width])
+            )
             if problem:
                 problems.append(problem[0])
                 remedies.append(problem[1])
@@ -182,17 +195,13 @@ class Encoder:
             was = {"number": "numbers", "date": "dates", "category": "text"}
             why = f"{why or 'holds ' + was[kind]}, and in the fit it held {was[column.kind]}"
             return f"column {column.name!r} {why}", "the column as it was"
-        number = _missing(cells)
-        if number and column.fill is None:
-            way = "rows where every cell is known, or fit with " + self.rules.option("missing", "mean")
-            return f"cells are missing in {column.name!r} ({number})", way
         if column.marked:
             out[:, -1] = _missing_mask(cells)
         if column.kind != "category":
             values = numbers(cells, column.kind)
             if np.isinf(values).any():
                 return f"column {column.name!r} holds infinity", "finite numbers"
-            out[:, 0] = values if not number else np.where(np.isnan(values), column.fill, values)
+            out[:, 0] = values if column.fill is None else np.where(np.isnan(values), column.fill, values)
             return None
         return self._one_hot(column, cells, out)
 

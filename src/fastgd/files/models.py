@@ -6,8 +6,8 @@ There is one format, of `estimator.save` and `fastgd fit --save`, which read eac
     parameters     of that estimator, as far as they are plain values; the others are named in `left_out`, and a loaded
                    estimator has their defaults
     activation     f in prediction = f(Xw + b)
-    encoding       how the columns of a table become the columns of X, or null where they are those
-    formula, target, n_iter_, n_features_in_
+    encoding       how the columns of a table become the columns of X, also by a formula; null where they are those
+    target, n_iter_, n_features_in_
     fit            how the model came about; nothing needs it
     arrays         coef_ (d,) or (k, d), intercept_ (k,), classes_, feature_names_in_, history_.…
 """
@@ -217,6 +217,10 @@ def _texts(content):
 
 
 def _columns(content):
+    if content is not None and "formula" in content:
+        from fastgd.data.formulas import Formula
+
+        return Formula.from_dict(content)
     return None if content is None else Encoder.from_dict(content)
 
 

@@ -17,7 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, optimizers, validation
-from fastgd.data import rows_of
+from fastgd.data import Scan, encoding, formulas, rows_of
+from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
 from fastgd.engine.rates import rate_of
 from fastgd.engine.recorder import Epochs
@@ -176,6 +177,41 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             raise error
         self._warn(objective, result, error, checked)
         return self
+
+    @classmethod
+    def from_formula(cls, formula: str, data: Table, sample_weight: ArrayLike | None = None, **parameters: Any) -> Self:
+        """Fit a model of the columns of a frame that a formula names (extra "formula").
+
+        Parameters
+        ----------
+        formula : str
+            Such as "weight ~ height + C(sex) + log(age):C(sex)": sums, interactions, `C` and functions of columns;
+            "- 1" leaves out the intercept.
+        data : frame or fastgd.data.scan
+        **parameters
+            Of the estimator.
+
+        Returns
+        -------
+        estimator
+            Fitted; it predicts from frames with the same columns, and `coef_names_` are the formula's terms.
+
+        Raises
+        ------
+        ValueError
+            The formula names what is no column and no known function, or cannot be read.
+        """
+        target, text = formulas.sides(formula)
+        table = data.table if isinstance(data, Scan) else frame(data, "data")
+        check_names(table, [target], "data")
+        terms = formulas.Terms(table, text)
+        if not formulas.Formula.of(text, table, encoding.Rules(missing="mean")).intercept:
+            parameters = {"fit_intercept": False} | parameters
+        cells = table.column(target)
+        is_text = encoding.kind_of(cells)[0] == "category"
+        return cls(**parameters).fit(
+            terms, encoding.labels(cells) if is_text else encoding.numbers(cells), sample_weight
+        )
 
     def _fit(self, checked, X, y, sample_weight):
         X, y, sample_weight = inputs.learn(self, X, y, sample_weight)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from fastgd import validation
 from fastgd.data import Scan, Sparse
 from fastgd.data.encoding import Encoder, Rules, check, complete
+from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
 from fastgd.data.tables import TableError, arrow, frame, is_frame
 
@@ -114,10 +115,10 @@ def learn(model, X, y, sample_weight):
         if not kept.any():
             raise TableError('X: in every row a cell is missing: pass missing="mean"')
         table, (y, sample_weight) = table.filter(kept), (_kept(part, kept) for part in (y, sample_weight))
-    encoder = Encoder.of(table, names, rules)
+    encoder = Formula.of(X.text, table, rules) if isinstance(X, Terms) else Encoder.of(table, names, rules)
     model._encoder, model.n_features_in_ = encoder, len(names)
     model.__dict__.pop("feature_names_in_", None)
-    if is_frame(X) or isinstance(X, Scan):
+    if is_frame(X) or isinstance(X, (Scan, Terms)):
         model.feature_names_in_ = np.array(names, dtype=object)
     return table, y, sample_weight
 
@@ -134,7 +135,7 @@ def _is_table(model, X):
     """Whether X is a table with columns that are not plain numbers, or is encoded as one."""
     if type(X) is np.ndarray:
         return model.missing is not None and X.ndim == 2 and X.dtype.kind in "fiu"
-    if isinstance(X, Scan):
+    if isinstance(X, (Scan, Terms)):
         return True
     if not is_frame(X):
         return False
@@ -151,6 +152,8 @@ def _columns_of_table(X):
     """(pyarrow Table, names of the features); those of an array are x0, x1, …"""
     if isinstance(X, Scan):
         return X.table, X.features
+    if isinstance(X, Terms):
+        return X.table, needed(X.text, X.table.column_names)
     if is_frame(X):
         table = frame(X)
         return table, table.column_names
