@@ -5,10 +5,7 @@ sentence on standard error; 130: interrupted.
 """
 
 import array
-import csv
 import dataclasses
-import functools
-import io
 import json
 import os
 import subprocess
@@ -20,13 +17,11 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from fastgd import optimizers
 from fastgd._version import __version__
-from fastgd.cli import fitting, printing
+from fastgd.cli import fitting, options, printing, writers
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.datasets import women_path
-from fastgd.engine.plan import NAMES as SOLVERS
 from fastgd.engine.result import History, Status
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.files import models, whole
@@ -36,10 +31,6 @@ BAR_DELAY = 1.0  # seconds; shorter work needs no bar
 BAR_FORMAT = "{desc}: step {n_fmt} of at most {total_fmt} |{bar:20}| {elapsed}, {rate_noinv_fmt}{postfix}"
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 PATH = click.Path(path_type=Path)
-# Options that go to `fitting` as they are.
-OF_RUNS = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "seed")
-OF_TASKS = ("weights", "loss", "activation", "test_size", "seed", "separator", "decimal", "thousands", "encoding")
-ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "softplus", "exp")
 
 
 class _Closed(Exception):
@@ -108,65 +99,19 @@ def cli(context):
         click.echo(context.get_help())
 
 
-def _options(*options):
-    """Several options as one decorator, in this order in the help."""
-    return lambda command: functools.reduce(lambda f, option: option(f), reversed(options), command)
-
-
-_of_text = _options(
-    click.option("--separator", metavar="MARK", help="Between columns of text; found without it."),
-    click.option("--decimal", metavar="MARK", help="The decimal mark of text; found without it."),
-    click.option("--thousands", metavar="MARK", help="The mark between thousands in text; found without it."),
-    click.option("--encoding", metavar="NAME", help="Of text, such as utf-8 or latin-1; found without it."),
-)
-
-_of_columns = _options(
-    click.option("--target", metavar="COLUMN", help="The column to predict."),
-    click.option("--formula", metavar="'Y ~ A + C(B)'", help="The target and its terms, in place of --target."),
-    click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option."),
-    click.option("--exclude", metavar="A,B,…", help="Columns to leave out."),
-    click.option("--weights", metavar="COLUMN", help="How often each row counts."),
-    click.option("--missing", type=click.Choice(encoding.CHOICES["missing"][1:]), help="What to do with missing cells: "
-                 "leave out their rows, fill in the mean, or fill and mark them."),
-    click.option("--dates", type=click.Choice(encoding.CHOICES["dates"][1:]), help="Count dates in days."),
-    click.option("--loss", type=click.Choice([*fitting.OF_NUMBERS, *fitting.OF_CLASSES]),
-                 help="squared_error for numbers and log_loss for classes without it."),
-    click.option("--activation", type=click.Choice(ACTIVATIONS),
-                 help="f in prediction = f(sum of coefficient * feature + intercept), of numbers."),
-    click.option("--penalty", type=click.Choice(tuple(fitting.PENALTIES)),
-                 help="none for numbers and l2 for classes without it."),
-    click.option("--alpha", type=click.FloatRange(0), default=fitting.ALPHA, show_default=True,
-                 help="Factor of the penalty."),
-    click.option("--test-size", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
-                 help="The share of the rows to hold out, for a score on rows that the fit has not seen."),
-)  # fmt: skip
-
-_of_runs = _options(
-    click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True),
-    click.option("--optimizer", type=click.Choice(tuple(optimizers.BY_NAME)), default="gd", show_default=True),
-    click.option("--lr", metavar="RATE", help="Learning rate, a number; found without it."),
-    click.option("--batch-size", type=click.IntRange(1), help="Rows of a stochastic step."),
-    click.option("--tol", type=float, default=1e-8, show_default=True, help="Relative gap to the least loss."),
-    click.option("--max-steps", type=click.IntRange(1), default=10_000, show_default=True, help="Steps at most."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-                 help="Of what --test-size holds out and of the order of stochastic steps."),
-    click.option("--jobs", type=int, help="Threads; no result depends on them."),
-)  # fmt: skip
-
-
 # ---------------------------------------------------------------------------------------------------------------- fit
 
 
 @cli.command(short_help="Fit a model to a table.")
 @click.argument("data", type=PATH)
-@_of_columns
-@_of_text
-@_of_runs
+@options.of_columns
+@options.of_text
+@options.of_runs
 @click.option("--save", metavar="MODEL.json", type=PATH, help="Write the model, for `predict` and Python.")
 @click.option("--plot", metavar="PNG", type=PATH, help="Draw the fit and the loss at each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @click.option("--progress/--no-progress", default=True, help="A progress bar on work longer than a second (default).")
-def fit(data, save, plot, as_json, progress, **options):
+def fit(data, save, plot, as_json, progress, **given):
     """Fit a linear model to a column of DATA by the others.
 
     DATA is a table: CSV and other text with names on the first line, Parquet, Arrow, JSON lines or Excel, compressed or
@@ -183,7 +128,7 @@ def fit(data, save, plot, as_json, progress, **options):
     2 on bad input.
     """
     _check_outputs(data, save, plot)
-    task, run = _task(data, options)
+    task, run = options.task_and_run(data, given)
     read = time.perf_counter()
     for sentence in task.notes:
         printing.note(sentence)
@@ -208,55 +153,6 @@ def fit(data, save, plot, as_json, progress, **options):
         _print_fit(task, fit, why_not, seconds, save, plot)
     if why_not:
         raise _stop(f"the fit has not converged: {why_not}", 1)
-
-
-def _task(data, options):
-    """The Task of the options that say what is to be fitted, and the others, as `fitting.fitted` takes them."""
-    run = {name: options[name] for name in OF_RUNS}
-    if not 0 < run["tol"] < np.inf:
-        raise TableError(f"--tol must be a positive number, and is {run['tol']}")
-    run["lr"] = _rate(options["lr"])
-    target, formula = options["target"], options["formula"]
-    if (target is None) == (formula is None):
-        raise click.UsageError("Missing option '--target', or '--formula': one of them")
-    if formula is not None:
-        from fastgd.data.formulas import sides
-
-        target, formula = sides(formula)
-    features, exclude = (_split_names(options[name], f"--{name}") for name in ("features", "exclude"))
-    for name in (target, options["weights"]):
-        if name is not None and name in (features or []):
-            raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
-    rules = encoding.Rules(options["missing"], dates=options["dates"], shell=True)
-    what = {name: options[name] for name in OF_TASKS}
-    return fitting.task_of(
-        data, target, formula=formula, features=features, exclude=exclude or (), rules=rules, **what
-    ), run
-
-
-def _rate(text):
-    if text is None:
-        return "auto"
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = np.nan
-    if not 0 < rate < np.inf:
-        raise TableError(f"--lr must be a positive number, and is {text!r}")
-    return rate
-
-
-def _split_names(text, option):
-    """The names in a list such as `height,"age, years"`."""
-    if text is None:
-        return None
-    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
-    if not names or not all(names):
-        raise TableError(f"{option} must be names of columns separated by commas, and is {text!r}")
-    for name in names:
-        if names.count(name) > 1:
-            raise TableError(f"{option} names {name!r} more than once")
-    return names
 
 
 def _check_outputs(data, save, plot):
@@ -364,7 +260,7 @@ def _as_json(task, fit, seconds, save, plot):
     "--out", metavar="FILE", type=PATH, help="Write *.csv, *.parquet, *.arrow or *.jsonl instead of printing."
 )
 @click.option("--unknown", type=click.Choice(encoding.CHOICES["unknown"]), help="Levels that the fit did not have.")
-@_of_text
+@options.of_text
 def predict(model, data, proba, out, unknown, **marks):
     """Predict the target for each row of DATA by MODEL, a file of `fit --save` or of an estimator's `save`.
 
@@ -378,8 +274,8 @@ def predict(model, data, proba, out, unknown, **marks):
     """
     if out is not None:
         whole.check_writable(out)
-        if out.suffix not in WRITERS:
-            raise TableError(f"the name of --out must end in one of {', '.join(WRITERS)}, and is {str(out)!r}")
+        if out.suffix not in writers.WRITERS:
+            raise TableError(f"the name of --out must end in one of {', '.join(writers.WRITERS)}, and is {str(out)!r}")
     fitted = _load(model)
     table, _ = tables.read(data, **marks)
     X = _encoded(fitted, table, str(data), unknown)
@@ -396,9 +292,9 @@ def predict(model, data, proba, out, unknown, **marks):
         if len(bad):
             raise TableError(f"the prediction for row {bad[0] + 1} of {data} is beyond the range of floating point")
     if out is None:
-        click.echo(_as_csv(columns), nl=False)
+        click.echo(writers.as_csv(columns), nl=False)
     else:
-        whole.write_whole(out, WRITERS[out.suffix](columns))
+        whole.write_whole(out, writers.WRITERS[out.suffix](columns))
 
 
 def _load(path):
@@ -422,44 +318,6 @@ def _encoded(model, table, where, unknown):
         encoder = encoding.Encoder.of_numbers(names)
     rules = dataclasses.replace(encoder.rules, shell=True, unknown=unknown or encoder.rules.unknown)
     return encoder.replace_rules(rules).encode(table, where)
-
-
-def _as_csv(columns):
-    """CSV with all digits of the numbers."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    numbers = [map(repr, v.tolist()) if v.dtype.kind == "f" else v.tolist() for v in columns.values()]
-    writer.writerows(zip(*numbers, strict=True))
-    return text.getvalue()
-
-
-def _as_parquet(columns):
-    from pyarrow import parquet
-
-    sink = io.BytesIO()
-    parquet.write_table(tables.arrow().table(columns), sink)
-    return sink.getvalue()
-
-
-def _as_arrow(columns):
-    pa, sink = tables.arrow(), io.BytesIO()
-    table = pa.table(columns)
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def _as_json_lines(columns):
-    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
-    return "".join(line + "\n" for line in lines).encode()
-
-
-WRITERS = {
-    ".csv": lambda columns: _as_csv(columns).encode(), ".parquet": _as_parquet, ".arrow": _as_arrow,
-    ".jsonl": _as_json_lines,
-}  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------- demo, bench, info

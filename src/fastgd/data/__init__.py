@@ -4,7 +4,9 @@ rows.py      `Rows`, the interface, which a kind of data gets by saying how to f
 dense.py     rows of an array
 sparse.py    rows of a CSR matrix
 tables.py    files and frames as Arrow tables
+text.py      text in columns: encodings, separators, marks in numbers
 encoding.py  columns of a table as numbers
+formulas.py  formulas
 scanned.py   `scan`, a table that stands for X and y
 inputs.py    what is taken for X, and which kind it makes: `rows_of`, `register`
 moments.py   first and second moments, measures of the columns
