@@ -16,6 +16,7 @@ NAMES = tuple(optimizers.BY_NAME)
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
 PAIRS = sorted({(activation, loss.kernel) for loss in TABLE.values() for activation in loss.activations})
+MODEL = ACTIVATIONS["identity"], LOSSES["squared"]
 HUBER_DELTA, TUBE = LOSSES["huber"].parameter, LOSSES["epsilon_insensitive"].parameter
 LAYOUTS = (
     "C", "F", "strided", "reversed", "rows reversed", "columns reversed", "read-only", "offset", "part of F",

@@ -51,6 +51,7 @@ CFunction = LowLevelCallable | CFunc
 ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
+ValueAndGradient = Callable[..., tuple[SupportsFloat, Any]]  # what f is with grad=True
 Table = ArrayLike | Sparse | Rows  # (n, d); data frames are converted through __array__
 
 
@@ -125,7 +126,7 @@ class SamplingOptions(TypedDict, total=False):
 class DescentOptions(TypedDict, total=False):
     """Keywords that `gradient_descent` and `multi_start` share."""
 
-    grad: Gradient | None
+    grad: Gradient | Callable[..., Any] | Literal[True] | None
     optimizer: OptimizerName | Optimizer
     solver: Solver | None
     batch_size: int | None
@@ -168,6 +169,14 @@ class RecordedResult(Result):
     """The Result of a run with a history."""
 
     history: History
+
+
+class NamedResult(Result):
+    """The Result of a run on a dict of arrays."""
+
+    x: dict[str, Any]  # type: ignore[assignment]
+    jac: dict[str, Any]  # type: ignore[assignment]
+    history: Any
 
 
 class BestResult(Result):

@@ -78,7 +78,7 @@ BAD = [
     ({"lr": None}, TypeError, "lr must be a real number"),
     ({"lr": [0.1]}, TypeError, "lr must be a real number"),
     ({"lr": "fast"}, ValueError, "lr must be a number, a function of the step, or"),
-    ({"lr": lambda step: None}, TypeError, r"lr\(0\) must be a real number; got None"),
+    ({"lr": lambda step: None}, TypeError, r"lr\(0\) must return one real number; it returned None"),
     ({"lr": lambda step: 0.1 if step < 2 else np.nan}, ValueError, r"lr\(2\) must be finite"),
     ({"lr": lambda step: -0.1}, ValueError, r"lr\(0\) must be finite and at least 0"),
     ({"step_num": 1.5}, TypeError, "step_num must be an integer"),

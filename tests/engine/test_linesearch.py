@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import rosen, rosen_der
 
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent
-from fastgd.engine.line_search import AUTO, METHODS, SUFFICIENT
+from fastgd.engine.line_search import AUTO, METHODS
 
 EACH = pytest.mark.parametrize("method", METHODS)
 
@@ -97,7 +97,7 @@ def test_barzilai_and_borwein_need_far_fewer_steps_where_curvatures_differ():
 @pytest.mark.one_build
 def test_armijo_takes_only_steps_that_lower_the_value_enough():
     history = gradient_descent(rosen, [-1.2, 1.0], lr="armijo", step_num=200, grad=rosen_der, history=True).history
-    promised = SUFFICIENT * history.lr * history.grad_norm[:-1] ** 2
+    promised = 1e-4 * history.lr * history.grad_norm[:-1] ** 2
     assert np.all(np.diff(history.fun) <= -promised + 1e-12 * history.fun[:-1])
 
 

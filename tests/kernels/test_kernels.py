@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from kernel_problems import (
     LAYOUTS,
+    MODEL,
     PAIRS,
     TOLERANCE,
     assert_close,
@@ -187,9 +188,9 @@ def test_edges_that_are_no_blocks_are_refused(build, edges):
     X, Y, w, none = np.zeros((5, 3)), np.zeros((5, 1)), np.zeros((3, 1)), np.empty(0)
     edges = np.array(edges, np.int64)
     with pytest.raises(ValueError, match="edges"):
-        build.value_and_gradient(X, Y, w, none, 0, 0, None, 1.0, 0.0, edges, w.copy())
+        build.value_and_gradient(X, Y, w, none, *MODEL, None, 1.0, 0.0, edges, w.copy())
     with pytest.raises(ValueError, match="edges"):
-        build.block_sums(X, Y, w, np.zeros(1), none, none, 0, 0, None, edges, np.empty((max(len(edges) - 1, 1), 1)))
+        build.block_sums(X, Y, w, np.zeros(1), none, none, *MODEL, None, edges, np.empty((max(len(edges) - 1, 1), 1)))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -403,9 +404,9 @@ def refuse_shapes(build, change, gradient):
     X, Y, W, b, shift, s, totals, G, g = arrays.values()
     with pytest.raises(ValueError, match=r"rows|columns|entries|shapes"):
         if gradient:
-            build.total_loss_and_gradient(X, Y, W, b, shift, s, 0, 0, None, totals, G, g)
+            build.total_loss_and_gradient(X, Y, W, b, shift, s, *MODEL, None, totals, G, g)
         else:
-            build.total_loss(X, Y, W, b, shift, s, 0, 0, None, totals)
+            build.total_loss(X, Y, W, b, shift, s, *MODEL, None, totals)
 
 
 @pytest.mark.parametrize("change", [{"W": (4, 2)}, {"b": (3,)}, {"out": (4, 2)}, {"out": (5, 3)}], ids=str)

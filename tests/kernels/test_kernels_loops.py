@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kernel_problems import (
     LAYOUTS,
+    MODEL,
     PAIRS,
     TOLERANCE,
     assert_close,
@@ -262,7 +263,7 @@ def test_descend_refuses_shapes_that_do_not_fit(build, change):
     )
     with pytest.raises(ValueError, match=r"rows|columns|entries|shape|room"):
         build.descend(
-            X, Y, w, s, 0, 0, None, 1, 0, 0, rates, -1, 0, 1, 1, state, gradient, previous, funs, norms, points,
+            X, Y, w, s, *MODEL, None, 1, 0, 0, rates, -1, 0, 1, 1, state, gradient, previous, funs, norms, points,
             *PLAIN[X.dtype],
         )  # fmt: skip
 
@@ -501,7 +502,7 @@ def test_stochastic_refuses_what_does_not_fit(build, sparse):
         given = {**STOCHASTIC, **change}
         Y, w, s, rates = (np.ones(given[name]) for name in ("Y", "w", "s", "rates"))
         X = np.ones((5, 3))
-        rest = s, 0, 0, 1.0, 0.0, given["order"], given["batch"], True, rates, *PLAIN[w.dtype]
+        rest = s, *MODEL, 1.0, 0.0, given["order"], given["batch"], True, rates, *PLAIN[w.dtype]
         with pytest.raises(ValueError, match=r"rows|columns|entries|order|batches"):
             if sparse:
                 build.sparse_stochastic(*csr(X), Y, w, given["d"], *rest)
@@ -514,7 +515,7 @@ def test_stochastic_refuses_what_does_not_fit(build, sparse):
 def test_stochastic_refuses_data_without_rows_or_columns(build, shape):
     compiled_only(build)
     n, d = shape
-    rest = np.empty(0), 0, 0, 1.0, 0.0, np.empty(0, np.int64), 1, True, np.empty(0), *PLAIN[np.dtype(float)]
+    rest = np.empty(0), *MODEL, 1.0, 0.0, np.empty(0, np.int64), 1, True, np.empty(0), *PLAIN[np.dtype(float)]
     with pytest.raises(ValueError, match="0"):
         build.stochastic(np.ones(shape), np.ones((n, 1)), np.ones((d, 1)), *rest)
     with pytest.raises(ValueError, match=r"columns|shape"):
@@ -554,12 +555,12 @@ def test_csr_rows_that_point_out_of_bounds_are_refused(build, name):
         rows = data, indices.astype(index), indptr.astype(index)
         Y, w, none = np.ones((4, 1)), np.ones((3, 1)), np.empty(0)
         with pytest.raises(ValueError, match="indptr"):
-            build.sparse_pass(*rows, Y, w, np.ones(1), none, 0, 0, np.empty(1), np.empty((3, 1)), np.empty(1))
+            build.sparse_pass(*rows, Y, w, np.ones(1), none, *MODEL, np.empty(1), np.empty((3, 1)), np.empty(1))
         with pytest.raises(ValueError, match="indptr"):
-            build.sparse_pass(*rows, Y, w, np.ones(1), none, 0, 0, np.empty(1), np.empty((0, 0)), np.empty(0))
+            build.sparse_pass(*rows, Y, w, np.ones(1), none, *MODEL, np.empty(1), np.empty((0, 0)), np.empty(0))
         with pytest.raises(ValueError, match="indptr"):
             build.sparse_stochastic(
-                *rows, Y, w, 3, none, 0, 0, 1.0, 0.0, np.arange(4), 1, True, np.ones(4), *PLAIN[w.dtype]
+                *rows, Y, w, 3, none, *MODEL, 1.0, 0.0, np.arange(4), 1, True, np.ones(4), *PLAIN[w.dtype]
             )  # fmt: skip
         np.testing.assert_array_equal(w, 1)
 
@@ -624,8 +625,8 @@ def test_csr_rows_in_any_order_with_repeated_and_stored_zero_entries(build):
         np.testing.assert_allclose(value, true, rtol=1e-14)
     steps = np.arange(2), 1, True, np.full(2, 0.01), *PLAIN[W.dtype]
     w, twin = W.copy(), W.copy()
-    build.sparse_stochastic(*rows, Y, w, 3, none, 0, 0, 1.0, 0.1, *steps)
-    reference.stochastic(X, Y, twin, none, 0, 0, 1.0, 0.1, *steps)
+    build.sparse_stochastic(*rows, Y, w, 3, none, *MODEL, 1.0, 0.1, *steps)
+    reference.stochastic(X, Y, twin, none, *MODEL, 1.0, 0.1, *steps)
     np.testing.assert_allclose(w, twin, rtol=1e-14)
 
 
@@ -642,4 +643,4 @@ def test_a_sparse_pass_refuses_shapes_that_do_not_fit(build, change):
     shapes = {"Y": (4, 2), "W": (3, 2), "b": (2,), "s": (0,), "totals": (2,), "G": (3, 2), "g": (2,), **change}
     Y, W, b, s, totals, G, g = (np.ones(shape) for shape in shapes.values())
     with pytest.raises(ValueError, match=r"rows|columns|entries|shapes"):
-        build.sparse_pass(*csr(np.ones((4, 3))), Y, W, b, s, 0, 0, totals, G, g)
+        build.sparse_pass(*csr(np.ones((4, 3))), Y, W, b, s, *MODEL, totals, G, g)

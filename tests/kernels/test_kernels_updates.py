@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from kernel_problems import NAMES, SAME, close, compiled_only, csr, problem
+from kernel_problems import MODEL, NAMES, SAME, close, compiled_only, csr, problem
 
 from fastgd import optimizers
 from fastgd.kernels import codes
@@ -105,7 +105,7 @@ def test_descend_by_every_rule(build, name, dtype):
                 for length in calls:
                     part = slice(rule[3], rule[3] + length)
                     taken, reason = kernel.descend(
-                        X, Y, w, s, 0, 0, None, 1 / 40, 0.3, 0.5, rates[part], -1.0, 0.0, np.inf, np.inf, state,
+                        X, Y, w, s, *MODEL, None, 1 / 40, 0.3, 0.5, rates[part], -1.0, 0.0, np.inf, np.inf, state,
                         gradient, previous, funs[part], norms[part], points[part], *rule,
                     )  # fmt: skip
                     assert (taken, reason) == (length, OnRows.ALL_STEPS)
@@ -136,7 +136,7 @@ def test_stochastic_steps_by_every_rule(build, name, dtype):
             for kernel, sparse in ((reference, False), (build, False), (build, True), (reference, True)):
                 w = np.vstack([W, b]) if intercept else W.copy()
                 rule = rule_of(name, w.size, dtype, limits, bounded, W.size)
-                rest = s, 0, 0, 0.7, 0.2, order, batch, mean, rates, *rule
+                rest = s, *MODEL, 0.7, 0.2, order, batch, mean, rates, *rule
                 if sparse:
                     kernel.sparse_stochastic(*csr(X), Y, w, 4, *rest)
                 else:

@@ -25,19 +25,6 @@ if typing.TYPE_CHECKING:
 
 # Up to so many variables the Hessian is formed: it costs as many gradients as Lanczos' method takes otherwise.
 DENSE_VARIABLES = 32
-LANCZOS_STEPS = 150
-# Ritz values are taken when their residual, which bounds their error, is below this share of them.
-LANCZOS_ACCURACY = 0.01
-# An eigenvalue below this share of the largest is nothing, beside what its own error says.
-NEGLIGIBLE = 1e-7
-# A perturbation is this long, as a share of max(1, ‖x‖).
-PERTURBATION = 1e-4
-# The way down from a saddle is followed by steps that double, at most so many.
-DOUBLINGS = 40
-# One that has not found a lower value after so many goes the other way.
-PATIENCE = 12
-# A run is near a stationary point when its gradient has come down to this share of the longest since the last one.
-NEAR = 1e-3
 
 
 class Classification(_Record):
@@ -193,7 +180,8 @@ class Spectrum:
             values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
             ends = [0, -1]
             residuals = beta * np.abs(vectors[-1, ends])
-            if len(basis) == min(d, LANCZOS_STEPS) or np.all(residuals <= LANCZOS_ACCURACY * np.abs(values[ends])):
+            # A residual bounds the error of its Ritz value.
+            if len(basis) == min(d, 150) or np.all(residuals <= 0.01 * np.abs(values[ends])):
                 return values[ends], np.array(basis).T @ vectors[:, ends], residuals
             beside.append(beta)
             basis.append(v / beta)
@@ -254,23 +242,23 @@ def escape(variables, z, fun, rng):
     if not spectrum.negative.any():
         return None, spectrum
     fun = variables.value(z) if fun is None else fun
-    radius = PERTURBATION * max(1.0, euclidean_norm(z))
+    radius = 1e-4 * max(1.0, euclidean_norm(z))
     # Uniform in the ball: a direction, and a length whose d-th power is uniform.
     away = radius * rng.uniform() ** (1 / z.size) * _unit(rng.standard_normal(z.size))
     slope = spectrum.vectors.T @ spectrum._gradient(z + away.reshape(z.shape))
     values, vectors, negative = np.abs(spectrum.values), spectrum.vectors, spectrum.negative
-    newton = -slope / np.maximum(values, NEGLIGIBLE * values.max())
+    newton = -slope / np.maximum(values, 1e-7 * values.max())
     down = vectors @ np.where(negative, newton, 0.0)
     step = away + vectors @ newton if spectrum.whole else vectors @ (negative * (vectors.T @ away)) + down
     best, lowest = None, fun
     for sign in (1, -1):
-        for doubling in range(DOUBLINGS):
+        for doubling in range(40):
             new = z + (step + sign * (2.0**doubling - 1) * down).reshape(z.shape).astype(z.dtype)
             with np.errstate(over="ignore", invalid="ignore"):
                 value = variables.value(new)
             if value < lowest:
                 best, lowest = new, value
-            elif best is not None or doubling == PATIENCE:
+            elif best is not None or doubling == 12:  # no lower value on this side
                 break
         if best is not None:
             break
@@ -293,7 +281,8 @@ class Guard:
     def way_on(self, variables, point, at_end):
         """Where to go on from a point near a saddle or a maximum; None from anywhere else."""
         self._longest = max(self._longest, point.norm)
-        is_near = point.norm <= NEAR * self._longest and (self._checked == np.inf or point.norm < NEAR * self._checked)
+        # Near a stationary point the gradient is a thousandth of the longest since the last one.
+        is_near = point.norm <= 1e-3 * self._longest and (self._checked == np.inf or point.norm < 1e-3 * self._checked)
         if not (at_end or is_near):
             return None
         rng = np.random.default_rng([self._seed, self.left])

@@ -22,20 +22,30 @@ from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.objective import Function, LinearObjective
 
 if typing.TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike
 
     from fastgd.engine.result import Result
-    from fastgd.types import RateOfRun, RecordedResult, RunOptions, ScalarFunction
+    from fastgd.types import NamedResult, RateOfRun, RecordedResult, RunOptions, ScalarFunction, ValueAndGradient
 
 # The textbook's rate, unless a solver is named that finds its own: told from a rate of the user's by its identity.
 DEFAULT_LR = 0.01
-NO_PENALTY = 0.0
-PRECONDITION = {"gram": "preconditioned", "diagonal": "accelerated"}
 
 
 @typing.overload
 def gradient_descent(
-    f: ScalarFunction | LinearObjective,
+    f: ScalarFunction | ValueAndGradient,
+    init_x: Mapping[str, ArrayLike],
+    lr: RateOfRun = 0.01,
+    step_num: int = 100,
+    *,
+    history: bool | int | Literal["x", "fun"] = False,
+    **options: Unpack[RunOptions],
+) -> NamedResult: ...
+@typing.overload
+def gradient_descent(
+    f: ScalarFunction | ValueAndGradient | LinearObjective,
     init_x: ArrayLike | None = None,
     lr: RateOfRun = 0.01,
     step_num: int = 100,
@@ -45,7 +55,7 @@ def gradient_descent(
 ) -> RecordedResult: ...
 @typing.overload
 def gradient_descent(
-    f: ScalarFunction | LinearObjective,
+    f: ScalarFunction | ValueAndGradient | LinearObjective,
     init_x: ArrayLike | None = None,
     lr: RateOfRun = 0.01,
     step_num: int = 100,
@@ -55,7 +65,7 @@ def gradient_descent(
 ) -> Result: ...
 @typing.overload
 def gradient_descent(
-    f: ScalarFunction | LinearObjective,
+    f: ScalarFunction | ValueAndGradient | LinearObjective,
     init_x: ArrayLike | None = None,
     lr: RateOfRun = 0.01,
     step_num: int = 100,
@@ -75,7 +85,7 @@ def gradient_descent(
     solver=None,
     batch_size=None,
     bounds=None,
-    l1=NO_PENALTY,
+    l1=0.0,
     clip_value=None,
     clip_norm=None,
     tol=None,
@@ -170,18 +180,14 @@ def gradient_descent(
         given = {name: value for name, value in locals().items() if name != "named"}
         return descend_named(gradient_descent, named, given)
     if precondition is not None:
-        named = PRECONDITION.get(precondition if isinstance(precondition, str) else None, "preconditioned")
-        raise TypeError(
-            f"precondition is called solver: use solver={named!r} in place of precondition={precondition!r}"
-        )
+        renamed = "accelerated" if isinstance(precondition, str) and precondition == "diagonal" else "preconditioned"
+        raise TypeError(f"precondition is called solver: use solver={renamed!r} in place of {precondition=}")
     request = _request(f, init_x, lr, step_num, grad, optimizer, solver, batch_size, bounds, l1, clip_value, clip_norm,
                        tol, escape_saddles, n_jobs, seed)  # fmt: skip
-    if callback is not None:
-        validation.callable_(callback, "callback")
     verbose = validation.count(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
     options = {
         "stopping": Stopping(f_tol, x_tol, target, max_seconds), "recorder": Recorder(history),
-        "callbacks": () if callback is None else (callback,), "describe": step_result,
+        "callbacks": () if callback is None else (validation.callable_(callback, "callback"),), "describe": step_result,
         "say": step_line if verbose else None, "keep": validation.choice(keep, "keep", ("last", "best")),
     }  # fmt: skip
     resume = validation.boolean(resume, "resume")
@@ -242,8 +248,19 @@ def _request(
     method = _method(lr, linear)
     rate = None if isinstance(lr, str) else rate_of(lr, "lr")
     rule = optimizers.get(optimizer)
-    l1 = l1 if l1 is NO_PENALTY else validation.scalar(l1, "l1", minimum=0)
-    if not linear:
+    l1 = 0.0 if type(l1) is float and l1 == 0 else validation.scalar(l1, "l1", minimum=0)
+    if linear:
+        if grad is not None:
+            raise TypeError("grad is for a function; an objective has its own gradient")
+        f = _with_options(f, l1, n_jobs)
+        bounds = validation.bounds(bounds, f.shape)
+        start = None  # the best constant model, for relu: at zeros it has no gradient
+        if init_x is not None:
+            start = validation.weights(init_x, "init_x", f.shape, f.dtype, copy=False)
+        elif rate is not None or method is not None or f.activation != "relu":
+            start = np.zeros(f.shape, f.dtype)
+        _refuse_kinks(f, rate, method, tol)
+    else:
         for name, value in (("batch_size", batch_size), ("solver", solver)):
             if value is not None:
                 raise TypeError(f"{name} takes a LinearObjective, whose rows are known; f is a function")
@@ -252,20 +269,6 @@ def _request(
         start = validation.real_array(init_x, "init_x", dtype=np.float64)
         bounds = validation.bounds(bounds, start.shape)
         f = Function(f, grad, start.shape, l1, jobs, bounds)
-    else:
-        if grad is not None:
-            raise TypeError("grad is for a function; an objective has its own gradient")
-        if l1 and f.l1:
-            raise ValueError(f"l1={l1:g} is given here, and the objective has l1={f.l1:g} already: give one of them")
-        changes = ({} if n_jobs is None else {"n_jobs": n_jobs}) | ({"l1": l1} if l1 else {})
-        f = f.replace(**changes) if changes else f
-        bounds = validation.bounds(bounds, f.shape)
-        start = None  # the best constant model, for relu: at zeros it has no gradient
-        if init_x is not None:
-            start = validation.weights(init_x, "init_x", f.shape, f.dtype, copy=False)
-        elif rate is not None or method is not None or f.activation != "relu":
-            start = np.zeros(f.shape, f.dtype)
-        _refuse_kinks(f, rate, method, tol)
     if method is not None:
         for name, value in (("batch_size", batch_size), ("solver", solver)):
             if value is not None:
@@ -276,8 +279,7 @@ def _request(
         raise ValueError(f'lr="auto" is 1/L, which means nothing to {rule!r}: give a number or a schedule')
     guard = None
     if validation.boolean(escape_saddles, "escape_saddles"):
-        l1 = f.l1
-        if batch_size is not None or bounds is not None or l1 or solver not in (None, "auto", "gd"):
+        if batch_size is not None or bounds is not None or f.l1 or solver not in (None, "auto", "gd"):
             raise ValueError(
                 "escape_saddles is for full steps without bounds or l1: leave out batch_size, solver, bounds, l1"
             )
@@ -286,6 +288,16 @@ def _request(
         f, step_num, solver=solver, rate=rate, method=method, rule=rule, batch=batch_size, start=start, bounds=bounds,
         clip_value=clip_value, clip_norm=clip_norm, guard=guard, seed=seed, tol=tol,
     )  # fmt: skip
+
+
+def _with_options(objective, l1, n_jobs):
+    """The objective with the penalty and the threads that are given here."""
+    if l1 and objective.l1:
+        raise ValueError(
+            f"l1={l1:g} is given here, and the objective has l1={objective.l1:g} already: give one of them"
+        )
+    changes = ({} if n_jobs is None else {"n_jobs": n_jobs}) | ({"l1": l1} if l1 else {})
+    return objective.replace(**changes) if changes else objective
 
 
 def _how_to_go_on(result, checkpoint):

@@ -27,23 +27,26 @@ from fastgd.objective import LinearObjective
 from fastgd.threads import Threads, ctrl_c_held
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from fastgd.types import BestResult, Floats, RateOfRun, ScalarFunction, StartOptions, Workers
-
-SAMPLERS = ("sobol", "lhs", "uniform")
-# Two ends are the same minimum where no coordinate differs by more than this share of the range of the starts.
-SAME = 1e-3
-# So many minima are shown in full.
-SHOWN = 10
+    from fastgd.types import (
+        BestResult,
+        Bounds,
+        Floats,
+        RateOfRun,
+        ScalarFunction,
+        StartOptions,
+        ValueAndGradient,
+        Workers,
+    )
 
 
 @validation.names_arguments
 def multi_start(
-    f: ScalarFunction | LinearObjective,
-    sampler_or_bounds: Callable[[np.random.Generator, int], ArrayLike] | Sequence[ArrayLike] | Floats,
+    f: ScalarFunction | ValueAndGradient | LinearObjective,
+    sampler_or_bounds: Callable[[np.random.Generator, int], ArrayLike] | Bounds | Floats,
     n_starts: int,
     *,
     lr: RateOfRun,
@@ -54,7 +57,7 @@ def multi_start(
     vectorized: bool = False,
     workers: Workers = None,
     stop_after: int | None = None,
-    same: float = SAME,
+    same: float = 1e-3,
     **options: Unpack[StartOptions],
 ) -> BestResult:
     """Descend from many starts, and keep all runs; the best is returned.
@@ -157,7 +160,7 @@ def multi_start(
 
 def starts(f, sampler_or_bounds, n, seed, sampler="sobol", shape=None):
     """The starts of n runs, (n, *shape)."""
-    validation.choice(sampler, "sampler", SAMPLERS)
+    validation.choice(sampler, "sampler", ("sobol", "lhs", "uniform"))
     dtype = f.dtype if isinstance(f, LinearObjective) else np.float64
     if isinstance(f, LinearObjective):
         shape = f.shape
@@ -338,7 +341,7 @@ class Minima(list):
             f"{minimum.fun:.10g} at {validation.show_point(minimum.x)}, found {_times(minimum.count)}"
             for minimum in self
         ]
-        return "\n".join(lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"])
+        return "\n".join(lines if len(lines) <= 10 else [*lines[:10], f"and {len(lines) - 10} more"])
 
 
 class Minimum(_Record):

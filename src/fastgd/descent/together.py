@@ -143,7 +143,6 @@ class _Member:
     def gradient_and_error(self, x, scheme="central"):
         gradient, error, spent = self._ends.batch.gradient_and_error(x, scheme)
         self._ends.spent[self._run] += spent
-        self._ends.passes[self._run] += 1
         return gradient, error
 
     def least_subgradient(self, x, gradient):

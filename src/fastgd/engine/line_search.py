@@ -21,11 +21,6 @@ from fastgd.engine.result import Status
 from fastgd.engine.tolerance import slope_from
 from fastgd.linalg import euclidean_norm
 
-# The first step has no curvature to go by: it is this long, as a share of max(1, ‖x‖). One that is searched is
-# shortened where it is too long; the other only finds out the curvature.
-FIRST_MOVE_SEARCHED, FIRST_MOVE = 0.1, 1e-4
-# The value must fall by this share of what the gradient promises.
-SUFFICIENT = 1e-4
 # A step that is refused is shortened to the minimum of a parabola, within these shares of its length.
 SHORTEST, LONGEST = 0.1, 0.5
 # By how much λ may grow where the curvature along the last move is not positive.
@@ -148,7 +143,9 @@ def rate_free(variables, monitor, method):
             monitor.at_limit(point)
             return
         if last is None:
-            share = FIRST_MOVE_SEARCHED if rule.memory else FIRST_MOVE
+            # No curvature is known yet: a step that is searched is shortened where it is too long, the other only finds
+            # out the curvature.
+            share = 0.1 if rule.memory else 1e-4
             point.lr = share * max(1.0, euclidean_norm(point.z)) / point.norm
         else:
             point.lr = rule.propose(point, last)
@@ -185,7 +182,7 @@ def _search(variables, monitor, point, reference):
             # What a bound or a penalty has shortened promises as much less.
             move = point.norm * point.lr if monitor.update.plain else euclidean_norm(z - point.z)
             promised = move / point.lr * move
-        if fun <= reference - SUFFICIENT * promised + rounding:
+        if fun <= reference - 1e-4 * promised + rounding:  # Armijo's condition
             new = monitor.point(point.step + 1, z, fun=fun) if new is None else new
             if np.isfinite(new.norm):
                 return new

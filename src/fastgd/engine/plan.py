@@ -61,10 +61,6 @@ GIVEN = {
     "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
 
-# Passes that quasi-Newton steps on a squared loss need beyond those on XᵀX.
-MORE_PASSES = 10
-# What overflows in a run is named by the run; a warning for each overflow would be noise.
-QUIET = {"all": "ignore"}
 # Up to so many multiplications, some milliseconds, no choice of a solver is worth much.
 SMALL_CHOICE = 1 << 26
 
@@ -196,7 +192,7 @@ def _gram_pays(o):
     products = o.rows.gram_products()
     passes = products / max(1.0, o.rows.values)
     metric = passes * sample_rows(d) / n if n > sample_rows(d) else 0.0  # else steps begin with a diagonal
-    return n * d * d <= SMALL_CHOICE or passes <= MORE_PASSES + metric
+    return n * d * d <= SMALL_CHOICE or passes <= 10 + metric  # quasi-Newton steps take some 10 more
 
 
 class Plan:
@@ -221,7 +217,7 @@ class Plan:
         """call(*arguments), without the BLAS's threads and warnings of NumPy's where matrices are formed."""
         if not self._products:  # the kernels warn of nothing, and what a function of the user's warns of is theirs
             return call(*arguments)
-        with one_blas_thread(self._products), np.errstate(**QUIET):
+        with one_blas_thread(self._products), np.errstate(all="ignore"):
             return call(*arguments)
 
     def _route(self, steps_in_view):

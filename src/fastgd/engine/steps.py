@@ -20,7 +20,6 @@ BURST_SECONDS = 0.05
 FIRST_VALUES = 300_000
 # But FIRST_STEPS if they go over no more numbers than these, which take about BURST_SECONDS.
 FIRST_STEPS, MOST_FIRST_VALUES = 64, 1 << 24
-MOST_STEPS = 1 << 20
 # A kernel that came to a point which is not near enough looks again where ‖∇F‖² is smaller by this at least.
 CLOSER = 0.25
 
@@ -198,7 +197,7 @@ class Bursts:
 
 def _next_length(length, elapsed):
     """As many steps as take about BURST_SECONDS, where `length` of them took so long, without leaping."""
-    return max(1, int(min(length * BURST_SECONDS / max(elapsed, 1e-6), 16 * length, MOST_STEPS)))
+    return max(1, int(min(length * BURST_SECONDS / max(elapsed, 1e-6), 16 * length, 1 << 20)))
 
 
 class InC:

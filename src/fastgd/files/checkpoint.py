@@ -35,12 +35,8 @@ GOES_ON = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
 MET = (
     Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS,
 )  # fmt: skip
-# A state is written at least every second: as soon as the last one is older than this, which leaves time for a step.
-INTERVAL = 0.5
 # What an array is in the text.
 REFERENCE = "__array__"
-# Of large arrays only so many bytes are looked at to tell one from another.
-DIGEST_BYTES = 1 << 20
 
 
 class DamagedError(ValueError):
@@ -62,7 +58,7 @@ class Checkpoint:
     asked : dict, optional
         The tolerances that end the run, name → number or None: the smaller, the more is asked.
     interval : float
-        Seconds between writes.
+        Seconds between writes: half of the second that is promised, which leaves time for a step.
 
     Raises
     ------
@@ -70,7 +66,7 @@ class Checkpoint:
         path is no path, or no file can be written there.
     """
 
-    def __init__(self, path, identity, asked=None, interval=INTERVAL):
+    def __init__(self, path, identity, asked=None, interval=0.5):
         try:
             self.path = os.fsdecode(path)
         except TypeError:
@@ -277,7 +273,7 @@ def digest(*arrays):
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.shape} {array.dtype.str}".encode())
-        stride = max(1, -(-array.nbytes // DIGEST_BYTES))
+        stride = max(1, -(-array.nbytes // (1 << 20)))
         found.update(np.ascontiguousarray(array[::stride] if array.ndim else array).tobytes())
     return found.hexdigest()[:16]
 

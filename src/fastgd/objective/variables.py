@@ -114,7 +114,7 @@ class OfFunction(Variables):
     def _differences(self, x, scheme):
         with np.errstate(over="ignore", invalid="ignore"):
             found = self.objective.differences(x, scheme)
-        self.nfev, self.njev = self.nfev + found.nfev, self.njev + 1
+        self.nfev += found.nfev
         return found
 
     def value(self, x):
