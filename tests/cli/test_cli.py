@@ -481,7 +481,9 @@ def test_the_picture_has_the_fit_beside_the_loss(run, tmp_path, monkeypatch, dat
     assert loss.get_ylabel() == "loss"
     (curve,) = loss.lines
     y = np.array([float(line.split(",")[-1]) for line in data.splitlines()[1:]])
-    assert len(curve.get_ydata()) > 1 and curve.get_ydata()[0] <= np.mean(y**2) / 2
+    # From the loss of the start to the loss reported, one point for each step.
+    assert len(curve.get_ydata()) == int(entry(result, "steps")) + 1
+    assert curve.get_ydata()[0] <= np.mean(y**2) / 2
     assert 2 * curve.get_ydata()[-1] == pytest.approx(float(entry(result, "fit").split()[-1]), rel=1e-6)
 
 

@@ -1,10 +1,9 @@
-"""The command line: fit, predict, demo, bench, info.
+"""The command line: fit, predict, compare, check, demo, bench, info.
 
 Exit status 0: done; 1: a fit did not converge, or a part of the installation is missing; 2: bad input, with one
 sentence on standard error; 130: interrupted.
 """
 
-import array
 import dataclasses
 import json
 import os
@@ -22,7 +21,7 @@ from fastgd.cli import fitting, options, printing, writers
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.datasets import women_path
-from fastgd.engine.result import History, Status
+from fastgd.engine.result import Status
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.files import models, whole
 from fastgd.kernels.config import show_config
@@ -109,9 +108,10 @@ def cli(context):
 @options.of_runs
 @click.option("--save", metavar="MODEL.json", type=PATH, help="Write the model, for `predict` and Python.")
 @click.option("--plot", metavar="PNG", type=PATH, help="Draw the fit and the loss at each step.")
+@click.option("--report", metavar="HTML", type=PATH, help="Write one HTML file about the fit.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @click.option("--progress/--no-progress", default=True, help="A progress bar on work longer than a second (default).")
-def fit(data, save, plot, as_json, progress, **given):
+def fit(data, save, plot, report, as_json, progress, **given):
     """Fit a linear model to a column of DATA by the others.
 
     DATA is a table: CSV and other text with names on the first line, Parquet, Arrow, JSON lines or Excel, compressed or
@@ -127,12 +127,12 @@ def fit(data, save, plot, as_json, progress, **given):
     Exit status: 0 if converged; 1 if --max-steps were not enough (the model reached is saved and printed all the same);
     2 on bad input.
     """
-    _check_outputs(data, save, plot)
+    _check_outputs(data, save, plot, report)
     task, run = options.task_and_run(data, given)
     read = time.perf_counter()
     for sentence in task.notes:
         printing.note(sentence)
-    fit, losses = _descend(task, run, progress, keep_losses=plot is not None)
+    fit = _descend(task, run, progress, "fun" if plot or report else False)
     seconds = time.perf_counter() - read
     if fit.result.lost:
         printing.note(
@@ -143,21 +143,24 @@ def fit(data, save, plot, as_json, progress, **given):
     if save is not None:
         fit.model.save(save)
     if plot is not None:
-        history = History(fun=np.array(losses))
         feature, of_number = task.encoder.encoded_names[0], task.classes is None
-        printing.draw(plot, fit.objective, fit.result.x, feature, task.target, history, of_number=of_number)
+        printing.draw(plot, fit.objective, fit.result.x, feature, task.target, fit.result.history, of_number=of_number)
+    if report is not None:
+        from fastgd.cli.report import write
+
+        write(report, task, fit)
     why_not = None if fit.converged else _why_not(fit.result, run["tol"])
     if as_json:
-        click.echo(json.dumps(_as_json(task, fit, seconds, save, plot), ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(_as_json(task, fit, seconds, save, plot, report), ensure_ascii=False, allow_nan=False))
     else:
-        _print_fit(task, fit, why_not, seconds, save, plot)
+        _print_fit(task, fit, why_not, seconds, save, plot, report)
     if why_not:
         raise _stop(f"the fit has not converged: {why_not}", 1)
 
 
-def _check_outputs(data, save, plot):
+def _check_outputs(data, save, plot, report=None):
     """All that could keep the results from being written, found out before the work."""
-    for path, option in ((save, "--save"), (plot, "--plot")):
+    for path, option in ((save, "--save"), (plot, "--plot"), (report, "--report")):
         if path is None:
             continue
         whole.check_writable(path)
@@ -168,6 +171,10 @@ def _check_outputs(data, save, plot):
             models.known(save)
         except ValueError as error:
             raise TableError(f"--save: {error}") from None
+    if report is not None:
+        from fastgd.cli.report import check_extras
+
+        check_extras()
     if plot is None:
         return
     if plot.suffix.lower() not in PICTURES:
@@ -175,10 +182,9 @@ def _check_outputs(data, save, plot):
     import_extra("matplotlib.figure", "plot", "--plot")
 
 
-def _descend(task, run, progress, keep_losses):
-    """The Fit, and the loss of every step where they are to be kept."""
+def _descend(task, run, progress, history):
+    """The Fit, with a bar where it takes long."""
     step = 0
-    losses = array.array("d")  # a history would hold the weights of every step too
     with tqdm(
         total=run["max_steps"], disable=not progress, delay=BAR_DELAY, desc="fitting", bar_format=BAR_FORMAT,
         unit=" steps", leave=False, mininterval=0.2 if sys.stderr.isatty() else 1.0, miniters=1, dynamic_ncols=True,
@@ -187,23 +193,18 @@ def _descend(task, run, progress, keep_losses):
         def watch(result):
             nonlocal step
             step = result.nit
-            if keep_losses:
-                losses.append(result.fun)
             if progress:
                 bar.set_postfix_str(f"loss {result.fun:.6g}", refresh=False)
                 bar.update()
 
         try:
-            fit = fitting.fitted(task, callback=watch, **run)
+            return fitting.fitted(task, callback=watch, history=history, **run)
         except KeyboardInterrupt:
             raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
             raise _stop(str(error), 1) from error
         except ValueError as error:
             raise TableError(f"these numbers cannot be fitted: {error}") from error
-    if keep_losses and len(losses) <= fit.result.nit:  # the step that converges is not called back for
-        losses.append(fit.result.fun)
-    return fit, losses
 
 
 def _why_not(result, tol):
@@ -212,7 +213,7 @@ def _why_not(result, tol):
     return result.message
 
 
-def _print_fit(task, fit, why_not, seconds, save, plot):
+def _print_fit(task, fit, why_not, seconds, save, plot, report):
     out = printing.console()
     for line in printing.coefficients(fit, task.encoder):
         out.print(line)
@@ -222,7 +223,7 @@ def _print_fit(task, fit, why_not, seconds, save, plot):
         ("held out", fit.held_scores and f"{printing.score_words(fit.held_scores)} ({len(task.held.X)} rows)"),
         ("steps", str(fit.result.nit)),
         ("stopped", f"NOT CONVERGED: {why_not}" if why_not else f"converged: {fit.result.message}"),
-        ("time", f"{seconds:.3g} s"), ("saved", save), ("drawn", plot),
+        ("time", f"{seconds:.3g} s"), ("saved", save), ("drawn", plot), ("report", report),
     ]  # fmt: skip
     out.print()
     for name, text in rows:
@@ -231,7 +232,7 @@ def _print_fit(task, fit, why_not, seconds, save, plot):
             out.print(f"{name:<8}  {printing.one_line(text)}", style=style)
 
 
-def _as_json(task, fit, seconds, save, plot):
+def _as_json(task, fit, seconds, save, plot, report):
     coef, intercept = fit.model.arrays["coef_"], fit.model.arrays["intercept_"].tolist()
     names, classes = task.encoder.encoded_names, task.classes
     if len(intercept) == 1:
@@ -245,7 +246,8 @@ def _as_json(task, fit, seconds, save, plot):
         "classes": None if classes is None else classes.tolist(), "coefficients": coef, "intercept": intercept,
         "rows": len(task.fit.X), "loss": fit.result.fun, "fit": fit.scores, "held_out": fit.held_scores,
         "steps": fit.result.nit, "converged": fit.converged, "message": fit.result.message, "notes": task.notes,
-        "seconds": seconds, "saved": save and str(save), "drawn": plot and str(plot), "fastgd": __version__,
+        "seconds": seconds, "saved": save and str(save), "drawn": plot and str(plot),
+        "report": report and str(report), "fastgd": __version__,
     }  # fmt: skip
 
 
@@ -318,6 +320,82 @@ def _encoded(model, table, where, unknown):
         encoder = encoding.Encoder.of_numbers(names)
     rules = dataclasses.replace(encoder.rules, shell=True, unknown=unknown or encoder.rules.unknown)
     return encoder.replace_rules(rules).encode(table, where)
+
+
+# ------------------------------------------------------------------------------------------------------ compare, check
+
+
+@cli.command(short_help="Fit one table in several ways.")
+@click.argument("data", type=PATH)
+@options.of_columns
+@options.of_text
+@options.of_runs
+@click.option("--losses", metavar="A,B,…", help="Losses to compare.")
+@click.option("--optimizers", metavar="A,B,…", help="Optimizers to compare.")
+@click.option("--rates", metavar="A,B,…", help="Learning rates to compare.")
+@click.option("--plot", metavar="PNG", type=PATH, help="Draw the loss of each at each step.")
+def compare(data, losses, optimizers, rates, plot, **given):
+    """Fit a column of DATA by several losses, optimizers or learning rates: a line for each.
+
+    \b
+    Examples:
+      fastgd compare cars.csv --target mpg --losses squared_error,huber --test-size 0.2
+      fastgd compare cars.csv --target mpg --optimizers gd,momentum,adam --max-steps 500 --plot runs.png
+    """
+    from fastgd.cli import comparing
+
+    _check_outputs(data, None, plot)
+    lists = {"losses": losses, "optimizers": optimizers, "rates": rates}
+    named = {name: options.split_names(text, f"--{name}") for name, text in lists.items() if text is not None}
+    if len(named) != 1:
+        raise click.UsageError("what to compare is one of --losses, --optimizers and --rates")
+    ((what, values),) = named.items()
+    values = [options.rate(value, "--rates") for value in values] if what == "rates" else values
+    if what == "rates" and given["solver"] == "auto":
+        given["solver"] = "gd"
+    task, run = options.task_and_run(data, given if what != "losses" else given | {"loss": values[0]})
+    for sentence in task.notes:
+        printing.note(sentence)
+    found = list(
+        comparing.compare(
+            lambda loss: task if loss is None else options.task_and_run(data, given | {"loss": loss})[0],
+            run,
+            what,
+            values,
+        )
+    )
+    if plot is not None:
+        comparing.draw(plot, found)
+    comparing.print_table(what, found)
+
+
+@cli.command(short_help="Whether a gradient is that of its function.")
+@click.argument("what", metavar="MODULE:FUNCTION")
+@click.option("--at", metavar="X,Y,…", required=True, help="The point to check at.")
+@click.option("--gradient", metavar="NAME", help="The gradient, of the same module; found by its name without it.")
+def check(what, at, gradient):
+    """Hold the gradient of a Python function of an array against differences of its values.
+
+    MODULE is a module, or a file such as model.py. Without --gradient the function may return (value, gradient), or the
+    module has FUNCTION_gradient, grad_FUNCTION, gradient or the like.
+
+    \b
+    Example:
+      fastgd check model.py:loss --gradient slope --at 0.5,-1,2
+
+    Exit status: 0 if the gradient is right, 1 if not.
+    """
+    from fastgd.cli import comparing
+
+    try:
+        found = comparing.check(what, gradient, at)
+    except TableError:
+        raise
+    except Exception as error:  # of the user's own function too
+        raise TableError(f"{what}: {type(error).__name__}: {error}") from error
+    click.echo(repr(found))
+    if not found.ok:
+        raise _stop(f"the gradient of {what} is not right", 1)
 
 
 # -------------------------------------------------------------------------------------------------- demo, bench, info

@@ -69,7 +69,7 @@ def task_and_run(data, options):
     run = {name: options[name] for name in OF_RUNS}
     if not 0 < run["tol"] < np.inf:
         raise TableError(f"--tol must be a positive number, and is {run['tol']}")
-    run["lr"] = _rate(options["lr"])
+    run["lr"] = rate(options["lr"], "--lr")
     target, formula = options["target"], options["formula"]
     if (target is None) == (formula is None):
         raise click.UsageError("Missing option '--target', or '--formula': one of them")
@@ -88,16 +88,17 @@ def task_and_run(data, options):
     ), run
 
 
-def _rate(text):
+def rate(text, option):
+    """A learning rate, "auto" without one."""
     if text is None:
         return "auto"
     try:
-        rate = float(text)
+        number = float(text)
     except ValueError:
-        rate = np.nan
-    if not 0 < rate < np.inf:
-        raise TableError(f"--lr must be a positive number, and is {text!r}")
-    return rate
+        number = np.nan
+    if not 0 < number < np.inf:
+        raise TableError(f"{option} must be a positive number, and is {text!r}")
+    return number
 
 
 def split_names(text, option):

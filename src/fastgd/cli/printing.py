@@ -8,6 +8,7 @@ import numpy as np
 from fastgd.files import whole
 
 LARGEST = 20  # coefficients that are printed of a wide table
+SCORES = {"r2": "R²", "mean_squared_error": "mean squared error", "accuracy": "accuracy", "log_loss": "log loss"}
 LONG_RUN = 101  # points; the axis of a longer run's loss is logarithmic
 
 
@@ -63,9 +64,8 @@ def coefficients(fit, encoder, count=LARGEST):
 
 def score_words(scores):
     """Scores of a fit in one line."""
-    words = {"r2": "R²", "mean_squared_error": "mean squared error", "accuracy": "accuracy", "log_loss": "log loss"}
     undefined = {"r2": "undefined (the target is constant)", "log_loss": "infinite"}
-    return ", ".join(f"{words[k]} {undefined[k] if v is None else f'{v:.10g}'}" for k, v in scores.items())
+    return ", ".join(f"{SCORES[k]} {undefined[k] if v is None else f'{v:.10g}'}" for k, v in scores.items())
 
 
 def draw(path, objective, w, feature, target, history, *, loss_title=None, of_number=True):
