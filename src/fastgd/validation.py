@@ -9,6 +9,8 @@ import functools
 import math
 import numbers
 import operator
+import typing
+from collections.abc import Callable
 
 import numpy as np
 
@@ -507,7 +509,10 @@ SYNONYMS = (
 )  # fmt: skip
 
 
-def names_arguments(function):
+FunctionT = typing.TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def names_arguments(function: FunctionT) -> FunctionT:
     """Decorator: an argument of a name that the function does not have is a TypeError that names the right one."""
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -528,7 +533,7 @@ def names_arguments(function):
                     )
         return function(*args, **kwargs)
 
-    return call
+    return typing.cast(FunctionT, call)
 
 
 def _right_name(wrong, known, guess):

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from fastgd import GDClassifier, GDRegressor, data, datasets
+from fastgd import GDClassifier, GDRegressor, LinearObjective, data, datasets, gradient_descent
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 polars = pytest.importorskip("polars", reason="polars is not installed")
@@ -148,6 +148,9 @@ def test_scan(tmp_path):
         model = GDRegressor().fit(rows)
         assert_allclose(model.coef_, expected.coef_, rtol=1e-9)
         assert_allclose(model.predict(rows), expected.predict(made), rtol=1e-9)
+    objective = LinearObjective(data.scan(made.assign(y=y), target="y"), loss="squared_error", fit_intercept=True)
+    found = gradient_descent(objective, lr="auto", tol=1e-12)
+    assert_allclose(found.x[:-1], GDRegressor().fit(made, y).coef_, rtol=1e-6)
     few = data.scan(made, features=["age", "sex"])
     assert list(GDRegressor().fit(few, y).coef_names_) == ["age", "sex=m"]
     assert GDRegressor().fit(data.scan(datasets.women_path(), target="weight")).coef_ == pytest.approx([3.45])

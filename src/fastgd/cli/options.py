@@ -6,7 +6,7 @@ import functools
 import click
 import numpy as np
 
-from fastgd import optimizers
+from fastgd import optimizers, schedules
 from fastgd.cli import fitting
 from fastgd.data import encoding
 from fastgd.data.tables import TableError
@@ -15,6 +15,10 @@ from fastgd.engine.plan import NAMES as SOLVERS
 # Options that go to `fitting` as they are.
 OF_RUNS = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "seed")
 OF_TASKS = ("weights", "loss", "activation", "test_size", "seed", "separator", "decimal", "thousands", "encoding")
+# Schedules of a rate and a number of steps.
+SCHEDULES = {
+    "cosine": schedules.cosine_decay, "polynomial": schedules.polynomial_decay, "one-cycle": schedules.one_cycle,
+}  # fmt: skip
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "softplus", "exp")
 
 
@@ -55,6 +59,7 @@ of_runs = _options(
     click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True),
     click.option("--optimizer", type=click.Choice(tuple(optimizers.BY_NAME)), default="gd", show_default=True),
     click.option("--lr", metavar="RATE", help="Learning rate, a number; found without it."),
+    click.option("--schedule", type=click.Choice(tuple(SCHEDULES)), help="How --lr falls over the --max-steps."),
     click.option("--batch-size", type=click.IntRange(1), help="Rows of a stochastic step."),
     click.option("--tol", type=float, default=1e-8, show_default=True, help="Relative gap to the least loss."),
     click.option("--max-steps", type=click.IntRange(1), default=10_000, show_default=True, help="Steps at most."),
@@ -70,6 +75,10 @@ def task_and_run(data, options):
     if not 0 < run["tol"] < np.inf:
         raise TableError(f"--tol must be a positive number, and is {run['tol']}")
     run["lr"] = rate(options["lr"], "--lr")
+    if options["schedule"] is not None:
+        if options["lr"] is None:
+            raise TableError("--schedule needs --lr, the rate that it begins from or rises to")
+        run["lr"] = SCHEDULES[options["schedule"]](run["lr"], run["max_steps"])
     target, formula = options["target"], options["formula"]
     if (target is None) == (formula is None):
         raise click.UsageError("Missing option '--target', or '--formula': one of them")

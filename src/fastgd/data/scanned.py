@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 
+from fastgd.data import encoding
 from fastgd.data.tables import INDEX, TableError, check_names, read_all
 
 if typing.TYPE_CHECKING:
@@ -20,6 +21,15 @@ class Scan:
         self.features = features or [name for name in dict.fromkeys(table.column_names) if name not in (*others, INDEX)]
         if not self.features:
             raise TableError("the table has no column beside the target")
+
+    def arrays(self, y=None, sample_weight=None):
+        """(X, y, sample_weight): the encoded features, and the columns of the table where none are given."""
+        encoding.check(self.table, self.features, encoding.Rules(), "the table")
+        X = encoding.Encoder.of(self.table, self.features, encoding.Rules(), "the table").encode(self.table)
+        y = self.column(self.target) if y is None and self.target is not None else y
+        if sample_weight is None and self.sample_weight is not None:
+            sample_weight = self.column(self.sample_weight)
+        return X, y, sample_weight
 
     def column(self, name):
         """A column as a NumPy array."""
