@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+import fastgd
 from fastgd import validation
 
 pytestmark = pytest.mark.one_build
@@ -276,3 +277,33 @@ def test_bounds_that_are_taken(given, shape, lower, upper):
 def test_bounds_that_are_refused(given, kind, words):
     with pytest.raises(kind, match=re.escape(words)):
         validation.bounds(given, (2,))
+
+
+# ---------------------------------------------------------------------------------------------- names of arguments
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "right"),
+    [
+        (lambda **k: fastgd.gradient_descent(np.sum, [1.0], **k), "learning_rate", "lr"),
+        (lambda **k: fastgd.gradient_descent(np.sum, [1.0], **k), "max_iter", "step_num"),
+        (lambda **k: fastgd.gradient_descent(np.sum, [1.0], **k), "stp_num", "step_num"),
+        (lambda **k: fastgd.LinearObjective([[1.0]], [1.0], **k), "alpha", "l2"),
+        (lambda **k: fastgd.sweep(np.sum, **k), "learning_rate", "lr"),
+        (lambda **k: fastgd.multi_start(np.sum, ([0.0], [1.0]), 3, **k), "max_iter", "step_num"),
+        (lambda **k: fastgd.GDRegressor(**k), "lr", "learning_rate"),
+        (lambda **k: fastgd.GDClassifier(**k), "step_num", "max_iter"),
+        (lambda **k: fastgd.GDRegressor(**k), "seed", "random_state"),
+        (lambda **k: fastgd.GDRegressor(**k), "l2", "alpha"),
+    ],
+)
+@pytest.mark.one_build
+def test_a_wrong_name_of_an_argument_is_told_the_right_one(call, wrong, right):
+    with pytest.raises(TypeError, match=f"has no argument {wrong!r}; it is called {right!r}"):
+        call(**{wrong: 0.1})
+
+
+@pytest.mark.one_build
+def test_an_unknown_name_of_an_argument_is_told_all():
+    with pytest.raises(TypeError, match="LinearObjective has no argument 'colour'; there are X, y, activation, loss"):
+        fastgd.LinearObjective([[1.0]], [1.0], colour=3)

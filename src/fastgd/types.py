@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, SupportsComplex, SupportsFloat, Typed
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastgd.data import Rows
+from fastgd.data import Rows, Scan
 from fastgd.descent.starts import Minimum
 from fastgd.engine.result import History, Result, _Record
 from fastgd.optimizers import Optimizer
@@ -47,12 +47,18 @@ class Sparse(Protocol):
     def tocsr(self) -> Callable[..., Any]: ...
 
 
+class Frame(Protocol):
+    """A table of pandas, polars, pyarrow or others."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+
 CFunction = LowLevelCallable | CFunc
 ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
 ValueAndGradient = Callable[..., tuple[SupportsFloat, Any]]  # what f is with grad=True
-Table = ArrayLike | Sparse | Rows  # (n, d); data frames are converted through __array__
+Table = ArrayLike | Sparse | Rows | Frame | Scan  # (n, d)
 
 
 class ScipyBounds(Protocol):

@@ -4,9 +4,13 @@ Every function takes the name of the argument, for an error that says which argu
 """
 
 import decimal
+import difflib
+import functools
 import math
 import numbers
 import operator
+import typing
+from collections.abc import Callable
 
 import numpy as np
 
@@ -399,3 +403,53 @@ def refuse_step(distance, i, x, h):
     if distance == 0:
         raise ValueError(f"h = {h!r} is too small to move coordinate {i}, which is {x!r}")
     raise ValueError(f"h = {h!r} is too large for coordinate {i}, which is {x!r}: the points overflow")
+
+
+# --------------------------------------------------------------------------------------------------- names of arguments
+
+# Names that this package and others give to one thing.
+SYNONYMS = (
+    ("lr", "learning_rate", "eta", "eta0", "step_size", "rate"),
+    ("step_num", "max_iter", "max_steps", "maxiter", "n_iter", "n_steps", "num_steps", "steps", "epochs", "iterations"),
+    ("l2", "alpha", "weight_decay", "ridge"), ("l1", "lasso"), ("seed", "random_state"),
+    ("init_x", "init_w", "x0", "w0"),
+    ("grad", "jac", "gradient"), ("tol", "gtol", "gap_tol"), ("optimizer", "method"), ("callback", "callbacks"),
+    ("fit_intercept", "intercept"), ("sample_weight", "sample_weights", "weights"), ("n_jobs", "jobs", "num_threads"),
+    ("batch_size", "batch", "minibatch"), ("max_seconds", "max_time", "timeout"), ("solver", "algorithm"),
+    ("epsilon", "delta"), ("loss", "criterion"),
+)  # fmt: skip
+
+
+FunctionT = typing.TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def names_arguments(function: FunctionT) -> FunctionT:
+    """Decorator: an argument of a name that the function does not have is a TypeError that names the right one."""
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    passed_on = code.co_flags & 0x08  # it takes others too
+    named = frozenset(known)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        if kwargs and not named.issuperset(kwargs):
+            for wrong in kwargs:
+                right = None if wrong in named else _right_name(wrong, known, guess=not passed_on)
+                if right or not (passed_on or wrong in named):
+                    what = function.__qualname__.removesuffix(".__init__")
+                    others = ", ".join(known).removeprefix("self, ")
+                    raise TypeError(
+                        f"{what} has no argument {wrong!r}; "
+                        + (f"it is called {right!r}" if right else f"there are {others}")
+                    )
+        return function(*args, **kwargs)
+
+    return typing.cast(FunctionT, call)
+
+
+def _right_name(wrong, known, guess):
+    """What a function calls the thing that others call `wrong`; None where that is not known."""
+    for group in SYNONYMS:
+        if wrong in group:
+            return next((name for name in group if name in known), None)
+    return next(iter(difflib.get_close_matches(wrong, known, 1)), None) if guess else None

@@ -136,11 +136,12 @@ def write_json(path, change, case="regressor"):
     lambda c: c["arrays"]["coef_"].update(values=[[[1.0, 2.0, 3.0]]]),
     lambda c: c["arrays"]["coef_"].update(values=10**30),
     lambda c: c["arrays"].update(feature_names_in_={"dtype": "<U1", "values": ["a"]}),
+    lambda c: c.update(encoding={}), lambda c: c.update(encoding=3), lambda c: c.update(activation="cube"),
 ])  # fmt: skip
 def test_damaged_json(change, tmp_path):
     path = tmp_path / "m.json"
     write_json(path, change)
-    with pytest.raises(ValueError, match=r"m\.json (is not a fastgd estimator|is damaged)"):
+    with pytest.raises(ValueError, match=r"m\.json (is not a fastgd model|is damaged)"):
         GDRegressor.load(path)
 
 
@@ -185,7 +186,7 @@ def test_files_of_others_and_broken_ones(tmp_path):
         for suffix in SUFFIXES:
             path = tmp_path / f"{name}{suffix}"
             path.write_bytes(content)
-            with pytest.raises(ValueError, match="is not a fastgd estimator, or is damaged"):
+            with pytest.raises(ValueError, match="is not a fastgd model, or is damaged"):
                 GDRegressor.load(path)
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     np.savez(tmp_path / "objects.npz", head=np.array([{"a": 1}], dtype=object))
@@ -194,7 +195,7 @@ def test_files_of_others_and_broken_ones(tmp_path):
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     for name in ("other.npz", "objects.npz", "zip.npz", "list.json", "deep.json"):
-        with pytest.raises(ValueError, match="is not a fastgd estimator, or is damaged"):
+        with pytest.raises(ValueError, match="is not a fastgd model, or is damaged"):
             GDRegressor.load(tmp_path / name)
 
 

@@ -1,15 +1,15 @@
-"""The command line: fit, predict, demo, bench, info.
+"""The command line: fit, predict, compare, check, demo, bench, info.
 
 Exit status 0: done; 1: a fit did not converge, or a part of the installation is missing; 2: bad input, with one
 sentence on standard error; 130: interrupted.
 """
 
-import array
-import csv
+import dataclasses
+import json
+import os
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import click
@@ -17,27 +17,35 @@ import numpy as np
 from tqdm import tqdm
 
 from fastgd._version import __version__
-from fastgd.cli.tables import InputError, NotANumber, read_columns
-from fastgd.datasets import load_women, women_path
-from fastgd.derivatives.gradient import numerical_gradient
-from fastgd.descent.single import gradient_descent
-from fastgd.engine.result import History, Status
+from fastgd.cli import fitting, options, printing, writers
+from fastgd.data import encoding, tables
+from fastgd.data.tables import TableError
+from fastgd.datasets import women_path
+from fastgd.engine.result import Status
 from fastgd.errors import DivergenceError, import_extra
 from fastgd.files import models, whole
-from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.kernels.config import show_config
-from fastgd.objective import LinearObjective
 
 BAR_DELAY = 1.0  # seconds; shorter work needs no bar
 BAR_FORMAT = "{desc}: step {n_fmt} of at most {total_fmt} |{bar:20}| {elapsed}, {rate_noinv_fmt}{postfix}"
-LONG_RUN = 101  # points; the axis of a longer run's loss is logarithmic
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-# What an activation can reach; the identity reaches everything.
-RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+PATH = click.Path(path_type=Path)
+
+
+class _Closed(Exception):
+    """Whoever reads the output has read enough."""
 
 
 class _CommandLine(click.Group):
     """A group of commands whose errors are one sentence."""
+
+    def invoke(self, context):
+        try:
+            found = super().invoke(context)
+            sys.stdout.flush()
+            return found
+        except BrokenPipeError:  # of which click makes status 1
+            raise _Closed from None
 
     def main(self, *args, **extra):
         for stream in (sys.stdout, sys.stderr):
@@ -46,6 +54,9 @@ class _CommandLine(click.Group):
         extra["standalone_mode"] = False
         try:
             sys.exit(super().main(*args, **extra) or 0)
+        except _Closed:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
         except click.Abort:
             _fail("interrupted", 130)
         except click.UsageError as error:
@@ -53,14 +64,16 @@ class _CommandLine(click.Group):
             _fail(f"{error.format_message().rstrip('.')} (see '{command} --help')", 2)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
-        except (InputError, whole.WriteError) as error:
+        except ImportError as error:  # an extra that is not there
+            _fail(str(error), 1)
+        except (TableError, whole.WriteError) as error:
             _fail(str(error), 2)
         except OSError as error:
             _fail(f"the output cannot be written: {error.strerror or error}", 1)
 
 
 def _fail(sentence, status):
-    click.echo(f"Error: {' '.join(sentence.split())}", err=True)
+    click.echo(f"Error: {printing.one_line(sentence)}", err=True)
     sys.exit(status)
 
 
@@ -88,188 +101,110 @@ def cli(context):
 # ---------------------------------------------------------------------------------------------------------------- fit
 
 
-@cli.command(short_help="Fit a model to a CSV file.")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--target", metavar="COLUMN", required=True, help="The column to predict.")
-@click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option.")
-@click.option(
-    "--activation", type=click.Choice(tuple(ACTIVATIONS)), default="identity", show_default=True,
-    help="f in prediction = f(sum of coefficient * feature + intercept).",
-)  # fmt: skip
-@click.option("--tol", type=float, default=1e-12, show_default=True, help="Relative gap to the least loss to stop at.")
-@click.option("--max-steps", type=click.IntRange(1), default=1_000_000, show_default=True, help="Steps at most.")
-@click.option("--save", metavar="MODEL.json", type=click.Path(path_type=Path), help="Write the model, for `predict`.")
-@click.option("--plot", metavar="PNG", type=click.Path(path_type=Path), help="Draw the fit and the loss at each step.")
+@cli.command(short_help="Fit a model to a table.")
+@click.argument("data", type=PATH)
+@options.of_columns
+@options.of_text
+@options.of_runs
+@click.option("--save", metavar="MODEL.json", type=PATH, help="Write the model, for `predict` and Python.")
+@click.option("--plot", metavar="PNG", type=PATH, help="Draw the fit and the loss at each step.")
+@click.option("--report", metavar="HTML", type=PATH, help="Write one HTML file about the fit.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 @click.option("--progress/--no-progress", default=True, help="A progress bar on work longer than a second (default).")
-def fit(data, target, features, activation, tol, max_steps, save, plot, progress):
-    """Fit a linear or one-layer model to the columns of DATA, a CSV file.
+def fit(data, save, plot, report, as_json, progress, **given):
+    """Fit a linear model to a column of DATA by the others.
 
-    Minimises the mean squared error by gradient descent until it is within --tol of the least that is possible. Columns
-    may have any scale; no learning rate is needed.
+    DATA is a table: CSV and other text with names on the first line, Parquet, Arrow, JSON lines or Excel, compressed or
+    not; `-` is standard input. A target of numbers is fitted by squared error, one of two values or of text as classes
+    by log loss. Text columns have a coefficient for each value but the first, named column=value. Columns may have any
+    scale; no learning rate is needed.
 
-    The first line of DATA holds the names of the columns, which are separated by commas, semicolons or tabs.
+    \b
+    Examples:
+      fastgd fit women.csv --target weight --save model.json
+      fastgd fit penguins.csv --target species --missing drop --test-size 0.2
 
-    Exit status: 0 if converged; 1 if --max-steps were not enough (the model reached is printed, saved and drawn all the
-    same); 2 on bad input.
+    Exit status: 0 if converged; 1 if --max-steps were not enough (the model reached is saved and printed all the same);
+    2 on bad input.
     """
-    wanted = None if features is None else _split_names(features, target)
-    if not 0 < tol < np.inf:
-        raise InputError(f"--tol must be a positive number, and is {tol}")
-    _check_outputs(data, save, plot)
-    started = time.perf_counter()
-    try:
-        table = read_columns(data, lambda names: [*_features(names, target, wanted, data), target])
-    except NotANumber as error:
-        if wanted is not None or error.column == target or error.hint:
-            raise
-        raise InputError(f"{error} (--features chooses the columns to fit from)") from error
-    names = table.names[:-1]
-    X, y = np.ascontiguousarray(table.values[:, :-1]), table.values[:, -1].copy()
-    if len(y) < 2:
-        raise InputError(f"{data} has a single row of data, and a fit needs at least two")
+    _check_outputs(data, save, plot, report)
+    task, run = options.task_and_run(data, given)
     read = time.perf_counter()
-    for name, column in zip(table.names, table.values.T, strict=True):
-        _check_magnitude(column, f"{data}, column {name!r}")
-    _remark_on(X, y, names, target, activation)
-    objective, result, losses = _descend(X, y, activation, tol, max_steps, progress, keep_losses=plot is not None)
+    for sentence in task.notes:
+        printing.note(sentence)
+    fit = _descend(task, run, progress, "fun" if plot or report else False)
     seconds = time.perf_counter() - read
-    if result.lost:
-        click.echo(
-            "Note: the features are collinear to within rounding error, so that other coefficients predict as well; "
-            "these have the smallest norm in standardised columns.", err=True,
-        )  # fmt: skip
-
-    converged = result.status == Status.CONVERGED
-    r2 = _r_squared(objective, result)
-    _print_coefficients(names, result.x)
-    formula = "" if activation == "identity" else f" = {activation}(sum of coefficient * feature + intercept)"
-    click.echo()
-    _print_row("rows", f"{len(y)} ({data})")
-    _print_row("target", f"{target}{formula}")
-    _print_row("loss", f"{result.fun:.10g} (mean squared error)")
-    _print_row("R²", "undefined: the target is constant" if r2 is None else f"{r2:.10g}")
-    _print_row("steps", result.nit)
-    _print_row("stopped", f"converged: {result.message}" if converged else f"NOT CONVERGED: {_why_not(result, tol)}")
-    _print_row("time", f"{seconds:.3g} s, after {read - started:.3g} s of reading")
+    if fit.result.lost:
+        printing.note(
+            "the features are collinear to within rounding error, so that other coefficients predict as well; these "
+            "have the smallest norm in standardised columns"
+        )
+    fit.model.fit["fastgd"] = __version__
     if save is not None:
-        model = models.Model(target, names, activation, result.x[:-1].tolist(), float(result.x[-1]))
-        facts = {"rows": len(y), "mean_squared_error": result.fun, "r_squared": r2, "steps": result.nit}
-        models.save_model(save, model, {**facts, "converged": converged, "tol": tol, "fastgd": __version__})
-        _print_row("saved", save)
+        fit.model.save(save)
     if plot is not None:
-        _draw(plot, objective, result.x, names[0], target, History(fun=np.array(losses)))
-        _print_row("drawn", plot)
-    if not converged:
-        raise _stop(f"the fit has not converged: {_why_not(result, tol)}", 1)
+        feature, of_number = task.encoder.encoded_names[0], task.classes is None
+        printing.draw(plot, fit.objective, fit.result.x, feature, task.target, fit.result.history, of_number=of_number)
+    if report is not None:
+        from fastgd.cli.report import write
+
+        write(report, task, fit)
+    why_not = None if fit.converged else _why_not(fit.result, run["tol"])
+    if as_json:
+        click.echo(json.dumps(_as_json(task, fit, seconds, save, plot, report), ensure_ascii=False, allow_nan=False))
+    else:
+        _print_fit(task, fit, why_not, seconds, save, plot, report)
+    if why_not:
+        raise _stop(f"the fit has not converged: {why_not}", 1)
 
 
-def _split_names(features, target):
-    """The names in a list such as `height,"age, years"`."""
-    names = [name.strip() for name in next(csv.reader([features], skipinitialspace=True), [])]
-    if not names or not all(names):
-        raise InputError(f"--features must be names of columns separated by commas, and is {features!r}")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--features names {name!r} more than once")
-    if target in names:
-        raise InputError(f"{target!r} is the target and cannot be among --features too")
-    return names
-
-
-def _features(names, target, wanted, data):
-    if wanted is not None:
-        return wanted
-    others = [name for name in names if name != target]
-    if not others and target in names:
-        raise InputError(f"{data} has no column besides the target {target!r} to fit it from")
-    return others
-
-
-def _check_outputs(data, save, plot):
+def _check_outputs(data, save, plot, report=None):
     """All that could keep the results from being written, found out before the work."""
-    for path, option in ((save, "--save"), (plot, "--plot")):
+    for path, option in ((save, "--save"), (plot, "--plot"), (report, "--report")):
         if path is None:
             continue
         whole.check_writable(path)
         if path.resolve() == data.resolve():
-            raise InputError(f"{option} {path} would overwrite the data")
+            raise TableError(f"{option} {path} would overwrite the data")
+    if save is not None:
+        try:
+            models.known(save)
+        except ValueError as error:
+            raise TableError(f"--save: {error}") from None
+    if report is not None:
+        from fastgd.cli.report import check_extras
+
+        check_extras()
     if plot is None:
         return
-    if save is not None and save.resolve() == plot.resolve():
-        raise InputError(f"--save and --plot are the same file, {plot}")
     if plot.suffix.lower() not in PICTURES:
-        raise InputError(f"the name of the picture must end in one of {', '.join(PICTURES)}, and is {str(plot)!r}")
-    try:
-        import_extra("matplotlib.figure", "plot", "--plot")
-    except ImportError as error:
-        raise _stop(str(error), 1) from error
+        raise TableError(f"the name of the picture must end in one of {', '.join(PICTURES)}, and is {str(plot)!r}")
+    import_extra("matplotlib.figure", "plot", "--plot")
 
 
-def _check_magnitude(column, where):
-    """Refuse numbers whose squares leave the range of floating point."""
-    with np.errstate(all="ignore"):
-        total, spread = np.sum(column**2), np.sum((column - column.mean()) ** 2)
-    if not np.isfinite(total):
-        raise InputError(f"{where} has numbers up to {abs(column).max():g}, too large to be squared")
-    if spread < np.finfo(float).tiny and column.min() < column.max():
-        raise InputError(f"{where} has numbers that differ by too little to be squared")
-
-
-def _remark_on(X, y, names, target, activation):
-    """Say on standard error what can be fitted but hardly is what was meant."""
-    for name, column in zip(names, X.T, strict=True):
-        if column.min() == column.max():
-            click.echo(f"Note: {name} is constant, so its coefficient stays 0.", err=True)
-    low, high = RANGES.get(activation, (-np.inf, np.inf))
-    if y.min() < low or y.max() > high:
-        click.echo(
-            f"Note: {target} goes from {y.min():g} to {y.max():g}, and a {activation} only from {low:g} to {high:g}.",
-            err=True,
-        )
-
-
-def _descend(X, y, activation, tol, max_steps, progress, keep_losses):
-    """The objective, the result, and the loss of every step where they are to be kept."""
+def _descend(task, run, progress, history):
+    """The Fit, with a bar where it takes long."""
     step = 0
-    losses = array.array("d")  # a history would hold the weights of every step too
     with tqdm(
-        total=max_steps, disable=not progress, delay=BAR_DELAY, desc="fitting", bar_format=BAR_FORMAT, unit=" steps",
-        leave=False, mininterval=0.2 if sys.stderr.isatty() else 1.0, miniters=1, dynamic_ncols=True,
+        total=run["max_steps"], disable=not progress, delay=BAR_DELAY, desc="fitting", bar_format=BAR_FORMAT,
+        unit=" steps", leave=False, mininterval=0.2 if sys.stderr.isatty() else 1.0, miniters=1, dynamic_ncols=True,
     ) as bar:  # fmt: skip
 
         def watch(result):
             nonlocal step
             step = result.nit
-            if keep_losses:
-                losses.append(result.fun)
             if progress:
                 bar.set_postfix_str(f"loss {result.fun:.6g}", refresh=False)
                 bar.update()
 
         try:
-            objective = LinearObjective(X, y, activation=activation, loss="mse", fit_intercept=True)
-            # At zero weights the slope of relu is 0 in every row: no step would be taken.
-            start = objective.join(*objective.best_constant()) if activation == "relu" else np.zeros(objective.shape)
-            if keep_losses:
-                losses.append(objective.value(start))
-            result = gradient_descent(objective, start, lr="auto", step_num=max_steps, tol=tol, callback=watch)
+            return fitting.fitted(task, callback=watch, history=history, **run)
         except KeyboardInterrupt:
             raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
             raise _stop(str(error), 1) from error
         except ValueError as error:
-            raise InputError(f"these numbers cannot be fitted: {error}") from error
-    if keep_losses and len(losses) <= result.nit:  # the step that converges is not called back for
-        losses.append(result.fun)
-    return objective, result, losses
-
-
-def _r_squared(objective, result):
-    """1 − Σ(y − ŷ)²/Σ(y − ȳ)², or None for a constant target."""
-    y = objective.y
-    if y.min() == y.max():
-        return None
-    return float(1 - result.fun / np.mean((y - y.mean()) ** 2))
+            raise TableError(f"these numbers cannot be fitted: {error}") from error
 
 
 def _why_not(result, tol):
@@ -278,34 +213,189 @@ def _why_not(result, tol):
     return result.message
 
 
+def _print_fit(task, fit, why_not, seconds, save, plot, report):
+    out = printing.console()
+    for line in printing.coefficients(fit, task.encoder):
+        out.print(line)
+    rows = [
+        ("rows", f"{len(task.fit.X)} ({task.where})"), ("target", f"{task.target}: {task.words}"),
+        ("fit", printing.score_words(fit.scores)),
+        ("held out", fit.held_scores and f"{printing.score_words(fit.held_scores)} ({len(task.held.X)} rows)"),
+        ("steps", str(fit.result.nit)),
+        ("stopped", f"NOT CONVERGED: {why_not}" if why_not else f"converged: {fit.result.message}"),
+        ("time", f"{seconds:.3g} s"), ("saved", save), ("drawn", plot), ("report", report),
+    ]  # fmt: skip
+    out.print()
+    for name, text in rows:
+        if text is not None:
+            style = "bold red" if name == "stopped" and why_not else None
+            out.print(f"{name:<8}  {printing.one_line(text)}", style=style)
+
+
+def _as_json(task, fit, seconds, save, plot, report):
+    coef, intercept = fit.model.arrays["coef_"], fit.model.arrays["intercept_"].tolist()
+    names, classes = task.encoder.encoded_names, task.classes
+    if len(intercept) == 1:
+        coef, intercept = dict(zip(names, np.ravel(coef).tolist(), strict=True)), intercept[0]
+    else:
+        labels = list(map(str, classes.tolist()))
+        coef = {label: dict(zip(names, row, strict=True)) for label, row in zip(labels, coef.tolist(), strict=True)}
+        intercept = dict(zip(labels, intercept, strict=True))
+    return {
+        "data": task.where, "target": task.target, "loss_name": task.loss, "activation": task.activation,
+        "classes": None if classes is None else classes.tolist(), "coefficients": coef, "intercept": intercept,
+        "rows": len(task.fit.X), "loss": fit.result.fun, "fit": fit.scores, "held_out": fit.held_scores,
+        "steps": fit.result.nit, "converged": fit.converged, "message": fit.result.message, "notes": task.notes,
+        "seconds": seconds, "saved": save and str(save), "drawn": plot and str(plot),
+        "report": report and str(report), "fastgd": __version__,
+    }  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------------------ predict
 
 
 @cli.command(short_help="Predict by a saved model.")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path))
-def predict(model, data):
-    """Predict the target for each row of DATA by MODEL, a file that `fit --save` wrote.
+@click.argument("model", type=PATH)
+@click.argument("data", type=PATH)
+@click.option("--proba", is_flag=True, help="The probability of each class instead of the label.")
+@click.option(
+    "--out", metavar="FILE", type=PATH, help="Write *.csv, *.parquet, *.arrow or *.jsonl instead of printing."
+)
+@click.option("--unknown", type=click.Choice(encoding.CHOICES["unknown"]), help="Levels that the fit did not have.")
+@options.of_text
+def predict(model, data, proba, out, unknown, **marks):
+    """Predict the target for each row of DATA by MODEL, a file of `fit --save` or of an estimator's `save`.
 
-    Prints CSV with one column, `prediction`. The columns of DATA are found by their names; the order does not matter,
-    and other columns, the target among them, are ignored.
+    Prints CSV with one column, `prediction`. The columns of DATA are found by their names, where the model knows them;
+    the order does not matter, and other columns, the target among them, are ignored.
+
+    \b
+    Examples:
+      fastgd predict model.json new.csv
+      fastgd predict model.json new.parquet --proba --out answers.parquet
     """
+    if out is not None:
+        whole.check_writable(out)
+        if out.suffix not in writers.WRITERS:
+            raise TableError(f"the name of --out must end in one of {', '.join(writers.WRITERS)}, and is {str(out)!r}")
     fitted = _load(model)
-    table = read_columns(data, lambda names: fitted.features)
-    predictions = fitted.predict(table.values)
-    bad = np.flatnonzero(~np.isfinite(predictions))
-    if bad.size:
-        raise InputError(f"the prediction for row {bad[0] + 1} of {data} is beyond the range of floating point")
-    click.echo("\n".join(["prediction", *map(repr, predictions.tolist())]))
+    table, _ = tables.read(data, **marks)
+    X = _encoded(fitted, table, str(data), unknown)
+    if not proba:
+        columns = {"prediction": fitted.predict(X)}
+    else:
+        try:
+            p = fitted.probabilities(X)
+        except ValueError as error:
+            raise TableError(f"--proba: {model} holds none: {error}") from None
+        columns = {f"probability={label}": p[:, i] for i, label in enumerate(fitted.classes.tolist())}
+    for values in columns.values():
+        bad = np.flatnonzero(~np.isfinite(values)) if values.dtype.kind == "f" else []
+        if len(bad):
+            raise TableError(f"the prediction for row {bad[0] + 1} of {data} is beyond the range of floating point")
+    if out is None:
+        click.echo(writers.as_csv(columns), nl=False)
+    else:
+        whole.write_whole(out, writers.WRITERS[out.suffix](columns))
 
 
 def _load(path):
     try:
-        return models.load_model(path)
+        return models.Model.load(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise TableError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise TableError(str(error)) from error
+
+
+def _encoded(model, table, where, unknown):
+    """The numbers of a table, by names where the model knows them, else by position."""
+    encoder, d = model.columns, model.n_features
+    if encoder is None:
+        names = [name for name in table.column_names if name != model.target]
+        if len(names) != d:
+            raise TableError(
+                f"the model knows no names of columns and takes {d} by their position; {where} has {len(names)}"
+            )
+        encoder = encoding.Encoder.of_numbers(names)
+    rules = dataclasses.replace(encoder.rules, shell=True, unknown=unknown or encoder.rules.unknown)
+    return encoder.replace_rules(rules).encode(table, where)
+
+
+# ------------------------------------------------------------------------------------------------------ compare, check
+
+
+@cli.command(short_help="Fit one table in several ways.")
+@click.argument("data", type=PATH)
+@options.of_columns
+@options.of_text
+@options.of_runs
+@click.option("--losses", metavar="A,B,…", help="Losses to compare.")
+@click.option("--optimizers", metavar="A,B,…", help="Optimizers to compare.")
+@click.option("--rates", metavar="A,B,…", help="Learning rates to compare.")
+@click.option("--plot", metavar="PNG", type=PATH, help="Draw the loss of each at each step.")
+def compare(data, losses, optimizers, rates, plot, **given):
+    """Fit a column of DATA by several losses, optimizers or learning rates: a line for each.
+
+    \b
+    Examples:
+      fastgd compare cars.csv --target mpg --losses squared_error,huber --test-size 0.2
+      fastgd compare cars.csv --target mpg --optimizers gd,momentum,adam --max-steps 500 --plot runs.png
+    """
+    from fastgd.cli import comparing
+
+    _check_outputs(data, None, plot)
+    lists = {"losses": losses, "optimizers": optimizers, "rates": rates}
+    named = {name: options.split_names(text, f"--{name}") for name, text in lists.items() if text is not None}
+    if len(named) != 1:
+        raise click.UsageError("what to compare is one of --losses, --optimizers and --rates")
+    ((what, values),) = named.items()
+    values = [options.rate(value, "--rates") for value in values] if what == "rates" else values
+    if what == "rates" and given["solver"] == "auto":
+        given["solver"] = "gd"
+    task, run = options.task_and_run(data, given if what != "losses" else given | {"loss": values[0]})
+    for sentence in task.notes:
+        printing.note(sentence)
+    found = list(
+        comparing.compare(
+            lambda loss: task if loss is None else options.task_and_run(data, given | {"loss": loss})[0],
+            run,
+            what,
+            values,
+        )
+    )
+    if plot is not None:
+        comparing.draw(plot, found)
+    comparing.print_table(what, found)
+
+
+@cli.command(short_help="Whether a gradient is that of its function.")
+@click.argument("what", metavar="MODULE:FUNCTION")
+@click.option("--at", metavar="X,Y,…", required=True, help="The point to check at.")
+@click.option("--gradient", metavar="NAME", help="The gradient, of the same module; found by its name without it.")
+def check(what, at, gradient):
+    """Hold the gradient of a Python function of an array against differences of its values.
+
+    MODULE is a module, or a file such as model.py. Without --gradient the function may return (value, gradient), or the
+    module has FUNCTION_gradient, grad_FUNCTION, gradient or the like.
+
+    \b
+    Example:
+      fastgd check model.py:loss --gradient slope --at 0.5,-1,2
+
+    Exit status: 0 if the gradient is right, 1 if not.
+    """
+    from fastgd.cli import comparing
+
+    try:
+        found = comparing.check(what, gradient, at)
+    except TableError:
+        raise
+    except Exception as error:  # of the user's own function too
+        raise TableError(f"{what}: {type(error).__name__}: {error}") from error
+    click.echo(repr(found))
+    if not found.ok:
+        raise _stop(f"the gradient of {what} is not right", 1)
 
 
 # -------------------------------------------------------------------------------------------------- demo, bench, info
@@ -313,67 +403,23 @@ def _load(path):
 
 @cli.command(short_help="See it work on a small table.")
 @click.option(
-    "--plot", metavar="PNG", type=click.Path(path_type=Path), default="fastgd-demo.png", show_default=True,
-    help="Where to draw the picture.",
+    "--plot", metavar="PNG", type=PATH, default="fastgd-demo.png", show_default=True, help="Where to draw the picture."
 )  # fmt: skip
 def demo(plot):
-    """Fit a line to 15 heights and weights, watch the loss fall, and check the gradient."""
+    """Fit a line to 15 heights and weights, watch the loss fall, and check the gradient.
+
+    \b
+    Example:
+      fastgd demo --plot fall.png
+    """
+    from fastgd.cli.demo import show
+
+    no_picture = None
     try:
         _check_outputs(women_path(), None, plot)
-        no_picture = None
-    except click.ClickException as missing:  # the rest is worth seeing without it
-        no_picture = missing.format_message()
-    X, y = load_women()
-    objective, result, _ = _descend(X, y, "identity", 1e-12, 1000, progress=False, keep_losses=False)
-    click.echo(
-        f"1. A line through {len(y)} heights (inches) and average weights (pounds) of American women\n\n"
-        f"   weight = {_line(*result.x)}\n\n"
-        f"   Mean squared error {result.fun:.10g}, R² {_r_squared(objective, result):.6g}. No learning rate was\n"
-        "   given: inside, the heights are centred and scaled, and then a line takes\n"
-        f"   {_count(result.nit, 'step')}. The same from the shell:\n\n"
-        f"   fastgd fit {women_path()} --target weight\n"
-    )
-    # That is over too soon to be watched, so here is the textbook's descent.
-    mean, spread, rate, steps = X.mean(), X.std(), 0.1, 100
-    textbook = LinearObjective((X - mean) / spread, y, loss="mse", fit_intercept=True)
-    by_formula = gradient_descent(textbook, lr=rate, step_num=steps, history=True)
-    click.echo(
-        f"2. The loss falling step by step, at a fixed rate of {rate:g}\n\n"
-        f"   Now the heights are standardised by hand, z = (height - {mean:g}) / {spread:.4f}, and a and b in\n"
-        "   weight = a*z + b start at zero. The last column is the same line for heights in inches.\n\n"
-        f"   step            loss  weight ="
-    )
-    for step in (0, 1, 2, 3, 5, 10, 20, 50, 100):
-        a, b = by_formula.history.x[step]
-        click.echo(f"   {step:4}  {by_formula.history.fun[step]:14.8f}  {_line(a / spread, b - a * mean / spread)}")
-    if no_picture:
-        click.echo(f"\n   No picture: {no_picture}\n")
-    else:
-        title = f"Loss at each step, rate {rate:g}, standardised heights"
-        _draw(plot, objective, result.x, "height", "weight", by_formula.history, title)
-        click.echo(f"\n   The line and the falling loss are drawn in {plot.resolve()}\n")
-
-    by_differences = gradient_descent(textbook.value, np.zeros(2), lr=rate, step_num=steps, history=True)
-    click.echo(
-        "3. The same descent by numerical gradient\n\n"
-        "   Each step follows the gradient, dL/da and dL/db: how fast the loss L changes with a and with b. Above, a\n"
-        "   formula gave it. A numerical gradient needs only the loss: it moves each weight a little up and down and\n"
-        "   looks how much L changes. At points of the path above both find the same:\n\n"
-        "              by formula                      numerical\n"
-        "   step          dL/da          dL/db          dL/da          dL/db"
-    )
-    for step in (0, 1, 10, 50):
-        w = by_formula.history.x[step]
-        _print_pairs(step, textbook.gradient(w), numerical_gradient(textbook.value, w))
-    click.echo(
-        "\n   And from the same start, at the same rate, it goes down the same path:\n\n"
-        "              by formula                      numerical\n"
-        "   step              a              b              a              b"
-    )
-    for step in (0, 1, 2, 10, 50, 100):
-        _print_pairs(step, by_formula.history.x[step], by_differences.history.x[step])
-    apart = float(np.abs(by_formula.history.x - by_differences.history.x).max())
-    click.echo(f"\n   Over all {steps} steps the two paths are nowhere more than {apart:.1e} apart.")
+    except ImportError as missing:  # the rest is worth seeing without it
+        no_picture = str(missing)
+    show(plot, no_picture)
 
 
 @cli.command(short_help="Time it on this machine, beside NumPy and SciPy.")
@@ -385,6 +431,10 @@ def bench(seconds):
 
     Each time is the least of many calls in one thread. A ratio above 1 means that fastgd is faster. FASTGD_KERNELS in
     the environment chooses the build of the kernels (see `fastgd info`).
+
+    \b
+    Example:
+      fastgd bench --seconds 0.2
     """
     from fastgd.cli.bench import in_one_thread
 
@@ -399,59 +449,10 @@ def bench(seconds):
 
 @cli.command(short_help="Which build of the kernels runs.")
 def info():
-    """Which build of the kernels runs, and on what: for bug reports."""
+    """Which build of the kernels runs, and on what: for bug reports.
+
+    \b
+    Example:
+      fastgd info
+    """
     click.echo(repr(show_config()))
-
-
-# ------------------------------------------------------------------------------------------------- printing, drawing
-
-
-def _print_coefficients(names, w):
-    """Name and coefficient on each line, aligned at the decimal point."""
-    numbers = [f"{value:.10g}" for value in w]
-    before = [len(number.partition(".")[0].partition("e")[0]) for number in numbers]
-    names = [*names, "intercept"]
-    width, left = max(map(len, names)), max(before)
-    for name, number, digits in zip(names, numbers, before, strict=True):
-        click.echo(f"{name:<{width}}  {' ' * (left - digits)}{number}")
-
-
-def _print_row(name, text):
-    click.echo(f"{name:<7}  {text}")
-
-
-def _line(slope, intercept):
-    return f"{slope:.8f} * height {'-' if intercept < 0 else '+'} {abs(intercept):.8f}"
-
-
-def _print_pairs(step, first, second):
-    click.echo(f"   {step:4}" + "".join(f" {value:14.7f}" for value in (*first, *second)))
-
-
-def _count(number, what):
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _draw(path, objective, w, feature, target, history, loss_title=None):
-    """The fit beside the loss, as a picture file."""
-    # matplotlib is slow to import, and only needed here.
-    from matplotlib.figure import Figure
-
-    from fastgd import plot
-
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    # Between dollar signs matplotlib would read mathematics.
-    names = {"feature_name": feature.replace("$", r"\$"), "target_name": target.replace("$", r"\$")}
-    plot.fit(objective, w, left, **names)
-    plot.loss(history, right)
-    right.set_ylabel("mean squared error")
-    if loss_title:
-        right.set_title(loss_title)
-    if len(history.fun) > LONG_RUN:  # nearly all of the fall is in the first few steps
-        right.set_xscale("symlog", linthresh=1)
-        right.set_xlim(left=0)  # its margin would be a decade of negative steps
-        right.set_xlabel("step (logarithmic from 1 on)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a name has a letter that the font lacks
-        whole.write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=150))

@@ -3,6 +3,11 @@
 rows.py      `Rows`, the interface, which a kind of data gets by saying how to fetch some rows
 dense.py     rows of an array
 sparse.py    rows of a CSR matrix
+tables.py    files and frames as Arrow tables
+text.py      text in columns: encodings, separators, marks in numbers
+encoding.py  columns of a table as numbers
+formulas.py  formulas
+scanned.py   `scan`, a table that stands for X and y
 inputs.py    what is taken for X, and which kind it makes: `rows_of`, `register`
 moments.py   first and second moments, measures of the columns
 order.py     the order of epochs
@@ -12,6 +17,7 @@ threads.py   threads over blocks, sums that do not depend on them
 from fastgd.data.dense import Dense
 from fastgd.data.inputs import register, rows_of
 from fastgd.data.rows import Rows, even_blocks
+from fastgd.data.scanned import Scan, scan
 from fastgd.data.sparse import Sparse
 
-__all__ = ["Dense", "Rows", "Sparse", "even_blocks", "register", "rows_of"]
+__all__ = ["Dense", "Rows", "Scan", "Sparse", "even_blocks", "register", "rows_of", "scan"]

@@ -73,6 +73,7 @@ def gradient_descent(
     history: int,
     **options: Unpack[RunOptions],
 ) -> RecordedResult: ...
+@validation.names_arguments
 def gradient_descent(
     f,
     init_x=None,

@@ -43,6 +43,7 @@ if typing.TYPE_CHECKING:
     )
 
 
+@validation.names_arguments
 def multi_start(
     f: ScalarFunction | ValueAndGradient | LinearObjective,
     sampler_or_bounds: Callable[[np.random.Generator, int], ArrayLike] | Bounds | Floats,

@@ -64,6 +64,7 @@ def sweep(
     history: bool = False,
     route: Literal["auto", "direct", "gram"] = "auto",
 ) -> list[Result]: ...
+@validation.names_arguments
 def sweep(
     objective, *, lr, init_w=None, l2=None, step_num=100, tol=None, history=False, route="auto"
 ):  # fmt: skip

@@ -300,8 +300,9 @@ class Monitor(Judgement):
     @property
     def asked_for(self):
         """The tolerances that would have ended the run, as a message names them."""
-        tol = self.rule.tol if self.gap is None else self.gap.tol if self.score is None else None
-        return ([] if tol is None else [f"tol = {tol:g}"]) + self.stopping.asked_for
+        tol = self.rule.tol if self.gap is None else self.gap.tol
+        goal = "a held-out score that no longer rises" if self.score is not None else f"tol = {tol or 0:g}"
+        return ([] if tol is None else [goal]) + self.stopping.asked_for
 
     @property
     def ended(self):

@@ -17,7 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, optimizers, validation
-from fastgd.data import rows_of
+from fastgd.data import Scan, encoding, formulas, rows_of
+from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
 from fastgd.engine.rates import rate_of
 from fastgd.engine.recorder import Epochs
@@ -139,17 +140,19 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     # ----------------------------------------------------------------------------------------------------------- fit
 
-    def fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Table, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Ctrl-C ends the fit: the best weights so far are kept, and the KeyboardInterrupt is raised again, with `result`.
 
         Parameters
         ----------
-        X : array_like, CSR matrix or fastgd.data.Rows, (n, d)
-            float64 and float32 are used as they are, without a copy; everything else becomes float64.
+        X : array_like, frame, fastgd.data.scan, CSR matrix or fastgd.data.Rows, (n, d)
+            float64 and float32 are used as they are, without a copy; everything else becomes float64. Of a frame (of
+            pandas, polars, pyarrow or another with __arrow_c_stream__; extra "arrow") text, categories and booleans
+            have a column for each level, see `drop`.
         y : array_like
-            Targets, (n,) or, for a regressor, (n, k).
+            Targets, (n,) or, for a regressor, (n, k). A scan may hold them.
         sample_weight : array_like, (n,), optional
             Not negative; a weight of 2 is the same as the sample twice.
 
@@ -175,7 +178,43 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         self._warn(objective, result, error, checked)
         return self
 
+    @classmethod
+    def from_formula(cls, formula: str, data: Table, sample_weight: ArrayLike | None = None, **parameters: Any) -> Self:
+        """Fit a model of the columns of a frame that a formula names (extra "formula").
+
+        Parameters
+        ----------
+        formula : str
+            Such as "weight ~ height + C(sex) + log(age):C(sex)": sums, interactions, `C` and functions of columns;
+            "- 1" leaves out the intercept.
+        data : frame or fastgd.data.scan
+        **parameters
+            Of the estimator.
+
+        Returns
+        -------
+        estimator
+            Fitted; it predicts from frames with the same columns, and `coef_names_` are the formula's terms.
+
+        Raises
+        ------
+        ValueError
+            The formula names what is no column and no known function, or cannot be read.
+        """
+        target, text = formulas.sides(formula)
+        table = data.table if isinstance(data, Scan) else frame(data, "data")
+        check_names(table, [target], "data")
+        terms = formulas.Terms(table, text)
+        if not formulas.Formula.of(text, table, encoding.Rules(missing="mean")).intercept:
+            parameters = {"fit_intercept": False} | parameters
+        cells = table.column(target)
+        is_text = encoding.kind_of(cells)[0] == "category"
+        return cls(**parameters).fit(
+            terms, encoding.labels(cells) if is_text else encoding.numbers(cells), sample_weight
+        )
+
     def _fit(self, checked, X, y, sample_weight):
+        X, y, sample_weight = inputs.learn(self, X, y, sample_weight)
         X, y = inputs.validated(self, X, y, finite=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, activation = self._targets(y, X.dtype)
@@ -306,7 +345,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     def _objective(self, X, y, activation, checked, sample_weight):
         try:
-            inputs.refuse_infinite(X, "X")
+            inputs.refuse_infinite(X, "X", getattr(self, "feature_names_in_", None))
             record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
@@ -469,6 +508,17 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         super().__setstate__(state)
         if self.__dict__.get("_online") is not None:
             self._attach_online()
+
+    @property
+    def coef_names_(self) -> NDArray[Any]:
+        """Of the coefficients: names of columns, and column=level for the levels of text columns."""
+        check_is_fitted(self, "coef_")
+        encoder, names = self.__dict__.get("_encoder"), getattr(self, "feature_names_in_", None)
+        if encoder is not None:
+            names = encoder.encoded_names
+        elif names is None:
+            names = [f"x{i}" for i in range(np.shape(self.coef_)[-1])]
+        return np.array(names, dtype=object)
 
     # ------------------------------------------------------------------------------------------------------- predict
 

@@ -13,10 +13,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastgd import losses, validation
-from fastgd.linalg import softmax
+from fastgd.files.models import probabilities
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
-from fastgd.objective.functions import sigmoid
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,6 +101,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     classes_: NDArray[Any]
 
+    @validation.names_arguments
     def __init__(
         self,
         loss: ClassificationLoss | Loss = "log_loss",
@@ -131,6 +131,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
         max_seconds: float | None = None,
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
+        missing: Literal["drop", "mean", "indicator"] | None = None,
+        drop: Literal["first"] | None = "first",
+        dates: Literal["number"] | None = None,
+        unknown: Literal["error", "zeros"] = "error",
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -158,6 +162,10 @@ class GDClassifier(ClassifierMixin, LinearModel):
         self.max_seconds = max_seconds
         self.checkpoint = checkpoint
         self.resume = resume
+        self.missing = missing
+        self.drop = drop
+        self.dates = dates
+        self.unknown = unknown
 
     # ------------------------------------------------------------------------------------------------------- predict
 
@@ -186,14 +194,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         ndarray, (n, k)
         """
-        h = self._scores(X)
-        if h.ndim == 1:
-            p = sigmoid(h)
-            return np.column_stack([sigmoid(-h), p])
-        if self._is_softmax():
-            return softmax(h)
-        # One against the rest: σ(h) of k models made to add up to 1, by their logarithms, which do not underflow.
-        return softmax(-np.logaddexp(0, -h))
+        return probabilities(self._scores(X), self._activation())
 
     @WithLogLoss
     def predict_log_proba(self, X: Table) -> Floats:

@@ -12,8 +12,11 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from fastgd import validation
-from fastgd.data import Sparse
+from fastgd.data import Scan, Sparse
+from fastgd.data.encoding import Encoder, Rules, check, complete
+from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
+from fastgd.data.tables import TableError, arrow, frame, is_frame
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 # Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
@@ -31,13 +34,17 @@ def validated(model, X, *y, finite=True, reset=True):
     reset : bool
         Whether the model takes the number and the names of the columns, or holds them against those it has.
     """
+    named = False
+    if _is_table(model, X):
+        X, named = _encoded(model, X, reset)
     table = _table(model, X)
     if finite:
-        refuse_infinite(table, "X")
+        refuse_infinite(table, "X", columns_of(X))
     targets = [_targets(model, target) for target in y]
     if targets and len(targets[0]) != table.shape[0]:
         raise ValueError(f"X and y: inconsistent numbers of samples: [{table.shape[0]}, {len(targets[0])}]")
-    _columns(model, X, reset)
+    if not named:
+        _columns(model, X, reset)
     return (table, *targets) if targets else table
 
 
@@ -87,6 +94,83 @@ def _targets(model, y):
     return y
 
 
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def learn(model, X, y, sample_weight):
+    """(X, y, sample_weight) of a fit. Of a table the model learns how its columns become numbers, and X is its rows.
+
+    Rows with missing cells are left out where the model does so.
+    """
+    model.__dict__.pop("_encoder", None)
+    if not _is_table(model, X):
+        return X, y, sample_weight
+    rules = Rules(model.missing, model.drop, model.dates, model.unknown)
+    table, names = _columns_of_table(X)
+    check(table, names, rules)
+    if isinstance(X, Scan):
+        y = X.column(X.target) if y is None and X.target is not None else y
+        sample_weight = X.column(X.sample_weight) if X.sample_weight is not None else sample_weight
+    if rules.missing == "drop" and not (kept := complete(table, names)).all():
+        if not kept.any():
+            raise TableError('X: in every row a cell is missing: pass missing="mean"')
+        table, (y, sample_weight) = table.filter(kept), (_kept(part, kept) for part in (y, sample_weight))
+    encoder = Formula.of(X.text, table, rules) if isinstance(X, Terms) else Encoder.of(table, names, rules)
+    model._encoder, model.n_features_in_ = encoder, len(names)
+    model.__dict__.pop("feature_names_in_", None)
+    if is_frame(X) or isinstance(X, (Scan, Terms)):
+        model.feature_names_in_ = np.array(names, dtype=object)
+    return table, y, sample_weight
+
+
+def _kept(values, kept):
+    """The targets or weights of the rows that are kept."""
+    if values is None or np.ndim(values) == 0:
+        return values
+    values = np.asarray(values)
+    return values[kept] if len(values) == len(kept) else values
+
+
+def _is_table(model, X):
+    """Whether X is a table with columns that are not plain numbers, or is encoded as one."""
+    if type(X) is np.ndarray:
+        return model.missing is not None and X.ndim == 2 and X.dtype.kind in "fiu"
+    if isinstance(X, (Scan, Terms)):
+        return True
+    if not is_frame(X):
+        return False
+    if model.missing is not None or "_encoder" in model.__dict__ or not hasattr(X, "dtypes"):
+        return True
+    return not all(_is_number(dtype) for dtype in X.dtypes)
+
+
+def _is_number(dtype):
+    return dtype.is_numeric() if hasattr(dtype, "is_numeric") else getattr(dtype, "kind", "O") in "iufc"
+
+
+def _columns_of_table(X):
+    """(pyarrow Table, names of the features); those of an array are x0, x1, …"""
+    if isinstance(X, Scan):
+        return X.table, X.features
+    if isinstance(X, Terms):
+        return X.table, needed(X.text, X.table.column_names)
+    if is_frame(X):
+        table = frame(X)
+        return table, table.column_names
+    names = [f"x{i}" for i in range(X.shape[1])]
+    return arrow("missing").table([np.ascontiguousarray(column) for column in X.T], names=names), names
+
+
+def _encoded(model, X, reset):
+    """(the numbers of the rows of a table, whether the model knows the names of its columns)."""
+    table, names = _columns_of_table(X)
+    encoder = model.__dict__.get("_encoder")
+    known = getattr(model, "feature_names_in_", None)
+    if encoder is None and not reset and known is not None:
+        encoder = Encoder.of_numbers(known)
+    return (encoder or Encoder.of_numbers(names)).encode(table), encoder is not None
+
+
 def weights(s, X, relative=False, name="sample_weight"):
     """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
 
@@ -114,12 +198,24 @@ def weights(s, X, relative=False, name="sample_weight"):
     return s
 
 
-def refuse_infinite(array, name):
-    """Refuse NaN and infinity in an array or in CSR, naming the first."""
+def columns_of(X):
+    """The names of the columns of a frame of pandas or polars; None for what is none."""
+    return list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None
+
+
+def refuse_infinite(array, name, columns=None):
+    """Refuse NaN and infinity in an array or in CSR, naming the first, or all columns where they have names."""
     found = first_bad(array)
     if found is None:
         return
     place, value = found
+    if columns is not None and np.isnan(value) and array.ndim == 2 and not Sparse.takes(array):
+        counts = np.isnan(array).sum(axis=0)
+        what = ", ".join(f"{column!r} ({count})" for column, count in zip(columns, counts, strict=True) if count)
+        raise ValueError(
+            f'{name} contains NaN: cells are missing in {what}: pass missing="drop", "mean" or "indicator"; or fill '
+            "them in"
+        )
     what = "NaN" if np.isnan(value) else "infinity"
     raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
 

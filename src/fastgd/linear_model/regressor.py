@@ -93,6 +93,16 @@ class GDRegressor(RegressorMixin, LinearModel):
         starts afresh; the file of a fit that came to its end gives what it came to, unless max_iter is larger now, or
         it was a callback or the clock that ended it: then it goes on. The file of other data or parameters is refused;
         a function as learning_rate cannot be told from others.
+    missing : {None, "drop", "mean", "indicator"}
+        Missing cells of X: refused; their rows left out; filled with the mean of the column, or its most frequent
+        level; or filled, and marked by a column `column=missing` of 0 and 1.
+    drop : {"first", None}
+        Of a frame: whether the first level of a text, category or boolean column, in sorted order, is the reference,
+        without a coefficient of its own.
+    dates : {None, "number"}
+        Of a frame: dates are refused, or counted in days since 1970-01-01.
+    unknown : {"error", "zeros"}
+        Levels that the fit did not have are refused, or have 0 in all columns of theirs.
 
     Attributes
     ----------
@@ -108,6 +118,9 @@ class GDRegressor(RegressorMixin, LinearModel):
         STOPPED_BY_CALLBACK, NO_PROGRESS (of "sgd"), STALLED (on a kink, or by XᵀX with an l1 penalty), DIVERGED or
         INTERRUPTED.
     n_features_in_, feature_names_in_
+        Of the columns of X.
+    coef_names_ : (d,)
+        Of the coefficients, such as "height" or "sex=male".
 
     Examples
     --------
@@ -123,6 +136,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     _least_held_out = 2  # R² of one sample is none
     _of_stream = operator.itemgetter(*OF_STREAMS, "epsilon")
 
+    @validation.names_arguments
     def __init__(
         self,
         loss: RegressionLoss | Loss = "squared_error",
@@ -151,6 +165,10 @@ class GDRegressor(RegressorMixin, LinearModel):
         max_seconds: float | None = None,
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
+        missing: Literal["drop", "mean", "indicator"] | None = None,
+        drop: Literal["first"] | None = "first",
+        dates: Literal["number"] | None = None,
+        unknown: Literal["error", "zeros"] = "error",
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -177,6 +195,10 @@ class GDRegressor(RegressorMixin, LinearModel):
         self.max_seconds = max_seconds
         self.checkpoint = checkpoint
         self.resume = resume
+        self.missing = missing
+        self.drop = drop
+        self.dates = dates
+        self.unknown = unknown
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -239,6 +261,9 @@ class GDRegressor(RegressorMixin, LinearModel):
         return y, loss.link
 
     _known_targets = _targets
+
+    def _activation(self):
+        return self._loss.link
 
     def _coded(self, y, dtype):
         return y

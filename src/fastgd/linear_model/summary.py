@@ -17,6 +17,8 @@ from fastgd import losses, validation
 from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
     from fastgd.types import Doubles, Table
@@ -303,6 +305,7 @@ class Summarised:
         sample_weight: ArrayLike | None = None,
         *,
         level: float = 0.95,
+        names: Sequence[str] | None = None,
     ) -> Summary:
         """Standard errors, tests and confidence intervals of the weights, and measures of the fit.
 
@@ -316,6 +319,8 @@ class Summarised:
             solver="sgd", after partial_fit and after load.
         level : float
             Of the intervals.
+        names : list of str, optional
+            Of the coefficients; `coef_names_` without it. After a ColumnTransformer its `get_feature_names_out()`.
 
         Returns
         -------
@@ -357,8 +362,9 @@ class Summarised:
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        names = getattr(self, "feature_names_in_", None)
-        names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else list(map(str, names))
+        names = list(map(str, self.coef_names_ if names is None else names))
+        if len(names) != np.shape(self.coef_)[-1]:
+            raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
         coef = np.asarray(self.coef_, np.float64).reshape(-1)
         if found.fit_intercept:
             names, coef = [*names, "intercept"], np.append(coef, np.float64(self.intercept_[0]))

@@ -13,7 +13,7 @@ import typing
 import numpy as np
 
 from fastgd import kernels, losses, validation
-from fastgd.data import even_blocks, inputs, threads
+from fastgd.data import Scan, even_blocks, inputs, threads
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
@@ -35,7 +35,7 @@ class LinearObjective:
 
     Parameters
     ----------
-    X : array_like, CSR matrix or Rows, (n, d)
+    X : array_like, CSR matrix, fastgd.data.scan or Rows, (n, d)
         One row for each sample. float32 and float64 arrays of any strides are used where they are, without a copy;
         integers become float64. scipy.sparse matrices and arrays are used as CSR. Rows are data of another kind (see
         `fastgd.data.Rows`).
@@ -96,10 +96,11 @@ class LinearObjective:
     shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
 
+    @validation.names_arguments
     def __init__(
         self,
         X: Table,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         *,
         activation: Activation | None = None,
         loss: LossName | Loss = "sse",
@@ -109,6 +110,8 @@ class LinearObjective:
         sample_weight: ArrayLike | None = None,
         n_jobs: int | None = None,
     ) -> None:
+        if isinstance(X, Scan):
+            X, y, sample_weight = X.arrays(y, sample_weight)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")

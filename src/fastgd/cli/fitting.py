@@ -1,0 +1,305 @@
+"""From a table to a fitted model, for the commands `fit` and `compare`; without scikit-learn."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from fastgd import losses
+from fastgd.data import encoding, tables
+from fastgd.data.tables import TableError
+from fastgd.descent.single import gradient_descent
+from fastgd.engine.result import Status
+from fastgd.files.models import Model, outputs, probabilities
+from fastgd.objective import LinearObjective
+
+OF_NUMBERS, OF_CLASSES = losses.names("regression"), losses.names("classification")
+PENALTIES = {"none": (0.0, 0.0), "l2": (0.0, 1.0), "l1": (1.0, 0.0), "elasticnet": (0.15, 0.85)}
+ALPHA = 1e-4  # as in the estimators
+# What an activation can reach; the identity reaches everything.
+RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, math.inf), "softplus": (0.0, math.inf),
+          "exp": (0.0, math.inf)}  # fmt: skip
+FEW = 5  # rows; two numbers in fewer are no classes
+MANY_CLASSES = 100
+
+
+@dataclasses.dataclass
+class Rows:
+    """Encoded columns, targets as the objective takes them, and weights or None."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+
+
+@dataclasses.dataclass
+class Task:
+    """What is to be fitted: the rows, and how their target is taken.
+
+    Attributes
+    ----------
+    where, target, loss, activation : str
+    classes : ndarray or None
+    encoder : Encoder
+    fit, held : Rows
+        held is None without a held-out part.
+    notes : list of str
+    """
+
+    where: str
+    target: str
+    loss: str
+    activation: str
+    classes: np.ndarray | None
+    encoder: encoding.Encoder
+    fit: Rows
+    held: Rows | None
+    notes: list
+
+    @property
+    def words(self):
+        """The task as a sentence has it."""
+        loss = self.loss.replace("_", " ")
+        if self.classes is None:
+            how = "" if self.activation in ("identity", "exp") else f" by a {self.activation}"
+            return f"a number{how}, by {loss}"
+        labels = [str(label) for label in self.classes[:6].tolist()] + ["…"] * (len(self.classes) > 6)
+        return f"{len(self.classes)} classes ({', '.join(labels)}), by {loss}"
+
+
+def task_of(
+    data, target, *, formula=None, features=None, exclude=(), weights=None, loss=None, activation=None, rules,
+    test_size=None, seed=0, **marks,
+):  # fmt: skip
+    """Read a table and find out what is to be fitted.
+
+    Raises
+    ------
+    TableError
+        The table cannot be read, or columns cannot be used.
+    """
+    table, notes = tables.read(data, **marks)
+    where = "standard input" if str(data) == "-" else str(data)
+    also = [target, *([] if weights is None else [weights])]
+    tables.check_names(table, also, where)
+    tables.check_names(table, [*(features or []), *exclude], where, once=False)
+    taken = {*also, *exclude}
+    names = [n for n in (features or dict.fromkeys(table.column_names)) if n not in taken]
+    if formula is not None:
+        from fastgd.data import formulas
+
+        names = formulas.needed(formula, names)
+    elif features is None and table.column_names[0] == tables.INDEX and tables.INDEX in names:
+        names.remove(tables.INDEX)
+        notes += [f"the first column has no name and is left out (--features {tables.INDEX} takes it)"] if names else []
+    if not names:
+        way = f": add --features {tables.INDEX}" if tables.INDEX in table.column_names else ""
+        raise TableError(f"{where} has no column with a name besides {encoding.listed(also)} to fit from{way}")
+    encoding.check(table, names, rules, where, also)
+    if rules.missing:
+        kept = encoding.complete(table, also + (names if rules.missing == "drop" else []))
+        if not kept.all():
+            notes.append(f"{len(kept) - kept.sum()} of {len(kept)} rows are left out: cells are missing there")
+            table = table.filter(kept)
+    if table.num_rows < 2:
+        raise TableError(
+            f"{where} has {'a single' if table.num_rows else 'no whole'} row of data, and a fit needs at least two"
+        )
+    y, classes, loss, activation = _target(table.column(target), target, loss, activation, where, rules, notes)
+    s = None if weights is None else _weights(table.column(weights), weights, where)
+    held = None if test_size is None else held_out(table.num_rows, test_size, seed)
+    learnt = table if held is None else table.filter(~held)
+    if formula is None:
+        encoder = encoding.Encoder.of(learnt, names, rules, where)
+    else:
+        encoder = formulas.Formula.of(formula, learnt, rules, where)
+    X = encoder.encode(learnt, where)
+    _check_magnitudes(X, encoder, where)
+    if classes is None:
+        _check_magnitude(y, f"{where}, column {target!r}")
+    notes += encoder.notes(len(X))
+    constant = [name for name, c in zip(encoder.encoded_names, X.T, strict=True) if c.min() == c.max()]
+    constant += [column.name for column in encoder.columns if len(column.levels) == 1]
+    if constant:
+        notes.append(f"constant, so that the coefficient stays 0: {encoding.listed(constant)}")
+    task = Task(where, target, loss, activation, classes, encoder, None, None, notes)
+    task.fit = Rows(X, y if held is None else y[~held], s if held is None or s is None else s[~held])
+    if held is not None:
+        others = encoder.replace_rules(dataclasses.replace(rules, unknown="zeros"))
+        task.held = Rows(others.encode(table.filter(held), where), y[held], None if s is None else s[held])
+    return task
+
+
+def held_out(rows, share, seed):
+    """Mask of the rows that are held out: a share of them, the same for the same seed."""
+    number = max(1, round(share * rows))
+    if rows - number < 2:
+        raise TableError(f"--test-size {share:g} leaves {rows - number} of {rows} rows to fit to, and two are needed")
+    mask = np.zeros(rows, bool)
+    mask[np.random.default_rng(seed).permutation(rows)[:number]] = True
+    return mask
+
+
+def _target(cells, name, loss, activation, where, rules, notes):
+    """(y, classes, loss, activation) as the objective takes them; a class is its number."""
+    kind, why = encoding.kind_of(cells)
+    if why or kind == "date":
+        raise TableError(f"{where}: the target {name!r} {why or 'holds dates, and must hold numbers or classes'}")
+    if kind == "category":
+        if loss in OF_NUMBERS or activation not in (None, "sigmoid"):
+            raise TableError(
+                f"{where}: the target {name!r} holds text, and {loss or activation} is for numbers: take "
+                f"--loss {' or '.join(OF_CLASSES)}"
+            )
+        labels = encoding.labels(cells)
+        loss = loss or "log_loss"
+    else:
+        labels = encoding.numbers(cells)
+        if loss is None and activation in (None, "sigmoid") and len(labels) >= FEW and len(np.unique(labels)) == 2:
+            loss, (low, high) = "log_loss", np.unique(labels)
+            notes.append(f"{name} is {low:g} or {high:g}, so these are classes (--loss squared_error fits a number)")
+    if loss not in OF_CLASSES:
+        return labels, None, *_of_numbers(labels, name, loss, activation, where, notes)
+    if activation not in (None, "sigmoid"):
+        raise TableError(f"--activation {activation} is for numbers, and --loss {loss} is for classes")
+    classes, y = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise TableError(f"{where}: the target {name!r} has one value only, {str(classes[0])!r}")
+    if len(classes) > MANY_CLASSES and 2 * len(classes) > len(y):
+        raise TableError(
+            f"{where}: the target {name!r} has {len(classes)} different values in {len(y)} rows, too many for classes"
+        )
+    record = losses.get(loss)
+    if not record.signed:
+        return y.astype(float), classes, loss, record.link if len(classes) == 2 else "softmax"
+    signs = np.where(y[:, None] == np.arange(len(classes)), 1.0, -1.0)
+    return signs[:, 1] if len(classes) == 2 else signs, classes, loss, record.link
+
+
+def _of_numbers(y, name, loss, activation, where, notes):
+    """(loss, activation) of a target that is a number, with what is to be said of it."""
+    least, most, whole = y.min(), y.max(), np.all(y == np.floor(y))
+    if loss is None and whole and 0 <= least <= 1 and most > 2:
+        notes.append(f"{name} looks like counts, for which there is --loss poisson")
+    if loss is None and activation not in (None, "identity"):
+        notes.append(f"the {activation} is fitted by squared error (--loss chooses another)")
+    record = losses.get(loss or "squared_error")
+    activation = activation or record.link
+    if activation not in record.activations:
+        raise TableError(f"--loss {loss} has the activation {record.link}, not {activation}")
+    refused = record.refused(y)
+    if refused is not None and refused.any():
+        raise TableError(
+            f"{where}: for --loss {loss} the target {name!r} must {record.targets}; it has {y[refused][0]:g}"
+        )
+    low, high = RANGES.get(activation, (-math.inf, math.inf))
+    if least < low or most > high:
+        notes.append(f"{name} goes from {least:g} to {most:g}, and a {activation} only from {low:g} to {high:g}")
+    return loss or "squared_error", activation
+
+
+def _weights(cells, name, where):
+    s = encoding.numbers(cells)
+    if not np.all(np.isfinite(s)) or s.min() < 0 or not s.max() > 0:
+        raise TableError(f"{where}: the weights {name!r} must be finite, not negative and not all 0")
+    return s
+
+
+def _check_magnitudes(X, encoder, where):
+    for name, column in zip(encoder.encoded_names, X.T, strict=True):
+        _check_magnitude(column, f"{where}, column {name!r}")
+
+
+def _check_magnitude(column, where):
+    """Refuse numbers whose squares leave the range of floating point."""
+    with np.errstate(all="ignore"):
+        total, spread = np.sum(column**2), np.sum((column - column.mean()) ** 2)
+    if not np.isfinite(total):
+        raise TableError(f"{where} has numbers up to {abs(column).max():g}, too large to be squared")
+    if spread < np.finfo(float).tiny and column.min() < column.max():
+        raise TableError(f"{where} has numbers that differ by too little to be squared")
+
+
+# ------------------------------------------------------------------------------------------------------------------ fit
+
+
+@dataclasses.dataclass
+class Fit:
+    """A task that was fitted.
+
+    Attributes
+    ----------
+    model : Model
+    result : Result
+    scores, held_scores : dict
+        r2 and mean_squared_error, or accuracy and log_loss; held_scores is None without a held-out part.
+    """
+
+    objective: LinearObjective
+    model: Model
+    result: object
+    scores: dict
+    held_scores: dict | None
+
+    @property
+    def converged(self):
+        return self.result.status == Status.CONVERGED
+
+
+def objective_of(task, penalty, alpha, jobs):
+    l1, l2 = (share * alpha for share in PENALTIES[penalty])
+    try:
+        return LinearObjective(
+            task.fit.X, task.fit.y, activation=task.activation, loss=task.loss, l1=l1, l2=l2, n_jobs=jobs,
+            fit_intercept=task.encoder.intercept, sample_weight=task.fit.weights,
+        )  # fmt: skip
+    except ValueError as error:
+        raise TableError(f"{task.where} cannot be fitted: {error}") from error
+
+
+def fitted(task, *, penalty=None, alpha=ALPHA, jobs=None, max_steps, **options):
+    """Fit a task; `options` are those of `gradient_descent`."""
+    penalty = penalty or ("none" if task.classes is None else "l2")
+    objective = objective_of(task, penalty, alpha, jobs)
+    # At zero weights the slope of relu is 0 in every row: no step would be taken.
+    start = objective.join(*objective.best_constant()) if task.activation == "relu" else None
+    result = gradient_descent(objective, start, step_num=max_steps, **options)
+    W, b = objective.split(result.x)
+    one = task.classes is None
+    arrays = {"coef_": W[:, 0].copy() if one else W.T.copy(), "intercept_": b.copy()}
+    arrays["feature_names_in_"] = np.array(task.encoder.names)
+    if not one:
+        arrays["classes_"] = task.classes
+    model = Model(
+        "GDRegressor" if one else "GDClassifier", task.activation, arrays,
+        {"loss": task.loss, "penalty": None if penalty == "none" else penalty, "alpha": alpha,
+         "fit_intercept": task.encoder.intercept}, [],
+        None if task.encoder.plain else task.encoder, task.target, max(1, result.nit), len(task.encoder.names),
+    )  # fmt: skip
+    held = None if task.held is None else scores(model, task, task.held)
+    fit = Fit(objective, model, result, scores(model, task, task.fit), held)
+    model.fit = {
+        "rows": len(task.fit.X), "loss": result.fun, "steps": result.nit, "converged": fit.converged, **fit.scores,
+        "held_out": held,
+    }  # fmt: skip
+    return fit
+
+
+def scores(model, task, rows):
+    """How well a model does on rows; numbers, or None where there are none."""
+    h, s = model.scores(rows.X), rows.weights
+    if task.classes is None:
+        y = rows.y
+        mse = float(np.average((y - outputs(h, task.activation)) ** 2, weights=s))
+        spread = float(np.average((y - np.average(y, weights=s)) ** 2, weights=s))
+        return {"r2": 1 - mse / spread if spread > 0 else None, "mean_squared_error": mse}
+    number = rows.y if task.activation != "identity" else rows.y > 0 if rows.y.ndim == 1 else rows.y.argmax(axis=1)
+    number = number.astype(int)
+    chosen = (h > 0).astype(int) if h.ndim == 1 else h.argmax(axis=1)
+    found = {"accuracy": float(np.average(chosen == number, weights=s))}
+    if task.activation != "identity":
+        p = probabilities(h, task.activation)[np.arange(len(h)), number]
+        with np.errstate(divide="ignore"):
+            loss = float(np.average(-np.log(p), weights=s))
+        found["log_loss"] = loss if math.isfinite(loss) else None
+    return found

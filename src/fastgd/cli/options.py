@@ -1,0 +1,123 @@
+"""The options that several commands share, and what they say."""
+
+import csv
+import functools
+
+import click
+import numpy as np
+
+from fastgd import optimizers, schedules
+from fastgd.cli import fitting
+from fastgd.data import encoding
+from fastgd.data.tables import TableError
+from fastgd.engine.plan import NAMES as SOLVERS
+
+# Options that go to `fitting` as they are.
+OF_RUNS = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "seed")
+OF_TASKS = ("weights", "loss", "activation", "test_size", "seed", "separator", "decimal", "thousands", "encoding")
+# Schedules of a rate and a number of steps.
+SCHEDULES = {
+    "cosine": schedules.cosine_decay, "polynomial": schedules.polynomial_decay, "one-cycle": schedules.one_cycle,
+}  # fmt: skip
+ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "softplus", "exp")
+
+
+def _options(*options):
+    """Several options as one decorator, in this order in the help."""
+    return lambda command: functools.reduce(lambda f, option: option(f), reversed(options), command)
+
+
+of_text = _options(
+    click.option("--separator", metavar="MARK", help="Between columns of text; found without it."),
+    click.option("--decimal", metavar="MARK", help="The decimal mark of text; found without it."),
+    click.option("--thousands", metavar="MARK", help="The mark between thousands in text; found without it."),
+    click.option("--encoding", metavar="NAME", help="Of text, such as utf-8 or latin-1; found without it."),
+)
+
+of_columns = _options(
+    click.option("--target", metavar="COLUMN", help="The column to predict."),
+    click.option("--formula", metavar="'Y ~ A + C(B)'", help="The target and its terms, in place of --target."),
+    click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option."),
+    click.option("--exclude", metavar="A,B,…", help="Columns to leave out."),
+    click.option("--weights", metavar="COLUMN", help="How often each row counts."),
+    click.option("--missing", type=click.Choice(encoding.CHOICES["missing"][1:]), help="What to do with missing cells: "
+                 "leave out their rows, fill in the mean, or fill and mark them."),
+    click.option("--dates", type=click.Choice(encoding.CHOICES["dates"][1:]), help="Count dates in days."),
+    click.option("--loss", type=click.Choice([*fitting.OF_NUMBERS, *fitting.OF_CLASSES]),
+                 help="squared_error for numbers and log_loss for classes without it."),
+    click.option("--activation", type=click.Choice(ACTIVATIONS),
+                 help="f in prediction = f(sum of coefficient * feature + intercept), of numbers."),
+    click.option("--penalty", type=click.Choice(tuple(fitting.PENALTIES)),
+                 help="none for numbers and l2 for classes without it."),
+    click.option("--alpha", type=click.FloatRange(0), default=fitting.ALPHA, show_default=True,
+                 help="Factor of the penalty."),
+    click.option("--test-size", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+                 help="The share of the rows to hold out, for a score on rows that the fit has not seen."),
+)  # fmt: skip
+
+of_runs = _options(
+    click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True),
+    click.option("--optimizer", type=click.Choice(tuple(optimizers.BY_NAME)), default="gd", show_default=True),
+    click.option("--lr", metavar="RATE", help="Learning rate, a number; found without it."),
+    click.option("--schedule", type=click.Choice(tuple(SCHEDULES)), help="How --lr falls over the --max-steps."),
+    click.option("--batch-size", type=click.IntRange(1), help="Rows of a stochastic step."),
+    click.option("--tol", type=float, default=1e-8, show_default=True, help="Relative gap to the least loss."),
+    click.option("--max-steps", type=click.IntRange(1), default=10_000, show_default=True, help="Steps at most."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+                 help="Of what --test-size holds out and of the order of stochastic steps."),
+    click.option("--jobs", type=int, help="Threads; no result depends on them."),
+)  # fmt: skip
+
+
+def task_and_run(data, options):
+    """The Task of the options that say what is to be fitted, and the others, as `fitting.fitted` takes them."""
+    run = {name: options[name] for name in OF_RUNS}
+    if not 0 < run["tol"] < np.inf:
+        raise TableError(f"--tol must be a positive number, and is {run['tol']}")
+    run["lr"] = rate(options["lr"], "--lr")
+    if options["schedule"] is not None:
+        if options["lr"] is None:
+            raise TableError("--schedule needs --lr, the rate that it begins from or rises to")
+        run["lr"] = SCHEDULES[options["schedule"]](run["lr"], run["max_steps"])
+    target, formula = options["target"], options["formula"]
+    if (target is None) == (formula is None):
+        raise click.UsageError("Missing option '--target', or '--formula': one of them")
+    if formula is not None:
+        from fastgd.data.formulas import sides
+
+        target, formula = sides(formula)
+    features, exclude = (split_names(options[name], f"--{name}") for name in ("features", "exclude"))
+    for name in (target, options["weights"]):
+        if name is not None and name in (features or []):
+            raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
+    rules = encoding.Rules(options["missing"], dates=options["dates"], shell=True)
+    what = {name: options[name] for name in OF_TASKS}
+    return fitting.task_of(
+        data, target, formula=formula, features=features, exclude=exclude or (), rules=rules, **what
+    ), run
+
+
+def rate(text, option):
+    """A learning rate, "auto" without one."""
+    if text is None:
+        return "auto"
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if not 0 < number < np.inf:
+        raise TableError(f"{option} must be a positive number, and is {text!r}")
+    return number
+
+
+def split_names(text, option):
+    """The names in a list such as `height,"age, years"`."""
+    if text is None:
+        return None
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if not names or not all(names):
+        raise TableError(f"{option} must be names of columns separated by commas, and is {text!r}")
+    for name in names:
+        if names.count(name) > 1:
+            raise TableError(f"{option} names {name!r} more than once")
+    return names

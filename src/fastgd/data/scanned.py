@@ -1,0 +1,78 @@
+"""`fastgd.data.scan`: a table in local files, or in memory, that stands for X, or for X and y together."""
+
+from __future__ import annotations
+
+import typing
+
+from fastgd.data import encoding
+from fastgd.data.tables import INDEX, TableError, check_names, read_all
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Scan:
+    """A table, and which of its columns are features, target and weights; `scan` makes it."""
+
+    def __init__(self, table, target, sample_weight, features):
+        self.table, self.target, self.sample_weight = table, target, sample_weight
+        others = [name for name in (target, sample_weight) if name is not None]
+        check_names(table, [*others, *(features or [])], "the table")
+        self.features = features or [name for name in dict.fromkeys(table.column_names) if name not in (*others, INDEX)]
+        if not self.features:
+            raise TableError("the table has no column beside the target")
+
+    def arrays(self, y=None, sample_weight=None):
+        """(X, y, sample_weight): the encoded features, and the columns of the table where none are given."""
+        encoding.check(self.table, self.features, encoding.Rules(), "the table")
+        X = encoding.Encoder.of(self.table, self.features, encoding.Rules(), "the table").encode(self.table)
+        y = self.column(self.target) if y is None and self.target is not None else y
+        if sample_weight is None and self.sample_weight is not None:
+            sample_weight = self.column(self.sample_weight)
+        return X, y, sample_weight
+
+    def column(self, name):
+        """A column as a NumPy array."""
+        column = self.table.column(name)
+        if column.null_count:
+            raise TableError(f"the table: cells are missing in {name!r} ({column.null_count})")
+        return column.to_numpy()
+
+
+def scan(
+    source: typing.Any,
+    *,
+    target: str | None = None,
+    sample_weight: str | None = None,
+    features: Sequence[str] | None = None,
+    memory_limit: int | str | None = None,
+) -> Scan:
+    """A table of named columns to fit or predict from, in the place of X, or of X and y (extra "arrow").
+
+    Parameters
+    ----------
+    source : path, pattern, folder, pyarrow dataset or frame
+        CSV and other text in columns, Parquet, Arrow IPC, JSON lines and Excel files, compressed or not; several files
+        are rows of one table. Anything with `__arrow_c_stream__` is taken as it is.
+    target, sample_weight : str, optional
+        Names of columns.
+    features : list of str, optional
+        The columns to fit from; all others without it.
+    memory_limit : None
+        Tables are read into memory whole; another value is refused.
+
+    Raises
+    ------
+    TableError
+        The table cannot be read, or lacks a column.
+
+    Examples
+    --------
+    >>> from fastgd import GDRegressor, data, datasets
+    >>> GDRegressor().fit(data.scan(datasets.women_path(), target="weight")).coef_.round(6)
+    array([3.45])
+    """
+    if memory_limit is not None:
+        raise ValueError(f"memory_limit must be None: tables are read into memory whole; got {memory_limit!r}")
+    features = [features] if isinstance(features, str) else features
+    return Scan(read_all(source), target, sample_weight, None if features is None else list(features))
