@@ -179,11 +179,9 @@ def check_gradient(
     names = forms.named(x)
     if names is not None:
         options = flat_options(names, None, bounds, typical_x, vectorized)
+        options.pop("h")
         grad = named_gradient(names, grad) if callable(grad) else names.flatten(grad, "grad")
-        return check_gradient(
-            names.function(f), grad, names.flat, args=args, workers=workers, bounds=options["bounds"],
-            typical_x=options["typical_x"],
-        )  # fmt: skip
+        return check_gradient(names.function(f), grad, names.flat, args=args, workers=workers, **options)
     objective = _objective_of(f)
     if objective is not None:
         x = validation.weights(x, "x", objective.shape, objective.dtype)
@@ -201,7 +199,7 @@ def check_gradient(
         options = {"bounds": bounds, "typical_x": typical_x, "vectorized": vectorized, "workers": workers, "args": args}
         options |= {"scheme": "richardson", "nan_policy": "propagate", "full_output": True}
         numerical, error, steps, nfev = numerical_gradient(f, x, **options)
-        numerical, error = np.asarray(numerical), np.asarray(error)
+        numerical, error = np.array(numerical), np.array(error)
     hints = []
     tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
     if objective is None:
@@ -212,9 +210,7 @@ def check_gradient(
         suspects = np.flatnonzero(wrong | unclear | kinked)
         if len(suspects):
             look = Look(sampler, suspects, steps[suspects], limits)
-            error = error.copy()
-            flat = error.reshape(-1)
-            flat[suspects] = look.reconsider(numerical.reshape(-1)[suspects], flat[suspects])
+            error.flat[suspects] = look.reconsider(numerical.flat[suspects], error.flat[suspects])
             tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
             for k, (below, above) in look.kinks.items():
                 i = np.unravel_index(k, x.shape)
@@ -225,12 +221,7 @@ def check_gradient(
                 )
             hints[MOST_SHOWN:] = []
         nfev += sampler.nfev
-    if wrong.any():
-        hints.append(_mistake(gradient, numerical, tolerance, wrong, unclear))
-    if unclear.any() and not hints:
-        hints.append("f is NaN or infinite beside x")
-    if objective is None and not wrong.any():
-        hints.append(_precision(numerical, tolerance, unclear))
+    hints += _hints(gradient, numerical, tolerance, wrong, unclear, hints, objective is None)
     return _verdict(gradient, numerical, tolerance, wrong, unclear, "; ".join(filter(None, hints)), nfev)
 
 
@@ -364,6 +355,14 @@ class Look:
         """Errors in the light of these: differences may agree by chance at the steps that Richardson's scheme chose."""
         with np.errstate(all="ignore"):
             return np.fmax(errors, np.max(np.abs(self.slopes - slopes[:, None]), axis=1))
+
+
+def _hints(gradient, numerical, tolerance, wrong, unclear, known, of_function):
+    """What else there is to say."""
+    if wrong.any():
+        return [_mistake(gradient, numerical, tolerance, wrong, unclear)]
+    hints = ["f is NaN or infinite beside x"] if unclear.any() and not known else []
+    return [*hints, _precision(numerical, tolerance, unclear)] if of_function else hints
 
 
 def _mistake(gradient, numerical, tolerance, wrong, unclear):

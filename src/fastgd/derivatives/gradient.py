@@ -251,32 +251,17 @@ def numerical_gradient(
         and nan_policy in NAN_POLICIES
         and callable(f)
     ):  # as most are: all that is below comes to the same
-        flags = x.flags
-        if flags.c_contiguous and flags.aligned:
-            values, gradient = np.empty((x.size, 2)), np.empty(x.size)
-            # Where a step is searched for, NaN is no end.
-            steps, as_number, probes = OWN_STEPS, validation.any_number, np.empty(3)
-            if h is not None:
-                steps, as_number, probes = np.full(x.size, h), NAN_POLICIES[nan_policy], probes[:0]
-            kernel = kernels.active.central_differences
-            doubtful = kernel(f, x, steps, x.shape, args, as_number, values, probes, gradient)
-            if doubtful == 0 or (doubtful > 0 and h is not None):
-                return gradient
-            if doubtful > 0:
-                return _mended(sampling.sampler(f, x, args), values, probes, gradient, nan_policy).value
+        found = _quick(f, x, h, args, nan_policy)
+        if found is not None:
+            return found
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
     names = forms.named(x)
     if names is not None:
         options = flat_options(names, h, bounds, typical_x, vectorized)
-        found = numerical_gradient(
-            names.function(f), names.flat, scheme=scheme, workers=workers, args=args, nan_policy=nan_policy,
-            full_output=full_output, **options,
-        )  # fmt: skip
-        if not full_output:
-            return names.restore(found)
-        return Derivative(*map(names.restore, found[:3]), found.nfev)
+        options |= {"scheme": scheme, "workers": workers, "args": args, "nan_policy": nan_policy}
+        return _with_names(names, f, full_output, options)
     x = np.asarray(validation.real_array(x, "x", dtype=np.float64), order="C")
     searches = h is None and scheme in ("central", "richardson")
     as_number = validation.any_number if searches else NAN_POLICIES[nan_policy]
@@ -298,6 +283,31 @@ def numerical_gradient(
     if full_output:
         return Derivative(*(part.reshape(x.shape) if x.ndim else float(part[0]) for part in found), sampler.nfev)
     return found.value.reshape(x.shape) if x.ndim else float(found.value[0])
+
+
+def _with_names(names, f, full_output, options):
+    found = numerical_gradient(names.function(f), names.flat, full_output=True, **options)
+    found = Derivative(*map(names.restore, found[:3]), found.nfev)
+    return found if full_output else found.gradient
+
+
+def _quick(f, x, h, args, nan_policy):
+    """The gradient at a plain array by one call of a kernel, and more where that leaves doubts; None for others."""
+    flags = x.flags
+    if not (flags.c_contiguous and flags.aligned):
+        return None
+    values, gradient = np.empty((x.size, 2)), np.empty(x.size)
+    # Where a step is searched for, NaN is no end.
+    steps, as_number, probes = OWN_STEPS, validation.any_number, np.empty(3)
+    if h is not None:
+        steps, as_number, probes = np.full(x.size, h), NAN_POLICIES[nan_policy], probes[:0]
+    kernel = kernels.active.central_differences
+    doubtful = kernel(f, x, steps, x.shape, args, as_number, values, probes, gradient)
+    if doubtful == 0 or (doubtful > 0 and h is not None):
+        return gradient
+    if doubtful > 0:
+        return _mended(sampling.sampler(f, x, args), values, probes, gradient, nan_policy).value
+    return None
 
 
 def flat_options(names, h, bounds, typical_x, vectorized):
