@@ -88,7 +88,7 @@ def fit(path):
         way = re.search(r": add (--.*)$|\((--\S+ [^()]*)\)", err.strip())
         if added or not way:
             break
-        added = way.group(1) or way.group(2)
+        added = (way.group(1) or way.group(2)).split(" or ")[0]
     return status, err.strip().splitlines()[-1], added
 
 

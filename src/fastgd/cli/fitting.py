@@ -95,6 +95,7 @@ def task_of(
     if not names:
         way = f": add --features {tables.INDEX}" if tables.INDEX in table.column_names else ""
         raise TableError(f"{where} has no column with a name besides {encoding.listed(also)} to fit from{way}")
+    _refuse_target(table.column(target), target, where)
     encoding.check(table, names, rules, where, also)
     if rules.missing:
         kept = encoding.complete(table, also + (names if rules.missing == "drop" else []))
@@ -140,11 +141,16 @@ def held_out(rows, share, seed):
     return mask
 
 
-def _target(cells, name, loss, activation, where, rules, notes):
-    """(y, classes, loss, activation) as the objective takes them; a class is its number."""
+def _refuse_target(cells, name, where):
+    """Refuse a target that is neither numbers nor classes."""
     kind, why = encoding.kind_of(cells)
     if why or kind == "date":
         raise TableError(f"{where}: the target {name!r} {why or 'holds dates, and must hold numbers or classes'}")
+
+
+def _target(cells, name, loss, activation, where, rules, notes):
+    """(y, classes, loss, activation) as the objective takes them; a class is its number."""
+    kind, _ = encoding.kind_of(cells)
     if kind == "category":
         if loss in OF_NUMBERS or activation not in (None, "sigmoid"):
             raise TableError(

@@ -293,9 +293,10 @@ def check(table, names, rules, where="X", also=()):
         elif kind == "category" and (marked := _ambiguous(table.column(name))):
             mark, example = marked
             problems.append(
-                f"column {name!r} holds numbers such as {example!r}, in which {mark!r} may also be the decimal mark"
+                f"column {name!r} holds numbers such as {example!r}, with {mark!r} for thousands or decimals"
             )
-            remedies.append(rules.option("thousands", mark))
+            either = f"--thousands {mark} or --decimal {mark}"
+            remedies.append(either if rules.shell else f"{name!r} as numbers")
     if rules.missing is None:
         counts = {name: _missing(table.column(name)) for name in [*also, *names] if name not in exclude}
         missing = {name: count for name, count in counts.items() if count}
