@@ -125,7 +125,7 @@ def gradient_descent(
         The rule that makes a step of a gradient, one of `fastgd.optimizers` or its lower-case name: "gd", "momentum",
         "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw", "asgd". It works in
         every run with a rate.
-    solver : {None, "auto", "gd", "accelerated", "preconditioned", "gram", "sgd"}
+    solver : {None, "auto", "gd", "accelerated", "preconditioned", "coordinate", "gram", "sgd"}
         For an objective: how it is minimised, by the code of the estimators. None is "gd", or "auto" with lr="auto".
         "gd": steps by a rate; "accelerated": Nesterov's, with adaptive restart; "preconditioned": quasi-Newton steps in
         the metric of the curvature of some rows, and losses with a kink by smooth ones of falling width; "gram": XᵀX

@@ -4,6 +4,6 @@ Same names, same parameters, same side effects. Where a compiled kernel and its 
 rounding, the kernel is wrong.
 """
 
-from fastgd.kernels.reference import differences, functions, one_layer, perturbed, updates
+from fastgd.kernels.reference import coordinates, differences, functions, one_layer, perturbed, updates
 
-__all__ = ["differences", "functions", "one_layer", "perturbed", "updates"]
+__all__ = ["coordinates", "differences", "functions", "one_layer", "perturbed", "updates"]
