@@ -91,6 +91,7 @@ extensions = [
             "single_sparse_rows.pxi",
             "perturbed.pxi",
             "functions.pxi",
+            "coordinates.pxi",
             "lanes.pxi",
             "one_output.pxi",
             "losses.pxi",

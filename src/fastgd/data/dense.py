@@ -10,7 +10,7 @@ from fastgd.kernels.codes import PLAIN
 class Dense(Rows):
     """Rows of an array of any strides."""
 
-    one_array = True
+    one_array = has_columns = True
 
     def __init__(self, X, Y, weights):
         self.X, self.Y, self.weights = X, Y, weights

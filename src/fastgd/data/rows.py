@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 
 from fastgd import kernels
+from fastgd.data.columns import DenseColumns
 from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices, transformed
 from fastgd.data.threads import tree_sum
 from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
@@ -49,9 +50,11 @@ class Rows:
     one_array : bool
         True if X is a single array, on which one kernel call can make a whole pass or many steps (see `arrays`). Such a
         class also has `value_and_gradient`.
+    has_columns : bool
+        Whether some columns of all rows can be had at little cost: see `column_block`.
     """
 
-    one_array = False
+    one_array = has_columns = False
 
     def __init__(self, n, d, dtype, Y=None, weights=None):
         self.n, self.d, self.dtype, self.values = n, d, np.dtype(dtype), n * d
@@ -123,6 +126,10 @@ class Rows:
     def columns(self, numbers, part=slice(None)):
         """Some columns of some rows, as a new float64 array."""
         return self.view(part)[:, numbers].astype(np.float64)
+
+    def column_block(self, numbers, shift, scale):
+        """Some columns, centred and scaled, as coordinate descent takes them; see `data.columns`."""
+        return DenseColumns(self, numbers, shift, scale)
 
     def with_targets(self, Y, weights=None):
         """The same rows with other targets and, if given, other weights."""

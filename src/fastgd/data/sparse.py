@@ -1,8 +1,11 @@
 """Rows of a scipy.sparse matrix or array in CSR form."""
 
+import functools
+
 import numpy as np
 
 from fastgd import kernels, validation
+from fastgd.data.columns import SparseColumns
 from fastgd.data.moments import centred, looked_into, rounded
 from fastgd.data.rows import Rows
 from fastgd.kernels.codes import PLAIN
@@ -16,6 +19,8 @@ CHOLESKY_ADVANTAGE = 96
 
 class Sparse(Rows):
     """Rows of a scipy.sparse matrix or array in CSR form."""
+
+    has_columns = True
 
     def __init__(self, X, Y, weights):
         self.X, self.Y, self.weights = X, Y, weights
@@ -51,6 +56,14 @@ class Sparse(Rows):
 
     def columns(self, numbers, part=slice(None)):
         return self.X[part][:, numbers].toarray().astype(np.float64)
+
+    @functools.cached_property
+    def by_columns(self):
+        """X in CSC form."""
+        return self.X.tocsc()
+
+    def column_block(self, numbers, shift, scale):
+        return SparseColumns(self, numbers, shift, scale)
 
     def take(self, part):
         return Sparse(self.X[part], self.Y[part], self._weights_of(part))

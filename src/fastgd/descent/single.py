@@ -123,7 +123,8 @@ def gradient_descent(
     optimizer : str or Optimizer
         The rule of a step, of `fastgd.optimizers`: "gd", "momentum", "adam", ….
     solver, batch_size : str, int, optional
-        For an objective: "auto", "gd", "accelerated", "preconditioned", "gram" or "sgd", and the rows of each step.
+        For an objective: "auto", "gd", "accelerated", "preconditioned", "coordinate", "gram" or "sgd", and the rows of
+        each step.
     bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
         Numbers or arrays; steps are moved onto them, and a numerical gradient calls f at no point outside.
     l1 : float

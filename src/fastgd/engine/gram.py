@@ -128,7 +128,7 @@ def gram(variables, monitor):
         if point.step >= MOST_STEPS or size == 0:
             break
     if o.l1:
-        _end_by_duality(variables, monitor, point, estimate)
+        end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient), estimate)
         return
     gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))
     if not monitor.reached_exactly(point, gap):
@@ -140,9 +140,10 @@ def _step(variables, equations, point):
     V, gradient = point.z, point.gradient
     if not variables.objective.l1:
         return equations.step(V, gradient), math.inf
-    c = gradient - equations.matrix @ V
     t = np.broadcast_to(variables.thresholds(), V.shape)
-    new = np.column_stack([minimise_with_l1(equations.matrix, c[:, j], t[:, j], V[:, j]) for j in range(V.shape[1])])
+    new = np.column_stack(
+        [minimise_with_l1(equations.matrix, gradient[:, j], t[:, j], V[:, j]) for j in range(V.shape[1])]
+    )
     step = new - V
     slope = float(np.vdot(gradient, step)) + float(np.sum(t * (np.abs(new) - np.abs(V))))
     return step, max(0.0, -slope - 0.5 * float(np.vdot(step, equations.matrix @ step)))
@@ -156,10 +157,10 @@ def _reached(monitor, equations, point):
     return monitor.reached_exactly(point, gap)
 
 
-def _end_by_duality(variables, monitor, point, estimate):
+def end_by_duality(variables, monitor, point, gap, estimate=math.inf):
     """The end of steps that no longer shrink; what the last would have gained tells where duality does not."""
     o, rule = variables.objective, monitor.gap
-    gap = max(0.0, variables.duality_gap(point.z, point.gradient))
+    gap = max(0.0, gap)
     rounding = OF_ROUNDING * o.eps * max(rule.above_least(point.fun), rule.scale)
     certified = gap <= rounding or monitor.would_do(point.fun, gap)
     if not certified and estimate <= rounding:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.linalg
 
 from fastgd.engine.lasso import minimise_with_l1
-from fastgd.linalg import equilibrium, softmax
+from fastgd.linalg import equilibrium, soft_threshold, softmax
 
 # Eigenvalues below this share of the largest are rounding: directions in which the columns are collinear, where nothing
 # moves. Where other rows than those of the sample may tell more of them, they get this share as their curvature
@@ -140,15 +140,14 @@ class Metric:
     def proximal_move(self, V, gradient):
         """The step to the minimum of the quadratic model with the l1 penalty; its slope; and the model's decrease."""
         t = np.broadcast_to(self.variables.thresholds(), V.shape)
-        c = gradient - self.multiply(V)
         if not self.matrices:
-            new = -np.sign(c) * np.maximum(np.abs(c) - t, 0) / self._diagonal
+            new = soft_threshold(V - gradient / self._diagonal, t / self._diagonal)
         elif self.joint:
-            flat = [M.T.reshape(-1) for M in (c, t, V)]
+            flat = [M.T.reshape(-1) for M in (gradient, t, V)]
             new = minimise_with_l1(self.matrices[0], *flat).reshape(V.T.shape).T
         else:
             matrices = self.matrices * (V.shape[1] if len(self.matrices) == 1 else 1)
-            columns = zip(matrices, c.T, t.T, V.T, strict=True)
+            columns = zip(matrices, gradient.T, t.T, V.T, strict=True)
             new = np.column_stack([minimise_with_l1(*column) for column in columns])
         move = new - V
         slope = float(np.vdot(gradient, move)) + float(np.sum(t * (np.abs(new) - np.abs(V))))
@@ -197,10 +196,10 @@ class Model:
     def took(self, step, change):
         """Remember a step and the change of the gradient on it."""
         self.steps += 1
-        curvature = float(np.vdot(step, change))
-        if curvature > 0:
+        curvature, expected = float(np.vdot(step, change)), self.metric.square(step)
+        if curvature > 0 and expected > 0:  # a step where nothing bends tells of no curvature
             self.memory.add(step, change, curvature)
-            self._least = min(self._least, max(curvature / self.metric.square(step), 1e-8))
+            self._least = min(self._least, max(curvature / expected, 1e-8))
 
     @property
     def state(self):

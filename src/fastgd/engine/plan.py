@@ -2,11 +2,12 @@
 
 "auto" compares, in passes over X, what each solver would cost:
 
+    coordinate       an l1 penalty, but with very many rows for each column
     gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more.
                      Always but with l2 alone; then where that is less than preconditioned steps take
     preconditioned   every other smooth objective: the curvature of max(4096, 8d) rows, and some 5 to 15 passes; losses
                      with a kink by smooth ones of falling width
-    accelerated      an l1 penalty with more columns than a matrix is formed for; early stopping, which wants a path
+    accelerated      early stopping, which wants a path
     gd, sgd          where a rate, an optimizer, bounds or a batch size are given
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from fastgd import optimizers
 from fastgd.engine.gap import GapRule
+from fastgd.engine.least_norm import take_least_norm
 from fastgd.engine.monitor import Monitor
 from fastgd.engine.update import Update
 from fastgd.errors import OutOfTimeError
@@ -35,7 +37,8 @@ class Solver(typing.NamedTuple):
 
     takes : of "rate" (a number or a schedule), "rule" (another optimizer than plain descent), "batch", "limits"
     (bounds, clipping, a way on from saddles).
-    needs : of "quadratic", "smooth" (no kink) and "columns" (no more than a matrix is formed for).
+    needs : of "quadratic", "smooth" (no kink), "l1" (a penalty, and a dual) and "columns" (no more than a matrix is formed
+    for).
     """
 
     takes: frozenset
@@ -51,6 +54,7 @@ SOLVERS = {
     "gd": _solver("steps by a rate", ("rate", "rule", "limits"), ("smooth",)),
     "accelerated": _solver("Nesterov's steps", (), ("smooth",)),
     "preconditioned": _solver("quasi-Newton steps"),
+    "coordinate": _solver("coordinate descent with an l1 penalty", (), ("smooth", "l1")),
     "gram": _solver("least squares by XᵀX", (), ("quadratic", "columns")),
     "sgd": _solver("steps on batches of rows", ("rate", "rule", "batch", "limits")),
 }
@@ -60,7 +64,8 @@ NAMES = ("auto", *SOLVERS)
 GIVEN = {
     "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
-
+# From so many rows for each column on, an l1 penalty is left to XᵀX, or to a metric of some rows.
+GRAM_ROWS, METRIC_ROWS = 64, 4096
 # Up to so many multiplications, some milliseconds, no choice of a solver is worth much.
 SMALL_CHOICE = 1 << 26
 
@@ -145,6 +150,8 @@ def choose(request):
             return _smoothed(request)
         if request.path:
             return "accelerated"
+        if o.l1 and o.has_dual and _columns_pay(o):
+            return "coordinate"
         if o.quadratic and _gram_pays(o):
             return "gram"
         return "preconditioned" if o.rows.d <= METRIC_COLUMNS or not o.l1 else "accelerated"
@@ -161,6 +168,11 @@ def choose(request):
         raise ValueError(
             f"solver={solver!r} is for the squared error with the identity; got loss={o.loss!r}, "
             f"activation={o.activation!r}"
+        )
+    if "l1" in known.needs and not (o.l1 and o.has_dual and o.convex):
+        raise ValueError(
+            f"solver={solver!r} is for an l1 penalty and a loss that is convex by Xw + b; got l1={o.l1:g}, "
+            f"loss={o.loss!r}, activation={o.activation!r}"
         )
     if "smooth" in known.needs and lacks["smooth"] and not (request.user_columns and request.rate is not None):
         raise ValueError(
@@ -179,6 +191,15 @@ def _smoothed(request):
             "lambda step: 0.1 / (1 + step) ** 0.5"
         )
     return "preconditioned"
+
+
+def _columns_pay(o):
+    """Whether coordinate descent on an l1 penalty is quicker than steps on all columns: these have a metric of some
+    rows, where there are many rows for each column, or XᵀX."""
+    n, d = o.rows.n, o.rows.d
+    if not o.rows.has_columns:
+        return False
+    return n < (GRAM_ROWS if o.quadratic else METRIC_ROWS) * d
 
 
 def _gram_pays(o):
@@ -245,6 +266,8 @@ class Plan:
         variables = self._standardised()
         if self.solver == "accelerated":
             return variables, self._of("accelerated", "accelerated"), None
+        if self.solver == "coordinate":
+            return variables, self._of("coordinate", "coordinate"), None
         if self.solver == "gram":
             return variables, self._of("gram", "gram"), None
         if o.smooth:
@@ -287,6 +310,16 @@ class Plan:
             else start
         )
 
+    @property
+    def dropped(self):
+        """Numbers of columns that vary by no more than the rounding of their numbers: their weights are 0."""
+        v = self.variables
+        if not isinstance(v, Standardised) or np.all(np.isfinite(v.scale)):
+            return ()
+        still = np.flatnonzero(~np.isfinite(v.scale))
+        parts = [self.request.objective.rows.columns(still[at : at + 64]) for at in range(0, len(still), 64)]
+        return still[np.concatenate([np.any(part != part[0], axis=0) for part in parts])]
+
     @staticmethod
     def _of(module, name, **options):
         return functools.partial(_loop(module, name), **options)
@@ -317,6 +350,8 @@ class Plan:
         if self.monitor.stopping.seconds is not None and self.variables.numerical:
             return self._within_time()
         self._loop(self.variables, self.monitor)
+        if self.monitor.lost and isinstance(self.variables, Standardised):
+            take_least_norm(self.variables, self.monitor)
         return self.monitor.result()
 
     def _within_time(self):

@@ -64,6 +64,10 @@ def quasi_newton(variables, monitor, otherwise=None):
             break
     if not variables.objective.has_dual:
         monitor.condition, monitor.lost = conditioning(search.sample, search.model.metric)
+    toward = getattr(search.model, "toward", None)
+    if monitor.tolerates and toward is not None:
+        left = float(np.max(np.abs(variables.to_weights(toward)[0]), initial=0.0))
+        variables.note = f". A Newton step from here would change the weights by up to {left:.1e}"
 
 
 class _Search:

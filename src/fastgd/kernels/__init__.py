@@ -45,6 +45,7 @@ ONE_LAYER = (
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 FUNCTIONS = ("descend_function",)
+COORDINATES = ("coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent")
 DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 
 
@@ -103,6 +104,7 @@ def load(name):
             dict.fromkeys(ONE_LAYER, reference.one_layer)
             | dict.fromkeys(PERTURBED, reference.perturbed)
             | dict.fromkeys(FUNCTIONS, reference.functions)
+            | dict.fromkeys(COORDINATES, reference.coordinates)
             | dict.fromkeys(DIFFERENCES, reference.differences)
         )
     else:
@@ -112,7 +114,7 @@ def load(name):
                 f"FASTGD_KERNELS={name} needs the CPU features {', '.join(sorted(missing))}, which this machine lacks; "
                 f"it can run {', '.join(available())}"
             )
-        sources = dict.fromkeys((*ONE_LAYER, *PERTURBED, *FUNCTIONS), _compiled(name))
+        sources = dict.fromkeys((*ONE_LAYER, *PERTURBED, *FUNCTIONS, *COORDINATES), _compiled(name))
         sources |= dict.fromkeys(DIFFERENCES, _compiled("differences"))
     return types.SimpleNamespace(name=name, **{kernel: getattr(module, kernel) for kernel, module in sources.items()})
 

@@ -233,3 +233,35 @@ def descend_function(
     lower: Doubles,
     upper: Doubles,
 ) -> tuple[int, int]: ...
+def coordinate_descent(
+    columns: Doubles,
+    curvature: Doubles,
+    means: Doubles,
+    bends: Doubles,
+    thresholds: Doubles,
+    ridges: Doubles,
+    epochs: int,
+    small: float,
+    slopes: Doubles,
+    v: Doubles,
+) -> tuple[int, float]: ...
+def sparse_coordinate_descent(
+    data: Real,
+    indices: Index,
+    indptr: Index,
+    curvature: Doubles,
+    scales: Doubles,
+    sums: Doubles,
+    means: Doubles,
+    bends: Doubles,
+    thresholds: Doubles,
+    ridges: Doubles,
+    epochs: int,
+    small: float,
+    level: Doubles,
+    slopes: Doubles,
+    v: Doubles,
+) -> tuple[int, float]: ...
+def gram_coordinate_descent(
+    H: Doubles, thresholds: Doubles, epochs: int, small: float, gradient: Doubles, v: Doubles
+) -> tuple[int, float]: ...

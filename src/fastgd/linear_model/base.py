@@ -30,7 +30,7 @@ from fastgd.errors import ConditionWarning, DivergenceError, DivergenceWarning, 
 from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.files.models import Saved
 from fastgd.linalg import one_blas_thread
-from fastgd.linear_model import inputs
+from fastgd.linear_model import inputs, separation
 from fastgd.linear_model.online import Online
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.summary import Kept, Statistics, Summarised
@@ -247,6 +247,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 bar = progress_bar(checked.max_iter, begun, "epoch", f"verbose={BAR}")
             with contextlib.nullcontext() if bar is None else bar, np.errstate(all="ignore"):
                 made = plan.Plan(request)
+                checked.dropped = made.dropped
                 monitor = made.watch(
                     stopping=Stopping(**checked.stopping), recorder=Epochs(), callbacks=checked.callbacks,
                     describe=self._describe, say=epoch_line if checked.verbose and bar is None else None, bar=bar,
@@ -383,10 +384,22 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             )
         elif not result.success or (result.status == Status.STEP_LIMIT and checked.tol is not None):
             warnings.warn(f"{name}: {result.message}.", ConvergenceWarning, stacklevel=3)
-        if _separated(objective, result.history.loss):
+        separated = _separated(objective, result.history.loss)
+        if separated:
             warnings.warn(
                 f"the classes can be told apart without an error, so that no finite weights minimise the log loss: "
                 f"these are where it was {result.history.loss[-1]:.1e}. Take a penalty.",
+                ConditionWarning,
+                stacklevel=3,
+            )
+        at_minimum = result.status in (Status.CONVERGED, Status.STEP_LIMIT) and result.solver != "sgd"
+        if not separated and at_minimum:
+            self._warn_of_direction(objective, result)
+        if len(checked.dropped):
+            warnings.warn(
+                f"{self._names(checked.dropped)} of X var{'y' if len(checked.dropped) > 1 else 'ies'} by no more than "
+                f"the rounding of {objective.dtype} at such a mean, and got a weight of 0: subtract the means in "
+                "float64 first",
                 ConditionWarning,
                 stacklevel=3,
             )
@@ -394,7 +407,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             directions = f"{result.lost} direction{'s' * (result.lost != 1)}"
             warnings.warn(
                 f"the columns of X are collinear to within rounding error ({directions}): of the weights that fit "
-                "equally well, those with the smallest norm in standardised columns were taken",
+                "equally well, those with the smallest norm were taken",
                 ConditionWarning,
                 stacklevel=3,
             )
@@ -405,6 +418,30 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
                 ConditionWarning,
                 stacklevel=3,
             )
+
+    def _warn_of_direction(self, objective, result):
+        """Say so where no finite weights are the best, though not every row is told apart."""
+        with np.errstate(all="ignore"):
+            move = separation.direction(objective, *(part.astype(np.float64) for part in objective.split(result.x)))
+        if move is None:
+            return
+        sizes = np.max(np.abs(move[: objective.rows.d]), axis=1, initial=0.0)
+        columns = np.flatnonzero(sizes >= 0.1 * max(float(np.max(np.abs(move))), 1e-300))
+        what = f"along {self._names(columns)}" if len(columns) else "along the intercept"
+        warnings.warn(
+            f"no finite weights minimise the loss (quasi-complete separation): {what} some rows are fitted ever better "
+            "and none worse, so that these weights only show where the fit was ended. Take a penalty, or leave out or "
+            "merge what separates them.",
+            ConditionWarning,
+            stacklevel=4,
+        )
+
+    def _names(self, columns, most=5):
+        """Columns in words."""
+        known = getattr(self, "feature_names_in_", None)
+        names = [f"x{i}" if known is None else repr(str(known[i])) for i in columns[:most]]
+        more = f" and {len(columns) - most} more" if len(columns) > most else ""
+        return f"column{'s' * (len(columns) > 1)} {', '.join(names)}{more}"
 
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
@@ -450,8 +487,19 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
+    def _batch_weights(self, s, X):
+        """Weights of a batch; zeros too, from which nothing is learnt."""
+        zeros = s is not None and np.shape(s) == (X.shape[0],) and not np.any(s)
+        return np.zeros(X.shape[0], X.dtype) if zeros else inputs.weights(s, X)
+
     def _feed(self, X, Y, s):
         online = self._online
+        if s.size and not s.any():
+            warnings.warn(
+                f"{type(self).__name__}.partial_fit: all weights are 0, so that nothing was learnt", UserWarning,
+                stacklevel=4,
+            )  # fmt: skip
+            return self
         if online.feed(X, Y, s, rows_of(X, Y, s)):
             return self
         inputs.refuse_infinite(X, "X")
@@ -549,4 +597,9 @@ def _separated(objective, losses):
 
 
 class Checked:
-    """Parameters after their check."""
+    """Parameters after their check.
+
+    `dropped` are numbers of columns that vary, but for which there are no weights.
+    """
+
+    dropped = ()

@@ -28,6 +28,9 @@ if typing.TYPE_CHECKING:
     from fastgd.optimizers import Optimizer
     from fastgd.types import Callbacks, ClassificationLoss, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
+# Of a class: beyond it others have no weight.
+LARGEST_WEIGHT = 1e100
+
 
 class WithLogLoss:
     """A method that is there for loss="log_loss" alone: meta-estimators ask with hasattr.
@@ -248,7 +251,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
             check_classification_targets(y)
             self.classes_ = given
         numbers, activation = self._known_targets(y, X.dtype)
-        s = inputs.weights(sample_weight, X)
+        s = self._batch_weights(sample_weight, X)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str) and self.class_weight == "balanced":
                 raise ValueError(
@@ -335,6 +338,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
             weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros_like(counts), where=counts > 0)
         else:
             raise ValueError(f'class_weight must be a dict, "balanced" or None; got {validation.describe(given)}')
+        if np.max(weights) > LARGEST_WEIGHT:
+            raise ValueError(f"class_weight must be no larger than {LARGEST_WEIGHT:g}; got {np.max(weights):g}")
         weights = weights[numbers]
         return weights if sample_weight is None else weights * sample_weight
 

@@ -25,6 +25,10 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, RegressionLoss, Solver, Table
 
 
+# Of targets, by the size of their dtype: sums of their squares stay in its range.
+LARGEST = {8: 1e150, 4: 1e15}
+
+
 class GDRegressor(RegressorMixin, LinearModel):
     """Linear regression by gradient descent.
 
@@ -45,7 +49,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     l1_ratio : float
         Of "elasticnet".
     fit_intercept : bool
-    solver : {"auto", "gram", "preconditioned", "accelerated", "gd", "sgd"}
+    solver : {"auto", "coordinate", "gram", "preconditioned", "accelerated", "gd", "sgd"}
         "auto" takes the cheapest; see the documentation for the rule. "sgd" with a number or a schedule as
         learning_rate takes the columns as they are; everywhere else columns of different scales are handled inside.
     learning_rate : "auto", float or callable
@@ -57,7 +61,8 @@ class GDRegressor(RegressorMixin, LinearModel):
     max_iter : int
         Epochs at most.
     tol : float or None
-        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs.
+        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. That bounds the loss; the
+        weights are off by about the root of it: `result_.message` says by how much a further step would change them.
         With "sgd" and a loss with a kink, which has no gap to be told: when the loss has not fallen by tol of it for
         n_iter_no_change epochs.
     early_stopping : bool
@@ -248,7 +253,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         if k != known:
             raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
         self._one_target = (y if first else self.coef_).ndim == 1
-        s = inputs.weights(sample_weight, X)
+        s = self._batch_weights(sample_weight, X)
         online = self._stream(activation, X.dtype, k)
         return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
 
@@ -256,6 +261,11 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
+        if y.size and float(np.max(np.abs(y))) > (limit := LARGEST[y.dtype.itemsize]):
+            raise ValueError(
+                f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
+                f"{float(np.max(np.abs(y))):g}: measure it in larger units"
+            )
         loss = self._loss
         loss.check(y)
         return y, loss.link

@@ -1,8 +1,9 @@
 """What statistics say of a fit: standard errors, tests and intervals of its weights, and how well it fits.
 
 For the squared error with σ² = RSS/(n − p) and covariance σ²(XᵀX)⁻¹ (Student's t); for the log loss of two classes and
-the Poisson deviance with the inverse of the Hessian of the log-likelihood (normal distribution). A sample weight counts
-as so many samples.
+the Poisson deviance with the inverse of the Hessian of the log-likelihood (normal distribution). n are the rows, whatever
+their weights: those of the squared error are 1/variance but for a factor, which changes nothing (as WLS of statsmodels).
+In the other likelihoods a weight multiplies the log-likelihood of its row.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import warnings
 import numpy as np
 
 from fastgd import losses, validation
+from fastgd.linear_model import separation
 from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
@@ -92,16 +94,21 @@ class Statistics(typing.NamedTuple):
             They mean nothing: there are too few rows, or the data do not determine the weights.
         """
         o, s = objective, objective.sample_weight
-        size, n = o.shape[0], o.total_weight
-        rows = o.rows.n if s is None else int(np.count_nonzero(s))
-        if not min(rows, n) > size:
+        size, n = o.shape[0], o.rows.n if s is None else int(np.count_nonzero(s))
+        if not n > size:
             raise ValueError(
-                f"summary needs more samples than weights, and so many also as sample_weight counts them; got {rows} "
-                f"samples, {n:g} by their weights, for {size} weights"
+                f"summary means nothing without more samples than weights; got {n} samples of a positive weight, for "
+                f"{size} weights"
+            )
+        if separation.direction(o, W, b) is not None:
+            raise ValueError(
+                "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
+                "worse); take a penalty, or leave out or merge what separates them"
             )
         h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
         s = np.ones(len(y)) if s is None else s
-        mean = (s @ y) / n
+        total_weight = float(s.sum())
+        mean = (s @ y) / total_weight
         if o.loss == "poisson" and mean == 0:
             raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
         covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
@@ -116,17 +123,18 @@ class Statistics(typing.NamedTuple):
         if o.loss == "squared_error":
             covariance = covariance * (residual / (n - size))
             with np.errstate(divide="ignore"):
-                found, constant = (-0.5 * n * (np.log(2 * np.pi * r / n) + 1) for r in (residual, total))
+                logs = 0.5 * float(np.sum(np.log(s[s > 0])))
+                found, constant = (logs - 0.5 * n * (np.log(2 * np.pi * r / n) + 1) for r in (residual, total))
         elif o.loss == "log_loss":
             found = -float(s @ (np.logaddexp(0, h) - y * h))
-            constant = n * float(-_entropy(mean)) if o.fit_intercept else -n * math.log(2)
+            constant = -total_weight * (_entropy(mean) if o.fit_intercept else math.log(2))
         else:
             from scipy.special import gammaln
 
             rest = float(s @ gammaln(y + 1))
             found = float(s @ (y * h - np.exp(h))) - rest
             log_mean = math.log(mean) if o.fit_intercept else 0.0
-            constant = float(s @ (y * log_mean)) - n * math.exp(log_mean) - rest
+            constant = float(s @ (y * log_mean)) - total_weight * math.exp(log_mean) - rest
         weights = np.append(W[:, 0], b) if o.fit_intercept else W[:, 0]
         return cls(
             o.loss, covariance, n, float(found), float(constant), residual, total, o.fit_intercept,

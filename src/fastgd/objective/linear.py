@@ -388,6 +388,16 @@ class LinearObjective:
             identity = ACTIVATIONS["identity"]
             return self.rows.predict(W.astype(self.dtype), b.astype(self.dtype), identity).astype(np.float64)
 
+    def value_of_scores(self, h):
+        """The data term of F at scores h (n, k)."""
+        rows = self.rows
+        source = inputs.rows_of(h, rows.Y.astype(np.float64, copy=False), rows.weights.astype(np.float64, copy=False))
+        model = self.record.unit * np.eye(rows.k), np.zeros(rows.k), None, *self.codes, False
+        with np.errstate(all="ignore"):
+            return self.factor * float(
+                threads.tree_sum([source.sums(block, *model) for block in source.blocks()])[0].sum()
+            )
+
     def every(self, step):
         """The same objective of every so-many-th row; None where these have no weight."""
         part = slice(None, None, step)

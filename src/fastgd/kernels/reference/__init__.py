@@ -4,6 +4,6 @@ Names, parameters and side effects are the same. If a compiled kernel and the on
 error, the compiled one is wrong.
 """
 
-from fastgd.kernels.reference import differences, functions, one_layer, perturbed, updates
+from fastgd.kernels.reference import coordinates, differences, functions, one_layer, perturbed, updates
 
-__all__ = ["differences", "functions", "one_layer", "perturbed", "updates"]
+__all__ = ["coordinates", "differences", "functions", "one_layer", "perturbed", "updates"]

@@ -1,0 +1,108 @@
+"""Some columns of X, centred and scaled in float64, as coordinate descent goes through them."""
+
+import numpy as np
+
+from fastgd import kernels
+
+
+class DenseColumns:
+    """Columns (X − shift)/scale of arrays, and of rows of any other kind that are not sparse.
+
+    Attributes
+    ----------
+    m : int
+        Columns.
+    offsets : (m,)
+        What is left to subtract from each column that it be centred: 0.
+    """
+
+    def __init__(self, rows, numbers, shift, scale):
+        self._set(self._taken(rows, numbers, shift, scale))
+
+    def _set(self, columns):
+        self.columns, self.m = columns, len(columns)
+        self.offsets = np.zeros(self.m)
+
+    @staticmethod
+    def _taken(rows, numbers, shift, scale):
+        columns = np.ascontiguousarray(rows.columns(numbers).T)
+        columns -= shift[numbers][:, None]
+        columns /= scale[numbers][:, None]
+        return columns
+
+    def extend(self, rows, numbers, shift, scale):
+        """Take more columns, behind those here."""
+        self._set(np.concatenate([self.columns, self._taken(rows, numbers, shift, scale)]))
+
+    def product(self, v):
+        return v @ self.columns
+
+    def transposed_product(self, u):
+        return self.columns @ u
+
+    def sums(self, c):
+        """Σ c·a of each column, c being (n,) or (1,)."""
+        return self.columns.sum(axis=1) * c[0] if len(c) == 1 else self.columns @ c
+
+    def squares(self, c):
+        """Σ c·a² of each column."""
+        if len(c) == 1:
+            return np.einsum("ij,ij->i", self.columns, self.columns) * c[0]
+        return np.einsum("ij,ij,j->i", self.columns, self.columns, c)
+
+    def gram(self, c, first=0):
+        """Σ c·a·aᵀ of all columns and those from `first` on, (m, m − first)."""
+        if len(c) == 1:
+            return (self.columns @ self.columns[first:].T) * c[0]
+        if first:
+            return self.columns @ (self.columns[first:] * c).T
+        A = self.columns * np.sqrt(c)
+        return A @ A.T
+
+    def descend(self, model, epochs, small, slopes, level, v):
+        """Epochs of coordinate descent; see `kernels.reference.coordinates`."""
+        return kernels.active.coordinate_descent(
+            self.columns, model.curvature, model.means, model.bends, model.thresholds, model.ridges, epochs, small,
+            slopes, v,
+        )  # fmt: skip
+
+
+class SparseColumns:
+    """Columns X/scale of a sparse matrix, which are not centred; see `DenseColumns`."""
+
+    def __init__(self, rows, numbers, shift, scale):
+        self._numbers = numbers
+        self._set(rows, shift, scale)
+
+    def _set(self, rows, shift, scale):
+        numbers = self._numbers
+        self.m, self._scale, self.offsets = len(numbers), scale[numbers], (shift / scale)[numbers]
+        self._X = rows.by_columns[:, numbers]
+
+    def extend(self, rows, numbers, shift, scale):
+        self._numbers = np.concatenate([self._numbers, numbers])
+        self._set(rows, shift, scale)
+
+    def product(self, v):
+        return self._X @ (v / self._scale)
+
+    def transposed_product(self, u):
+        return (self._X.T @ u) / self._scale
+
+    def sums(self, c):
+        return self.transposed_product(np.broadcast_to(c, self._X.shape[0]))
+
+    def squares(self, c):
+        return (self._X.power(2).T @ np.broadcast_to(c, self._X.shape[0])) / self._scale**2
+
+    def gram(self, c, first=0):
+        X = self._X.astype(np.float64)
+        weighted = X[:, first:].multiply(c[:, None]).tocsc() if len(c) > 1 else X[:, first:] * c[0]
+        return (X.T @ weighted).toarray() / self._scale[:, None] / self._scale[first:]
+
+    def descend(self, model, epochs, small, slopes, level, v):
+        X = self._X
+        return kernels.active.sparse_coordinate_descent(
+            X.data, X.indices, X.indptr, model.curvature, self._scale, model.sums, model.means, model.bends,
+            model.thresholds, model.ridges, epochs, small, level, slopes, v,
+        )  # fmt: skip

@@ -1,0 +1,379 @@
+"""An l1 penalty at any shape: coordinate descent on working sets of columns, for every smooth loss.
+
+Of many columns few have a weight that is not 0. A problem of these and of those which most violate the conditions of a
+minimum is solved by Newton steps, each to the minimum of a quadratic model with the penalty; then the gradient of all
+columns tells which others are needed, and the duality gap whether that is the end (Massias, Gramfort & Salmon, ICML
+2018). Larger penalties come first, each from the minimum of the one before, so that a working set is no larger than it
+must be (the sequential strong rule: Tibshirani et al., J. R. Stat. Soc. B 74 (2012)). A quadratic model is minimised by
+coordinate descent on its columns, extrapolated (Anderson acceleration: Bertrand & Massias, AISTATS 2021), or on their
+Gram matrix where that is small.
+"""
+
+import math
+
+import numpy as np
+
+from fastgd.engine.gram import end_by_duality
+from fastgd.engine.lasso import minimise_with_l1
+from fastgd.objective import certificate
+
+# Columns of a working set, at least.
+FIRST_COLUMNS = 32
+# With more columns than rows: the next penalty, of the last; and what is left of each violation there.
+NEXT, ROUGH = 0.4, 0.03
+# Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where so many epochs on the columns have
+# not been enough.
+AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, EPOCHS = 64, 4096, 10, 2000
+# Epochs between extrapolations.
+MEMORY = 5
+# Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
+# the gap that is wanted, and how much less each time that this was not enough, and how often.
+SHARE, CLOSER, TRIES = 0.3, 0.1, 6
+NEWTON_STEPS, SWEEPS, BALANCING = 20, 50, 3
+SUFFICIENT, LEAST_STEP = 1e-4, 2.0**-40
+# How much of a loss's linear parts is made to bend: less where full steps fall, more where short ones.
+FULL_STEP, SHORT_STEP, LESS, MORE, LEAST_DAMPING = 0.9, 0.3, 0.1, 10.0, 1e-9
+# Least curvature of a row, of the largest.
+FLAT = 1e-10
+# Curvatures of a column below this share of its squares are rounding.
+CONSTANT = 1e-14
+
+
+def coordinate(variables, monitor):
+    """The minimum of a smooth objective with an l1 penalty, in Standardised variables."""
+    search = _Search(variables, monitor)
+    while not search.is_at_end():
+        search.step()
+
+
+class _Search:
+    """The state of one descent: the point, its scores h of all rows, and the working set.
+
+    Attributes
+    ----------
+    multiple : float
+        The penalty of the present problem, in units of the one that is asked for.
+    small : float
+        By how much slopes of the next problem may be beyond the penalty, as a share of it.
+    """
+
+    def __init__(self, variables, monitor):
+        self.variables, self.monitor, self.objective = variables, monitor, variables.objective
+        o, v = variables.objective, variables
+        self.d, self.k = o.rows.d, o.rows.k
+        self.least_thresholds, self.ridges = v.thresholds()[: self.d, 0], v.ridge()[: self.d]
+        self.moving = np.isfinite(v.scale)
+        self.Y = o.Y.astype(np.float64)
+        self.numbers, self.block, self.problem = np.empty(0, np.intp), None, None
+        self.small, self.damping, self.multiple, self.tries = ROUGH, 1.0, math.inf, 0
+        if kept := monitor.resumed:
+            self.point = kept["point"]
+            self.damping, self.multiple, self.tries = (kept[name] for name in ("damping", "multiple", "tries"))
+        else:
+            self.point = monitor.point(0, v.start, want_fun=True)
+            monitor.see(self.point, tolerance=False)
+        self.V = self.point.z.copy()
+        W, b = v.to_weights(self.V)
+        self.h = o.scores(W, b) if W.any() else np.broadcast_to(b, (o.rows.n, self.k)).copy()
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def is_at_end(self):
+        """Whether the run ends at the present point; else what the next problem is, is settled."""
+        monitor, point = self.monitor, self.point
+        monitor.keep(
+            point.step, point=point, damping=self.damping, multiple=self.multiple, tries=self.tries
+        )  # fmt: skip
+        if monitor.ended:
+            return True
+        violations = self._violations()
+        worst = float(np.max(violations, initial=0.0))
+        if self.multiple == 1 or worst <= 1 or self.d <= self.objective.rows.n:
+            wanted = monitor.gap.wanted(point.fun, 0.0) if monitor.tolerates else 0.0
+            penalty = self.variables.l1_penalty(self.V)
+            gap = self._gap(wanted, (1 - 1 / max(worst, 1.0)) * penalty)
+            if point.step and monitor.reached_exactly(point, gap, how="by a duality gap"):
+                return True
+            if self._is_at_rounding(gap, wanted):
+                return True
+            outside = self._grow(violations, 1.0, 1.0)
+            self.tries += outside <= 1 + self.small and point.step > 0
+            share = SHARE * CLOSER**self.tries * max(wanted, 0.0)
+            self.small = max(
+                share / (penalty or monitor.gap.above_least(point.fun) or 1.0), ROUGH * (outside - 1), 1e-15
+            )
+            self.multiple = 1.0
+        else:
+            before = min(self.multiple, worst)
+            self.multiple = max(1.0, NEXT * before)
+            self._grow(violations, self.multiple, before)
+        return monitor.out_of_steps(point)
+
+    def _is_at_rounding(self, gap, wanted):
+        """End where no problem is solved any closer."""
+        if self.tries <= TRIES and not (self.small <= 1e-14 and self.tries > 1):
+            return False
+        if not math.isfinite(gap) or gap > wanted:
+            gap = self._gap(wanted, 0.0)
+        end_by_duality(self.variables, self.monitor, self.point, gap)
+        return True
+
+    def _violations(self):
+        """|slope| by each column in units of the threshold, the largest of all outputs; 0 where there is a weight."""
+        gradient = self.point.gradient[: self.d]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.max(np.abs(gradient), axis=1) / self.least_thresholds
+        found[~self.moving] = 0.0
+        return found
+
+    def _gap(self, wanted, least):
+        """The duality gap at the present point; what it is at `least` where that is too much."""
+        if least > 10 * max(wanted, 0.0):
+            return least
+        v, o, point = self.variables, self.objective, self.point
+        W, b = v.to_weights(self.V)
+        gradient = point.gradient[: self.d] * v.finite_scale - o.l2 * W
+        with np.errstate(all="ignore"):
+            slopes = o.record.slope(self.h, self.Y)
+            gap = certificate.gap_of_slopes(o, W, b, self.h, slopes, gradient, point.fun)
+        return gap if math.isfinite(gap) else math.inf
+
+    # -------------------------------------------------------------------------------------------------- working sets
+
+    def _grow(self, violations, multiple, before):
+        """Take columns into the working set that the problem at this multiple may need; the worst of those outside.
+
+        Where slopes change no faster than the penalty, from the multiple before to this one, no others come in.
+        """
+        inside = np.zeros(self.d, bool)
+        inside[self.numbers] = True
+        support = np.any(self.V[: self.d] != 0, axis=1)
+        new = support & ~inside & self.moving
+        outside = np.where(inside | new, 0.0, violations)
+        wanted = int(np.count_nonzero(outside > max(2 * multiple - before, 0.5 * multiple)))
+        room, size = wanted, len(self.numbers)
+        if self.d > self.objective.rows.n:
+            room = min(max(FIRST_COLUMNS, 2 * int(support.sum()) - size, 0 if multiple > 1 else size), wanted)
+        if room > 0:
+            best = np.argpartition(-outside, room - 1)[:room]
+            new[best[outside[best] > 0]] = True
+        new = np.flatnonzero(new)
+        if len(new) or self.block is None:
+            rows, measures = self.objective.rows, (self.variables.shift, self.variables.scale)
+            if self.block is None:
+                self.block = rows.column_block(new, *measures)
+            else:
+                self.block.extend(rows, new, *measures)
+            self.numbers = np.concatenate([self.numbers, new])
+            if self.objective.quadratic:
+                self.problem = _Problem(self, None, self.problem)
+        self.thresholds = multiple * self.least_thresholds[self.numbers]
+        return float(np.max(outside, initial=0.0))
+
+    # --------------------------------------------------------------------------------------------------------- steps
+
+    def step(self):
+        """Solve the problem of the working set, to about `small`."""
+        monitor = self.monitor
+        for _ in range(SWEEPS):
+            moved = [self._solve(output) for output in range(self.k)]
+            if not (any(moved) and self.objective.record.joint and self.k > 1):
+                break
+        monitor.took(self.point.step, 1.0)
+        self.point = monitor.point(self.point.step + 1, self.V.copy(), want_fun=True)
+        monitor.see(self.point, tolerance=False)
+
+    def _solve(self, output):
+        """Newton steps in the weights of one output; whether any was taken."""
+        o, moved = self.objective, False
+        for _ in range(1 if o.quadratic else NEWTON_STEPS):
+            if not self._newton(output):
+                break
+            moved = True
+        if o.fit_intercept and not o.quadratic:
+            self._balance(output)
+        return moved
+
+    def _newton(self, output):
+        """Take a Newton step; False where none is needed, or none falls."""
+        o = self.objective
+        slopes, curvature = self._slopes(output)
+        problem = self.problem if o.quadratic else _Problem(self, curvature, None)
+        problem.thresholds = self.thresholds
+        v = np.ascontiguousarray(self.V[self.numbers, output])
+        shift = -slopes.sum() / problem.total if o.fit_intercept else 0.0
+        found = problem.minimise(slopes + shift * problem.curvature, v, self.small)
+        if found is None:
+            return False
+        step = found - v
+        change = self.block.product(step)
+        b = shift - float(problem.means @ step) if o.fit_intercept else 0.0
+        change += b
+        slope = float(slopes @ change) + float(problem.ridges @ (v * step))
+        slope += float(self.thresholds @ (np.abs(found) - np.abs(v)))
+        rate = 1.0
+        if not o.quadratic:
+            rate = self._line_search(output, v, step, change, slope) if slope < 0 else 0.0
+        if not rate:
+            return False
+        self.V[self.numbers, output] = found if rate == 1 else v + rate * step
+        self._move(output, rate * change, rate * (b + float(self.block.offsets @ step)))
+        return True
+
+    def _move(self, output, change, b):
+        """Change scores, and the intercept."""
+        self.h[:, output] += change
+        if self.objective.fit_intercept:
+            self.V[self.d, output] += b
+
+    def _balance(self, output):
+        """Newton steps of the intercept alone: a dual point's slopes add up to 0."""
+        last = math.inf
+        for _ in range(BALANCING):
+            slopes, curvature = self._slopes(output)
+            total = float(slopes.sum())
+            if not abs(total) < last or abs(total) <= 1e-15 * float(np.abs(slopes).sum()):
+                break
+            b, last = -total / float(curvature.sum()), abs(total)
+            self._move(output, b, b)
+
+    def _slopes(self, output):
+        """Slopes and curvatures of F by the scores of one output, (n,)."""
+        o = self.objective
+        s = o.unit_factor if o.sample_weight is None else o.unit_factor * o.sample_weight
+        with np.errstate(all="ignore"):
+            slopes = s * o.record.slope(self.h, self.Y)[:, output]
+            if o.quadratic:
+                return slopes, None
+            curvature = o.record.curvature(self.h, self.Y)
+            if o.record.straight is not None:
+                curvature = curvature + self.damping * o.record.straight(self.h, self.Y)
+            curvature = np.nan_to_num(curvature[:, output], nan=0.0, posinf=1e300)
+            return slopes, s * np.maximum(curvature, FLAT * curvature.max(initial=0.0) or 1.0)
+
+    def _line_search(self, output, v, step, change, slope):
+        """The rate, halved until F falls enough; 0 where rounding hides it."""
+        o, h = self.objective, self.h.copy()
+        before, rate = o.value_of_scores(self.h), 1.0
+        penalty = self._penalty(v)
+        rounding = 8 * np.finfo(np.float64).eps * abs(before)
+        while rate >= LEAST_STEP:
+            h[:, output] = self.h[:, output] + rate * change
+            gained = before - o.value_of_scores(h) + penalty - self._penalty(v + rate * step)
+            if gained >= -SUFFICIENT * rate * slope:
+                self._damp(rate)
+                return rate
+            if -rate * slope <= 100 * rounding and gained >= -rounding:
+                return rate
+            rate *= 0.5 if math.isfinite(gained) else 0.1
+        return 0.0
+
+    def _penalty(self, v):
+        return float(self.thresholds @ np.abs(v)) + 0.5 * float(self.ridges[self.numbers] @ v**2)
+
+    def _damp(self, rate):
+        if rate >= FULL_STEP:
+            self.damping = max(LESS * self.damping, LEAST_DAMPING)
+        elif rate < SHORT_STEP:
+            self.damping = min(MORE * self.damping, 1.0)
+
+
+class _Problem:
+    """A quadratic model of F in the weights of the working set, for one output.
+
+    Attributes
+    ----------
+    curvature : (n,) or (1,)
+        Of F by the scores.
+    total : float
+        Their sum.
+    means, bends : (m,)
+        See `kernels.reference.coordinates`.
+    matrix : (m, m) or None
+        The Hessian, where it has been formed.
+    slow : bool
+        Whether steps on the columns have been tried in vain.
+    """
+
+    def __init__(self, search, curvature, old):
+        """The model with these curvatures; of a quadratic objective the one with more columns than the `old`."""
+        o, block = search.objective, search.block
+        if curvature is None:
+            s = o.sample_weight
+            curvature = np.array([o.unit_factor]) if s is None else o.unit_factor * s
+        self.block, self.curvature = block, curvature
+        self.ridges = search.ridges[search.numbers]
+        self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
+        squares, self.sums = block.squares(curvature), block.sums(curvature)
+        self.means = self.sums / self.total if o.fit_intercept else np.zeros(block.m)
+        bends = squares - self.sums * self.means
+        self.bends = np.where(bends > CONSTANT * squares, bends, 0.0) + self.ridges
+        self.matrix, self.slow = None, old is not None and old.slow
+        if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
+            self._form(old.matrix)
+
+    def _form(self, old=None):
+        """The Hessian, from that of the first columns."""
+        m, first = self.block.m, 0 if old is None else len(old)
+        new = self.block.gram(self.curvature, first) - np.outer(self.means, self.sums[first:])
+        H = np.empty((m, m))
+        H[:first, :first] = old if first else 0.0
+        H[:, first:], H[first:, :] = new, new.T
+        H[np.diag_indices(m)] = self.bends
+        self.matrix = H
+
+    def minimise(self, slopes, v, small):
+        """The weights of the minimum, from v, or None where that is it; `slopes` are those at v, with the best
+        intercept."""
+        gradient = self.block.transposed_product(slopes) + self.ridges * v
+        thresholds = self.thresholds
+        if np.all(_beyond(v, gradient, thresholds) <= small * thresholds):
+            return None
+        if self.matrix is None and self.block.m > AT_ONCE:
+            new, found = self._by_columns(slopes, v.copy(), small)
+            if found:
+                return new
+            self.slow = True
+            self._form()
+            return minimise_with_l1(self.matrix, gradient + self.matrix @ (new - v), thresholds, new, small)
+        if self.matrix is None:
+            self._form()
+        return minimise_with_l1(self.matrix, gradient, thresholds, v, small)
+
+    def _by_columns(self, slopes, v, small):
+        """(weights, whether they are the minimum): coordinate descent with extrapolation of every few epochs."""
+        level, path = np.zeros(1), [v.copy()]
+        few = self.block.m <= GRAM_COLUMNS
+        for epoch in range(1, 1 + (FEW_EPOCHS if few else EPOCHS)):
+            worst = self.block.descend(self, 1, small, slopes, level, v)[1]
+            if not worst > small:
+                return v, True
+            path.append(v.copy())
+            if epoch % MEMORY == 0:
+                slopes += level * self.curvature
+                level[0] = 0.0
+                self._extrapolate(path, slopes, v)
+                path = [v.copy()]
+        return v, not few
+
+    def _extrapolate(self, path, slopes, v):
+        """Move v and its slopes to the extrapolation of the path, if F is lower there (Anderson acceleration)."""
+        path = np.array(path)
+        moves = np.diff(path, axis=0)
+        products = moves @ moves.T
+        products[np.diag_indices_from(products)] += 1e-10 * (np.trace(products) or 1.0)
+        z = np.linalg.solve(products, np.ones(len(moves)))
+        step = (z / z.sum()) @ path[1:] - v
+        change = self.block.product(step) - self.means @ step
+        rise = float(slopes @ change) + 0.5 * float(np.sum(self.curvature * change**2))
+        rise += float(self.ridges @ (step * (v + 0.5 * step)))
+        rise += float(self.thresholds @ (np.abs(v + step) - np.abs(v)))
+        if rise < 0:
+            v += step
+            slopes += self.curvature * change
+
+
+def _beyond(v, gradient, thresholds):
+    """The shortest subgradient, in size."""
+    at_zero = np.maximum(np.abs(gradient) - thresholds, 0.0)
+    return np.where(v != 0, np.abs(gradient + thresholds * np.sign(v)), at_zero)

@@ -1,0 +1,176 @@
+# Coordinate descent on a quadratic function with an l1 penalty: what is left of an objective on some of its columns.
+#
+#     ½ Σ cᵢ·(aᵢ·(v − v₀) + b)² + Σ uᵢ·(aᵢ·(v − v₀) + b) + Σ (½ρⱼ·vⱼ² + tⱼ·|vⱼ|)
+#
+# u are the slopes by h at v₀, and c the curvatures. Columns are gone through one after the other; u is kept that of the
+# present v, and with an intercept b the best for it: a step of a coordinate is then one in the column less its mean.
+# No loss is known here. `reference/coordinates.py` is the specification.
+
+
+cdef inline double along_one(double v, double gradient, double bend, double threshold) noexcept nogil:
+    """The minimum along one coordinate."""
+    cdef double z = bend * v - gradient
+    if z > threshold:
+        return (z - threshold) / bend
+    if z < -threshold:
+        return (z + threshold) / bend
+    return 0.0
+
+
+cdef inline double violated(double step, double bend, double threshold) noexcept nogil:
+    """By how much the slope was beyond the threshold, of that."""
+    return bend * (step if step > 0 else -step) / (threshold if threshold > 0 else 1.0)
+
+
+cdef inline double dense_dot(const double* a, const double* b, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t lanes = sizeof(doubles) // sizeof(double), i = 0
+    cdef doubles s0 = fill_doubles(0), s1 = fill_doubles(0), s2 = fill_doubles(0), s3 = fill_doubles(0)
+    cdef double total
+    while i + 4 * lanes <= n:
+        s0 += (<const doubles*> (a + i))[0] * (<const doubles*> (b + i))[0]
+        s1 += (<const doubles*> (a + i + lanes))[0] * (<const doubles*> (b + i + lanes))[0]
+        s2 += (<const doubles*> (a + i + 2 * lanes))[0] * (<const doubles*> (b + i + 2 * lanes))[0]
+        s3 += (<const doubles*> (a + i + 3 * lanes))[0] * (<const doubles*> (b + i + 3 * lanes))[0]
+        i += 4 * lanes
+    total = sum_doubles((s0 + s1) + (s2 + s3))
+    while i < n:
+        total += a[i] * b[i]
+        i += 1
+    return total
+
+
+def coordinate_descent(const double[:, ::1] columns not None, const double[::1] curvature not None,
+                       const double[::1] means not None, const double[::1] bends not None,
+                       const double[::1] thresholds not None, const double[::1] ridges not None,
+                       Py_ssize_t epochs, double small, double[::1] slopes not None, double[::1] v not None):
+    """Epochs of coordinate descent, until one finds no slope worse than `small`; see `kernels.reference.coordinates`."""
+    cdef Py_ssize_t m = columns.shape[0], n = columns.shape[1], epoch = 0, i, j
+    cdef double worst = 0, old, step, factor, mean
+    cdef bint alike = curvature.shape[0] == 1
+    cdef const double* a
+    if not (slopes.shape[0] == n and (alike or curvature.shape[0] == n) and v.shape[0] == m and bends.shape[0] == m
+            and means.shape[0] == m and thresholds.shape[0] == m and ridges.shape[0] == m):
+        raise ValueError(f"arrays do not fit {m} columns of {n} rows")
+    if n == 0 or m == 0 or epochs <= 0:
+        return 0, 0.0
+    cdef double* u = &slopes[0]
+    cdef const double* c = &curvature[0]
+    with nogil:
+        while epoch < epochs:
+            worst = 0
+            for j in range(m):
+                if bends[j] <= 0:
+                    continue
+                a, old, mean = &columns[j, 0], v[j], means[j]
+                step = along_one(old, dense_dot(a, u, n) + ridges[j] * old, bends[j], thresholds[j]) - old
+                if step == 0:
+                    continue
+                v[j] = old + step
+                worst = max(worst, violated(step, bends[j], thresholds[j]))
+                if alike:
+                    factor = step * c[0]
+                    for i in range(n):
+                        u[i] += factor * (a[i] - mean)
+                else:
+                    for i in range(n):
+                        u[i] += step * c[i] * (a[i] - mean)
+            epoch += 1
+            if not worst > small:
+                break
+    return epoch, worst
+
+
+cdef inline double gathered_dot(const floating[::1] data, const index_type[::1] indices, Py_ssize_t first,
+                                Py_ssize_t last, const double* u) noexcept nogil:
+    cdef Py_ssize_t p = first
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
+    while p + 4 <= last:
+        s0 += data[p] * u[indices[p]]
+        s1 += data[p + 1] * u[indices[p + 1]]
+        s2 += data[p + 2] * u[indices[p + 2]]
+        s3 += data[p + 3] * u[indices[p + 3]]
+        p += 4
+    while p < last:
+        s0 += data[p] * u[indices[p]]
+        p += 1
+    return (s0 + s1) + (s2 + s3)
+
+
+def sparse_coordinate_descent(const floating[::1] data not None, const index_type[::1] indices not None,
+                              const index_type[::1] indptr not None, const double[::1] curvature not None,
+                              const double[::1] scales not None, const double[::1] sums not None,
+                              const double[::1] means not None, const double[::1] bends not None,
+                              const double[::1] thresholds not None, const double[::1] ridges not None,
+                              Py_ssize_t epochs, double small, double[::1] level not None,
+                              double[::1] slopes not None, double[::1] v not None):
+    """`coordinate_descent` on CSC columns over `scales`; the slopes are slopes + level·curvature."""
+    cdef Py_ssize_t m = v.shape[0], n = slopes.shape[0], epoch = 0, j, p
+    cdef double worst = 0, old, step, factor, total
+    cdef bint alike = curvature.shape[0] == 1
+    if not (scales.shape[0] == m and sums.shape[0] == m and means.shape[0] == m and bends.shape[0] == m
+            and thresholds.shape[0] == m and ridges.shape[0] == m and level.shape[0] == 1
+            and (alike or curvature.shape[0] == n)):
+        raise ValueError(f"arrays do not fit {m} columns of {n} rows")
+    check_csr(data, indices, indptr, m, n)
+    if n == 0 or m == 0 or epochs <= 0:
+        return 0, 0.0
+    cdef double* u = &slopes[0]
+    cdef const double* c = &curvature[0]
+    with nogil:
+        while epoch < epochs:
+            worst = 0
+            for j in range(m):
+                if bends[j] <= 0:
+                    continue
+                old = v[j]
+                total = gathered_dot(data, indices, indptr[j], indptr[j + 1], u) / scales[j] + level[0] * sums[j]
+                step = along_one(old, total + ridges[j] * old, bends[j], thresholds[j]) - old
+                if step == 0:
+                    continue
+                v[j] = old + step
+                worst = max(worst, violated(step, bends[j], thresholds[j]))
+                factor = step / scales[j]
+                level[0] -= step * means[j]
+                if alike:
+                    factor *= c[0]
+                    for p in range(indptr[j], indptr[j + 1]):
+                        u[indices[p]] += factor * data[p]
+                else:
+                    for p in range(indptr[j], indptr[j + 1]):
+                        u[indices[p]] += factor * c[indices[p]] * data[p]
+            epoch += 1
+            if not worst > small:
+                break
+    return epoch, worst
+
+
+def gram_coordinate_descent(const double[:, ::1] H not None, const double[::1] thresholds not None, Py_ssize_t epochs,
+                            double small, double[::1] gradient not None, double[::1] v not None):
+    """Coordinate descent on ½vᵀHv + cᵀv + Σ tⱼ·|vⱼ|; `gradient` is Hv + c, and is kept so."""
+    cdef Py_ssize_t m = H.shape[0], epoch = 0, i, j
+    cdef double worst = 0, old, step
+    cdef const double* row
+    if not (H.shape[1] == m and thresholds.shape[0] == m and gradient.shape[0] == m and v.shape[0] == m):
+        raise ValueError(f"arrays do not fit a matrix of shape ({m}, {H.shape[1]})")
+    if m == 0 or epochs <= 0:
+        return 0, 0.0
+    cdef double* g = &gradient[0]
+    with nogil:
+        while epoch < epochs:
+            worst = 0
+            for j in range(m):
+                if H[j, j] <= 0:
+                    continue
+                old = v[j]
+                step = along_one(old, g[j], H[j, j], thresholds[j]) - old
+                if step == 0:
+                    continue
+                v[j] = old + step
+                worst = max(worst, violated(step, H[j, j], thresholds[j]))
+                row = &H[j, 0]
+                for i in range(m):
+                    g[i] += step * row[i]
+            epoch += 1
+            if not worst > small:
+                break
+    return epoch, worst

@@ -1,0 +1,105 @@
+"""Coordinate descent on a quadratic function with an l1 penalty: what is left of an objective on some of its columns.
+
+    ½ Σ cᵢ·(aᵢ·(v − v₀) + b)² + Σ uᵢ·(aᵢ·(v − v₀) + b) + Σ (½ρⱼ·vⱼ² + tⱼ·|vⱼ|)
+
+u are the slopes by h at v₀, and c the curvatures. With an intercept b is the best for v at all times, so that a step of
+a coordinate is one in the column less its mean. All kernels return the epochs taken and by how much, at most, the slope
+of a coordinate was beyond its threshold in the last one, as a share of that (bend·|step|/tⱼ, or without a threshold
+bend·|step|); they end after an epoch where that was no more than `small`.
+"""
+
+import numpy as np
+
+
+def coordinate_descent(columns, curvature, means, bends, thresholds, ridges, epochs, small, slopes, v):
+    """Epochs of coordinate descent on `slopes` and `v`, in place.
+
+    Parameters
+    ----------
+    columns : (m, n)
+        A row for each column.
+    curvature : (n,) or (1,)
+        c; one number where all are alike.
+    means, bends : (m,)
+        Σ c·a/Σ c of each column, 0 without an intercept; and Σ c·(a − mean)² + ρ.
+    thresholds, ridges : (m,)
+    epochs : int
+    small : float
+    slopes : (n,)
+        u at v; with an intercept it adds up to 0.
+    v : (m,)
+
+    Returns
+    -------
+    int, float
+    """
+
+    def gradient(j):
+        return columns[j] @ slopes
+
+    def move(j, step):
+        slopes[:] += step * curvature * (columns[j] - means[j])
+
+    if columns.shape[1] != len(slopes) or len(columns) != len(v):
+        raise ValueError(f"arrays do not fit {len(columns)} columns of {columns.shape[1]} rows")
+    return _descend(gradient, move, bends, thresholds, ridges, epochs if len(slopes) else 0, small, v)
+
+
+def sparse_coordinate_descent(
+    data, indices, indptr, curvature, scales, sums, means, bends, thresholds, ridges, epochs, small, level, slopes, v
+):  # fmt: skip
+    """`coordinate_descent` on columns in CSC form, each over its scale.
+
+    Parameters
+    ----------
+    scales, sums : (m,)
+        `sums` are Σ c·a.
+    level : (1,)
+        The slopes are slopes + level·curvature: so no step touches rows that a column does not hold.
+    """
+    if len(indptr) != len(v) + 1:
+        raise ValueError(f"indptr has {len(indptr)} entries, v has {len(v)} columns")
+    if np.any(indptr[1:] < indptr[:-1]) or (len(indices) and not 0 <= indices.min() <= indices.max() < len(slopes)):
+        raise ValueError(f"indices must be rows, 0 to {len(slopes) - 1}, and indptr must not decrease")
+    c = np.broadcast_to(curvature, slopes.shape)
+
+    def gradient(j):
+        part = slice(indptr[j], indptr[j + 1])
+        return data[part].astype(np.float64) @ slopes[indices[part]] / scales[j] + level[0] * sums[j]
+
+    def move(j, step):
+        part = slice(indptr[j], indptr[j + 1])
+        rows = indices[part]
+        np.add.at(slopes, rows, step / scales[j] * c[rows] * data[part])
+        level[0] -= step * means[j]
+
+    return _descend(gradient, move, bends, thresholds, ridges, epochs if len(slopes) else 0, small, v)
+
+
+def gram_coordinate_descent(H, thresholds, epochs, small, gradient, v):
+    """Coordinate descent on ½vᵀHv + cᵀv + Σ tⱼ·|vⱼ|, H (m, m); `gradient` (m,) is Hv + c, and is kept so."""
+    if H.shape != (len(v), len(v)):
+        raise ValueError(f"arrays do not fit a matrix of shape {H.shape}")
+
+    def move(j, step):
+        gradient[:] += step * H[j]
+
+    return _descend(gradient.__getitem__, move, np.diag(H), thresholds, np.zeros(len(v)), epochs, small, v)
+
+
+def _descend(gradient, move, bends, thresholds, ridges, epochs, small, v):
+    worst = 0.0
+    if not len(v):
+        return 0, worst
+    for epoch in range(1, epochs + 1):
+        worst = 0.0
+        for j in np.flatnonzero(bends > 0):
+            z = bends[j] * v[j] - gradient(j) - ridges[j] * v[j]
+            new = np.sign(z) * max(abs(z) - thresholds[j], 0.0) / bends[j]
+            if (step := new - v[j]) != 0:
+                v[j] += step
+                worst = max(worst, bends[j] * abs(step) / (thresholds[j] if thresholds[j] > 0 else 1.0))
+                move(j, step)
+        if not worst > small:
+            return epoch, float(worst)
+    return max(epochs, 0), float(worst)
