@@ -150,7 +150,19 @@ def test_a_piece_of_indptr_points_into_the_middle_of_the_data(build):
         values, indices, indptr = csr(X)
         out_W, out_b, piece = np.full(W.shape, np.nan), np.full(2, np.nan), slice(first, last)
         build.sparse_perturbed_pass(
-            values, indices, indptr[first : last + 1], Y[piece], W, b, steps, step_b, s[piece], 1, 0, out_W, out_b
+            values,
+            indices,
+            indptr[first : last + 1],
+            Y[piece],
+            W,
+            b,
+            steps,
+            step_b,
+            s[piece],
+            1,
+            LOSSES["squared"],
+            out_W,
+            out_b,
         )
         theirs = moved(build, (X[piece], Y[piece], W, b, s[piece]), steps, step_b, ("sigmoid", "squared"))
         for ours, true in zip((out_W, out_b), theirs, strict=True):
