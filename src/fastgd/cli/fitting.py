@@ -168,6 +168,8 @@ def _target(cells, name, loss, activation, where, rules, notes):
         return labels, None, *_of_numbers(labels, name, loss, activation, where, notes)
     if activation not in (None, "sigmoid"):
         raise TableError(f"--activation {activation} is for numbers, and --loss {loss} is for classes")
+    if encoding.whole(cells):
+        labels = labels.astype(np.int64)
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise TableError(f"{where}: the target {name!r} has one value only, {str(classes[0])!r}")

@@ -428,6 +428,11 @@ def _as_text(cells):
     return cells.cast(pa.string())
 
 
+def whole(cells):
+    """Whether a column is of integers."""
+    return arrow().types.is_integer(cells.type)
+
+
 def labels(cells):
     """The cells of a target as labels: an array of booleans, or of text."""
     if arrow().types.is_boolean(cells.type):
