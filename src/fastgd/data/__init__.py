@@ -5,6 +5,7 @@ dense.py     rows of an array
 sparse.py    rows of a CSR matrix
 tables.py    files and frames as Arrow tables
 text.py      text in columns: encodings, separators, marks in numbers
+cells.py     one column of such a table
 encoding.py  columns of a table as numbers
 formulas.py  formulas
 scanned.py   `scan`, a table that stands for X and y

@@ -6,15 +6,14 @@ import shlex
 import numpy as np
 
 from fastgd import validation
-from fastgd.data.tables import NUMBER, TableError, arrow, check_names
+from fastgd.data import cells as one
+from fastgd.data.tables import TableError, arrow, check_names
 
 CHOICES = {"missing": (None, "drop", "mean", "indicator"), "dates": (None, "number"), "drop": ("first", None),
            "unknown": ("error", "zeros")}  # fmt: skip
 # An encoded table of more numbers than this, 4 GiB of them, is refused.
 MOST_VALUES = 1 << 29
-MOST_LEVELS = 1000  # of a text in half as many rows
 SHOWN = 5  # levels that a sentence lists
-DAY = 86_400_000_000  # microseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +167,7 @@ class Encoder:
         check_names(table, self.names, where)
         out = np.zeros((table.num_rows, self.width))
         problems, remedies, j = [], [], 0
-        missing = {c.name: _missing(table.column(c.name)) for c in self.columns if c.fill is None}
+        missing = {c.name: one.missing(table.column(c.name)) for c in self.columns if c.fill is None}
         missing = {name: count for name, count in missing.items() if count}
         if missing:
             problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
@@ -190,15 +189,15 @@ class Encoder:
 
     def _encode(self, column, cells, out):
         """Fill the columns `out` of one; (what is wrong, what helps) or None."""
-        kind, why = kind_of(cells)
-        if kind != column.kind and _missing(cells) < len(cells):
+        kind, why = one.kind_of(cells)
+        if kind != column.kind and one.missing(cells) < len(cells):
             was = {"number": "numbers", "date": "dates", "category": "text"}
             why = f"{why or 'holds ' + was[kind]}, and in the fit it held {was[column.kind]}"
             return f"column {column.name!r} {why}", "the column as it was"
         if column.marked:
-            out[:, -1] = _missing_mask(cells)
+            out[:, -1] = one.missing_mask(cells)
         if column.kind != "category":
-            values = numbers(cells, column.kind)
+            values = one.numbers(cells, column.kind)
             if np.isinf(values).any():
                 return f"column {column.name!r} holds infinity", "finite numbers"
             out[:, 0] = values if column.fill is None else np.where(np.isnan(values), column.fill, values)
@@ -209,7 +208,7 @@ class Encoder:
         pa = arrow()
         import pyarrow.compute as pc
 
-        cells = _as_text(cells)
+        cells = one.as_text(cells)
         if column.fill is not None and not column.marked:
             cells = pc.fill_null(cells, column.fill)
         levels = pa.array(column.levels, pa.string())
@@ -284,13 +283,13 @@ def check(table, names, rules, where="X", also=()):
     check_names(table, [*names, *also], where)
     problems, remedies, missing, exclude = [], [], {}, {}
     for name in names:
-        kind, why = kind_of(table.column(name))
+        kind, why = one.kind_of(table.column(name))
         if why:
             exclude[name] = why
         elif kind == "date" and rules.dates is None:
             problems.append(f"column {name!r} holds dates")
             remedies.append(rules.option("dates", "number"))
-        elif kind == "category" and (marked := _ambiguous(table.column(name))):
+        elif kind == "category" and (marked := one.ambiguous(table.column(name))):
             mark, example = marked
             problems.append(
                 f"column {name!r} holds numbers such as {example!r}, with {mark!r} for thousands or decimals"
@@ -298,11 +297,11 @@ def check(table, names, rules, where="X", also=()):
             either = f"--thousands {mark} or --decimal {mark}"
             remedies.append(either if rules.shell else f"{name!r} as numbers")
     if rules.missing is None:
-        counts = {name: _missing(table.column(name)) for name in [*also, *names] if name not in exclude}
+        counts = {name: one.missing(table.column(name)) for name in [*also, *names] if name not in exclude}
         missing = {name: count for name, count in counts.items() if count}
     if missing:
         problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
-        few = complete(table, missing).sum() <= 0.5 * table.num_rows
+        few = one.complete(table, missing).sum() <= 0.5 * table.num_rows
         remedies.append(rules.option("missing", "mean" if few else "drop"))
     if exclude:
         problems += [f"column {name!r} {why}" for name, why in exclude.items()]
@@ -311,141 +310,17 @@ def check(table, names, rules, where="X", also=()):
         rules.refuse(where, problems, remedies)
 
 
-def complete(table, names):
-    """Mask of the rows without a missing cell in these columns."""
-    missing = np.zeros(table.num_rows, bool)
-    for name in names:
-        missing |= _missing_mask(table.column(name))
-    return ~missing
-
-
-# ----------------------------------------------------------------------------------------------------------- one column
-
-
-def kind_of(cells):
-    """(kind, None), or (None, why there is none)."""
-    pa = arrow()
-    types, kind = pa.types, cells.type
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if not len(cells) or _missing(cells) == len(cells):
-        return None, "has no values"
-    if types.is_dictionary(cells.type) or types.is_boolean(kind):
-        return "category", None
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        bad = types.is_floating(kind) and np.isinf(numbers(cells, "number")).any()
-        return ("number", None) if not bad else (None, "holds infinity")
-    if types.is_temporal(kind):
-        return "date", None
-    if types.is_string(kind):
-        why = _mixed(cells) or _too_many(cells)
-        return (None, why) if why else ("category", None)
-    return None, f"holds neither numbers nor text ({kind})"
-
-
-def _ambiguous(cells):
-    """(mark, a cell with it) of numbers in which a comma or point may be of thousands or decimals; None for others."""
-    import pyarrow.compute as pc
-
-    if arrow().types.is_boolean(cells.type):
-        return None
-    cells = _as_text(cells)
-    marked = pc.match_substring_regex(cells, r"^[+-]?\d{1,3}([.,]\d{3})+$")
-    if not pc.any(marked).as_py() or not pc.all(pc.or_(marked, pc.match_substring_regex(cells, NUMBER))).as_py():
-        return None
-    example = cells.filter(marked)[0].as_py()
-    return "," if "," in example else ".", example
-
-
-def _mixed(cells):
-    """What is wrong with text half of which is numbers; None where it is text."""
-    import pyarrow.compute as pc
-
-    cells = _as_text(cells)
-    numbers = pc.match_substring_regex(cells, NUMBER)
-    share = pc.mean(numbers.cast("float64")).as_py()
-    if share is None or not 0.5 <= share < 1 or _ambiguous(cells):
-        return None
-    row = pc.index(numbers, False).as_py()
-    text = cells[row].as_py()
-    text = text if len(text) <= 40 else text[:39] + "…"
-    return f"holds text among its numbers, {text!r} in row {row + 1}"
-
-
-def _too_many(cells):
-    """What is wrong with text that tells rows apart; None where it does not."""
-    count = len(cells.unique()) if len(cells) > MOST_LEVELS else 0
-    return (
-        f"holds {count:,} different texts in {len(cells):,} rows"
-        if count > max(MOST_LEVELS, 0.5 * len(cells))
-        else None
-    )
-
-
-def _missing(cells):
-    return int(np.isnan(numbers(cells, "number")).sum()) if _floats(cells) else cells.null_count
-
-
-def _floats(cells):
-    return arrow().types.is_floating(cells.type)
-
-
-def _missing_mask(cells):
-    import pyarrow.compute as pc
-
-    return np.isnan(numbers(cells, "number")) if _floats(cells) else np.asarray(pc.is_null(cells))
-
-
-def numbers(cells, kind="number"):
-    """float64 with NaN where a cell is missing."""
-    pa = arrow()
-    if kind == "date":
-        types, unit = pa.types, cells.type
-        if types.is_date(unit):
-            cells, unit = cells.cast(pa.timestamp("us")), pa.timestamp("us")
-        if types.is_timestamp(unit):
-            cells = cells.cast(pa.timestamp("us", unit.tz), safe=False)
-        elif types.is_time(unit):
-            cells = cells.cast(pa.time64("us"), safe=False)
-        elif types.is_duration(unit):
-            cells = cells.cast(pa.duration("us"), safe=False)
-        values = np.asarray(cells.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy())
-        return values / DAY
-    if not pa.types.is_float64(cells.type):
-        cells = cells.cast(pa.float64(), safe=False)
-    return cells.to_numpy()
-
-
-def _as_text(cells):
-    """The cells as text; True and False as Python writes them."""
-    pa = arrow()
-    import pyarrow.compute as pc
-
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.cast(cells.type.value_type)
-    if pa.types.is_boolean(cells.type):
-        return pc.if_else(cells, "True", "False")
-    return cells.cast(pa.string())
-
-
-def labels(cells):
-    """The cells of a target as labels: an array of booleans, or of text."""
-    if arrow().types.is_boolean(cells.type):
-        return cells.to_numpy().astype(bool)
-    return np.array(_as_text(cells).to_pylist(), dtype=np.str_)
-
-
 def _learnt(cells, name, rules):
-    kind, fills = kind_of(cells)[0], rules.missing in ("mean", "indicator")
-    column = Column(name, kind, marked=rules.missing == "indicator" and _missing(cells) > 0)
+    kind, fills = one.kind_of(cells)[0], rules.missing in ("mean", "indicator")
+    column = Column(name, kind, marked=rules.missing == "indicator" and one.missing(cells) > 0)
     if kind != "category":
-        column.fill = float(np.nanmean(numbers(cells, kind))) if fills else None
+        column.fill = float(np.nanmean(one.numbers(cells, kind))) if fills else None
         return column
     pa = arrow()
     values = cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
     counts = [(pair["values"], pair["counts"]) for pair in values.value_counts().to_pylist()]
     counts = sorted(pair for pair in counts if pair[0] is not None and pair[0] == pair[0])
-    column.levels = _as_text(pa.chunked_array([pa.array([level for level, _ in counts], values.type)])).to_pylist()
+    column.levels = one.as_text(pa.chunked_array([pa.array([level for level, _ in counts], values.type)])).to_pylist()
     if fills:
         most = max(range(len(counts)), key=lambda i: counts[i][1])
         column.fill = column.levels[most]

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from fastgd.data import cells as one
 from fastgd.data import encoding
 from fastgd.data.tables import TableError, check_names
 from fastgd.errors import import_extra
@@ -84,7 +85,7 @@ class Formula:
         columns = [encoding.Column(n, "category" if k else "number", k or []) for n, k in self.levels.items()]
         encoding.Encoder(columns, self.rules).encode(table, where)  # which refuses what was not in the fit
         cells = {
-            name: encoding.labels(table.column(name)).astype(str) if known else encoding.numbers(table.column(name))
+            name: one.labels(table.column(name)).astype(str) if known else one.numbers(table.column(name))
             for name, known in self.levels.items()
         }
         out = self._made(cells)[self.encoded_names].to_numpy(float)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, optimizers, validation
 from fastgd.data import Scan, encoding, formulas, rows_of
+from fastgd.data import cells as columns
 from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
 from fastgd.engine.rates import rate_of
@@ -208,10 +209,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         if not formulas.Formula.of(text, table, encoding.Rules(missing="mean")).intercept:
             parameters = {"fit_intercept": False} | parameters
         cells = table.column(target)
-        is_text = encoding.kind_of(cells)[0] == "category"
-        return cls(**parameters).fit(
-            terms, encoding.labels(cells) if is_text else encoding.numbers(cells), sample_weight
-        )
+        is_text = columns.kind_of(cells)[0] == "category"
+        return cls(**parameters).fit(terms, columns.labels(cells) if is_text else columns.numbers(cells), sample_weight)
 
     def _fit(self, checked, X, y, sample_weight):
         X, y, sample_weight = inputs.learn(self, X, y, sample_weight)

@@ -13,7 +13,8 @@ from sklearn.utils.validation import validate_data
 
 from fastgd import validation
 from fastgd.data import Scan, Sparse
-from fastgd.data.encoding import Encoder, Rules, check, complete
+from fastgd.data.cells import complete
+from fastgd.data.encoding import Encoder, Rules, check
 from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
 from fastgd.data.tables import TableError, arrow, frame, is_frame
