@@ -226,9 +226,13 @@ class GDRegressor(RegressorMixin, LinearModel):
         if k != known:
             raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
         self._one_target = (y if first else self.coef_).ndim == 1
-        s = self._batch_weights(sample_weight, X)
+        s, learns = self._batch_weights(sample_weight, X)
         online = self._stream(name, X.dtype, k)
-        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
+        return (
+            self
+            if not learns
+            else self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
+        )
 
     # ------------------------------------------------------------------------------------------------------- for fit
 

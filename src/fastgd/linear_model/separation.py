@@ -9,12 +9,13 @@ import numpy as np
 
 from fastgd.linalg import one_blas_thread, softmax
 
-# Rows are only looked at where some are fitted so well: by a probability of 1 less this, or a mean of this share of all.
+# Rows are only looked at where some are fitted so well: by a probability of 1 less this, or a mean of this share of
+# that of all.
 WELL_FITTED = 0.02
 # Of a Newton step: what moves a score, and what is none beside that.
 MOVES, STILL = 0.5, 0.05
 # A row far out bends by less than rounding: this share of the largest curvature is added.
-FLAT = 1e-14
+FLAT = 1e-12
 # Multiplications for the Hessian that are worth it.
 MOST_PRODUCTS = 1 << 28
 
