@@ -1,9 +1,9 @@
 """Fits over all options on random tables, each held to an independent reference: `python benchmarks/fuzz_fits.py`.
 
 Tables are from 1 × 1 on, with fewer rows than columns, duplicates, constants, zeros and ones, scales of 1e-6 to 1e6,
-weights, float32 and CSR; losses, penalties and solvers are all there are. Counted are errors (there should be none), runs
-that end at max_iter, values that are not those of the weights, and gaps that are not true: F(w) − gap must not be above
-the least value that scipy (L-BFGS-B with w = p − q, or linear programming for losses with a kink) finds.
+weights, float32 and CSR; losses, penalties and solvers are all there are. Counted are errors (there should be none),
+runs that end at max_iter, values that are not those of the weights, and gaps that are not true: F(w) − gap must not be
+above the least value that scipy (L-BFGS-B with w = p − q, or linear programming for losses with a kink) finds.
 """
 
 import argparse
@@ -142,7 +142,9 @@ class Value:
         z = (start * unit).reshape(-1)
         z = np.concatenate([np.maximum(z, 0), np.maximum(-z, 0)])
         options = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-10}
-        found = scipy.optimize.minimize(split, z, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(z), options=options)
+        found = scipy.optimize.minimize(
+            split, z, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(z), options=options
+        )
         return found.fun if np.isfinite(found.fun) else math_inf
 
     def _by_linear_programming(self):
@@ -212,7 +214,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one number, whose fit is shown")
     arguments = parser.parse_args()
-    counts, started, slowest = collections.Counter(), time.perf_counter(), (0.0, -1)
+    counts, started = collections.Counter(), time.perf_counter()
     numbers = range(arguments.count) if arguments.only is None else [arguments.only]
     for number in numbers:
         random = np.random.default_rng([arguments.seed, number])
@@ -222,13 +224,12 @@ def main():
         def say(what, *why, at=number, model=model, X=X):
             print(f"{at}: {what}: {X.shape} {model} {model._fuzz[0].__name__} {model._fuzz[1]}", *why, sep="\n    ")
 
-        begun = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check(model, X, y, weight, counts, say)
         if arguments.only is not None:
             print(model, X, y, weight, getattr(model, "result_", None), sep="\n")
-    seconds = time.perf_counter() - started
+    print(f"{len(numbers)} fits in {time.perf_counter() - started:.0f} s:", dict(counts))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
 INCLUDED = (
     "one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "small_table", "single_rows", "loops",
-    "losses", "sparse", "single_sparse_rows", "perturbed", "functions",
+    "losses", "sparse", "single_sparse_rows", "perturbed", "functions", "coordinates",
 )  # fmt: skip
 pytestmark = pytest.mark.one_build
 
@@ -121,7 +121,7 @@ def test_a_change_of_any_included_source_builds_the_kernels_anew():
 @pytest.mark.parametrize(
     "stub, names",
     [
-        ("baseline", (*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.FUNCTIONS)),
+        ("baseline", (*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.FUNCTIONS, *kernels.COORDINATES)),
         ("differences", kernels.DIFFERENCES),
     ],
 )

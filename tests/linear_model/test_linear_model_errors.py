@@ -205,6 +205,11 @@ def test_bad_weights_are_named(kind, weights):
     y = target(kind)
     refused(lambda: kind().fit(X, y, sample_weight=weights), ValueError, "(?i)sample.weight")
     classes = {} if kind is GDRegressor else {"classes": ["no", "yes"]}
+    if isinstance(weights, np.ndarray) and weights.shape == (N,) and not np.any(weights):
+        with pytest.warns(UserWarning, match="all weights are 0, so that nothing was learnt"):
+            model = kind().partial_fit(X, y, sample_weight=weights, **classes)
+        assert not model.coef_.any()
+        return
     refused(lambda: kind().partial_fit(X, y, sample_weight=weights, **classes), ValueError, "(?i)sample.weight")
 
 

@@ -255,7 +255,9 @@ def test_collinear_columns_are_warned_of_however_many_rows_there_are(model, n):
         clone(model).fit(X, y)
     # What is collinear in some rows need not be so in all.
     X[1, 4] += 1000
-    clone(model).fit(X, y)
+    with warnings.catch_warnings():  # the direction that is no longer collinear tells that row apart from all others
+        warnings.filterwarnings("ignore", "no finite weights minimise the loss", ConditionWarning)
+        clone(model).fit(X, y)
 
 
 @pytest.mark.parametrize("solver", ["gram", "preconditioned", "accelerated"])

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastgd.engine.gram import end_by_duality
 from fastgd.engine.lasso import minimise_with_l1
+from fastgd.linalg import softmax
 from fastgd.objective import certificate
 
 # Columns of a working set, at least.
@@ -30,6 +31,8 @@ MEMORY = 5
 # the gap that is wanted, and how much less each time that this was not enough, and how often.
 SHARE, CLOSER, TRIES = 0.3, 0.1, 6
 NEWTON_STEPS, SWEEPS, BALANCING = 20, 50, 3
+# The weights of all outputs of a softmax have one matrix up to this many; else one output comes after the other.
+JOINT_WEIGHTS = 2048
 SUFFICIENT, LEAST_STEP = 1e-4, 2.0**-40
 # How much of a loss's linear parts is made to bend: less where full steps fall, more where short ones.
 FULL_STEP, SHORT_STEP, LESS, MORE, LEAST_DAMPING = 0.9, 0.3, 0.1, 10.0, 1e-9
@@ -67,23 +70,37 @@ class _Search:
         self.numbers, self.block, self.problem = np.empty(0, np.intp), None, None
         self.small, self.damping, self.multiple, self.tries = ROUGH, 1.0, math.inf, 0
         if kept := monitor.resumed:
-            self.point = kept["point"]
-            self.damping, self.multiple, self.tries = (kept[name] for name in ("damping", "multiple", "tries"))
-        else:
-            self.point = monitor.point(0, v.start, want_fun=True)
-            monitor.see(self.point, tolerance=False)
+            self._resume(kept)
+            return
+        self.point = monitor.point(0, v.start, want_fun=True)
+        monitor.see(self.point, tolerance=False)
         self.V = self.point.z.copy()
         W, b = v.to_weights(self.V)
         self.h = o.scores(W, b) if W.any() else np.broadcast_to(b, (o.rows.n, self.k)).copy()
+
+    def _resume(self, kept):
+        names = ("point", "damping", "multiple", "tries", "V", "h", "numbers")
+        for name in names:
+            setattr(self, name, kept[name])
+        if not len(self.numbers):
+            return
+        self.block = self.objective.rows.column_block(self.numbers, self.variables.shift, self.variables.scale)
+        if self.objective.quadratic:
+            self.problem = _Problem(self, None, None)
+            self.problem.slow = kept["slow"]
+            self.problem.matrix = kept["matrix"] if kept["matrix"].size else None
 
     # ------------------------------------------------------------------------------------------------------- the end
 
     def is_at_end(self):
         """Whether the run ends at the present point; else what the next problem is, is settled."""
         monitor, point = self.monitor, self.point
-        monitor.keep(
-            point.step, point=point, damping=self.damping, multiple=self.multiple, tries=self.tries
-        )  # fmt: skip
+        if monitor.keeps(point.step):
+            matrix = np.empty((0, 0)) if self.problem is None or self.problem.matrix is None else self.problem.matrix
+            monitor.keep(
+                point.step, point=point, damping=self.damping, multiple=self.multiple, tries=self.tries, V=self.V,
+                h=self.h, numbers=self.numbers, matrix=matrix, slow=self.problem is not None and self.problem.slow,
+            )  # fmt: skip
         if monitor.ended:
             return True
         violations = self._violations()
@@ -157,6 +174,7 @@ class _Search:
         if room > 0:
             best = np.argpartition(-outside, room - 1)[:room]
             new[best[outside[best] > 0]] = True
+        outside[new] = 0.0
         new = np.flatnonzero(new)
         if len(new) or self.block is None:
             rows, measures = self.objective.rows, (self.variables.shift, self.variables.scale)
@@ -174,14 +192,18 @@ class _Search:
 
     def step(self):
         """Solve the problem of the working set, to about `small`."""
-        monitor = self.monitor
-        for _ in range(SWEEPS):
-            moved = [self._solve(output) for output in range(self.k)]
-            if not (any(moved) and self.objective.record.joint and self.k > 1):
+        monitor, joint = self.monitor, self.objective.record.joint and self.k > 1
+        together = joint and self.k * (self.block.m + 1) <= JOINT_WEIGHTS
+        for _ in range(NEWTON_STEPS if together else SWEEPS if joint else 1):
+            if not (self._newton_of_all() if together else self._solve_each()):
                 break
         monitor.took(self.point.step, 1.0)
         self.point = monitor.point(self.point.step + 1, self.V.copy(), want_fun=True)
         monitor.see(self.point, tolerance=False)
+
+    def _solve_each(self):
+        """One output after the other; whether any moved."""
+        return any([self._solve(output) for output in range(self.k)])  # noqa: C419  all of them are solved
 
     def _solve(self, output):
         """Newton steps in the weights of one output; whether any was taken."""
@@ -218,6 +240,50 @@ class _Search:
             return False
         self.V[self.numbers, output] = found if rate == 1 else v + rate * step
         self._move(output, rate * change, rate * (b + float(self.block.offsets @ step)))
+        return True
+
+    def _newton_of_all(self):
+        """`_newton` in the weights of all outputs of a softmax, whose slopes depend on each other."""
+        o, block, k = self.objective, self.block, self.k
+        s = o.unit_factor * (np.ones((o.rows.n, 1)) if o.sample_weight is None else o.sample_weight[:, None])
+        p, m, size = softmax(self.h), block.m, block.m + o.fit_intercept
+        slopes, H = s * (p - self.Y), np.zeros((k, size, k, size))
+        for a in range(k):
+            for c in range(a + 1):
+                sign, weight = (1, p[:, a] * (1 - p[:, a])) if a == c else (-1, p[:, a] * p[:, c])
+                weight = s[:, 0] * weight
+                part = np.empty((size, size))
+                part[:m, :m] = block.gram(weight)
+                if o.fit_intercept:
+                    part[m, :m] = part[:m, m] = block.sums(weight)
+                    part[m, m] = weight.sum()
+                H[a, :, c] = H[c, :, a] = sign * part
+        numbers = np.append(self.numbers, self.d) if o.fit_intercept else self.numbers
+        ridges = np.append(self.ridges[self.numbers], np.zeros(size - m))
+        H = H.reshape(k * size, k * size)
+        H[np.diag_indices_from(H)] += np.tile(ridges, k)
+        V = self.V[numbers].copy()
+        if o.fit_intercept:  # of columns as they are here
+            V[m] -= block.offsets @ V[:m]
+        gradient = np.zeros_like(V)
+        gradient[:m] = np.column_stack([block.transposed_product(slopes[:, c]) for c in range(k)])
+        gradient[m:] = slopes.sum(axis=0)
+        gradient += ridges[:, None] * V
+        thresholds = np.append(self.thresholds, np.zeros(size - m))
+        allowed = np.where(thresholds > 0, self.small * thresholds, 1e-15 * float(np.abs(slopes).sum()))[:, None]
+        if np.all(_beyond(V, gradient, thresholds[:, None]) <= allowed):
+            return False
+        flat = [M.T.reshape(-1) for M in (gradient, np.broadcast_to(thresholds[:, None], V.shape), V)]
+        step = minimise_with_l1(H, *flat, self.small).reshape(k, size).T - V
+        change = np.column_stack([block.product(np.ascontiguousarray(step[:m, c])) for c in range(k)])
+        change += step[m] if o.fit_intercept else 0.0
+        new, v = V[:m] + step[:m], V[:m]
+        slope = float(np.vdot(gradient, step)) + float(np.sum(self.thresholds @ (np.abs(new) - np.abs(v))))
+        rate = self._line_search(slice(None), v, step[:m], change, slope) if slope < 0 else 0.0
+        if not rate:
+            return False
+        self.V[self.numbers] = new if rate == 1 else v + rate * step[:m]
+        self._move(slice(None), rate * change, rate * (step[m] + block.offsets @ step[:m]) if o.fit_intercept else 0.0)
         return True
 
     def _move(self, output, change, b):
@@ -269,7 +335,7 @@ class _Search:
         return 0.0
 
     def _penalty(self, v):
-        return float(self.thresholds @ np.abs(v)) + 0.5 * float(self.ridges[self.numbers] @ v**2)
+        return float(np.sum(self.thresholds @ np.abs(v))) + 0.5 * float(np.sum(self.ridges[self.numbers] @ v**2))
 
     def _damp(self, rate):
         if rate >= FULL_STEP:

@@ -95,9 +95,10 @@ class GapRule:
             return False
         self.gap, wanted = estimate, self.wanted(fun, estimate)
         F = self.above_least(fun)
-        if self.is_bounded and wanted >= F:
+        rounded_off = not self.objective.quadratic and self.objective.eps * self.scale >= F
+        if self.is_bounded and (wanted >= F or rounded_off):
             self.gap, self.certified = self.rounded_up(F, fun), True
-            return self._say("the loss, which has no negative values, is itself within the tolerated gap")
+            return self._say(self._no_more_to_gain(F))
         if not estimate <= wanted:
             return False
         asks = certificate is not None and self.objective.has_dual
@@ -132,6 +133,11 @@ class GapRule:
         self.sentence = sentence
         return True
 
+    def _no_more_to_gain(self, F):
+        if self.objective.eps * self.scale >= F:
+            return "the value is zero but for rounding"
+        return "the loss is no larger than the gap that is wanted, and no loss is below 0"
+
     def rounded_up(self, gap, fun):
         """A gap and the rounding error of F, which is what is left of a gap of 0."""
         F = self.above_least(fun)
@@ -158,11 +164,7 @@ class GapRule:
             return self._say("the gradient is zero")
         if self.is_bounded and self.wanted(point.fun, F) >= F:
             self.gap, self.certified = self.rounded_up(F, point.fun), True
-            return self._say(
-                "the value is zero to within rounding error"
-                if o.eps * self.scale >= F
-                else "the loss, which has no negative values, is itself within the tolerated gap"
-            )
+            return self._say(self._no_more_to_gain(F))
         if norm == 0:  # of a loss that is not convex, where that says nothing
             return False
         self._meet(point, last)
@@ -238,19 +240,23 @@ class GapRule:
             metric = self._metric = Metric(sample, self._metric_at, damping=TRUSTED)
         in_v = v.gradient_from_user(variables.gradient_to_user(slope)) if slope is not None else None
         slope = v.subgradient(V, gradient) if in_v is None else in_v
-        estimate = metric.gap(slope)
+        estimate = self._gained(metric, slope)
         if (not (o.has_dual or o.quadratic) or self.uncertified) and self.would_do(point.fun, estimate):
             # The curvature has changed on the way, and nothing else will tell how far the minimum is.
             if not o.quadratic:
                 self._metric_at = V
                 metric = self._metric = Metric(metric.sample, V, damping=TRUSTED)
-            estimate = metric.gap(slope)
+            estimate = self._gained(metric, slope)
             if o.l1:
                 # The shortest subgradient jumps where a weight leaves 0: what it says of the minimum may be far off.
                 self._looks += 1
                 looks = self._looks % LOOKS == 1
                 estimate = metric.proximal_move(V, gradient)[2] if looks else math.inf
         return self.reached(point.fun, estimate, v.crude_gap(gradient), lambda: v.duality_gap(V, gradient))
+
+    def _gained(self, metric, slope):
+        """What a step of the metric gains: on a loss that falls like an exponential as much again is left after it."""
+        return metric.gap(slope) * (1.0 if self.objective.quadratic else 2.0)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 

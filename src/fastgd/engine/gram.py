@@ -116,7 +116,10 @@ def gram(variables, monitor):
         if point.step and (not size < 0.5 * last or size <= o.eps * float(np.max(np.abs(point.z)))):
             break  # the correction stagnates, or is rounding
         monitor.took(point.step, 1.0)
-        point, last = _point(variables, monitor, point.step + 1, point.z + step), size
+        new = _point(variables, monitor, point.step + 1, point.z + step)
+        if o.l1 and not new.fun <= point.fun + 1e-3 * abs(point.fun):  # XᵀX has lost the digits that would tell
+            break
+        point, last = new, size
         if monitor.see(point, tolerance=False):
             return
         last_one = point.step >= monitor.limit

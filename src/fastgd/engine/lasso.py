@@ -16,6 +16,9 @@ SMALL, NEAR, MOST = 128, 0.95, 0.7
 # What is added to the diagonal, of the largest entry, for the steps: where columns are collinear, or more than the
 # rows, the matrix is singular. A step is then one of a proximal point method, from where the next one leads on.
 HELD = 1e-11
+# A step that is so many times as long as the weights is one along a direction in which the matrix, by rounding, bends
+# down.
+LONGEST = 1e12
 # The gradient of a minimum, in units of the largest number that it is a sum of.
 ROUNDING = 1e-13
 
@@ -36,6 +39,7 @@ def minimise_with_l1(H, gradient, thresholds, start, small=0.0):
     """
     H, thresholds = np.ascontiguousarray(H), np.ascontiguousarray(thresholds)
     v, gradient = start.astype(np.float64), gradient.astype(np.float64)
+    v[(np.diag(H) <= 0) & (np.abs(gradient) <= thresholds)] = 0.0  # there is the penalty alone
     rounding = ROUNDING * (np.max(np.abs(gradient), initial=0.0) + np.max(thresholds, initial=0.0))
     allowed = np.maximum(small * thresholds, rounding)
     for _ in range(ROUNDS if len(v) > SMALL else 0):
@@ -70,7 +74,7 @@ def _minimise(H, first, thresholds, start, small, allowed):
         if still == PATIENCE:
             break
         lowest = min(value, lowest)
-    return v
+    return v if np.all(np.isfinite(v)) else start
 
 
 def _step(H, held, gradient, thresholds, v):
@@ -80,7 +84,7 @@ def _step(H, held, gradient, thresholds, v):
     slope = gradient[support] + (thresholds * signs)[support]
     step = _solve(H[support].take(support, axis=1), held, -slope)
     old, target = v[support], v[support] + step
-    if not np.all(np.isfinite(step)) or not slope @ step < 0:
+    if not np.max(np.abs(step), initial=0.0) <= LONGEST * (1 + np.max(np.abs(v))) or not slope @ step < 0:
         return True
     change = step @ H[support]
     if np.any((target * old < 0) & ~free[support]):

@@ -37,8 +37,8 @@ class Solver(typing.NamedTuple):
 
     takes : of "rate" (a number or a schedule), "rule" (another optimizer than plain descent), "batch", "limits"
     (bounds, clipping, a way on from saddles).
-    needs : of "quadratic", "smooth" (no kink), "l1" (a penalty, and a dual) and "columns" (no more than a matrix is formed
-    for).
+    needs : of "quadratic", "smooth" (no kink), "l1" (a penalty, and a dual) and "columns" (no more than a matrix is
+    formed for).
     """
 
     takes: frozenset
@@ -54,9 +54,9 @@ SOLVERS = {
     "gd": _solver("steps by a rate", ("rate", "rule", "limits"), ("smooth",)),
     "accelerated": _solver("Nesterov's steps", (), ("smooth",)),
     "preconditioned": _solver("quasi-Newton steps"),
-    "coordinate": _solver("coordinate descent with an l1 penalty", (), ("smooth", "l1")),
     "gram": _solver("least squares by XᵀX", (), ("quadratic", "columns")),
     "sgd": _solver("steps on batches of rows", ("rate", "rule", "batch", "limits")),
+    "coordinate": _solver("coordinate descent with an l1 penalty", (), ("smooth", "l1")),
 }
 NAMES = ("auto", *SOLVERS)
 
@@ -64,8 +64,9 @@ NAMES = ("auto", *SOLVERS)
 GIVEN = {
     "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
 }  # fmt: skip
-# From so many rows for each column on, an l1 penalty is left to XᵀX, or to a metric of some rows.
-GRAM_ROWS, METRIC_ROWS = 64, 4096
+# From so many rows for each column on, an l1 penalty is left to XᵀX, or to a metric of some rows; and that on a squared
+# loss of so few columns.
+GRAM_ROWS, METRIC_ROWS, FEW_COLUMNS = 512, 4096, 64
 # Up to so many multiplications, some milliseconds, no choice of a solver is worth much.
 SMALL_CHOICE = 1 << 26
 
@@ -197,7 +198,7 @@ def _columns_pay(o):
     """Whether coordinate descent on an l1 penalty is quicker than steps on all columns: these have a metric of some
     rows, where there are many rows for each column, or XᵀX."""
     n, d = o.rows.n, o.rows.d
-    if not o.rows.has_columns:
+    if not o.rows.has_columns or (o.quadratic and d <= min(n, FEW_COLUMNS)):
         return False
     return n < (GRAM_ROWS if o.quadratic else METRIC_ROWS) * d
 

@@ -32,6 +32,10 @@ ROUNDINGS = 10
 SHARE, CLOSER = 1e-7, 1e-3
 # With an l1 penalty: rows outside of the width that bend more than this hide how far its minimum is.
 TELLING = 1e-6
+# More metrics than this are not tried for one width: in float32 they only tell of rounding.
+METRICS = 20
+# So many steps that leave the value as it is are of rounding.
+SAME = 10
 
 
 def smoothed(variables, monitor):
@@ -262,7 +266,7 @@ class Level:
         self.ended = self.at_end = False
         self.damping, self.gap, self.at = stage.damping, math.inf, variables.start
         self._otherwise = self._no_step = False  # whether another metric is wanted; whether no step fell since the last
-        self.condition, self.lost = None, 0
+        self.condition, self.lost, self._metrics, self._same, self._fun = None, 0, 0, 0, None
         self._before = stage.latest.step  # steps of the run before this width, whose points are numbered from 0
         if resumed is not None:
             self._otherwise, self._no_step = resumed["otherwise"], resumed["no_step"]
@@ -289,11 +293,15 @@ class Level:
         if not point.step:
             return False
         self.at, self._no_step = point.z, False
+        self._same = self._same + 1 if point.fun == self._fun else 0
+        self._fun = point.fun
         # The gradient shown is that of the smooth loss: at a minimum on the kink there is no other that is small.
         value = self.stage.variables.value(point.z)
         shown = self.monitor.evaluated(self._before + point.step, point.z, value, point.gradient)
         self.stage.latest = shown
         self.ended = self.monitor.see(shown, tolerance=False)
+        if self._same == SAME:
+            self.ended = self.at_end = True
         return self.ended
 
     def goal(self, fun):
@@ -310,7 +318,7 @@ class Level:
         self.gap = estimate
         self.ended = estimate <= self.goal(point.fun) or not math.isfinite(point.fun)
         self.at_end = estimate <= self._rounding(point.fun)
-        if self.ended and self.smooth.l1 and self.damping > TELLING and not self._no_step:
+        if self.ended and self.smooth.l1 and self.damping > TELLING and not self._no_step and self._metrics < METRICS:
             # Made to bend so much, the rows outside hide how far the minimum is.
             self.damping = max(LESS**2 * self.damping, TELLING)
             self.ended, self._otherwise = False, True
@@ -318,6 +326,7 @@ class Level:
 
     def wants_another_metric(self):
         found, self._otherwise = self._otherwise, False
+        self._metrics += found
         return found
 
     def out_of_steps(self, point):
@@ -325,7 +334,7 @@ class Level:
 
     def at_rounding(self, point, estimate):
         self.gap = estimate
-        if self.smooth.l1 and self.damping < 1:  # rows that bend more may let a step fall
+        if self.smooth.l1 and self.damping < 1 and self._metrics < METRICS:  # rows that bend more may let a step fall
             self.damping = min(MORE**3 * self.damping, 1.0)
             self._otherwise = self._no_step = True
         else:

@@ -487,18 +487,18 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
     # --------------------------------------------------------------------------------------------------- partial_fit
 
     def _batch_weights(self, s, X):
-        """Weights of a batch; zeros too, from which nothing is learnt."""
-        zeros = s is not None and np.shape(s) == (X.shape[0],) and not np.any(s)
-        return np.zeros(X.shape[0], X.dtype) if zeros else inputs.weights(s, X)
-
-    def _feed(self, X, Y, s):
-        online = self._online
-        if s.size and not s.any():
+        """Weights of a batch; (weights or None, whether there is anything to learn); if not, that is said."""
+        values = np.asarray(s) if isinstance(s, (list, tuple)) else s
+        zeros = getattr(values, "shape", None) == (X.shape[0],) and values.dtype.kind in "fiub" and not np.any(values)
+        if zeros:
             warnings.warn(
                 f"{type(self).__name__}.partial_fit: all weights are 0, so that nothing was learnt", UserWarning,
                 stacklevel=4,
             )  # fmt: skip
-            return self
+        return None if zeros else inputs.weights(s, X), not zeros
+
+    def _feed(self, X, Y, s):
+        online = self._online
         if online.feed(X, Y, s, rows_of(X, Y, s)):
             return self
         inputs.refuse_infinite(X, "X")

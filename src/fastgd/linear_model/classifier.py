@@ -28,8 +28,8 @@ if typing.TYPE_CHECKING:
     from fastgd.optimizers import Optimizer
     from fastgd.types import Callbacks, ClassificationLoss, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
-# Of a class: beyond it others have no weight.
-LARGEST_WEIGHT = 1e100
+# Of a row in partial_fit.
+LARGEST_WEIGHT = 1e30
 
 
 class WithLogLoss:
@@ -251,17 +251,23 @@ class GDClassifier(ClassifierMixin, LinearModel):
             check_classification_targets(y)
             self.classes_ = given
         numbers, activation = self._known_targets(y, X.dtype)
-        s = self._batch_weights(sample_weight, X)
+        s, learns = self._batch_weights(sample_weight, X)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str) and self.class_weight == "balanced":
                 raise ValueError(
                     'class_weight="balanced" is not for partial_fit, which does not see all rows: pass a dict, e.g. '
                     "from sklearn.utils.class_weight.compute_class_weight"
                 )
-            s = self._class_weighted(numbers, s).astype(X.dtype)
+            s = self._class_weighted(numbers, s)
+            if np.max(s) > LARGEST_WEIGHT:
+                raise ValueError(
+                    f"class_weight must make no weight larger than {LARGEST_WEIGHT:g} for partial_fit, where it is the "
+                    f"length of a step; got {np.max(s):g}"
+                )
+            s = s.astype(X.dtype)
         online = self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
         Y = np.ascontiguousarray(self._coded(numbers, X.dtype).reshape(len(numbers), -1))
-        return self._feed(X, Y, online.none if s is None else s)
+        return self if not learns else self._feed(X, Y, online.none if s is None else s)
 
     def _numbers(self, y):
         """The number of each label."""
@@ -338,8 +344,6 @@ class GDClassifier(ClassifierMixin, LinearModel):
             weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros_like(counts), where=counts > 0)
         else:
             raise ValueError(f'class_weight must be a dict, "balanced" or None; got {validation.describe(given)}')
-        if np.max(weights) > LARGEST_WEIGHT:
-            raise ValueError(f"class_weight must be no larger than {LARGEST_WEIGHT:g}; got {np.max(weights):g}")
         weights = weights[numbers]
         return weights if sample_weight is None else weights * sample_weight
 

@@ -253,8 +253,10 @@ class GDRegressor(RegressorMixin, LinearModel):
         if k != known:
             raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
         self._one_target = (y if first else self.coef_).ndim == 1
-        s = self._batch_weights(sample_weight, X)
+        s, learns = self._batch_weights(sample_weight, X)
         online = self._stream(activation, X.dtype, k)
+        if not learns:
+            return self
         return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
 
     # ------------------------------------------------------------------------------------------------------- for fit

@@ -9,12 +9,13 @@ import numpy as np
 
 from fastgd.linalg import one_blas_thread, softmax
 
-# Rows are only looked at where some are fitted so well: by a probability of 1 less this, or a mean of this share of all.
+# Rows are only looked at where some are fitted so well: by a probability of 1 less this, or a mean of this share of
+# that of all.
 WELL_FITTED = 0.02
 # Of a Newton step: what moves a score, and what is none beside that.
 MOVES, STILL = 0.5, 0.05
 # A row far out bends by less than rounding: this share of the largest curvature is added.
-FLAT = 1e-14
+FLAT = 1e-12
 # Multiplications for the Hessian that are worth it.
 MOST_PRODUCTS = 1 << 28
 
@@ -27,7 +28,7 @@ def direction(objective, W, b):
     """
     o = objective
     d, k = W.shape
-    if o.l1 or o.l2 or o.record.kernel not in ("log", "poisson") or not o.record.convex:
+    if o.l1 or o.l2 or o.record.loss.kernel not in ("log", "poisson") or not o.record.convex:
         return None
     if o.rows.n * (k * (d + 1)) ** 2 > MOST_PRODUCTS:
         return None
@@ -35,7 +36,7 @@ def direction(objective, W, b):
     s = np.ones(o.rows.n) if o.sample_weight is None else o.sample_weight
     with np.errstate(all="ignore"):
         slopes = o.record.slope(h, Y)
-        scale = float(np.average(Y[:, 0], weights=s)) if o.record.kernel == "poisson" else 1.0
+        scale = float(np.average(Y[:, 0], weights=s)) if o.record.loss.kernel == "poisson" else 1.0
         if scale and not np.any(np.max(np.abs(slopes), axis=1)[s > 0] <= WELL_FITTED * scale):
             return None
         with one_blas_thread(o.rows.n * (k * (d + 1)) ** 2):
@@ -76,7 +77,7 @@ def _recedes(record, change, h, Y, s):
     change, Y, h = change[s > 0], Y[s > 0], h[s > 0]
     if not np.all(np.isfinite(change)):
         return False
-    if record.kernel == "poisson":
+    if record.loss.kernel == "poisson":
         better, free = -change[:, 0], Y[:, 0] > 0  # a count of 0 wants a mean of 0, others have one
         return bool(np.max(better) >= MOVES and np.all(np.where(free, np.abs(better), -better) <= STILL))
     if record.joint:

@@ -1,9 +1,9 @@
 """What statistics say of a fit: standard errors, tests and intervals of its weights, and how well it fits.
 
 For the squared error with σ² = RSS/(n − p) and covariance σ²(XᵀX)⁻¹ (Student's t); for the log loss of two classes and
-the Poisson deviance with the inverse of the Hessian of the log-likelihood (normal distribution). n are the rows, whatever
-their weights: those of the squared error are 1/variance but for a factor, which changes nothing (as WLS of statsmodels).
-In the other likelihoods a weight multiplies the log-likelihood of its row.
+the Poisson deviance with the inverse of the Hessian of the log-likelihood (normal distribution). n are the rows,
+whatever their weights: those of the squared error are 1/variance but for a factor, which changes nothing (as WLS of
+statsmodels has it). In the other likelihoods a weight multiplies the log-likelihood of its row.
 """
 
 from __future__ import annotations
@@ -100,17 +100,17 @@ class Statistics(typing.NamedTuple):
                 f"summary means nothing without more samples than weights; got {n} samples of a positive weight, for "
                 f"{size} weights"
             )
-        if separation.direction(o, W, b) is not None:
-            raise ValueError(
-                "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
-                "worse); take a penalty, or leave out or merge what separates them"
-            )
         h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
         s = np.ones(len(y)) if s is None else s
         total_weight = float(s.sum())
         mean = (s @ y) / total_weight
         if o.loss == "poisson" and mean == 0:
             raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
+        if separation.direction(o, W, b) is not None:
+            raise ValueError(
+                "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
+                "worse); take a penalty, or leave out or merge what separates them"
+            )
         covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
         if covariance is None:
             raise ValueError(

@@ -1,0 +1,97 @@
+"""Coordinate descent on columns, on CSC columns and on a Gram matrix: the same weights, and those of a minimum."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from numpy.testing import assert_allclose
+
+FIT = "do not fit|must not decrease|has 2 entries"
+
+
+def problem(seed):
+    """A (m, n) with curvatures, means, bends, thresholds, ridges, slopes that add up to 0 and weights."""
+    rng = np.random.default_rng(seed)
+    m, n = int(rng.integers(1, 9)), int(rng.integers(1, 40))
+    A = rng.standard_normal((m, n)) * (rng.random((m, n)) < 0.6)
+    c = rng.uniform(0.1, 2, n) if seed % 2 else np.array([0.7])
+    total, sums = float(np.sum(c * np.ones(n))), A @ (c * np.ones(n))
+    means = sums / total if seed % 3 else np.zeros(m)
+    ridges = rng.uniform(0, 0.1, m)
+    bends = (A**2) @ (c * np.ones(n)) - sums * means + ridges
+    bends[bends < 1e-9] = 0.0
+    u = rng.standard_normal(n)
+    u -= (u.sum() / total) * c if seed % 3 else 0.0
+    return A, c, sums, means, bends, rng.uniform(0.1, 1, m), ridges, u, rng.standard_normal(m)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_three_ways_to_the_minimum_of_one_function(build, seed):
+    A, c, sums, means, bends, t, ridges, u, v = problem(seed)
+    m, w = len(A), c * np.ones(A.shape[1])
+    at, slopes = v.copy(), u.copy()
+    epochs, worst = build.coordinate_descent(A, c, means, bends, t, ridges, 4000, 1e-12, slopes, at)
+    assert 1 <= epochs <= 4000
+    assert worst <= 1e-12 or epochs == 4000
+    # The slopes are kept those of the weights, and the weights are those of a minimum.
+    step = at - v
+    assert_allclose(slopes, u + c * (step @ A - means @ step), atol=1e-10)
+    gradient = A @ slopes + ridges * at
+    beyond = np.where(at != 0, np.abs(gradient + t * np.sign(at)), np.maximum(np.abs(gradient) - t, 0))
+    assert np.max(beyond[bends > 0], initial=0.0) <= 1e-8
+
+    X = scipy.sparse.csc_array(A.T)
+    there, rest, level, ones = v.copy(), u.copy(), np.zeros(1), np.ones(m)
+    build.sparse_coordinate_descent(
+        X.data, X.indices, X.indptr, c, ones, sums, means, bends, t, ridges, 4000, 1e-12, level, rest, there
+    )  # fmt: skip
+    assert_allclose(there, at, atol=1e-8)
+    assert_allclose(rest + level * c, slopes, atol=1e-8)
+
+    H = (A * w) @ A.T - np.outer(sums, means) + np.diag(ridges)
+    H[np.diag_indices(m)] = bends
+    g, found = A @ u + ridges * v, v.copy()
+    build.gram_coordinate_descent(H, t, 4000, 1e-12, g, found)
+    assert_allclose(found, at, atol=1e-7)
+
+
+def test_one_epoch_by_hand(build):
+    """½(v₁ − 3)² + ½(v₂ + 1)² + |v₁| + 2|v₂| from 0: v₁ = 2, v₂ = 0."""
+    g, v = np.array([-3.0, 1.0]), np.zeros(2)
+    assert build.gram_coordinate_descent(np.eye(2), np.array([1.0, 2.0]), 1, 0.0, g, v) == (1, 2.0)
+    assert_allclose(v, [2, 0])
+    assert_allclose(g, [-1, 1])
+
+
+def test_nothing_to_do(build):
+    none, one = np.empty(0), np.ones(1)
+    assert build.gram_coordinate_descent(np.empty((0, 0)), none, 5, 0.0, none, none) == (0, 0.0)
+    assert build.coordinate_descent(np.empty((0, 3)), one, none, none, none, none, 5, 0.0, np.ones(3), none) == (0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_types_of_sparse_columns(build, dtype, index):
+    A, c, sums, means, bends, t, ridges, u, v = problem(5)
+    X = scipy.sparse.csc_array(A.T)
+    found = v.copy()
+    build.sparse_coordinate_descent(
+        X.data.astype(dtype), X.indices.astype(index), X.indptr.astype(index), c, np.ones(len(v)), sums, means, bends,
+        t, ridges, 500, 1e-9, np.zeros(1), u.copy(), found,
+    )  # fmt: skip
+    expected = v.copy()
+    build.coordinate_descent(A, c, means, bends, t, ridges, 500, 1e-9, u.copy(), expected)
+    assert_allclose(found, expected, atol=1e-5 if dtype == np.float32 else 1e-9)
+
+
+def test_shapes_that_do_not_fit(build):
+    one, two = np.ones(1), np.ones(2)
+    with pytest.raises(ValueError, match=FIT):
+        build.gram_coordinate_descent(np.ones((2, 3)), two, 1, 0.0, two, two)
+    with pytest.raises(ValueError, match=FIT):
+        build.coordinate_descent(np.ones((2, 3)), one, two, two, two, two, 1, 0.0, np.ones(4), two)
+    for indices, pointers in (([0, 7], [0, 1, 2]), ([0, 1], [0, 2, 1]), ([0, 1], [0, 2])):
+        with pytest.raises(ValueError, match=r"indices must be|indptr"):
+            build.sparse_coordinate_descent(
+                two, np.array(indices, np.int32), np.array(pointers, np.int32), one, two, two, two, two, two, two, 1,
+                0.0, one.copy(), np.ones(3), two.copy(),
+            )  # fmt: skip

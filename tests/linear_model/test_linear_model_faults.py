@@ -1,0 +1,165 @@
+"""What fits of tables must not do that are small, empty, collinear, separated or of extreme numbers."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse
+from numpy.testing import assert_allclose
+
+from fastgd import ConditionWarning, GDClassifier, GDRegressor, Status
+
+pytestmark = pytest.mark.one_build
+
+
+def small_tables(seed, count):
+    """(X, y, weights or None, whether there is an intercept) of few rows, with duplicates, zeros and ones, scales."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        n, d = (int(size) for size in rng.integers(1, 12, 2))
+        X = rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-3, 3, d)
+        if number % 3 == 0:
+            X = (rng.random((n, d)) < 0.4) * 1.0
+        if number % 4 == 0:
+            X[:, -1] = 2 * X[:, 0]
+        yield X, rng.integers(-3, 4, n) * 1.0, rng.uniform(0.1, 3, n) if number % 2 else None, bool(number % 5)
+
+
+def test_no_fit_of_a_small_table_is_lost():
+    for X, y, s, intercept in small_tables(0, 60):
+        for loss in ("squared_error", "huber", "epsilon_insensitive", "poisson"):
+            for penalty in (None, "l1"):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    model = GDRegressor(loss, penalty=penalty, alpha=0.01, fit_intercept=intercept)
+                    model.fit(X, np.abs(y) if loss == "poisson" else y, sample_weight=s)
+                assert np.all(np.isfinite(model.coef_))
+                assert model.result_.status in (Status.CONVERGED, Status.STALLED) or model.result_.fun < 1e-10
+
+
+def test_unpenalised_weights_are_those_of_the_least_norm():
+    """Of numpy's pseudo-inverse of the centred rows, as its columns are of like size here."""
+    worst, rng = 0.0, np.random.default_rng(3)
+    for number in range(60):
+        n, d = (int(size) for size in rng.integers(2, 20, 2))
+        X = rng.standard_normal((n, d)) * rng.uniform(0.3, 3, d) + rng.uniform(-2, 2, d)
+        if d > 2 and number % 2:
+            X[:, -1] = X[:, 0] - 2 * X[:, 1]
+        y, s = rng.standard_normal(n), rng.uniform(0.5, 2, n)
+        intercept = bool(number % 3)
+        root = np.sqrt(s)[:, None]
+        A = root * (X - np.average(X, axis=0, weights=s) * intercept)
+        expected = np.linalg.pinv(A, rcond=1e-10) @ (root[:, 0] * (y - np.average(y, weights=s) * intercept))
+        for solver in ("auto", "preconditioned"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConditionWarning)
+                model = GDRegressor(fit_intercept=intercept, solver=solver).fit(X, y, sample_weight=s)
+            worst = max(worst, float(np.max(np.abs(model.coef_ - expected))) / float(np.max(np.abs(expected))))
+    assert worst <= 1e-7
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_array, scipy.sparse.csc_array, scipy.sparse.csr_matrix])
+@pytest.mark.parametrize("shape", [(6, 3), (1, 3), (6, 1), (1, 1)])
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_tables_without_an_entry(kind, shape):
+    X, y = kind(shape), np.arange(shape[0]) * 1.0
+    for solver in ("auto", "gram", "preconditioned", "accelerated", "gd", "sgd"):
+        model = GDRegressor(solver=solver).fit(X, y)
+        assert_allclose(model.predict(X), y.mean(), atol=1e-2 if solver == "sgd" else 1e-12)
+        model.partial_fit(X, y).predict(X)
+    for loss in ("squared_error", "huber", "poisson", "epsilon_insensitive"):
+        assert not GDRegressor(loss, penalty="l1", alpha=0.1).fit(X, y).coef_.any()
+
+
+def separated(kind, rng):
+    """(estimator, X, y) with a column that is 1 for some rows of one class, or for counts of 0, alone."""
+    n = int(rng.integers(40, 200))
+    X = np.column_stack([rng.standard_normal((n, 2)), np.zeros(n)])
+    h = X[:, 0] + rng.logistic(size=n)
+    if kind == "poisson":
+        y = rng.poisson(2, n) * 1.0
+        X[np.flatnonzero(y == 0)[:4], 2] = 1
+        return GDRegressor("poisson"), X, y
+    y = (h > 0) * 1 if kind == "sigmoid" else np.digitize(h, [-1, 1])
+    X[np.flatnonzero(y == 1)[: int(rng.integers(2, 9))], 2] = 1
+    return GDClassifier(penalty=None), X, y
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax", "poisson"])
+def test_quasi_complete_separation_is_named(kind):
+    rng = np.random.default_rng(5)
+    for _ in range(8):
+        model, X, y = separated(kind, rng)
+        for tol in (1e-4, 1e-7):
+            with pytest.warns(ConditionWarning, match=r"no finite weights minimise the loss.*along column x2 "):
+                model.set_params(tol=tol).fit(X, y)
+        if kind != "softmax":
+            with pytest.raises(ValueError, match="summary means nothing"):
+                model.summary()
+        X[:, 2] = rng.standard_normal(len(X))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConditionWarning)
+            model.fit(X, y)
+
+
+def test_separation_is_what_linear_programming_finds():
+    """A direction of recession is one with (2y − 1)(x·v + b) ≥ 0 in all rows and > 0 in some."""
+    rng, found = np.random.default_rng(8), set()
+    for _ in range(40):
+        n = int(rng.integers(12, 40))
+        X = (rng.random((n, 4)) < 0.25) * 1.0
+        y = np.arange(n) % 2
+        A = (2 * y - 1)[:, None] * np.column_stack([X, np.ones(n)])
+        best = scipy.optimize.linprog(-A.sum(axis=0), A_ub=-A, b_ub=np.zeros(n), bounds=(-1, 1))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            GDClassifier(penalty=None, tol=1e-8).fit(X, y)
+        named = any("separation" in str(one.message) or "told apart" in str(one.message) for one in said)
+        found.add(named)
+        assert named == (best.fun < -1e-9)
+    assert found == {True, False}
+
+
+def test_columns_that_are_dropped_are_named():
+    rng = np.random.default_rng(0)
+    X = (1e6 + 0.05 * rng.standard_normal((200, 3))).astype(np.float32)
+    X[:, 1] = rng.standard_normal(200)
+    with pytest.warns(ConditionWarning, match="columns x0, x2 of X vary by no more than the rounding of float32"):
+        GDRegressor().fit(X, rng.standard_normal(200))
+    X[:, [0, 2]] = 1e6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GDRegressor().fit(X, rng.standard_normal(200))
+
+
+@pytest.mark.parametrize("kind", [GDRegressor, GDClassifier])
+def test_a_batch_without_weight_changes_nothing(kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((20, 3)), np.arange(20) % 2
+    classes = {"classes": [0, 1]} if kind is GDClassifier else {}
+    model = kind(learning_rate=0.1).partial_fit(X, y, **classes)
+    before = model.coef_.copy()
+    for zeros in (np.zeros(20), [0] * 20):
+        with pytest.warns(UserWarning, match="all weights are 0"):
+            model.partial_fit(X, y, sample_weight=zeros)
+    assert np.array_equal(model.coef_, before)
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda X, y: GDRegressor().fit(X, 1e300 * y), r"y must be no larger than 1e\+150 in size"),
+    (lambda X, y: GDRegressor("huber").partial_fit(X, 1e300 * y), "measure it in larger units"),
+    (lambda X, y: GDRegressor().fit(X.astype("f"), 1e20 * y), r"no larger than 1e\+15 in size in float32"),
+    (lambda X, y: GDClassifier(class_weight={0: 1e300, 1: 1.0}).partial_fit(X, y, classes=[0, 1]), "class_weight must"),
+])  # fmt: skip
+def test_numbers_beyond_use_get_one_sentence(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(np.random.default_rng(0).standard_normal((20, 2)), np.arange(20) % 2)
+
+
+def test_the_message_estimates_what_the_weights_are_off_by():
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((3000, 5))
+    y = X @ [1, 2, 0, 0, -1] + rng.logistic(size=3000) > 0
+    message = GDClassifier(tol=1e-2).fit(X, y).result_.message
+    assert "A Newton step from here would change the weights by up to" in message
