@@ -253,6 +253,9 @@ def assert_fits_a_third_kind(loss, solver, l1, l2, fit_intercept):
     ends = (solver, loss) != ("sgd", "hinge")
     found, right = (gradient_descent(o, lr="auto", solver=solver, tol=1e-5, step_num=300 if ends else 20) for o in pair)
     assert found.success is ends and found.status is right.status
+    if right.solver == "coordinate":  # which needs columns, and a third kind has rows
+        assert abs(found.fun - right.fun) <= max(found.gap, right.gap) and found.certified and right.certified
+        return
     same((found.x, found.jac), (right.x, right.jac))
     assert (found.fun, found.gap, found.nit, found.n_passes, found.solver, found.certified) == (
         right.fun, right.gap, right.nit, right.n_passes, right.solver, right.certified

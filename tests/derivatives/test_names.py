@@ -47,8 +47,10 @@ def test_a_series():
 
 
 def test_names_that_do_not_fit():
-    with pytest.raises(ValueError, match="v must have the names and shapes of x"):
-        hessian_vector_product(slopes, PARAMETERS, {"w": np.zeros((2, 2)), "a": 1.0})
+    with pytest.raises(ValueError, match="v must have the names of x"):
+        hessian_vector_product(slopes, PARAMETERS, {"w": np.zeros((2, 2)), "c": 1.0})
+    with pytest.raises(ValueError, match=r"v\['w'\] must have shape"):
+        hessian_vector_product(slopes, PARAMETERS, {"w": np.zeros(3), "a": 1.0})
     with pytest.raises(ValueError, match="vectorized=True gives f points as rows"):
         numerical_gradient(f, PARAMETERS, vectorized=True)
     with pytest.raises(TypeError, match=r"x\['b'\] must hold real numbers"):

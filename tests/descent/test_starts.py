@@ -202,7 +202,7 @@ def test_runs_together_stop_one_by_one():
         np.testing.assert_allclose(run.jac, 2 * run.x, atol=1e-8)
 
 
-def test_a_step_takes_one_call_for_all_points():
+def test_a_step_takes_two_calls_for_all_points():
     calls = []
 
     def f(points):
@@ -210,7 +210,9 @@ def test_a_step_takes_one_call_for_all_points():
         return np.sum(points**2, axis=1)
 
     best = multi_start(f, ([-1.0] * 3, [1.0] * 3), 10, lr=0.1, step_num=5, vectorized=True)
-    assert calls == [(10, 3)] + 6 * [(60, 3)] + [(10, 3)]  # the values at the starts, six gradients, those at the ends
+    # The values at the starts; for each of six gradients the differences and three more points that judge them; the
+    # values at the ends.
+    assert calls == [(10, 3)] + 6 * [(60, 3), (30, 3)] + [(10, 3)]
     assert sum(shape[0] for shape in calls) == sum(run.nfev for run in best.runs)
     assert {run.njev for run in best.runs} == {6}
 

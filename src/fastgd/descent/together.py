@@ -4,6 +4,7 @@ import numpy as np
 
 from fastgd import kernels, optimizers, validation
 from fastgd.derivatives.gradient import numerical_gradient
+from fastgd.derivatives.noise import Line
 from fastgd.engine.divergence import patience
 from fastgd.engine.fleet import Fleet
 from fastgd.engine.point import Point
@@ -73,10 +74,14 @@ class Batch:
             near = ((points - width < self.lower) | (points + width > self.upper)).any(axis=1)
         values = np.empty((n, d, 2))
         values[~near] = self.values(moved[~near].reshape(-1, d)).reshape(-1, 2, d).swapaxes(1, 2)
-        slopes, spent = np.empty((n, d)), np.where(near, 0, 2 * d)
+        slopes, spent = np.empty((n, d)), np.where(near, 0, 2 * d + 3)
+        beside, probes, central = np.empty((n, 3, d)), np.empty((n, 3)), kernels.active.central_slopes
+        for i in np.flatnonzero(~near):
+            central(points[i], OWN_STEPS, values[i], probes[i, :0], slopes[i])
+            beside[i] = Line(points[i], width[i], slopes[i]).points
+        probes[~near] = self.values(beside[~near].reshape(-1, d)).reshape(-1, 3)
         for i in range(n):
-            arguments = points[i], OWN_STEPS, values[i], slopes[i]
-            if near[i] or kernels.active.central_slopes(*arguments):
+            if near[i] or central(points[i], OWN_STEPS, values[i], probes[i], slopes[i]):
                 slopes[i], _, more = self.gradient_and_error(points[i])
                 spent[i] += more
         return slopes, spent

@@ -245,7 +245,7 @@ class _Search:
     def _newton_of_all(self):
         """`_newton` in the weights of all outputs of a softmax, whose slopes depend on each other."""
         o, block, k = self.objective, self.block, self.k
-        s = o.unit_factor * (np.ones((o.rows.n, 1)) if o.sample_weight is None else o.sample_weight[:, None])
+        s = o.factor * (np.ones((o.rows.n, 1)) if o.sample_weight is None else o.sample_weight[:, None])
         p, m, size = softmax(self.h), block.m, block.m + o.fit_intercept
         slopes, H = s * (p - self.Y), np.zeros((k, size, k, size))
         for a in range(k):
@@ -306,7 +306,7 @@ class _Search:
     def _slopes(self, output):
         """Slopes and curvatures of F by the scores of one output, (n,)."""
         o = self.objective
-        s = o.unit_factor if o.sample_weight is None else o.unit_factor * o.sample_weight
+        s = o.factor if o.sample_weight is None else o.factor * o.sample_weight
         with np.errstate(all="ignore"):
             slopes = s * o.record.slope(self.h, self.Y)[:, output]
             if o.quadratic:
@@ -366,7 +366,7 @@ class _Problem:
         o, block = search.objective, search.block
         if curvature is None:
             s = o.sample_weight
-            curvature = np.array([o.unit_factor]) if s is None else o.unit_factor * s
+            curvature = np.array([o.factor]) if s is None else o.factor * s
         self.block, self.curvature = block, curvature
         self.ridges = search.ridges[search.numbers]
         self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)

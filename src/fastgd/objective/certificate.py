@@ -77,7 +77,7 @@ def gap_of_slopes(objective, W, b, h, u, v, value):
     share = np.minimum(1.0, o.l1 / np.maximum(largest, np.finfo(np.float64).tiny))
     data = value - o.constant - o.penalty(W)
     excess = data + o.mean(o.record.conjugate(share * u, o.Y.astype(np.float64)))
-    excess -= o.unit_factor * float(np.sum(share * s * u * h))
+    excess -= o.factor * float(np.sum(share * s * u * h))
     return excess + fenchel_gap(o, W, share * v)
 
 

@@ -392,7 +392,7 @@ class LinearObjective:
         """The data term of F at scores h (n, k)."""
         rows = self.rows
         source = inputs.rows_of(h, rows.Y.astype(np.float64, copy=False), rows.weights.astype(np.float64, copy=False))
-        model = self.record.unit * np.eye(rows.k), np.zeros(rows.k), None, *self.codes, False
+        model = np.eye(rows.k), np.zeros(rows.k), None, *self.codes, False
         with np.errstate(all="ignore"):
             return self.factor * float(
                 threads.tree_sum([source.sums(block, *model) for block in source.blocks()])[0].sum()
