@@ -291,6 +291,10 @@ class _Search:
         self.h[:, output] += change
         if self.objective.fit_intercept:
             self.V[self.d, output] += b
+            if self.objective.record.joint:  # one number more in every class changes no probability
+                common = self.V[self.d].mean()
+                self.V[self.d] -= common
+                self.h -= common
 
     def _balance(self, output):
         """Newton steps of the intercept alone: a dual point's slopes add up to 0."""
