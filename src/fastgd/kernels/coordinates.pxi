@@ -43,7 +43,7 @@ def coordinate_descent(const double[:, ::1] columns not None, const double[::1] 
                        const double[::1] means not None, const double[::1] bends not None,
                        const double[::1] thresholds not None, const double[::1] ridges not None,
                        Py_ssize_t epochs, double small, double[::1] slopes not None, double[::1] v not None):
-    """Epochs of coordinate descent, until one finds no slope worse than `small`; see `kernels.reference.coordinates`."""
+    """Epochs of coordinate descent, until one finds no slope worse than `small`. See `reference.coordinates`."""
     cdef Py_ssize_t m = columns.shape[0], n = columns.shape[1], epoch = 0, i, j
     cdef double worst = 0, old, step, factor, mean
     cdef bint alike = curvature.shape[0] == 1

@@ -11,7 +11,7 @@ themselves.
 from libc.math cimport exp, fabs
 
 
-# The rows of the tables in `reference/one_layer.py` (ACTIVATIONS, LOSSES), by the same numbers. A test compares the two.
+# The rows of the tables in `codes.py` (ACTIVATIONS, LOSSES), by the same numbers. A test compares the two.
 cdef enum Activation:
     IDENTITY = 0
     SIGMOID = 1

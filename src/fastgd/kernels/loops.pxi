@@ -53,11 +53,11 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
     cdef const floating[::1] no_shift = one_row[:0]
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
     check_shapes(X, Y, W, one_row, no_shift, sample_weight, k)
-    cdef Formula l = formula_of(loss, activation)
-    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas, l.piece)
+    cdef Formula model = formula_of(loss, activation)
+    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas, model.piece)
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     cdef SmallTable small
-    cdef bint is_small_table = is_small(&rows, &l)
+    cdef bint is_small_table = is_small(&rows, &model)
     cdef floating* turned = NULL
     cdef Work* work = NULL
     cdef double* sums = NULL
@@ -99,8 +99,8 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
                     fun = small_pass(&small, <const double*> w_, <double> w_[d] if intercept else 0.0, grad_W)
                 else:
                     walk(&rows, <const floating*> w_, <const floating*> (w_ + d * k if intercept else none),
-                         <const floating*> NULL, &l, blas, work, sums, grad_W, grad_b)
-                    if l.error != NULL:
+                         <const floating*> NULL, &model, blas, work, sums, grad_W, grad_b)
+                    if model.error != NULL:
                         break
                     fun = 0
                     for i in range(k):
@@ -184,7 +184,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
         free_update(&rule)
         if work != NULL:
             free_work(work)
-    finish_formula(&l)
+    finish_formula(&model)
     return step, reason
 
 
@@ -199,7 +199,7 @@ cdef inline unsigned long long mixed(unsigned long long z) noexcept nogil:
 
 def shuffle(unsigned long long seed, unsigned long long epoch, unsigned long long block, long long first,
             long long[::1] out not None):
-    """out = a permutation of first, first + 1, …: a function of (seed, epoch, block). See `reference.one_layer.shuffle`."""
+    """out = a permutation of first, first + 1, …, by (seed, epoch, block). See `reference.one_layer.shuffle`."""
     cdef Py_ssize_t i, j, size = out.shape[0]
     cdef unsigned long long key, draw
     cdef long long kept
@@ -232,34 +232,35 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
     cdef const floating[::1] one_row = w[0]
     cdef const floating[::1] no_shift = one_row[:0]
     check_shapes(X, Y, W, one_row, no_shift, sample_weight, k)
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     batch = max(min(batch, order.shape[0]), <Py_ssize_t> 1)
     cdef bint direct = X.strides[1] == size or d == 1
-    cdef bint alone = k == 1 and activation != SOFTMAX and l.slope_at != NULL  # a point's slope is a formula of that point
+    # A point's slope is a formula of that point.
+    cdef bint alone = k == 1 and activation != SOFTMAX and model.slope_at != NULL
     cdef Rows single
     cdef bint failed
     cdef Py_ssize_t length = w.shape[0] * k
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     if batch == 1 and alone and direct and X.strides[0] % size == 0 and rule.plain:
-        single = rows_of(X, Y, sample_weight, 0, NULL, l.piece)
+        single = rows_of(X, Y, sample_weight, 0, NULL, model.piece)
         with nogil:
-            failed = steps_on_single_rows(&single, &w[0, 0], intercept, &l, factor,
+            failed = steps_on_single_rows(&single, &w[0, 0], intercept, &model, factor,
                                           l2 if mean else l2 / n, &order[0] if steps else NULL, steps,
                                           &rates[0] if steps else NULL)
         if failed:
             raise MemoryError("no memory for a copy of the weights")
-        finish_formula(&l)
+        finish_formula(&model)
         return
     # δ (batch, k), targets (batch, k), intercepts (k), gathered rows, the gradient that a rule needs whole; and the
     # scratch of the error term.
     cdef Py_ssize_t numbers = 2 * batch * k + k + (0 if direct else batch * d) + (0 if rule.plain else length)
     cdef char* memory = <char*> malloc(
-        (SCRATCHES * points_in_scratch(k, &l) + k) * sizeof(double) + numbers * size + batch * sizeof(floating*))
+        (SCRATCHES * points_in_scratch(k, &model) + k) * sizeof(double) + numbers * size + batch * sizeof(floating*))
     if memory == NULL:
         free_update(&rule)
         raise MemoryError("no memory for a batch")
-    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &l))
-    cdef double* totals = <double*> memory + SCRATCHES * points_in_scratch(k, &l)
+    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &model))
+    cdef double* totals = <double*> memory + SCRATCHES * points_in_scratch(k, &model)
     cdef const floating** at = <const floating**> (totals + k)
     cdef floating* delta = <floating*> (at + batch)
     cdef floating* y = delta + batch * k
@@ -293,7 +294,7 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
             if alone:
                 for i in range(m):
                     r = order[start + i]
-                    slope = point_slope(dot(at[i], <const floating*> w_, d) + (w_[d] if intercept else 0), Y[r, 0], &l)
+                    slope = point_slope(dot(at[i], <const floating*> w_, d) + (w_[d] if intercept else 0), Y[r, 0], &model)
                     delta[i] = <floating> (slope * sample_weight[r] if sample_weight.shape[0] else slope)
             else:
                 for i in range(m):
@@ -303,12 +304,12 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
                         y[c] = Y[r, c]
                     for j in range(d):
                         add_multiple(delta + i * k, at[i][j], <const floating*> (w_ + j * k), k)
-                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, &l, q,
+                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, &model, q,
                                totals)
                     if sample_weight.shape[0]:
                         for c in range(k):
                             delta[i * k + c] *= sample_weight[r]
-            if l.error != NULL:
+            if model.error != NULL:
                 break
             begin_move(&rule, w_, moved, shrink, d * k)
             for i in range(m):
@@ -329,7 +330,7 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
             step += 1
         free(memory)
         free_update(&rule)
-    finish_formula(&l)
+    finish_formula(&model)
 
 
 cdef inline void begin_move(Update* rule, floating* w, floating* moved, double shrink,

@@ -10,8 +10,10 @@ from libc.math cimport NAN, exp, fabs
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_loss
 from fastgd.kernels.formulas cimport (
-    EPSILON_INSENSITIVE, EXP, GAMMA, HINGE, HUBER, IDENTITY, LOG, POISSON, QUANTILE, SIGMOID, SOFTMAX, SQUARED, SQUARED_HINGE,
-    epsilon_insensitive, epsilon_insensitive_slope, gamma, hinge, hinge_slope, huber, huber_slope, poisson, quantile, quantile_slope,
+    EPSILON_INSENSITIVE, EXP, GAMMA, HINGE, HUBER, IDENTITY, LOG, POISSON, QUANTILE, SIGMOID, SOFTMAX, SQUARED,
+    SQUARED_HINGE,
+    epsilon_insensitive, epsilon_insensitive_slope, gamma, hinge, hinge_slope, huber, huber_slope, poisson, quantile,
+    quantile_slope,
     sigmoid_log, sigmoid_of, softplus_of, squared, squared_hinge_slope,
 )
 
@@ -35,7 +37,7 @@ cdef struct Formula:
     int activation              # that comes before `points`: IDENTITY where the loss is a function of h itself
     bint squares                # ½(h − y)², for which there are shorter ways
     double parameter
-    points_type points          # loop(l, n, f, y, value, slope); slope NULL: values alone. NULL: cross-entropy of softmax
+    points_type points          # (l, n, f, y, value, slope); slope NULL: values alone. NULL: softmax with log loss
     slope_type slope_at         # NULL for functions of the user's own
     Py_ssize_t piece            # points that go through the error term together, at most
     CCallback function
@@ -214,7 +216,8 @@ cdef void python_points(Formula* l, Py_ssize_t n, const double* h, const double*
     cdef Py_ssize_t i
     try:
         if l.error == NULL:
-            values, slopes = (<object> l.python)(_array_of(<double[:n]> <double*> h), _array_of(<double[:n]> <double*> y))
+            scores, targets = _array_of(<double[:n]> <double*> h), _array_of(<double[:n]> <double*> y)
+            values, slopes = (<object> l.python)(scores, targets)
             if values.shape[0] != n or slopes.shape[0] != n:
                 raise ValueError(f"a loss of {n} points gave {values.shape[0]} values and {slopes.shape[0]} slopes")
             memcpy(value, &values[0], n * sizeof(double))

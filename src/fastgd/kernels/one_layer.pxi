@@ -292,15 +292,15 @@ def total_loss(const floating[:, :] X not None, const floating[:, :] Y not None,
                const floating[:] sample_weight not None, int activation, loss, gemm, double[::1] totals not None):
     """totals = Σ over rows of s·l(f((X − shift)W + b), Y). See `reference.one_layer.total_loss`."""
     check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, l.piece)
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, model.piece)
     cdef Work* work = new_work(&rows)
     cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
     with nogil:
-        walk(&rows, &W[0, 0], &b[0], shift_, &l, blas, work, &totals[0], NULL, NULL)
+        walk(&rows, &W[0, 0], &b[0], shift_, &model, blas, work, &totals[0], NULL, NULL)
         free_work(work)
-    finish_formula(&l)
+    finish_formula(&model)
 
 
 def total_loss_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
@@ -310,17 +310,17 @@ def total_loss_and_gradient(const floating[:, :] X not None, const floating[:, :
                             double[:, ::1] grad_W not None, double[::1] grad_b not None):
     """The same, with the gradients in grad_W and grad_b. See `reference.one_layer.total_loss_and_gradient`."""
     check_shapes(X, Y, W, b, shift, sample_weight, totals.shape[0])
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     if grad_W.shape[0] != W.shape[0] or grad_W.shape[1] != W.shape[1] or grad_b.shape[0] != W.shape[1]:
         raise ValueError("grad_W and grad_b must have the shapes of W and b")
     cdef void* blas = pointer_in(gemm) if W.shape[1] > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, l.piece)
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, model.piece)
     cdef Work* work = new_work(&rows)
     cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
     with nogil:
-        walk(&rows, &W[0, 0], &b[0], shift_, &l, blas, work, &totals[0], &grad_W[0, 0], &grad_b[0])
+        walk(&rows, &W[0, 0], &b[0], shift_, &model, blas, work, &totals[0], &grad_W[0, 0], &grad_b[0])
         free_work(work)
-    finish_formula(&l)
+    finish_formula(&model)
 
 
 cdef int check_edges(const long long[::1] edges, Py_ssize_t n) except -1:
@@ -386,18 +386,18 @@ def block_sums(const floating[:, :] X not None, const floating[:, :] Y not None,
     cdef Py_ssize_t k = W.shape[1], width = 2 * k + W.shape[0] * k
     check_shapes(X, Y, W, b, shift, sample_weight, k)
     check_edges(edges, X.shape[0])
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     if sums.shape[0] != edges.shape[0] - 1 or (sums.shape[1] != width and sums.shape[1] != k):
         raise ValueError(f"{edges.shape[0]} edges need {edges.shape[0] - 1} rows of {k} or {width} sums")
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, l.piece)
+    cdef Rows rows = rows_of(X, Y, sample_weight, shift.shape[0], blas, model.piece)
     cdef Work* work = new_work(&rows)
     cdef const floating* shift_ = &shift[0] if shift.shape[0] else NULL
     with nogil:
-        walk_blocks(&rows, &W[0, 0], &b[0], shift_, &l, blas, work, &edges[0], sums.shape[0],
+        walk_blocks(&rows, &W[0, 0], &b[0], shift_, &model, blas, work, &edges[0], sums.shape[0],
                     sums.shape[1] == width, &sums[0, 0])
         free_work(work)
-    finish_formula(&l)
+    finish_formula(&model)
 
 
 def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not None, bint fit_intercept, double factor,
@@ -425,9 +425,9 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
         raise ValueError("gradient must have the shape of w")
     check_shapes(X, Y, w[:w.shape[0] - intercept], one_row, one_row[:0], sample_weight, k)
     check_edges(edges, X.shape[0])
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
-    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas, l.piece)
+    cdef Rows rows = rows_of(X, Y, sample_weight, 0, blas, model.piece)
     cdef Work* work = new_work(&rows)
     cdef double* sums = <double*> malloc(blocks * width * sizeof(double) + k * sizeof(floating))
     if sums == NULL:
@@ -438,12 +438,12 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
     cdef double value
     with nogil:
         memset(none, 0, k * sizeof(floating))
-        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, &l, blas, work,
+        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, &model, blas, work,
                     &edges[0], blocks, True, sums)
         value = finish(sums, blocks, width, w_, d * k, w.shape[0] * k, k, factor, l2, &gradient[0, 0])
         free(sums)
         free_work(work)
-    finish_formula(&l)
+    finish_formula(&model)
     return value
 
 

@@ -278,7 +278,8 @@ cdef inline double squares(double r, double a) noexcept nogil:
     return (r + a) * (r + a) - (r - a) * (r - a)
 
 
-cdef inline double moved(const double* x, double step, Turned* t, Py_ssize_t k, Py_ssize_t c, Formula* l) noexcept nogil:
+cdef inline double moved(const double* x, double step, Turned* t, Py_ssize_t k, Py_ssize_t c,
+                         Formula* l) noexcept nogil:
     """Σ s·(l(h + step·x) − l(h − step·x)) over the rows of a block, h being that of output c."""
     cdef Py_ssize_t i, m = t.rows
     cdef const double* h = t.h + c * t.room
@@ -398,8 +399,8 @@ def perturbed_pass(const floating[:, :] X not None, const floating[:, :] Y not N
     if X.shape[1] != W.shape[0]:
         raise ValueError(f"W has {W.shape[0]} rows, X has {X.shape[1]} columns")
     check_perturbed(n, W, b, steps, step_b, Y.shape[0], Y.shape[1], sample_weight.shape[0], out_W, out_b)
-    cdef Formula l = formula_of(loss, activation)
-    cdef bint as_rows = l.squares and X.strides[1] == size and X.strides[0] % size == 0
+    cdef Formula model = formula_of(loss, activation)
+    cdef bint as_rows = model.squares and X.strides[1] == size and X.strides[0] % size == 0
     cdef Turned* t
     if as_rows:
         block = min(max(<Py_ssize_t> BLOCK_BYTES // (8 * d) // 4 * 4, <Py_ssize_t> 4), <Py_ssize_t> TURNED_ROWS)
@@ -424,17 +425,17 @@ def perturbed_pass(const floating[:, :] X not None, const floating[:, :] Y not N
                 forward_columns(<const double*> t.X, t.room, <const double*> (t.W + c * d), b[c], t.rows, d,
                                 t.h + c * t.room)
             for c in range(k):
-                prepare(t, k, c, &l)
+                prepare(t, k, c, &model)
                 for j in range(d):
-                    t.out[c * d + j] += moved(t.X + j * t.room, t.step[c * d + j], t, k, c, &l)
+                    t.out[c * d + j] += moved(t.X + j * t.room, t.step[c * d + j], t, k, c, &model)
                 if step_b.shape[0]:
-                    out_b[c] += moved(t.ones, step_b[c], t, k, c, &l)
+                    out_b[c] += moved(t.ones, step_b[c], t, k, c, &model)
             start += m
         for j in range(d):
             for c in range(k):
                 out_W[j, c] = 0.5 * t.out[c * d + j] if as_rows else t.out[c * d + j]
         free_turned(t)
-    finish_formula(&l)
+    finish_formula(&model)
 
 
 cdef inline void move_entries(const floating* data, const index_type* indices, const index_type* indptr,
@@ -476,7 +477,7 @@ def sparse_perturbed_pass(const floating[::1] data not None, const index_type[::
     cdef Py_ssize_t n = Y.shape[0], d = W.shape[0], k = W.shape[1], start = 0, m, i, j, c, p
     check_perturbed(n, W, b, steps, step_b, n, Y.shape[1], sample_weight.shape[0], out_W, out_b)
     check_csr(data, indices, indptr, n, d)
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     cdef Turned* t = new_turned(TURNED_ROWS, 2, d, k)
     cdef double* y = t.X
     cdef Py_ssize_t* row = <Py_ssize_t*> (t.X + t.room)
@@ -498,14 +499,14 @@ def sparse_perturbed_pass(const floating[::1] data not None, const index_type[::
                         for p in range(indptr[start + i], indptr[start + i + 1]):
                             h[i] += data[p] * t.W[c * d + indices[p]]
             for c in range(k):
-                prepare(t, k, c, &l)
-                move_entries(data_, indices_, &indptr[start], t.step + c * d, m, k, c, &l, t, y, row,
+                prepare(t, k, c, &model)
+                move_entries(data_, indices_, &indptr[start], t.step + c * d, m, k, c, &model, t, y, row,
                              t.out + c * d)
                 if step_b.shape[0]:
-                    out_b[c] += moved(t.ones, step_b[c], t, k, c, &l)
+                    out_b[c] += moved(t.ones, step_b[c], t, k, c, &model)
             start += m
         for j in range(d):
             for c in range(k):
                 out_W[j, c] = t.out[c * d + j]
         free_turned(t)
-    finish_formula(&l)
+    finish_formula(&model)

@@ -148,14 +148,14 @@ def sparse_pass(const floating[::1] data not None, const index_type[::1] indices
     if sample_weight.shape[0] != 0 and sample_weight.shape[0] != n:
         raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, Y has {n} rows")
     check_csr(data, indices, indptr, n, d)
-    cdef Formula l = formula_of(loss, activation)
-    block = max(block, l.piece // k)
-    cdef char* memory = <char*> malloc((SCRATCHES * points_in_scratch(k, &l) + 2 * k) * sizeof(double)
+    cdef Formula model = formula_of(loss, activation)
+    block = max(block, model.piece // k)
+    cdef char* memory = <char*> malloc((SCRATCHES * points_in_scratch(k, &model) + 2 * k) * sizeof(double)
                                        + block * (2 * k + 1) * size)
     if memory == NULL:
         raise MemoryError("no memory for a block of rows")
-    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &l))
-    cdef double* part = <double*> memory + SCRATCHES * points_in_scratch(k, &l)
+    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &model))
+    cdef double* part = <double*> memory + SCRATCHES * points_in_scratch(k, &model)
     cdef double* e = part + k
     cdef floating* h = <floating*> (e + k)
     cdef floating* y = h + block * k
@@ -179,7 +179,7 @@ def sparse_pass(const floating[::1] data not None, const index_type[::1] indices
                     s[i] = sample_weight[start + i]
             memset(part, 0, k * sizeof(double))
             error_term(h, <const floating*> y, <const floating*> (s if sample_weight.shape[0] else NULL), m, k,
-                       &l, q, part)
+                       &model, q, part)
             for c in range(k):
                 totals[c] += part[c]
             if with_gradient:
@@ -191,7 +191,7 @@ def sparse_pass(const floating[::1] data not None, const index_type[::1] indices
                 sum_rows(<const floating*> h, m, k, &grad_b[0])
             start += m
         free(memory)
-    finish_formula(&l)
+    finish_formula(&model)
 
 
 def sparse_stochastic(const floating[::1] data not None, const index_type[::1] indices not None,
@@ -209,23 +209,23 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
     if sample_weight.shape[0] != 0 and sample_weight.shape[0] != n:
         raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, Y has {n} rows")
     check_order(order, n, batch, steps, w.shape[0], d)
-    cdef Formula l = formula_of(loss, activation)
+    cdef Formula model = formula_of(loss, activation)
     batch = max(min(batch, order.shape[0]), <Py_ssize_t> 1)
     cdef bint intercept = w.shape[0] > d
     cdef Py_ssize_t length = w.shape[0] * k
     cdef Update rule = update_of(kind, parameters, moments, length, penalised, lower, upper)
     if batch == 1 and k == 1 and activation != SOFTMAX and rule.plain and indptr.shape[0] == n + 1:
-        single_sparse_rows(data, indices, indptr, Y, w, d, sample_weight, &l, factor,
+        single_sparse_rows(data, indices, indptr, Y, w, d, sample_weight, &model, factor,
                            l2 if mean else l2 / n, order, rates)
         return
     check_csr(data, indices, indptr, n, d)
-    cdef char* memory = <char*> malloc((SCRATCHES * points_in_scratch(k, &l) + k) * sizeof(double)
+    cdef char* memory = <char*> malloc((SCRATCHES * points_in_scratch(k, &model) + k) * sizeof(double)
                                        + ((batch + 1) * k + (0 if rule.plain else length)) * sizeof(floating))
     if memory == NULL:
         free_update(&rule)
         raise MemoryError("no memory for a batch")
-    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &l))
-    cdef double* totals = <double*> memory + SCRATCHES * points_in_scratch(k, &l)
+    cdef Scratch q = scratch_at(<double*> memory, points_in_scratch(k, &model))
+    cdef double* totals = <double*> memory + SCRATCHES * points_in_scratch(k, &model)
     cdef floating* delta = <floating*> (totals + k)
     cdef floating* y = delta + batch * k
     cdef floating* w_ = &w[0, 0]
@@ -256,15 +256,15 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                 for c in range(k):
                     delta[i * k + c] = <floating> (shrinkage * delta[i * k + c] + (w_[d * k + c] if intercept else 0))
                     y[c] = Y[r, c]
-                if k == 1 and activation != SOFTMAX and l.slope_at != NULL:
-                    delta[i] = <floating> point_slope(delta[i], y[0], &l)
+                if k == 1 and activation != SOFTMAX and model.slope_at != NULL:
+                    delta[i] = <floating> point_slope(delta[i], y[0], &model)
                 else:
-                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, &l, q,
+                    error_term(delta + i * k, <const floating*> y, <const floating*> NULL, 1, k, &model, q,
                                totals)
                 if sample_weight.shape[0]:
                     for c in range(k):
                         delta[i * k + c] *= sample_weight[r]
-            if l.error != NULL:
+            if model.error != NULL:
                 break
             if not rule.plain:
                 begin_move(&rule, w_, moved, shrink, d * k)
@@ -295,4 +295,4 @@ def sparse_stochastic(const floating[::1] data not None, const index_type[::1] i
                 w_[j] = <floating> (w_[j] * shrinkage)
         free(memory)
         free_update(&rule)
-    finish_formula(&l)
+    finish_formula(&model)

@@ -2,7 +2,9 @@
 
 from libc.math cimport INFINITY, exp, fabs, log
 
-from fastgd.kernels.formulas cimport EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, SOFTPLUS, TANH, sigmoid_prime_of, tanh_prime_of
+from fastgd.kernels.formulas cimport (
+    EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, SOFTPLUS, TANH, sigmoid_prime_of, tanh_prime_of,
+)
 
 # dgemm and sgemm of BLAS: every argument by its address, columns first.
 ctypedef void (*dgemm_type)(char*, char*, int*, int*, int*, double*, const double*, int*, const double*, int*, double*,
