@@ -294,7 +294,8 @@ def stochastic(const floating[:, :] X not None, const floating[:, :] Y not None,
             if alone:
                 for i in range(m):
                     r = order[start + i]
-                    slope = point_slope(dot(at[i], <const floating*> w_, d) + (w_[d] if intercept else 0), Y[r, 0], &model)
+                    slope = point_slope(dot(at[i], <const floating*> w_, d) + (w_[d] if intercept else 0), Y[r, 0],
+                                        &model)
                     delta[i] = <floating> (slope * sample_weight[r] if sample_weight.shape[0] else slope)
             else:
                 for i in range(m):
