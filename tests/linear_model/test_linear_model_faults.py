@@ -163,3 +163,19 @@ def test_the_message_estimates_what_the_weights_are_off_by():
     y = X @ [1, 2, 0, 0, -1] + rng.logistic(size=3000) > 0
     message = GDClassifier(tol=1e-2).fit(X, y).result_.message
     assert "A Newton step from here would change the weights by up to" in message
+
+
+def test_columns_that_are_collinear_in_float32_have_the_least_weights():
+    """A column and −3 times it differ by how float32 rounds them: no weights are made of that."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((12, 3)).astype(np.float32)
+        X[:, 2] = -3 * X[:, 0] + 0.0
+        y = (X.astype(float) @ [1, 2, 0] + 0.3 * rng.standard_normal(12)).astype(np.float32)
+        with pytest.warns(ConditionWarning, match="collinear"):
+            model = GDRegressor().fit(X, y)
+        A = np.column_stack([X[:, :2].astype(float) - X[:, :2].mean(0, dtype=float)])
+        first, second = np.linalg.lstsq(A, y - y.mean(dtype=float), rcond=None)[0]
+        assert_allclose(model.coef_, [first / 10, second, -0.3 * first], rtol=1e-4, atol=1e-4)
+        residual = X.astype(float) @ model.coef_.astype(float) + model.intercept_ - y
+        assert model.result_.fun == pytest.approx(0.5 * np.mean(residual**2), rel=1e-5)

@@ -66,7 +66,9 @@ class NormalEquations:
             for piece, *_ in pieces:
                 A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
-        rounding = max(n, d) * np.finfo(np.float64).eps * (1 if o.eps < 1e-10 else 1e2)
+        rounding = max(n, d) * np.finfo(np.float64).eps
+        if o.eps > 1e-10 and not o.l2:  # what is less in float32 is how the columns were rounded
+            rounding = max(1e2 * rounding, o.eps)
         kept = sizes > rounding * sizes[0]
         self.lost = v.size - int(np.count_nonzero(kept))
         self.condition = float(sizes[0] / sizes[-1]) if not self.lost and sizes[-1] > 0 else math.inf
