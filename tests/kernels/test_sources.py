@@ -162,8 +162,8 @@ def test_an_sdist_holds_the_sources_and_nothing_generated(tmp_path):
     }
     assert sources <= names
     assert {"setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"} <= names
-    assert "src/fastgd/cli/report.html" in names
-    assert not [name for name in names if name.endswith((".c", ".so", ".pyc"))]
+    assert "src/fastgd/cli/report.jinja" in names
+    assert not [name for name in names if name.endswith((".c", ".so", ".pyc", ".html"))]
 
 
 def test_the_installed_package_has_types_and_cython_declarations_and_no_sources():
@@ -171,7 +171,7 @@ def test_the_installed_package_has_types_and_cython_declarations_and_no_sources(
     names = {str(path) for path in distribution.files}
     if not any(name.startswith("fastgd/") for name in names):
         pytest.skip("an editable installation has no files of its own")
-    wanted = ["py.typed", "cli/report.html", "kernels/formulas.pxd", "kernels/callbacks.pxd"]
+    wanted = ["py.typed", "cli/report.jinja", "kernels/formulas.pxd", "kernels/callbacks.pxd"]
     wanted += ["kernels/baseline.pyi", "kernels/differences.pyi"]
     assert {f"fastgd/{name}" for name in [*wanted, "datasets/women.csv", "datasets/SOURCES.md"]} <= names
     assert not [name for name in names if name.endswith((".c", ".pyx", ".pxi"))]

@@ -25,7 +25,7 @@ def check_extras():
 def write(path, task, fit):
     """Write the report of a fit."""
     jinja2 = import_extra("jinja2", "report", "--report")
-    page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
+    page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("report.jinja").read_text("utf-8"))
     shown = {printing.SCORES[name]: value for name, value in fit.scores.items()}
     shown |= {f"{printing.SCORES[name]}, held out": value for name, value in (fit.held_scores or {}).items()}
     rows, note = _coefficients(task, fit)
