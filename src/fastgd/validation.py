@@ -20,8 +20,6 @@ CHECK_VALUES = 1 << 18
 FEW_VALUES = 256
 FLOAT64 = np.dtype(np.float64)  # compared by identity, which is faster than ==
 
-# What an array of Python objects may hold. Booleans are among them, as they are in other arrays.
-REAL_TYPES = (numbers.Real, decimal.Decimal, np.bool_)
 # What has `__float__`, and is no real number that a function may return.
 NO_REAL_TYPES = (bool, np.bool_, np.complexfloating, np.flexible, np.datetime64, np.timedelta64)
 
@@ -306,22 +304,6 @@ def classes(y, dtype):
     if numbers.max() == 0:
         raise ValueError("y holds one class; the softmax needs two or more")
     return np.equal.outer(numbers, np.arange(numbers.max() + 1)).astype(dtype)
-
-
-def between(array, name, low, high, why):
-    """Raise a ValueError that names the first entry outside [low, high]; `why` ends the sentence."""
-    if array.min() < low or array.max() > high:
-        index = tuple(np.argwhere((array < low) | (array > high))[0].tolist())
-        limits = f"at least {low}" if high == np.inf else f"between {low} and {high}"
-        raise ValueError(f"{name} must be {limits} {why}; {entry(name, index)} is {array[index]}")
-
-
-def signs(y, why):
-    """Raise a ValueError that names the first target other than −1 and 1."""
-    bad = np.argwhere((y != 1) & (y != -1))
-    if len(bad):
-        index = tuple(bad[0].tolist())
-        raise ValueError(f"y must hold −1 and 1 {why}; {entry('y', index)} is {y[index]}")
 
 
 def weights(w, name, shape, dtype, finite=True, copy=True):

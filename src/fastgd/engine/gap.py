@@ -135,8 +135,8 @@ class GapRule:
 
     def _no_more_to_gain(self, F):
         if self.objective.eps * self.scale >= F:
-            return "the value is zero but for rounding"
-        return "the loss is no larger than the gap that is wanted, and no loss is below 0"
+            return "the value is zero to within rounding error"
+        return "the loss, which has no negative values, is itself within the tolerated gap"
 
     def rounded_up(self, gap, fun):
         """A gap and the rounding error of F, which is what is left of a gap of 0."""
