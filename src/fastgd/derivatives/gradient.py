@@ -210,8 +210,9 @@ def numerical_gradient(
     workers : int or callable, optional
         For an expensive f. A number of threads, −1 for one a CPU: they help an f that waits or releases the GIL, as
         most compiled code does. Or a map such as the `map` of an executor or of a multiprocessing.Pool, for pure
-        Python; it must yield its results in order. An exception then carries a note of the point. A C function, which must be
-        safe to call so, uses the threads only where the work is worth them. The result does not depend on workers.
+        Python; it must yield its results in order. An exception then carries a note of the point. A C function, which
+        must be safe to call so, uses the threads only where the work is worth them. The result does not depend on
+        workers.
     args : tuple
         Further arguments of f.
     nan_policy : {"raise", "propagate"}
