@@ -1,8 +1,8 @@
-"""Squared losses by XᵀX: what is a quadratic function of the weights is minimised as one, and then refined.
+"""Squared losses by XᵀX: the minimum of the quadratic function, and then steps of iterative refinement.
 
-A solution of the normal equations has lost digits by the condition number of XᵀX. Steps of refinement, each by a
-residual taken from X itself, bring them back until the correction no longer shrinks (Björck, Numerical Methods for
-Least Squares Problems, 1996, section 2.9).
+A solution of the normal equations loses as many digits as the condition number of XᵀX has. Refinement with residuals
+from X itself recovers them; it ends when the correction no longer shrinks (Björck, Numerical Methods for Least Squares
+Problems, 1996, section 2.9).
 """
 
 import functools
@@ -15,13 +15,9 @@ from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
 from fastgd.linalg import equilibrium
 
-# Up to so many values the residual is taken in extended precision, where the machine has one.
+# Values of X up to which residuals are computed in extended precision, where the machine has it (a millisecond); and up
+# to which a singular value decomposition is that of X itself, not of its triangular factor (some 100 ms).
 EXTENDED_VALUES = 1 << 15
-# Below this reciprocal condition number of XᵀX it is no longer what the steps are made of.
-LEAST_RECIPROCAL = 1e-10
-MOST_STEPS = 20
-# A duality gap of so many rounding errors of the loss is one.
-OF_ROUNDING = 1e3
 SVD_VALUES = 1 << 21
 REFINED = "refined until the correction was rounding"
 
@@ -39,7 +35,7 @@ class NormalEquations:
         self.matrix, self.lost = G, 0
         self._left = None
         self.condition = None
-        if o.l1:  # which has no use for an inverse
+        if o.l1:  # no equations are solved
             return
         self._root = equilibrium(G)[:, None]
         G = G / self._root / self._root.T
@@ -49,7 +45,7 @@ class NormalEquations:
         except np.linalg.LinAlgError:
             reciprocal = 0.0
         self.condition = 1 / math.sqrt(reciprocal) if reciprocal > 0 else math.inf
-        if reciprocal < LEAST_RECIPROCAL:
+        if reciprocal < 1e-10:  # six digits of a step would be left: singular values of X instead
             self._decompose(ridge, still)
 
     def _decompose(self, ridge, still):
@@ -67,7 +63,7 @@ class NormalEquations:
                 A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
         rounding = max(n, d) * np.finfo(np.float64).eps
-        if o.eps > 1e-10 and not o.l2:  # what is less in float32 is how the columns were rounded
+        if o.eps > 1e-10 and not o.l2:  # in float32 smaller singular values are rounding errors of the columns
             rounding = max(1e2 * rounding, o.eps)
         kept = sizes > rounding * sizes[0]
         self.lost = v.size - int(np.count_nonzero(kept))
@@ -82,7 +78,7 @@ class NormalEquations:
         return self._basis @ (turned / self._sizes[:, None] ** 2) / (self.variables.objective.factor * self._root)
 
     def step(self, V, gradient):
-        """Towards the minimum from V."""
+        """The step from V to the minimum."""
         if self._left is None:
             return -self.solve(gradient)
         o = self.variables.objective
@@ -116,7 +112,7 @@ def gram(variables, monitor):
         step, estimate = _step(variables, equations, point)
         size = float(np.max(np.abs(step), initial=0.0))
         if point.step and (not size < 0.5 * last or size <= o.eps * float(np.max(np.abs(point.z)))):
-            break  # the correction stagnates, or is rounding
+            break  # the correction no longer shrinks, or is rounding error
         monitor.took(point.step, 1.0)
         new = _point(variables, monitor, point.step + 1, point.z + step)
         if o.l1 and not new.fun <= point.fun + 1e-3 * abs(point.fun):  # XᵀX has lost the digits that would tell
@@ -130,7 +126,7 @@ def gram(variables, monitor):
         if last_one:
             monitor.at_limit(point)
             return
-        if point.step >= MOST_STEPS or size == 0:
+        if point.step >= 20 or size == 0:  # refinement converges in two or three steps, or not at all
             break
     if o.l1:
         end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient), estimate)
@@ -141,7 +137,7 @@ def gram(variables, monitor):
 
 
 def _step(variables, equations, point):
-    """The step to the minimum of the quadratic function, and with an l1 penalty what it promises to gain."""
+    """The step to the minimum of the quadratic function, and with an l1 penalty the decrease that it promises."""
     V, gradient = point.z, point.gradient
     if not variables.objective.l1:
         return equations.step(V, gradient), math.inf
@@ -163,10 +159,10 @@ def _reached(monitor, equations, point):
 
 
 def end_by_duality(variables, monitor, point, gap, estimate=math.inf):
-    """The end of steps that no longer shrink; what the last would have gained tells where duality does not."""
+    """End a run whose steps no longer shrink, with the duality gap or else the decrease that the last step promised."""
     o, rule = variables.objective, monitor.gap
     gap = max(0.0, gap)
-    rounding = OF_ROUNDING * o.eps * max(rule.above_least(point.fun), rule.scale)
+    rounding = 1e3 * o.eps * max(rule.above_least(point.fun), rule.scale)
     certified = gap <= rounding or monitor.would_do(point.fun, gap)
     if not certified and estimate <= rounding:
         gap = rounding
@@ -182,9 +178,9 @@ def _point(variables, monitor, step, V):
 
 
 def _evaluate(variables, V):
-    """`variables.evaluate`, by residuals in extended precision where the data are few."""
+    """`variables.evaluate`, from residuals in extended precision where X is small."""
     o = variables.objective
-    # A penalty moves the weights by far more.
+    # With a penalty the error of a residual is far less than what the penalty changes.
     if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual:
         return variables.evaluate(V)
     residual, X, s = _residual(variables, V), o.rows.extended(), o.sample_weight
