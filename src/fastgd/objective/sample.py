@@ -47,7 +47,7 @@ class Sample:
     def __init__(self, variables):
         self.variables, self.objective = variables, variables.objective
         rows = self.objective.rows
-        self.exists = rows.d <= METRIC_COLUMNS
+        self.exists, self._room = rows.d <= METRIC_COLUMNS, None
         self._part = slice(None, None, max(1, rows.n // sample_rows(rows.d)))
         self.count = len(range(*self._part.indices(rows.n)))
         self.is_all = self.count == rows.n
@@ -59,11 +59,19 @@ class Sample:
 
     def _in_these_variables(self, part):
         """Some rows as in `design`."""
-        v = self.variables
-        A = self.objective.rows.dense(part, np.float64)
-        A -= v.shift
-        A /= v.scale
-        return np.column_stack([A, np.ones(len(A))]) if self.objective.fit_intercept else A
+        v, rows = self.variables, self.objective.rows
+        A = np.ones((len(self.objective.Y[part]), v.size))  # the last column is the intercept's, if there is one
+        columns = A[:, : rows.d]
+        rows.write(part, columns)
+        columns -= v.shift
+        columns /= v.scale
+        return A
+
+    def room(self, shape, dtype):
+        """An array for intermediate results, which the next call gives away again."""
+        if self._room is None or self._room.shape != shape or self._room.dtype != dtype:
+            self._room = np.empty(shape, dtype)
+        return self._room
 
     @functools.cached_property
     def weight(self):
