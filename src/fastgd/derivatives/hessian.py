@@ -28,7 +28,7 @@ from fastgd.kernels import c_functions
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastgd.types import Doubles, Gradient, SamplingOptions, ScalarFunction
+    from fastgd.types import Doubles, Gradient, SamplingOptions, ScalarFunction, Steps
 
 SCHEMES = ("central", "richardson")
 NAN_POLICIES = ("raise", "propagate")
@@ -69,38 +69,18 @@ class HessianEstimate(NamedTuple):
 
 @typing.overload
 def numerical_hessian(
-    f: ScalarFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Literal["central", "richardson"] = "central",
-    full_output: Literal[False] = False,
-    **options: Unpack[SamplingOptions],
-) -> Doubles: ...
+    f: ScalarFunction, x: ArrayLike, h: Steps = None, *, scheme: Literal["central", "richardson"] = "central",
+    full_output: Literal[False] = False, **options: Unpack[SamplingOptions],
+) -> Doubles: ...  # fmt: skip
 @typing.overload
 def numerical_hessian(
-    f: ScalarFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Literal["central", "richardson"] = "central",
-    full_output: Literal[True],
-    **options: Unpack[SamplingOptions],
-) -> HessianEstimate: ...
+    f: ScalarFunction, x: ArrayLike, h: Steps = None, *, scheme: Literal["central", "richardson"] = "central",
+    full_output: Literal[True], **options: Unpack[SamplingOptions],
+) -> HessianEstimate: ...  # fmt: skip
 def numerical_hessian(
-    f,
-    x,
-    h=None,
-    *,
-    scheme="central",
-    bounds=None,
-    typical_x=None,
-    vectorized=False,
-    workers=None,
-    args=(),
-    nan_policy="raise",
-    full_output=False,
-):
+    f, x, h=None, *, scheme="central", bounds=None, typical_x=None, vectorized=False, workers=None, args=(),
+    nan_policy="raise", full_output=False,
+):  # fmt: skip
     """Hessian of a scalar function, by second differences.
 
     Parameters
