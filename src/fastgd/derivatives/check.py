@@ -11,7 +11,7 @@ import numpy as np
 from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
-from fastgd.derivatives.hessian import gradient_at, named_gradient
+from fastgd.derivatives.products import gradient_at, named_gradient
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.kernels import c_functions
 
