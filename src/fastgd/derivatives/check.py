@@ -11,7 +11,7 @@ import numpy as np
 from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
-from fastgd.derivatives.products import gradient_at, named_gradient
+from fastgd.derivatives.products import gradient_at
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.kernels import c_functions
 
@@ -168,11 +168,11 @@ def check_gradient(
     """
     if grad is True:
         f, grad = _value_of(f), _gradient_of(f)
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         options = flat_options(names, None, bounds, typical_x, vectorized)
         options.pop("h")
-        grad = named_gradient(names, grad) if callable(grad) else names.flatten(grad, "grad")
+        grad = names.gradient(grad) if callable(grad) else names.flatten(grad, "grad")
         return check_gradient(names.function(f), grad, names.flat, args=args, workers=workers, **options)
     objective = _objective_of(f)
     if objective is not None:

@@ -234,7 +234,7 @@ def numerical_gradient(
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         found = numerical_gradient(
             names.function(f), names.flat, scheme=scheme, workers=workers, args=args, nan_policy=nan_policy,

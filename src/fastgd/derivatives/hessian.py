@@ -111,7 +111,7 @@ def numerical_hessian(
     validation.choice(scheme, "scheme", ("central", "richardson"))
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         options = flat_options(names, h, bounds, typical_x, vectorized)
         f, x, h, bounds, typical_x = names.function(f), names.flat, *options.values()
