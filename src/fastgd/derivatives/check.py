@@ -22,7 +22,6 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Bounds, Doubles, Gradient, Map, ScalarFunction
 
 MOST_SHOWN = 5  # components, of those that are wrong or unclear
-SAME_FACTOR = 1e-4  # two numbers are the same factor if they differ by this share
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -351,13 +350,13 @@ def _mistake(gradient, numerical, tolerance, wrong, unclear):
     if np.all(gradient[wrong] == 0) and not np.all(gradient[clear] == 0):
         return "the gradient is 0 in the wrong components: have they been left out?"
     if len(ratios) and rest_agrees:
-        factor = float(np.median(ratios))
-        same = np.all(np.abs(ratios - factor) <= SAME_FACTOR * abs(factor))
+        factor, little = float(np.median(ratios)), 1e-4  # by which two numbers may differ that are the same factor
+        same = np.all(np.abs(ratios - factor) <= little * abs(factor))
         simple = min(abs(factor), 1 / abs(factor) if factor else np.inf) * np.array([1, 2, 3, 4])
-        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= SAME_FACTOR)):
-            if abs(factor + 1) <= SAME_FACTOR:
+        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= little)):
+            if abs(factor + 1) <= little:
                 return "the sign is flipped"
-            if abs(factor) > SAME_FACTOR and abs(factor - 1) > 10 * SAME_FACTOR:
+            if abs(factor) > little and abs(factor - 1) > 10 * little:
                 return f"the gradient is {factor:.4g} times what it should be"
     if gradient.ndim == 2 and gradient.shape[0] == gradient.shape[1] > 1:
         with np.errstate(all="ignore"):
