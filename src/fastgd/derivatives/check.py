@@ -1,4 +1,4 @@
-"""Is this gradient the gradient of that function? And if not, where not, and which of the two is to blame?"""
+"""Comparison of a gradient with differences of its function: which components are wrong, and which of the two is."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def check_gradient(
     vectorized: bool = False,
     workers: int | Map | None = None,
 ) -> GradientCheck:
-    """Hold a gradient against differences of its function.
+    """Compare a gradient with differences of its function.
 
     The differences are Richardson's, and the tolerance of each component follows from their error estimate.
 

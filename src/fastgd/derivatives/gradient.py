@@ -227,7 +227,7 @@ def numerical_gradient(
         and (args == () or (type(args) is tuple and type(f) is not CFunction))
         and nan_policy in NAN_POLICIES
         and callable(f)
-    ):  # as most are: all that is below comes to the same
+    ):  # the common case, by one kernel; the code below would return the same
         found = _quick(f, x, h, args, nan_policy)
         if found is not None:
             return found

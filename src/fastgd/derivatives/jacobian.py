@@ -180,7 +180,7 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits, want_error):
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
-    """Im f(x + ihⱼeⱼ)/hⱼ, held against real differences, for f may take |x| or max(x) inside."""
+    """Im f(x + ihⱼeⱼ)/hⱼ, compared with real differences, as f may not be analytic."""
     x = sampler.x.reshape(sampler.shape)
     steps = stencils.sized(x, complex_step.STEP, h, typical_x)
     imaginary = VectorSampler(sampler.f, x.astype(complex), sampler.args, sampler.vectorized, sampler.workers)
@@ -332,7 +332,7 @@ class Entries:
         level, constant = noise.level(sampler.on, sampler.x, every, limits)
         if line is not None and line.two_sided:
             hidden = misfit > noise.EXPLAINED * level
-            if hidden.any():  # the row that changes most otherwise than its entries say stands for all
+            if hidden.any():  # the jump is looked for in the row with the largest misfit alone
                 row = int(np.argmax(np.where(hidden, misfit / size, 0.0)))
                 found = noise.jump(
                     lambda points: sampler.on(points)[:, row],

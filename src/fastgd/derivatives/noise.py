@@ -1,10 +1,10 @@
 """How precise f is, measured instead of assumed, and what follows for the error of slopes.
 
-Three values beside those of the differences hold the slopes against f along one line (`probe_points` of the reference
-kernels says where), which is enough to see that something is wrong. Only then the noise of f is measured: by a table of
-differences of a few values so close together that f is linear but for noise (Moré & Wild 2011, "Estimating
-computational noise", SIAM J. Sci. Comput. 33, 1292), further apart where they are equal; and if they show none, by
-halving a piece of the line on which f changes otherwise than the slopes say: a jump stays as large as it is.
+Three more values compare the slopes with the change of f along one line (`probe_points` of the reference kernels says
+where). Only where they disagree the noise of f is measured: by a table of differences of a few values so close together
+that f is linear there but for its noise (Moré & Wild 2011, "Estimating computational noise", SIAM J. Sci. Comput. 33,
+1292), further apart where they are equal; and if these show no noise, by bisection for a jump of f on the line, whose
+size does not shrink with the interval.
 """
 
 import math

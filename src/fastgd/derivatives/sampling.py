@@ -107,7 +107,7 @@ class Sampler:
         return self.at(coordinates, points.reshape(-1)).reshape(points.shape)
 
     def attempt(self, coordinates, values):
-        """`at` for points that nobody asked for: NaN where f raises what a border may be the reason of."""
+        """`at` for points that the search chose: NaN where f raises one of BORDER, as outside of its domain."""
         try:
             return self.at(coordinates, values)
         except BORDER:
@@ -277,7 +277,7 @@ class Mapped(Sampler):
 class Displaced:
     """f at displaced points, as what a map is given: it can be pickled if f can.
 
-    With `border` it returns None where f raises what a border may be the reason of.
+    With `border` it returns None where f raises one of BORDER.
     """
 
     def __init__(self, f, x, shape, args, border):

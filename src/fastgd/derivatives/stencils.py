@@ -193,7 +193,7 @@ class Stencil:
             return quotients[:, 0]
         share = self.share.reshape(self.share.shape + (1,) * (values.ndim - 2))
         with np.errstate(all="ignore"):
-            # A share of 0 belongs to no quotient of the formula: what stands there is not to be seen.
+            # A share of 0 marks a quotient that is not part of the formula, and may be NaN.
             return np.where(share == 0, 0, share * quotients).sum(axis=1)
 
     def quotients(self, values, here=None):

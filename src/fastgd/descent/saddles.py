@@ -1,9 +1,9 @@
-"""What kind of point a run has come to, and the way on from a saddle.
+"""Classification of stationary points by the Hessian's eigenvalues, and steps away from saddle points.
 
-In many variables it is saddles, not poor minima, that descent gets caught at: Dauphin et al., "Identifying and
-attacking the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014. The smallest eigenvalue
-of the Hessian tells: the whole spectrum where there are few variables, its two ends by Lanczos' method where there are
-many. Hessians are never asked for; they are had from differences of gradients.
+In many variables descent stalls at saddle points more often than at poor minima: Dauphin et al., "Identifying and
+attacking the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014. All eigenvalues are
+computed where there are few variables, and the smallest and largest by Lanczos' method where there are many. Products
+with the Hessian are differences of gradients.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Spectrum:
         while True:
             v = self._times(basis[-1])
             diagonal.append(float(v @ basis[-1]))
-            for _ in range(2):  # once leaves what rounding has let in
+            for _ in range(2):  # one pass of orthogonalisation leaves rounding error
                 v -= np.array(basis).T @ (np.array(basis) @ v)
             beta = euclidean_norm(v)
             values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
@@ -266,7 +266,7 @@ def escape(variables, z, fun, rng):
 
 
 class Guard:
-    """Sees to it that a run does not end at a saddle.
+    """Moves a run away from saddle points and maxima.
 
     Attributes
     ----------
@@ -295,7 +295,7 @@ class Guard:
         return found
 
     def sentence(self, variables, z):
-        """What is said of the end of a run."""
+        """The part of the result's message about the curvature at the end of a run."""
         if self._at is not z:
             self._spectrum = Spectrum(variables, z, np.random.default_rng(self._seed))
         left = f"; {self.left} saddle(s) were left on the way" if self.left else ""

@@ -1,7 +1,7 @@
-"""Many runs of gradient descent on one objective, side by side, so that they share what is dear: the passes over X.
+"""Many runs of gradient descent on one objective at once, which share the passes over X.
 
-Values and gradients of all runs come by a route (`sweep_routes.py`). The runs themselves are rows of arrays: each has
-its own rate, its own stopping and its own judgement on divergence, and leaves when it ends.
+Values and gradients of all runs are computed by a route (`sweep_routes.py`). The points of the runs are rows of one
+array. Each run has its own rate, stopping rule and test of divergence, and its row is removed when it ends.
 """
 
 from __future__ import annotations

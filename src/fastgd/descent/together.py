@@ -60,7 +60,7 @@ class Batch:
         return found.gradient, found.error, found.nfev
 
     def _differences(self, points):
-        """Central differences of all, and with more care of those that leave a doubt or have bounds near by."""
+        """Central differences of all, computed again by `numerical_gradient` where doubtful or close to a bound."""
         n, d = points.shape
         width = RELATIVE_STEP * np.maximum(1.0, np.abs(points))
         inside = np.ones(n, bool)

@@ -285,7 +285,7 @@ class LinearObjective(Sums):
 
     @functools.cached_property
     def value_at_zero(self):
-        """F at W = 0 and b = 0: what is small beside it is rounding."""
+        """F at W = 0 and b = 0: the scale of F, by which its rounding error is measured."""
         return self.value_at_constant(np.zeros(self.rows.k))
 
     # -------------------------------------------------------------------------------------- what is known of minima

@@ -8,7 +8,7 @@ from fastgd.kernels.codes import RELATIVE_STEP
 
 # A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
 PASSES = 4
-# The kernel fills blocks up to a multiple of 16 rows, which should be little beside what is there.
+# Rows of a block, at least: the kernel pads it to a multiple of 16 rows, which is then at most a quarter more.
 LEAST_ROWS = 64
 
 
