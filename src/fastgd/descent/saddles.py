@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.engine.result import _Record
-from fastgd.linalg import euclidean_norm
+from fastgd.linalg import euclidean_norm, lanczos
 from fastgd.objective import Function, LinearObjective
 from fastgd.objective.variables import Columns, OfFunction
 
@@ -168,23 +168,14 @@ class Spectrum:
         return *np.linalg.eigh((H + H.T) / 2), 0.0
 
     def _lanczos(self, rng):
-        """The smallest and the largest, by Lanczos' method with full orthogonalisation."""
-        d = self._z.size
-        basis, diagonal, beside = [_unit(rng.standard_normal(d))], [], []
-        while True:
-            v = self._times(basis[-1])
-            diagonal.append(float(v @ basis[-1]))
-            for _ in range(2):  # one pass of orthogonalisation leaves rounding error
-                v -= np.array(basis).T @ (np.array(basis) @ v)
-            beta = euclidean_norm(v)
-            values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-            ends = [0, -1]
+        """The smallest and the largest, by Lanczos' method."""
+        ends = [0, -1]
+        for T, basis, beta in lanczos(self._times, rng.standard_normal(self._z.size), min(self._z.size, 150)):  # noqa: B007
+            values, vectors = np.linalg.eigh(T)
             residuals = beta * np.abs(vectors[-1, ends])
-            # A residual bounds the error of its Ritz value.
-            if len(basis) == min(d, 150) or np.all(residuals <= 0.01 * np.abs(values[ends])):
-                return values[ends], np.array(basis).T @ vectors[:, ends], residuals
-            beside.append(beta)
-            basis.append(v / beta)
+            if np.all(residuals <= 0.01 * np.abs(values[ends])):  # a residual bounds the error of its Ritz value
+                break
+        return values[ends], basis.T @ vectors[:, ends], residuals
 
     @property
     def negative(self):
