@@ -66,9 +66,9 @@ def _summary(fit, names, table):
     if fit.objective.l1 or fit.objective.l2:
         return None, "A fit with a penalty has no standard errors."
     try:
-        from fastgd.linear_model.summary import LIKELIHOODS, Statistics, Summary
+        from fastgd.linear_model.summary import Statistics, Summary
 
-        if fit.objective.loss not in LIKELIHOODS or table.shape[1] != 1 or not fit.objective.fit_intercept:
+        if not fit.objective.record.loss.likelihood or table.shape[1] != 1 or not fit.objective.fit_intercept:
             return None, "Standard errors are for the squared error, the log loss of two classes and counts."
         found = Statistics.of(fit.objective, table[:-1], table[-1])
         return Summary(found, names, table[:, 0], 0.95), ""

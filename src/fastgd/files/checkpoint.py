@@ -16,6 +16,7 @@ import operator
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +28,11 @@ from fastgd.files.whole import check_writable, remove_abandoned, write_whole
 
 # To be raised with every change of what a run keeps, and of how it is kept.
 FORMAT = 2
-# Bytes of a checksum in hexadecimal digits.
-CHECKSUM = 64
-# After these ends there may be a way on.
-GOES_ON = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
-# And after these where a tighter tolerance is asked for.
+# Runs that ended so go on: where more steps or time are allowed, and where a tighter tolerance is asked for.
+CUT_SHORT = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
 MET = (
     Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS,
 )  # fmt: skip
-# What an array is in the text.
-REFERENCE = "__array__"
 
 
 class DamagedError(ValueError):
@@ -76,7 +72,8 @@ class Checkpoint:
         except OSError as error:
             raise ValueError(f"checkpoint must be a file that can be written: {error}") from error
         remove_abandoned(self.path)
-        self.identity, self.asked = _plain(identity), asked or {}
+        self.identity = json.loads(json.dumps(identity, default=np.generic.item))  # as it comes back from a file
+        self.asked = asked or {}
         self._interval = interval
         self._written = -np.inf
         self._latest = None  # the bytes of the last state, which may not be those in the file
@@ -95,13 +92,14 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         identity, state = decode(data, self.path)
-        names = [name for name in {**self.identity, **identity} if identity.get(name) != self.identity.get(name)]
-        if names:
-            differences = "; ".join(
-                f"{name} is {_short(identity.get(name))} there and {_short(self.identity.get(name))} here"
-                for name in names
-            )
-            raise ValueError(f"checkpoint {self.path!r} belongs to another run: {differences}")
+        both = {name: (identity.get(name), self.identity.get(name)) for name in {**self.identity, **identity}}
+        differences = [
+            "{} is {} there and {} here".format(name, *("absent" if value is None else repr(value) for value in pair))
+            for name, pair in both.items()
+            if pair[0] != pair[1]
+        ]
+        if differences:
+            raise ValueError(f"checkpoint {self.path!r} belongs to another run: {'; '.join(differences)}")
         self._latest = data
         return state
 
@@ -157,16 +155,15 @@ class Checkpoint:
 
     def finish(self, result, error=None):
         """Put the end of the run into the file; how to go on stays there, where more steps or time would."""
-        kept = {}
-        if result.status in (*GOES_ON, *MET) and self._latest is not None:
-            _, kept = decode(self._latest, self.path)
-        ended = {**result, "status": int(result.status), "history": None}
-        history = None if result.history is None else dict(result.history)
+        goes_on = result.status in (*CUT_SHORT, *MET) and self._latest is not None
+        state = decode(self._latest, self.path)[1] if goes_on else {}
+        state |= {"result": {**result, "history": None}, "history": result.history, "asked": self.asked}
+        state["error"] = None
         if error is not None:
-            error = {"message": str(error), "step": error.step, "lr": error.lr, "stable_lr": error.stable_lr}
-        self._write(
-            encode(self.identity, {**kept, "result": ended, "history": history, "error": error, "asked": self.asked})
-        )
+            state["error"] = {name: getattr(error, name) for name in ("step", "lr", "stable_lr")} | {
+                "message": str(error)
+            }
+        self._write(encode(self.identity, state))
 
     def _write(self, data):
         try:
@@ -187,16 +184,17 @@ def ended(state, limit, asked):
     """
     if "result" not in state:
         return None
-    status, there = Status(state["result"]["status"]), state["asked"]
-    if status == Status.TIME_LIMIT and "loop" not in state:
+    status = Status(state["result"]["status"])
+    if "loop" not in state:
+        goes_on = status == Status.TIME_LIMIT
+    elif state["step"] < limit:
+        goes_on = status in CUT_SHORT or (
+            status in MET and any(_tighter(asked.get(name), value) for name, value in state["asked"].items())
+        )
+    else:
+        goes_on = status in CUT_SHORT and status != Status.STEP_LIMIT
+    if goes_on:
         return None
-    if "loop" in state:
-        more_steps = state["step"] < limit
-        tighter = any(_tighter(asked.get(name), value) for name, value in there.items())
-        if status in GOES_ON and (status != Status.STEP_LIMIT or more_steps):
-            return None
-        if status in MET and tighter and more_steps:
-            return None
     history = None if state["history"] is None else History(state["history"])
     result = Result({**state["result"], "status": status, "history": history})
     if state["error"] is not None:
@@ -222,13 +220,19 @@ def read(path):
 
 def encode(identity, state):
     """The bytes of a checkpoint."""
-    arrays = []
-    text = json.dumps({"format": FORMAT, "identity": _plain(identity), "state": _plain(state, arrays)})
+    entries = {}
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            entries[f"array{len(entries)}"] = value
+            return {"__array__": len(entries) - 1}
+        return dict(value) if isinstance(value, Mapping) else value.item()
+
+    text = json.dumps({"format": FORMAT, "identity": identity, "state": state}, default=plain)
     file = io.BytesIO()
-    entries = {f"array{number}": array for number, array in enumerate(arrays)}
     np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **entries)
     file.seek(-2, os.SEEK_END)
-    file.write(CHECKSUM.to_bytes(2, "little"))  # the length of the comment, which ends an archive
+    file.write(len(_checksum(b"")).to_bytes(2, "little"))  # the length of the comment, which ends an archive
     checksum = _checksum(file.getbuffer())
     file.write(checksum)
     return file.getvalue()
@@ -237,12 +241,24 @@ def encode(identity, state):
 def decode(data, path):
     """Identity and state in the bytes of a checkpoint; `path` is for the messages."""
     foreign = f"{path!r} is no checkpoint of fastgd, or is damaged"
-    if data[-CHECKSUM:] != _checksum(memoryview(data)[:-CHECKSUM]):
+    length = len(_checksum(b""))
+    if data[-length:] != _checksum(memoryview(data)[:-length]):
         raise DamagedError(f"{foreign}: its checksum is wrong")
+
+    def tree(branch):
+        if branch.keys() != {"__array__"}:
+            return _Branch(branch, path)
+        name = f"array{branch['__array__']}"
+        if name not in entries:
+            raise DamagedError(f"checkpoint {path!r} is damaged: its entry {name!r} is missing")
+        return entries[name]
+
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             entries = {name: archive[name] for name in archive}
-        header = json.loads(entries["header"].tobytes())
+        header = json.loads(entries["header"].tobytes(), object_hook=tree)
+    except DamagedError:
+        raise
     except Exception as error:  # readers of archives, arrays and JSON raise whatever the bytes lead them to
         raise DamagedError(f"{foreign}: {error}") from error
     if not isinstance(header, dict):
@@ -251,7 +267,7 @@ def decode(data, path):
         raise DamagedError(
             f"{path!r} is a checkpoint of format {header.get('format')}; this fastgd reads format {FORMAT}"
         )
-    identity, state = header.get("identity"), _with_arrays(header.get("state"), entries, path)
+    identity, state = header.get("identity"), header.get("state")
     if not isinstance(identity, dict) or not isinstance(state, dict):
         raise DamagedError(foreign)
     return identity, state
@@ -278,31 +294,6 @@ def digest(*arrays):
     return found.hexdigest()[:16]
 
 
-def _plain(tree, arrays=None):
-    """A tree as JSON has it; its arrays go into the list and leave their numbers behind."""
-    if isinstance(tree, dict):
-        return {str(name): _plain(branch, arrays) for name, branch in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_plain(branch, arrays) for branch in tree]
-    if isinstance(tree, np.generic):
-        return tree.item()
-    if isinstance(tree, np.ndarray):
-        arrays.append(tree)
-        return {REFERENCE: len(arrays) - 1}
-    return tree
-
-
-def _with_arrays(tree, entries, path):
-    if isinstance(tree, dict):
-        if tree.keys() == {REFERENCE}:
-            name = f"array{tree[REFERENCE]}"
-            if name not in entries:
-                raise DamagedError(f"checkpoint {path!r} is damaged: its entry {name!r} is missing")
-            return entries[name]
-        return _Branch({name: _with_arrays(branch, entries, path) for name, branch in tree.items()}, path)
-    return [_with_arrays(branch, entries, path) for branch in tree] if isinstance(tree, list) else tree
-
-
 def _bytes(path):
     try:
         return Path(path).read_bytes()
@@ -314,7 +305,3 @@ def _bytes(path):
 
 def _checksum(data):
     return hashlib.sha256(data).hexdigest().encode()
-
-
-def _short(value):
-    return "absent" if value is None else repr(value)

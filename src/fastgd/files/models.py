@@ -73,17 +73,13 @@ class Model:
 
     def scores(self, X):
         """h = Xw + b, (n,) or (n, k), of the encoded columns."""
-        coef = self.arrays["coef_"]
         with np.errstate(over="ignore", invalid="ignore"):
-            h = X @ np.atleast_2d(coef).T + self.arrays["intercept_"]
-        return h[:, 0] if coef.ndim == 1 or (self.classes is not None and len(coef) == 1) else h
+            return scores(X, self.arrays["coef_"], self.arrays["intercept_"], self.classes)
 
     def predict(self, X):
         """Predictions, or labels, for rows of encoded columns."""
         h = self.scores(X)
-        if self.classes is None:
-            return outputs(h, self.activation)
-        return self.classes[(h > 0).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)]
+        return outputs(h, self.activation) if self.classes is None else self.classes[chosen(h)]
 
     def probabilities(self, X):
         """(n, classes); ValueError for a model without."""
@@ -176,6 +172,17 @@ class Model:
         names = self.arrays.get("feature_names_in_")
         if names is not None and (names.shape != (self.n_features,) or names.dtype.kind != "U"):
             raise TypeError(f"feature_names_in_ must be {self.n_features} names")
+
+
+def scores(X, coef, intercept, classes):
+    """h = Xw + b: (n,) of one target or of two classes, (n, k) of several; `classes` is None in a regression."""
+    h = X @ np.atleast_2d(coef).T + intercept
+    return h[:, 0] if coef.ndim == 1 or (classes is not None and len(coef) == 1) else h
+
+
+def chosen(h):
+    """The number of the predicted class of each row."""
+    return (h > 0).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)
 
 
 def outputs(h, activation):

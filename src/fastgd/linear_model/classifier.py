@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import typing
@@ -13,23 +14,20 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastgd import losses, validation
-from fastgd.files.models import probabilities
+from fastgd.files.models import chosen, probabilities
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import OF_STREAMS, LinearModel
+from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.online import OF_STREAMS
+from fastgd.linear_model.parameters import names_parameters
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from os import PathLike
     from typing import Any, Literal, Self
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastgd.losses import Loss
-    from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, ClassificationLoss, Floats, OptimizerName, Penalty, Rate, Solver, Table
-
-# Of a row in partial_fit.
-LARGEST_WEIGHT = 1e30
+    from fastgd.types import ClassificationLoss, Floats, Penalty, Table
 
 
 class WithLogLoss:
@@ -55,6 +53,8 @@ def gives_probabilities(loss):
     return isinstance(known, losses.LogLoss)
 
 
+@names_parameters
+@dataclasses.dataclass(repr=False, eq=False)
 class GDClassifier(ClassifierMixin, LinearModel):
     """Linear classification by gradient descent: logistic regression, softmax regression, linear support vectors.
 
@@ -97,78 +97,18 @@ class GDClassifier(ClassifierMixin, LinearModel):
     """
 
     _task = "classification"
-    _numeric_targets = False
-    _least_held_out = 1
     _of_stream = operator.itemgetter(*OF_STREAMS, "class_weight", "multi_class")
-    epsilon = None  # no loss of a classifier has one
 
-    classes_: NDArray[Any]
+    loss: ClassificationLoss | Loss = "log_loss"
+    _: dataclasses.KW_ONLY
+    penalty: Penalty | None = "l2"
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = None
+    multi_class: Literal["auto", "softmax", "ovr"] = "auto"
 
-    @validation.names_arguments
-    def __init__(
-        self,
-        loss: ClassificationLoss | Loss = "log_loss",
-        *,
-        penalty: Penalty | None = "l2",
-        alpha: float = 1e-4,
-        l1_ratio: float = 0.15,
-        fit_intercept: bool = True,
-        solver: Solver = "auto",
-        learning_rate: Rate | Literal["auto"] = "auto",
-        optimizer: OptimizerName | Optimizer = "gd",
-        batch_size: int | None = None,
-        max_iter: int = 1000,
-        tol: float | None = 1e-4,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-        callbacks: Callbacks | None = None,
-        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
-        multi_class: Literal["auto", "softmax", "ovr"] = "auto",
-        shuffle: bool = True,
-        target: float | None = None,
-        max_seconds: float | None = None,
-        checkpoint: str | PathLike[str] | None = None,
-        resume: bool = False,
-        missing: Literal["drop", "mean", "indicator"] | None = None,
-        drop: Literal["first"] | None = "first",
-        dates: Literal["number"] | None = None,
-        unknown: Literal["error", "zeros"] = "error",
-    ) -> None:
-        self.loss = loss
-        self.penalty = penalty
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.learning_rate = learning_rate
-        self.optimizer = optimizer
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-        self.callbacks = callbacks
-        self.class_weight = class_weight
-        self.multi_class = multi_class
-        self.shuffle = shuffle
-        self.target = target
-        self.max_seconds = max_seconds
-        self.checkpoint = checkpoint
-        self.resume = resume
-        self.missing = missing
-        self.drop = drop
-        self.dates = dates
-        self.unknown = unknown
+    if typing.TYPE_CHECKING:
+
+        @property
+        def classes_(self) -> NDArray[Any]: ...
 
     # ------------------------------------------------------------------------------------------------------- predict
 
@@ -187,7 +127,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         ndarray, (n,)
         """
-        return self._labels(self._scores(X))
+        numbers = chosen(self._scores(X))
+        return self.classes_[numbers]
 
     @WithLogLoss
     def predict_proba(self, X: Table) -> Floats:
@@ -205,13 +146,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def _labels(self, scores):
-        if scores.ndim == 1:
-            return self.classes_[(scores > 0).astype(np.intp)]
-        return self.classes_[scores.argmax(axis=1)]
-
     def _score_of(self, X, y, sample_weight):
-        return accuracy_score(self.classes_[y], self._labels(self._raw_scores(X)), sample_weight=sample_weight)
+        return accuracy_score(y, chosen(self._raw_scores(X)), sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
@@ -229,12 +165,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         self
         """
-        online = self.__dict__.get("_online")
-        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self):
-            # As the last batch was: straight to the kernel.
-            Y = online.coded(y)
-            if Y is not None:
-                return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
+        if sample_weight is None and classes is None and self._fed_at_once(X, y):
+            return self
         with self._as_before_if_it_fails():
             return self._partial_fit(X, y, classes, sample_weight)
 
@@ -259,15 +191,15 @@ class GDClassifier(ClassifierMixin, LinearModel):
                     "from sklearn.utils.class_weight.compute_class_weight"
                 )
             s = self._class_weighted(numbers, s)
-            if np.max(s) > LARGEST_WEIGHT:
+            if np.max(s) > 1e30:
                 raise ValueError(
-                    f"class_weight must make no weight larger than {LARGEST_WEIGHT:g} for partial_fit, where it is the "
+                    "class_weight must make no weight larger than 1e+30 for partial_fit, where it is the "
                     f"length of a step; got {np.max(s):g}"
                 )
             s = s.astype(X.dtype)
-        online = self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
+        self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
         Y = np.ascontiguousarray(self._coded(numbers, X.dtype).reshape(len(numbers), -1))
-        return self if not learns else self._feed(X, Y, online.none if s is None else s)
+        return self._feed(X, Y, s) if learns else self
 
     def _numbers(self, y):
         """The number of each label."""
@@ -347,35 +279,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
         weights = weights[numbers]
         return weights if sample_weight is None else weights * sample_weight
 
-    def _strata(self, y):
-        return y
-
-    def _set_weights(self, W, b, y):
-        self.coef_, self.intercept_ = np.ascontiguousarray(W.T), b
-
-    def _weights_matrix(self):
-        return self.coef_.T, self.intercept_
-
-    def _weights_so_far(self, objective):
-        W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
-        shape = objective.rows.d, objective.rows.k
-        if W.shape != shape:
-            raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
-        return W, b
-
     def _attach_online(self):
-        online = self._online
-        online.parameters = self._of_stream(self.__dict__)
-        online.coef_of_user = online.coef.T
-        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
-        online.low = -1.0 if self._loss.signed else 0.0
-        online.labels = None
+        super()._attach_online()
+        online, online.labels = self._online, None
         if online.k == 1 and self.class_weight is None and self.classes_.dtype.kind in "iufb":
             online.labels, (online.first, online.second) = set(self.classes_.tolist()), self.classes_[:, None]
-
-    def _raw_scores(self, X):
-        h = X @ self.coef_.T + self.intercept_
-        return h[:, 0] if len(self.coef_) == 1 else h
 
 
 def _sorted_labels(classes):

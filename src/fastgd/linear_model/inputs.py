@@ -4,7 +4,6 @@ scikit-learn converts what is no array of numbers yet. What else may be wrong is
 no decision and no sentence depends on the words of another library's errors.
 """
 
-import inspect
 import math
 
 import numpy as np
@@ -81,7 +80,7 @@ def _columns(model, X, reset):
 def _targets(model, y):
     if y is None:
         raise ValueError(f"{type(model).__name__} requires y to be passed, but the target y is None")
-    numeric, given = model._numeric_targets, y
+    numeric, given = model._task == "regression", y
     if not (type(y) is np.ndarray and y.dtype.kind in "fiub"):
         y = _array(y, "y", times=numeric)
         if numeric and y.dtype == object:
@@ -219,19 +218,6 @@ def refuse_infinite(array, name, columns=None):
         )
     what = "NaN" if np.isnan(value) else "infinity"
     raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
-
-
-def of_one_argument(function, name, what):
-    """A function of the user's, refused here and not in the middle of a fit if it cannot be called so."""
-    validation.callable_(function, name)
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
-        got = validation.describe(function)
-        raise TypeError(f"{name} must be callable with one argument, {what}; got {got}: {error}") from None
-    except ValueError:  # builtins need not tell what they take
-        pass
-    return function
 
 
 def _array(value, name, dtypes=None, *, times=True, **options):

@@ -1,26 +1,24 @@
 """Steps on rows as they come, behind partial_fit: the weights of a stream, and what it keeps between calls."""
 
+import copy
 import math
+import warnings
 from operator import is_
 
 import numpy as np
 
-from fastgd import kernels
-from fastgd.data import Dense
+from fastgd import kernels, losses
+from fastgd.data import Dense, rows_of
 from fastgd.engine.epochs import follows_gradient
-from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS
+from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS, refuse_penalty
 from fastgd.engine.update import Update
+from fastgd.errors import DivergenceWarning
 from fastgd.kernels.codes import PLAIN
+from fastgd.linear_model import inputs
 from fastgd.optimizers import GD, State
 
-# An automatic rate falls like 1/√(1 + rows/this).
-RATE_ROWS = 1000.0
-# For so few labels nothing is as quick as Python's sets.
-FEW_LABELS = 256
-# What the l2 penalty takes is small: it is taken once it is this share of the weights.
-WORTH_TAKING = 1e-3
-# What a copy of a stream makes anew.
-VIEWS = ("coef", "intercept", "coef_of_user", "parameters")
+# The parameters that a stream depends on, in both estimators.
+OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
 
 
 class Steps:
@@ -91,7 +89,8 @@ class Online:
                 self._steps.w[:] = walked
 
     def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name not in VIEWS}
+        remade = ("coef", "intercept", "coef_of_user", "parameters")  # by `_view` and `Streamed._attach_online`
+        return {name: value for name, value in self.__dict__.items() if name not in remade}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -119,27 +118,27 @@ class Online:
         )
 
     def numbers(self, y):
-        """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
-        kind = y.dtype.kind
-        loss = self.record.loss
+        """Targets (n, 1) from numbers that the loss takes; None for others, which the caller explains."""
+        kind, loss = y.dtype.kind, self.record.loss
         if kind not in "iubf" or (loss.targets and loss.refused(y).any()):
-            return False
-        if kind != "f" or (y.dtype is self.dtype and not loss.flat_far_out):
-            return True
-        return bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
+            return None
+        unchecked = kind != "f" or (y.dtype is self.dtype and not loss.flat_far_out)
+        if not (unchecked or np.all(np.abs(y) <= np.finfo(self.dtype).max)):
+            return None
+        return y.astype(self.dtype, copy=False)[:, None]
 
     def coded(self, y):
-        """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""
+        """Targets (n, 1) from labels of two numbers; None for others, which the caller explains."""
         if self.labels is None:
             return None
-        if len(y) <= FEW_LABELS:
+        if len(y) <= 256:  # for so few labels nothing is as quick as Python's sets
             known = self.labels.issuperset(y.tolist())
         else:
             known = bool(np.all((y == self.second) | (y == self.first)))
         if not known:
             return None
         Y = (y == self.second).astype(self.dtype)[:, None]
-        return Y if self.low == 0 else 2 * Y - 1
+        return 2 * Y - 1 if self.record.loss.signed else Y
 
     def _prepare(self, n):
         """The order and the rates of n rows, kept for the next call of the same length."""
@@ -191,7 +190,7 @@ class Online:
         if self.calls & (self.calls - 1) == 0 or self.v is None:
             self._measure(X, Y)
         n = len(Y)
-        self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / RATE_ROWS))
+        self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / 1000))
         self.rows_seen += n
         rate = float(self._rates[0])
         Z = (X - self.mean) * self._inverse
@@ -204,7 +203,8 @@ class Online:
             self._scaled_steps.take(Dense(Z, Y, s), self._order, self._rates)
         if self.l2:
             self._owed += rate * count * self.l2 * self._largest
-            if self._owed > WORTH_TAKING or not self.calls % PENALTY_STEPS:
+            # The shrinkage of one call is small: it is applied once it is 1e-3 of the weights.
+            if self._owed > 1e-3 or not self.calls % PENALTY_STEPS:
                 v[: self.d] *= 1 - np.minimum(self._owed * self._relative_squares, 1.0)
                 self._owed = 0.0
         if self.l1:
@@ -247,3 +247,94 @@ class Online:
             self.v[self.d] = self.intercept + self.mean @ self.coef
         # In other units than before: the rule begins anew.
         self._scaled_steps = Steps(self.record, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
+
+
+class Streamed:
+    """What both estimators' `partial_fit` has; an estimator says how its targets are coded and what `y` it takes."""
+
+    def _fed_at_once(self, X, y):
+        """Feed a batch that is of the kind of the last one, without a check; False where it is not."""
+        online = self.__dict__.get("_online")
+        if online is None or not online.takes(X, y, self):
+            return False
+        Y = online.numbers(y) if self._task == "regression" else online.coded(y)
+        if Y is None:
+            return False
+        if not online.feed(X, Y, online.none):
+            self._feed(X, Y, None)
+        return True
+
+    def _batch_weights(self, s, X):
+        """Weights of a batch; (weights or None, whether there is anything to learn); if not, that is said."""
+        values = np.asarray(s) if isinstance(s, (list, tuple)) else s
+        zeros = getattr(values, "shape", None) == (X.shape[0],) and values.dtype.kind in "fiub" and not np.any(values)
+        if zeros:
+            warnings.warn(
+                f"{type(self).__name__}.partial_fit: all weights are 0, so that nothing was learnt", UserWarning,
+                stacklevel=4,
+            )  # fmt: skip
+        return None if zeros else inputs.weights(s, X), not zeros
+
+    def _feed(self, X, Y, s):
+        """Steps on a batch; weights that overflow are undone, with a warning or what is wrong with the data."""
+        s = self._online.none if s is None else s
+        if self._online.feed(X, Y, s, rows_of(X, Y, s)):
+            return self
+        inputs.refuse_infinite(X, "X")
+        inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
+        warnings.warn(
+            f"{type(self).__name__}.partial_fit diverged: the weights overflowed, and those before this call are "
+            'kept. Scale the features, take a smaller learning_rate, or "auto".',
+            DivergenceWarning,
+            stacklevel=4,
+        )
+        return self
+
+    def _stream(self, activation, dtype, k):
+        """Go on with the stream, or with a new one where weights, dtype or parameters are no longer its own.
+
+        The weights of a new one are those of the model. Where only its parameters or the dtype have changed, it goes on
+        where the old one was in its schedule, and with what it knows of the columns.
+        """
+        old = self.__dict__.get("_online")
+        if old is not None and old.is_of(self) and dtype == old.dtype:
+            return
+        checked = self._check_parameters()
+        if checked.rate is None:
+            refuse_penalty(checked.rule, checked.l1, checked.l2)
+        elif checked.rate.observes:
+            raise ValueError(
+                "learning_rate looks at the losses of epochs, which partial_fit does not have: take a schedule of the "
+                "step alone"
+            )
+        coef, intercept = self._weights_matrix() if hasattr(self, "coef_") else (None, None)
+        online = Online(
+            losses.of(checked.loss, activation), self.n_features_in_, k, dtype,
+            fit_intercept=checked.fit_intercept, rate=checked.rate,
+            rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
+        )  # fmt: skip
+        if old is not None and self.coef_ is old.coef_of_user:
+            online.go_on_from(old)
+        self._online, self._kept, self.n_iter_ = online, None, 1
+        self._attach_online()
+
+    def _attach_online(self):
+        """Make the weights of the model views of those of the stream."""
+        online = self._online
+        online.parameters = self._of_stream(self.__dict__)
+        one = self._task == "regression" and online.k == 1 and self._one_target
+        online.coef_of_user = online.coef[:, 0] if one else online.coef.T
+        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        online = state.get("_online")
+        if online is not None:
+            # The weights are views of the stream's: they are made anew, or a copy would not learn.
+            state["_online"] = copy.deepcopy(online) if online.is_of(self) else None
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.__dict__.get("_online") is not None:
+            self._attach_online()
