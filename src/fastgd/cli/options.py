@@ -11,15 +11,12 @@ from fastgd.cli import fitting
 from fastgd.data import encoding
 from fastgd.data.tables import TableError
 from fastgd.engine.plan import NAMES as SOLVERS
+from fastgd.kernels.codes import ACTIVATIONS
 
-# Options that go to `fitting` as they are.
-OF_RUNS = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "seed")
-OF_TASKS = ("weights", "loss", "activation", "test_size", "seed", "separator", "decimal", "thousands", "encoding")
 # Schedules of a rate and a number of steps.
 SCHEDULES = {
     "cosine": schedules.cosine_decay, "polynomial": schedules.polynomial_decay, "one-cycle": schedules.one_cycle,
 }  # fmt: skip
-ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "softplus", "exp")
 
 
 def _options(*options):
@@ -45,7 +42,7 @@ of_columns = _options(
     click.option("--dates", type=click.Choice(encoding.CHOICES["dates"][1:]), help="Count dates in days."),
     click.option("--loss", type=click.Choice([*fitting.OF_NUMBERS, *fitting.OF_CLASSES]),
                  help="squared_error for numbers and log_loss for classes without it."),
-    click.option("--activation", type=click.Choice(ACTIVATIONS),
+    click.option("--activation", type=click.Choice([name for name in ACTIVATIONS if name != "softmax"]),
                  help="f in prediction = f(sum of coefficient * feature + intercept), of numbers."),
     click.option("--penalty", type=click.Choice(tuple(fitting.PENALTIES)),
                  help="none for numbers and l2 for classes without it."),
@@ -71,14 +68,16 @@ of_runs = _options(
 
 def task_and_run(data, options):
     """The Task of the options that say what is to be fitted, and the others, as `fitting.fitted` takes them."""
-    run = {name: options[name] for name in OF_RUNS}
+    task = dict(options)
+    of_run = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "lr")
+    run = {name: task.pop(name) for name in of_run} | {"seed": options["seed"]}
     if not 0 < run["tol"] < np.inf:
         raise TableError(f"--tol must be a positive number, and is {run['tol']}")
     run["lr"] = rate(options["lr"], "--lr")
-    if options["schedule"] is not None:
+    if (schedule := task.pop("schedule")) is not None:
         if options["lr"] is None:
             raise TableError("--schedule needs --lr, the rate that it begins from or rises to")
-        run["lr"] = SCHEDULES[options["schedule"]](run["lr"], run["max_steps"])
+        run["lr"] = SCHEDULES[schedule](run["lr"], run["max_steps"])
     target, formula = options["target"], options["formula"]
     if (target is None) == (formula is None):
         raise click.UsageError("Missing option '--target', or '--formula': one of them")
@@ -90,11 +89,9 @@ def task_and_run(data, options):
     for name in (target, options["weights"]):
         if name is not None and name in (features or []):
             raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
-    rules = encoding.Rules(options["missing"], dates=options["dates"], shell=True)
-    what = {name: options[name] for name in OF_TASKS}
-    return fitting.task_of(
-        data, target, formula=formula, features=features, exclude=exclude or (), rules=rules, **what
-    ), run
+    rules = encoding.Rules(task.pop("missing"), dates=task.pop("dates"), shell=True)
+    task |= {"target": target, "formula": formula, "features": features, "exclude": exclude or (), "rules": rules}
+    return fitting.task_of(data, **task), run
 
 
 def rate(text, option):
