@@ -169,7 +169,7 @@ def _target(cells, name, loss, activation, where, rules, notes):
         return labels, None, *_of_numbers(labels, name, loss, activation, where, notes)
     if activation not in (None, "sigmoid"):
         raise TableError(f"--activation {activation} is for numbers, and --loss {loss} is for classes")
-    if columns.whole(cells):
+    if tables.arrow().types.is_integer(cells.type):
         labels = labels.astype(np.int64)
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:

@@ -11,9 +11,6 @@ from fastgd.data.tables import TableError, arrow, check_names
 
 CHOICES = {"missing": (None, "drop", "mean", "indicator"), "dates": (None, "number"), "drop": ("first", None),
            "unknown": ("error", "zeros")}  # fmt: skip
-# An encoded table of more numbers than this, 4 GiB of them, is refused.
-MOST_VALUES = 1 << 29
-SHOWN = 5  # levels that a sentence lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +53,14 @@ class Rules:
             return f"--exclude {shlex.quote(','.join(quoted(name) for name in names))}"
         return f"leave out {listed(names)}"
 
-    def refuse(self, where, problems, remedies):
-        """Raise one sentence for all that is wrong, with what to add."""
+    def refuse(self, where, problems):
+        """Raise one sentence for all that is wrong, (what, remedy) each; do nothing where nothing is."""
+        if not problems:
+            return
+        what, remedies = zip(*problems, strict=True)
         say = "add " if self.shell and remedies[0].startswith("--") else "pass "
         ways = (" " if self.shell else ", ").join(dict.fromkeys(remedies))
-        raise TableError(f"{where}: {'; '.join(problems)}: {'' if ways.startswith('leave') else say}{ways}")
+        raise TableError(f"{where}: {'; '.join(what)}: {'' if ways.startswith('leave') else say}{ways}")
 
 
 def quoted(name):
@@ -68,8 +68,17 @@ def quoted(name):
     return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
 
 
-def listed(names):
-    return ", ".join(map(repr, names))
+def listed(names, most=None):
+    """Names in a sentence, `most` of them."""
+    more = f" and {len(names) - most} more" if most and len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+def _missing(table, names):
+    """(what is missing by column, the sentence about it)."""
+    counts = {name: one.missing(table.column(name)) for name in names}
+    counts = {name: count for name, count in counts.items() if count}
+    return counts, "cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in counts.items())
 
 
 @dataclasses.dataclass
@@ -110,12 +119,10 @@ class Encoder:
     def of(cls, table, names, rules, where="X"):
         """Learn levels and means from the rows of a fit, which `check` has passed."""
         self = cls([_learnt(table.column(name), name, rules) for name in names], rules)
-        if self.width * table.num_rows > MOST_VALUES:
-            most = sorted((c for c in self.columns if c.levels), key=lambda c: -len(c.levels))[:SHOWN]
-            rules.refuse(
-                where, [f"column {c.name!r} has {len(c.levels):,} levels" for c in most],
-                [rules.without([c.name for c in most])],
-            )  # fmt: skip
+        if self.width * table.num_rows > 1 << 29:  # numbers, 4 GiB of them
+            most = sorted((c for c in self.columns if c.levels), key=lambda c: -len(c.levels))[:5]
+            remedy = rules.without([c.name for c in most])
+            rules.refuse(where, [(f"column {c.name!r} has {len(c.levels):,} levels", remedy) for c in most])
         return self
 
     @classmethod
@@ -165,26 +172,17 @@ class Encoder:
             Columns are absent or of another kind, cells are missing, or levels unknown.
         """
         check_names(table, self.names, where)
-        out = np.zeros((table.num_rows, self.width))
-        problems, remedies, j = [], [], 0
-        missing = {c.name: one.missing(table.column(c.name)) for c in self.columns if c.fill is None}
-        missing = {name: count for name, count in missing.items() if count}
+        out, j, problems = np.zeros((table.num_rows, self.width)), 0, []
+        missing, sentence = _missing(table, [column.name for column in self.columns if column.fill is None])
         if missing:
-            problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
-            remedies.append("rows where every cell is known, or fit with " + self.rules.option("missing", "mean"))
+            remedy = "rows where every cell is known, or fit with " + self.rules.option("missing", "mean")
+            problems.append((sentence, remedy))
         for column in self.columns:
             width = len(self._encoded(column))
-            problem = (
-                None
-                if column.name in missing
-                else self._encode(column, table.column(column.name), out[:, j : j + width])
-            )
-            if problem:
-                problems.append(problem[0])
-                remedies.append(problem[1])
+            if column.name not in missing:
+                problems.append(self._encode(column, table.column(column.name), out[:, j : j + width]))
             j += width
-        if problems:
-            self.rules.refuse(where, problems, remedies)
+        self.rules.refuse(where, [problem for problem in problems if problem])
         return out
 
     def _encode(self, column, cells, out):
@@ -217,8 +215,7 @@ class Encoder:
             unknown = pc.and_(pc.is_null(codes), pc.is_valid(cells))
             if pc.any(unknown).as_py():
                 new = sorted(cells.filter(unknown).unique().to_pylist())
-                shown = listed(new[:SHOWN]) + (f" and {len(new) - SHOWN} more" if len(new) > SHOWN else "")
-                problem = f"column {column.name!r} holds levels that the fit did not have, {shown}"
+                problem = f"column {column.name!r} holds levels that the fit did not have, {listed(new, 5)}"
                 return problem, self.rules.option("unknown", "zeros")
         first = len(column.levels) - len(self._kept(column))
         numbers = pc.fill_null(codes, -1).to_numpy() - first
@@ -277,37 +274,27 @@ def check(table, names, rules, where="X", also=()):
     TableError
     """
     twice = [name for name in names if table.column_names.count(name) > 1]
-    if twice:
-        problems = [f"there are {table.column_names.count(name)} columns named {name!r}" for name in twice]
-        rules.refuse(where, problems, [rules.without(twice)])
+    remedy = rules.without(twice)
+    rules.refuse(where, [(f"there are {table.column_names.count(n)} columns named {n!r}", remedy) for n in twice])
     check_names(table, [*names, *also], where)
-    problems, remedies, missing, exclude = [], [], {}, {}
+    problems, unfit = [], {}
     for name in names:
         kind, why = one.kind_of(table.column(name))
         if why:
-            exclude[name] = why
+            unfit[name] = why
         elif kind == "date" and rules.dates is None:
-            problems.append(f"column {name!r} holds dates")
-            remedies.append(rules.option("dates", "number"))
+            problems.append((f"column {name!r} holds dates", rules.option("dates", "number")))
         elif kind == "category" and (marked := one.ambiguous(table.column(name))):
             mark, example = marked
-            problems.append(
-                f"column {name!r} holds numbers such as {example!r}, with {mark!r} for thousands or decimals"
-            )
-            either = f"--thousands {mark} or --decimal {mark}"
-            remedies.append(either if rules.shell else f"{name!r} as numbers")
-    if rules.missing is None:
-        counts = {name: one.missing(table.column(name)) for name in [*also, *names] if name not in exclude}
-        missing = {name: count for name, count in counts.items() if count}
-    if missing:
-        problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
+            either = f"--thousands {mark} or --decimal {mark}" if rules.shell else f"{name!r} as numbers"
+            what = f"column {name!r} holds numbers such as {example!r}, with {mark!r} for thousands or decimals"
+            problems.append((what, either))
+    missing, sentence = _missing(table, [name for name in [*also, *names] if name not in unfit])
+    if missing and rules.missing is None:
         few = one.complete(table, missing).sum() <= 0.5 * table.num_rows
-        remedies.append(rules.option("missing", "mean" if few else "drop"))
-    if exclude:
-        problems += [f"column {name!r} {why}" for name, why in exclude.items()]
-        remedies.append(rules.without(list(exclude)))
-    if problems:
-        rules.refuse(where, problems, remedies)
+        problems.append((sentence, rules.option("missing", "mean" if few else "drop")))
+    remedy = rules.without(list(unfit))
+    rules.refuse(where, [*problems, *((f"column {name!r} {why}", remedy) for name, why in unfit.items())])
 
 
 def _learnt(cells, name, rules):
@@ -318,10 +305,9 @@ def _learnt(cells, name, rules):
         return column
     pa = arrow()
     values = cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
-    counts = [(pair["values"], pair["counts"]) for pair in values.value_counts().to_pylist()]
-    counts = sorted(pair for pair in counts if pair[0] is not None and pair[0] == pair[0])
-    column.levels = one.as_text(pa.chunked_array([pa.array([level for level, _ in counts], values.type)])).to_pylist()
+    counts = {pair["values"]: pair["counts"] for pair in values.value_counts().to_pylist()}
+    levels = sorted(level for level in counts if level is not None and level == level)
+    column.levels = one.as_text(pa.chunked_array([pa.array(levels, values.type)])).to_pylist()
     if fills:
-        most = max(range(len(counts)), key=lambda i: counts[i][1])
-        column.fill = column.levels[most]
+        column.fill = column.levels[int(np.argmax([counts[level] for level in levels]))]
     return column

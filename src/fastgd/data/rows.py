@@ -314,6 +314,32 @@ class Rows:
         return self.weights[part] if self.weights.size else self.weights
 
 
+class OfArrays(Rows):
+    """Rows of an X in memory, dense or sparse, that NumPy or scipy indexes and multiplies."""
+
+    has_columns = True
+
+    def __init__(self, X, Y, weights):
+        super().__init__(*X.shape, X.dtype, Y, weights)
+        self.X = X
+
+    @classmethod
+    def made_of(cls, X, Y, weights):
+        return cls(X, Y, weights)
+
+    def take(self, part):
+        return type(self)(self.X[part], self.Y[part], self._weights_of(part))
+
+    def with_targets(self, Y, weights=None):
+        return type(self)(self.X, Y, self.weights if weights is None else weights)
+
+    def product(self, part, W):
+        return self.X[part] @ W
+
+    def column_product(self, u):
+        return self.X.T @ u
+
+
 class Some(Rows):
     """A selection of the rows of a source, fetched when they are needed."""
 
