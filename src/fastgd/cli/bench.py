@@ -18,9 +18,6 @@ from fastgd.descent.single import gradient_descent
 from fastgd.objective import LinearObjective
 from fastgd.objective.functions import sigmoid
 
-# What the BLAS libraries that NumPy comes with read their number of threads from.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
 
 class Row(NamedTuple):
     """One case: what it is, against what, and the least seconds of a call of each."""
@@ -43,7 +40,9 @@ def rows(seconds):
 def in_one_thread(seconds):
     """The lines of the report, as they come, from a process whose BLAS has one thread."""
     command = [sys.executable, "-m", "fastgd.cli.bench", repr(float(seconds))]
-    environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONIOENCODING": "utf-8"}
+    # What the BLAS libraries that NumPy comes with read their number of threads from.
+    threads = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+    environment = os.environ | dict.fromkeys(threads, "1") | {"PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as process:
         for line in process.stdout:
             yield line.rstrip("\n")

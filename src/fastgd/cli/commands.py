@@ -163,7 +163,9 @@ def _descend(task, run, progress, history):
 @click.option(
     "--out", metavar="FILE", type=PATH, help="Write *.csv, *.parquet, *.arrow or *.jsonl instead of printing."
 )
-@click.option("--unknown", type=click.Choice(encoding.CHOICES["unknown"]), help="Levels that the fit did not have.")
+@click.option(
+    "--unknown", type=click.Choice(encoding.Rules.CHOICES["unknown"]), help="Levels that the fit did not have."
+)
 @options.of_text
 def predict(model, data, proba, out, unknown, **marks):
     """Predict the target for each row of DATA by MODEL, a file of `fit --save` or of an estimator's `save`.

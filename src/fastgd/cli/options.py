@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgd import optimizers, schedules
 from fastgd.cli import fitting
-from fastgd.data import encoding
+from fastgd.data.encoding import Rules
 from fastgd.data.tables import TableError
 from fastgd.engine.plan import NAMES as SOLVERS
 from fastgd.kernels.codes import ACTIVATIONS
@@ -37,16 +37,16 @@ of_columns = _options(
     click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option."),
     click.option("--exclude", metavar="A,B,…", help="Columns to leave out."),
     click.option("--weights", metavar="COLUMN", help="How often each row counts."),
-    click.option("--missing", type=click.Choice(encoding.CHOICES["missing"][1:]), help="What to do with missing cells: "
+    click.option("--missing", type=click.Choice(Rules.CHOICES["missing"][1:]), help="What to do with missing cells: "
                  "leave out their rows, fill in the mean, or fill and mark them."),
-    click.option("--dates", type=click.Choice(encoding.CHOICES["dates"][1:]), help="Count dates in days."),
+    click.option("--dates", type=click.Choice(Rules.CHOICES["dates"][1:]), help="Count dates in days."),
     click.option("--loss", type=click.Choice([*fitting.OF_NUMBERS, *fitting.OF_CLASSES]),
                  help="squared_error for numbers and log_loss for classes without it."),
     click.option("--activation", type=click.Choice([name for name in ACTIVATIONS if name != "softmax"]),
                  help="f in prediction = f(sum of coefficient * feature + intercept), of numbers."),
     click.option("--penalty", type=click.Choice(tuple(fitting.PENALTIES)),
                  help="none for numbers and l2 for classes without it."),
-    click.option("--alpha", type=click.FloatRange(0), default=fitting.ALPHA, show_default=True,
+    click.option("--alpha", type=click.FloatRange(0), default=1e-4, show_default=True,
                  help="Factor of the penalty."),
     click.option("--test-size", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
                  help="The share of the rows to hold out, for a score on rows that the fit has not seen."),
@@ -89,7 +89,7 @@ def task_and_run(data, options):
     for name in (target, options["weights"]):
         if name is not None and name in (features or []):
             raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
-    rules = encoding.Rules(task.pop("missing"), dates=task.pop("dates"), shell=True)
+    rules = Rules(task.pop("missing"), dates=task.pop("dates"), shell=True)
     task |= {"target": target, "formula": formula, "features": features, "exclude": exclude or (), "rules": rules}
     return fitting.task_of(data, **task), run
 

@@ -2,15 +2,13 @@
 
 import dataclasses
 import shlex
+import typing
 
 import numpy as np
 
 from fastgd import validation
 from fastgd.data import cells as one
-from fastgd.data.tables import TableError, arrow, check_names
-
-CHOICES = {"missing": (None, "drop", "mean", "indicator"), "dates": (None, "number"), "drop": ("first", None),
-           "unknown": ("error", "zeros")}  # fmt: skip
+from fastgd.data.tables import TableError, arrow, check_names, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +30,10 @@ class Rules:
         Whether sentences name options of the command line, to be pasted, or arguments.
     """
 
+    CHOICES: typing.ClassVar = {
+        "missing": (None, "drop", "mean", "indicator"), "dates": (None, "number"), "drop": ("first", None),
+        "unknown": ("error", "zeros"),
+    }  # fmt: skip
     missing: str | None = None
     drop: str | None = "first"
     dates: str | None = None
@@ -39,11 +41,17 @@ class Rules:
     shell: bool = False
 
     def __post_init__(self):
-        for name, known in CHOICES.items():
+        for name, known in self.CHOICES.items():
             value = getattr(self, name)
             if not (value is None or isinstance(value, str)) or value not in known:
-                names = ", ".join(map(repr, known))
-                raise ValueError(f"{name} must be one of {names}; got {validation.describe(value)}")
+                raise ValueError(f"{name} must be one of {listed(known)}; got {validation.describe(value)}")
+
+    def to_dict(self):
+        return {name: getattr(self, name) for name in self.CHOICES}
+
+    @classmethod
+    def from_dict(cls, content):
+        return cls(**{name: content[name] for name in cls.CHOICES})
 
     def option(self, name, value):
         return f"--{name} {value}" if self.shell else f"{name}={value!r}"
@@ -66,12 +74,6 @@ class Rules:
 def quoted(name):
     """A name as an option that lists names takes it."""
     return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
-
-
-def listed(names, most=None):
-    """Names in a sentence, `most` of them."""
-    more = f" and {len(names) - most} more" if most and len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
 
 
 def _missing(table, names):
@@ -244,20 +246,18 @@ class Encoder:
     # ------------------------------------------------------------------------------------------------------------ files
 
     def to_dict(self):
-        rules = {name: getattr(self.rules, name) for name in CHOICES}
-        return {**rules, "columns": [dataclasses.asdict(column) for column in self.columns]}
+        return self.rules.to_dict() | {"columns": [dataclasses.asdict(column) for column in self.columns]}
 
     @classmethod
     def from_dict(cls, content):
         """KeyError, TypeError or ValueError for what is none."""
-        rules = Rules(**{name: content[name] for name in CHOICES})
         columns = [Column(**column) for column in content["columns"]]
         for c in columns:
             fill = c.fill is None or isinstance(c.fill, str if c.kind == "category" else (int, float))
             texts = [c.name, *c.levels]
             if c.kind not in ("number", "date", "category") or not fill or not all(isinstance(t, str) for t in texts):
                 raise ValueError(f"the encoding of column {c.name!r} is none")
-        return cls(columns, rules)
+        return cls(columns, Rules.from_dict(content))
 
 
 def check(table, names, rules, where="X", also=()):

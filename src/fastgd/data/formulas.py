@@ -11,9 +11,6 @@ from fastgd.data import encoding
 from fastgd.data.tables import TableError, check_names
 from fastgd.errors import import_extra
 
-# Formulas may come with a file, and formulaic evaluates what they say: beside columns they may name these alone.
-FUNCTIONS = {"C", "I", "Q", "log", "log2", "log10", "exp", "np", "sqrt", "abs", "contr", "treatment", "sum", "base"}
-
 
 class Terms(typing.NamedTuple):
     """A table and the right side of a formula, in the place of X."""
@@ -33,10 +30,13 @@ def sides(formula):
 
 def needed(text, names):
     """The columns, of those with these names, that the right side of a formula takes."""
+    # Formulas may come with a file, and formulaic evaluates what they say: besides columns only these may be named.
+    functions = {"C", "I", "Q", "log", "log2", "log10", "exp", "sqrt", "abs", "contr", "treatment", "sum"}
     bare = re.sub(r"`[^`]*`|\"[^\"]*\"|'[^']*'", " ", text)
-    wrong = [word for word in re.findall(r"[^\W\d]\w*", bare) if word not in FUNCTIONS and word not in names]
+    words = re.findall(r"[^\W\d]\w*", bare)
+    wrong = [word for word in words if word not in functions and word not in names and word not in ("np", "base")]
     if wrong:
-        allowed = ", ".join(sorted(FUNCTIONS - {"np", "base"}))
+        allowed = ", ".join(sorted(functions))
         raise TableError(f"the formula names {wrong[0]!r}, which is no column, and none of the functions {allowed}")
     formulaic = import_extra("formulaic", "formula", "a formula")
     try:
@@ -99,14 +99,9 @@ class Formula:
         import formulaic
         import pandas
 
-        rows, frame = max(map(len, columns.values()), default=1), {}
-        for name, values in columns.items():
-            cells = values if len(values) == rows else np.resize(values, rows)
-            known = self.levels[name]
-            frame[name] = cells
-            if known:
-                at = [known.index(cell) if cell in known else -1 for cell in cells]
-                frame[name] = pandas.Categorical.from_codes(at, known)
+        rows = max(map(len, columns.values()), default=1)
+        frame = {name: np.resize(values, rows) for name, values in columns.items()}
+        frame |= {name: pandas.Categorical(frame[name], known) for name, known in self.levels.items() if known}
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
@@ -119,10 +114,8 @@ class Formula:
         return []
 
     def to_dict(self):
-        rules = {name: getattr(self.rules, name) for name in encoding.CHOICES}
-        return {**rules, "formula": self.text, "levels": self.levels}
+        return self.rules.to_dict() | {"formula": self.text, "levels": self.levels}
 
     @classmethod
     def from_dict(cls, content):
-        rules = encoding.Rules(**{name: content[name] for name in encoding.CHOICES})
-        return cls(str(content["formula"]), dict(content["levels"]), rules)
+        return cls(str(content["formula"]), dict(content["levels"]), encoding.Rules.from_dict(content))

@@ -10,8 +10,6 @@ import re
 from fastgd.data.tables import MISSING, MISSING_NUMBERS, NUMBER, TableError, arrow, one_line
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-DATES = ("%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S")  # beside ISO 8601
-HEAD = 1 << 16  # letters that the separator is judged by
 
 
 def parsed(data, where, notes, marks, encoding):
@@ -62,7 +60,7 @@ def _decoded(data, where, notes, encoding):
     for guess in guesses:
         with contextlib.suppress(UnicodeError):
             text = data.decode(guess)
-            if "\0" in text[:HEAD]:
+            if "\0" in text[: 1 << 16]:
                 break
             if guess != "utf-8":
                 notes.append(f"the text is read as {guess} (--encoding)")
@@ -75,8 +73,9 @@ def _separator(text):
 
     A space is taken only where no other mark does, and a comma where none does.
     """
-    lines = [line.strip(" \r\n") for line in text[:HEAD].splitlines() if line.strip()]
-    lines = lines[:-1] if len(text) > HEAD else lines  # the last is cut short
+    head = text[: 1 << 16]
+    lines = [line.strip(" \r\n") for line in head.splitlines() if line.strip()]
+    lines = lines[:-1] if len(text) > len(head) else lines  # the last is cut short
     found = []
     for mark in SEPARATORS:
         with contextlib.suppress(csv.Error):
@@ -120,8 +119,10 @@ def _parsed(body, where, names, separator, line, decimal):
             read_options=reader.ReadOptions(column_names=names, block_size=min(len(data) + 1, (1 << 31) - 1)),
             parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values='"' in body),
             convert_options=reader.ConvertOptions(
-                null_values=MISSING_NUMBERS, decimal_point=decimal, timestamp_parsers=[reader.ISO8601, *DATES]
-            ),
+                null_values=MISSING_NUMBERS,
+                decimal_point=decimal,
+                timestamp_parsers=[reader.ISO8601, "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"],
+            ),  # fmt: skip
         )
     except pa.ArrowInvalid as error:
         raise TableError(_ragged(body, where, names, separator, line) or f"{where}: {one_line(error)}") from None
@@ -178,9 +179,8 @@ def _thousands(table, decimal):
     for cells in _marked(table):
         for mark in ("." if decimal == "," else ",", " ", "\u00a0", "'", "’"):
             m, d = re.escape(mark), re.escape(decimal)
-            if not all(re.fullmatch(rf"[+-]?(\d+|\d{{1,3}}({m}\d{{3}})+)({d}\d+)?", cell) for cell in cells):
-                continue
-            if not any(mark in cell for cell in cells):
+            grouped = rf"[+-]?(\d+|\d{{1,3}}({m}\d{{3}})+)({d}\d+)?"
+            if not (any(mark in cell for cell in cells) and all(re.fullmatch(grouped, cell) for cell in cells)):
                 continue
             # "2,757" alone may also be a decimal.
             if sure or mark not in ".," or any(re.search(rf"{m}\d{{3}}{m}|{m}\d{{3}}{d}", cell) for cell in cells):

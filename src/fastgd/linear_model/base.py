@@ -39,13 +39,6 @@ if typing.TYPE_CHECKING:
     from fastgd.engine.result import History
     from fastgd.types import Floats, Table
 
-# The parameters that a checkpoint must agree on, besides the data: all that the result of a completed fit depends on.
-# Rates that are functions cannot be told apart.
-OF_CHECKPOINTS = (
-    "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
-    "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
-)  # fmt: skip
-
 
 class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
     """Fits and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
@@ -223,7 +216,12 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         identity = {"estimator": type(self).__name__, "X": digest(*o.rows.arrays_for_digest()), "y": digest(o.y)}
         identity |= {"sample_weight": digest(o.rows.weights), "seed": request.seed}
         identity["coef_"] = digest(*request.start) if self.warm_start and request.start is not None else None
-        identity |= {name: repr(getattr(self, name)) for name in OF_CHECKPOINTS if not callable(getattr(self, name))}
+        # All parameters that the result of a completed fit depends on; rates that are functions cannot be told apart.
+        names = (
+            "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
+            "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
+        )  # fmt: skip
+        identity |= {name: repr(getattr(self, name)) for name in names if not callable(getattr(self, name))}
         identity["least_rise"] = checked.tol if checked.early_stopping else None
         return Checkpoint(self.checkpoint, identity, {"tol": checked.tol, "target": checked.stopping["target"]})
 

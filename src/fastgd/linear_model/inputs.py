@@ -19,9 +19,6 @@ from fastgd.data.inputs import first_bad, rows_of_another_kind
 from fastgd.data.tables import TableError, arrow, frame, is_frame
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
-# Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
-MODERATE = {8: 1e30, 4: 1e9}
-TIMES = ("date", "time", "duration")
 
 
 def validated(model, X, *y, finite=True, reset=True):
@@ -174,7 +171,7 @@ def _encoded(model, X, reset):
 def weights(s, X, relative=False, name="sample_weight"):
     """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
 
-    With `relative` only their ratios matter, and weights whose squares might overflow are brought to about 1.
+    With `relative` only their ratios matter: weights up to 1e±30 (1e±9 in float32) are not rescaled, others to about 1.
     """
     if s is None:
         return None
@@ -189,7 +186,8 @@ def weights(s, X, relative=False, name="sample_weight"):
     largest = float(np.max(s))
     if not largest:
         raise ValueError(f"{name} must not be zero for all samples")
-    if relative and not 1 / MODERATE[X.dtype.itemsize] < largest < MODERATE[X.dtype.itemsize]:
+    limit = 1e30 if X.dtype == np.float64 else 1e9
+    if relative and not 1 / limit < largest < limit:
         s = np.ldexp(s, -math.frexp(largest)[1])
     with np.errstate(over="ignore"):
         s = np.ascontiguousarray(s, X.dtype)
@@ -249,5 +247,5 @@ def _refuse(value, name, times):
     if not times:
         return
     for dtype in list(value.dtypes) if hasattr(value, "columns") else [getattr(value, "dtype", None)]:
-        if str(dtype).lower().startswith(TIMES):
+        if str(dtype).lower().startswith(("date", "time", "duration")):
             raise TypeError(f"{name} must hold real numbers; got dtype {dtype}: make dates a number of days, say")
