@@ -41,10 +41,7 @@ class DivergenceError(ArithmeticError):
         result: Result | None = None,
     ) -> None:
         super().__init__(message)
-        self.step = step
-        self.lr = lr
-        self.stable_lr = stable_lr
-        self.result = result
+        self.step, self.lr, self.stable_lr, self.result = step, lr, stable_lr, result
 
     def __reduce__(self):
         # By default unpickling an exception passes only its positional arguments; this class has keyword arguments too.

@@ -1,7 +1,7 @@
-"""A first look at the speed on this machine: some kernels beside what one writes in NumPy or calls in SciPy.
+"""`fastgd bench`: times of some kernels on this machine, compared with NumPy and SciPy.
 
-The benchmarks of the repository compare more, with more care. Before a case is timed, both sides must agree. Both have
-one thread, which a BLAS can be told only before NumPy is imported: `in_one_thread` is for that a process of its own.
+The benchmarks of the repository compare more cases, more precisely. Results are compared before a case is timed. Both
+sides use one thread; since BLAS reads its number of threads when NumPy is imported, `in_one_thread` starts a process.
 """
 
 import os
@@ -124,7 +124,7 @@ def _times(calls, seconds):
     end = time.perf_counter() + seconds
     while True:
         for i, call in enumerate(calls):
-            # Short calls are repeated, for the clock to tell them apart.
+            # Short calls are repeated: the clock's resolution is too coarse for one.
             repeats = 20 if least[i] < 1e-3 else 1
             started = time.perf_counter()
             for _ in range(repeats):

@@ -53,7 +53,7 @@ class Task:
 
     @property
     def words(self):
-        """The task as a sentence has it."""
+        """The task in words, for the printed summary."""
         loss = self.loss.replace("_", " ")
         if self.classes is None:
             how = "" if self.activation in ("identity", "exp") else f" by a {self.activation}"
@@ -275,7 +275,7 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
 
 
 def scores(model, task, rows):
-    """How well a model does on rows; numbers, or None where there are none."""
+    """Scores of a model on rows; None where a score is not finite."""
     h, s = model.scores(rows.X), rows.weights
     if task.classes is None:
         y = rows.y

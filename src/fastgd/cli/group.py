@@ -11,7 +11,7 @@ from fastgd.files import whole
 
 
 class _Closed(Exception):
-    """Whoever reads the output has read enough."""
+    """The reader of a pipe has closed it."""
 
 
 class CommandLine(click.Group):
@@ -27,7 +27,7 @@ class CommandLine(click.Group):
 
     def main(self, *args, **extra):
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a console that lacks a letter still shows the rest
+            if hasattr(stream, "reconfigure"):  # a character that the console lacks is shown as an escape
                 stream.reconfigure(errors="backslashreplace")
         extra["standalone_mode"] = False
         try:

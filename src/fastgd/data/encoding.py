@@ -228,7 +228,7 @@ class Encoder:
     # ---------------------------------------------------------------------------------------------------------- remarks
 
     def notes(self, rows):
-        """What can be fitted but is hardly meant, a sentence each."""
+        """Sentences about columns that can be fitted but are probably not meant as features."""
         rules, found = self.rules, []
         ids = [c.name for c in self.columns if c.kind == "category" and len(c.levels) > max(10, 0.9 * rows)]
         if ids:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgd.data import cells as one
 from fastgd.data import encoding
-from fastgd.data.tables import TableError, check_names
+from fastgd.data.tables import TableError, check_names, one_line
 from fastgd.errors import import_extra
 
 
@@ -42,7 +42,7 @@ def needed(text, names):
     try:
         found = [str(name) for name in formulaic.Formula(text).required_variables]
     except Exception as error:  # whatever its parser raises
-        raise TableError(f"the formula {text!r} cannot be read: {' '.join(str(error).split())}") from None
+        raise TableError(f"the formula {text!r} cannot be read: {one_line(error)}") from None
     return [name for name in names if name in found]
 
 
@@ -107,8 +107,7 @@ class Formula:
             try:
                 return formulaic.model_matrix(self.text, pandas.DataFrame(frame), na_action="ignore")
             except Exception as error:  # whatever the functions of a formula raise
-                why = " ".join(str(error).split())[:200]
-                raise TableError(f"the formula {self.text!r} cannot be evaluated: {why}") from None
+                raise TableError(f"the formula {self.text!r} cannot be evaluated: {one_line(error)}") from None
 
     def notes(self, rows):
         return []

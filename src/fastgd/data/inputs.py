@@ -7,7 +7,7 @@ from fastgd.data.dense import Dense
 from fastgd.data.rows import Rows
 from fastgd.data.sparse import Sparse
 
-# The first that takes an X has it. Rows are what they are; what nobody knows is made into an array.
+# Asked in this order: the first whose `takes` is true is used. The last, Dense, takes everything.
 _kinds = [Sparse, Rows, Dense]
 
 

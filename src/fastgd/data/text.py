@@ -122,7 +122,7 @@ def _parsed(body, where, names, separator, line, decimal):
                 null_values=MISSING_NUMBERS,
                 decimal_point=decimal,
                 timestamp_parsers=[reader.ISO8601, "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"],
-            ),  # fmt: skip
+            ),
         )
     except pa.ArrowInvalid as error:
         raise TableError(_ragged(body, where, names, separator, line) or f"{where}: {one_line(error)}") from None

@@ -5,7 +5,7 @@ identity of the run and its state, a tree of dicts, lists, numbers, strings and 
 own, `array0`, `array1`, …, which the text refers to. Numbers come back to the last bit. The comment of the archive, its
 last bytes, is a checksum of all the bytes before, so that damage is found before any content is looked at.
 
-A checkpoint is there to save a run, so it must not end one: where it cannot be written, the run goes on with a warning.
+If a checkpoint cannot be written, the run continues with a warning.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ class Checkpoint:
     path : str or os.PathLike
         Its name, as it is: no suffix is added.
     identity : dict
-        What makes the run what it is, name → number, string or None. A file with another identity is refused, with the
+        All that the result depends on, name → number, string or None. A file with another identity is refused, with the
         names that differ.
     asked : dict, optional
         The tolerances that end the run, name → number or None: the smaller, the more is asked.
@@ -111,7 +111,7 @@ class Checkpoint:
         limit : int
             Steps at most.
         limit_name, unit : str
-            What the face calls that, and a step.
+            The name of that argument for the user, and of a step.
 
         Raises
         ------
@@ -135,12 +135,12 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def restoring(self):
-        """Where a run restores itself from a loaded state: what does not fit there is damage of the file."""
+        """A context in which a run restores a loaded state: any error in it means that the file is damaged."""
         try:
             yield
         except (DamagedError, DivergenceError):
             raise
-        except Exception as error:  # a forged state leads to whatever error it leads to
+        except Exception as error:  # a corrupt state may raise anything
             raise DamagedError(f"checkpoint {self.path!r} is damaged: {error}") from error
 
     @property
@@ -154,7 +154,7 @@ class Checkpoint:
         self._write(self._latest)
 
     def finish(self, result, error=None):
-        """Put the end of the run into the file; how to go on stays there, where more steps or time would."""
+        """Write the result to the file; the state stays in it if more steps or time could continue the run."""
         goes_on = result.status in (*CUT_SHORT, *MET) and self._latest is not None
         state = decode(self._latest, self.path)[1] if goes_on else {}
         state |= {"result": {**result, "history": None}, "history": result.history, "asked": self.asked}
@@ -259,7 +259,7 @@ def decode(data, path):
         header = json.loads(entries["header"].tobytes(), object_hook=tree)
     except DamagedError:
         raise
-    except Exception as error:  # readers of archives, arrays and JSON raise whatever the bytes lead them to
+    except Exception as error:  # damaged bytes may make the readers of zip, npy and JSON raise anything
         raise DamagedError(f"{foreign}: {error}") from error
     if not isinstance(header, dict):
         raise DamagedError(foreign)
@@ -274,7 +274,7 @@ def decode(data, path):
 
 
 class _Branch(dict):
-    """A dict of a loaded state: what is missing in it is damage of the file."""
+    """A dict of a loaded state: a missing entry means that the file is damaged."""
 
     def __init__(self, content, path):
         super().__init__(content)

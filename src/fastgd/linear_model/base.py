@@ -146,7 +146,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         self._set_weights(W.astype(X.dtype), b.astype(X.dtype), y)
         self.n_iter_, self.history_, self.result_ = max(1, result.nit), result.history, result
         self._online = None
-        # Where steps on single rows end is near the minimum, and not at it.
+        # Stochastic steps end near the minimum, not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
         self._kept = Kept.of(objective) if at_minimum else None
         return objective, result, error
@@ -198,7 +198,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         if self.warm_start and hasattr(self, "coef_"):
             request.start = self._warm_start(objective, checked)
         elif solver == "sgd" and checked.rate is not None:
-            # Where the textbook starts, and partial_fit.
+            # Steps with a given rate start at zero, as in textbooks and in partial_fit.
             request.start = np.zeros((objective.rows.d, objective.rows.k)), np.zeros(objective.rows.k)
         shuffled = solver == "sgd" and self.shuffle
         if shuffled:
@@ -240,7 +240,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     @contextlib.contextmanager
     def _as_before_if_it_fails(self):
-        """A call that raises leaves no attribute that belongs to other weights: classes, names of columns, scores."""
+        """Restore all attributes if the call raises, so that classes, column names and weights belong together."""
         before = dict(self.__dict__)
         try:
             yield
@@ -287,7 +287,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
         inputs.refuse_infinite(X, "X")  # a fit looks at its own rows only
-        # A row of weight 0 is no row: it could neither teach nor test.
+        # Rows of weight 0 are neither trained on nor held out.
         rows = np.arange(len(y)) if sample_weight is None else np.flatnonzero(sample_weight)
         of_classes = self._task == "classification"
         try:
@@ -316,7 +316,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         return self._loss.link
 
     def _weights(self, y, sample_weight, X):
-        """Those of samples and of classes together; as in `inputs.weights` only their ratios matter."""
+        """Sample weights times class weights; as in `inputs.weights` only their ratios matter."""
         s = self._class_weighted(y, sample_weight)
         return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
 

@@ -31,9 +31,9 @@ if typing.TYPE_CHECKING:
 
 
 class WithLogLoss:
-    """A method that is there for loss="log_loss" alone: meta-estimators ask with hasattr.
+    """A method that exists only for loss="log_loss": meta-estimators ask with hasattr.
 
-    Of `available_if` of scikit-learn the error would not tell why it is not there.
+    The error of scikit-learn's `available_if` would not say why the method is missing.
     """
 
     def __init__(self, method: Callable[[GDClassifier, Table], Floats]) -> None:
@@ -73,7 +73,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
     target, max_seconds, checkpoint, resume
         As in GDRegressor.
     class_weight : dict, "balanced" or None
-        {label: weight}, or n/(classes·count). Labels that are not in the data are taken where all others are named.
+        {label: weight}, or n/(classes·count). Labels that are not in the data are allowed if all that are in it are
+        named.
     multi_class : {"auto", "softmax", "ovr"}
         For three classes or more: one model of all ("softmax", for "log_loss"), or one against the rest for each.
         "auto" is "softmax" for "log_loss" and "ovr" for the others.
@@ -105,14 +106,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
     class_weight: Mapping[Any, float] | Literal["balanced"] | None = None
     multi_class: Literal["auto", "softmax", "ovr"] = "auto"
 
+    # ------------------------------------------------------------------------------------------------------- predict
+
     if typing.TYPE_CHECKING:
 
         @property
         def classes_(self) -> NDArray[Any]: ...
-
-    # ------------------------------------------------------------------------------------------------------- predict
-
-    if typing.TYPE_CHECKING:
 
         def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
@@ -204,29 +203,24 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _numbers(self, y):
         """The number of each label."""
         classes = self.classes_
-        if len(classes) == 2 and classes.dtype == y.dtype:
-            second = y == classes[1]
-            if not (second | (y == classes[0])).all():
-                self._refuse(y)
-            return second.astype(np.intp)
         try:
-            numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+            if len(classes) == 2 and classes.dtype == y.dtype:
+                numbers = (y == classes[1]).astype(np.intp)  # sooner than by a search
+            else:
+                numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
             known = bool(np.all(classes[numbers] == y))
         except TypeError:  # labels that have no order with the classes are not among them
             known = False
         if not known:
-            self._refuse(y)
+            new = [label for label in dict.fromkeys(y.tolist()) if label not in classes.tolist()]
+            names = str(new[:5])[1:-1]
+            raise ValueError(f"y holds labels that are not among the classes {classes.tolist()}: {names}")
         return numbers
-
-    def _refuse(self, y):
-        known = self.classes_.tolist()
-        new = [label for label in dict.fromkeys(y.tolist()) if label not in known]
-        raise ValueError(f"y holds labels that are not among the classes {known}: {str(new[:5])[1:-1]}")
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = _column(y)
+        y = column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
             _refuse_objects(y)
@@ -241,32 +235,28 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
-        return self._numbers(_column(y)), self._activation()
-
-    def _is_softmax(self):
-        return len(self.classes_) > 2 and gives_probabilities(self.loss) and self.multi_class != "ovr"
+        return self._numbers(column_or_1d(y, warn=True)), self._activation()
 
     def _activation(self):
         validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
         if self.multi_class == "softmax" and not gives_probabilities(self.loss):
             raise ValueError(f'multi_class="softmax" is for loss="log_loss"; got loss={self.loss!r}')
-        return "softmax" if self._is_softmax() else self._loss.link
+        joint = len(self.classes_) > 2 and gives_probabilities(self.loss) and self.multi_class != "ovr"
+        return "softmax" if joint else self._loss.link
 
     def _coded(self, numbers, dtype):
-        low = -1.0 if self._loss.signed else 0.0
-        if len(self.classes_) == 2:
-            coded = numbers.astype(dtype)
-            return coded if low == 0 else 2 * coded - 1
-        return np.where(numbers[:, None] == np.arange(len(self.classes_)), 1.0, low).astype(dtype)
+        coded = numbers if len(self.classes_) == 2 else numbers[:, None] == np.arange(len(self.classes_))
+        coded = coded.astype(dtype)
+        return 2 * coded - 1 if self._loss.signed else coded
 
     def _class_weighted(self, numbers, sample_weight):
-        if self.class_weight is None:
-            return sample_weight
         given = self.class_weight
+        if given is None:
+            return sample_weight
         if isinstance(given, dict):
             classes = self.classes_.tolist()
             unknown, unnamed = [a for a in given if a not in classes], [a for a in classes if a not in given]
-            # A part of the data may lack a class, as in cross-validation. Else a label is another than was meant.
+            # A part of the data may lack a class, as in cross-validation; otherwise a label is probably misspelt.
             if unknown and unnamed:
                 raise ValueError(f"class_weight names labels that are not in the data, {unknown}, and not {unnamed}")
             weights = [given.get(label, 1.0) for label in classes]
@@ -287,7 +277,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
 
 def _sorted_labels(classes):
-    """The labels that partial_fit is told of."""
+    """The sorted labels given to partial_fit, checked."""
     classes = list(classes) if isinstance(classes, (set, frozenset)) else classes
     if np.ndim(classes) != 1:
         raise ValueError(f"classes must be a list of labels; got {validation.describe(classes)}")
@@ -297,11 +287,6 @@ def _sorted_labels(classes):
     if np.any(labels != labels):
         raise ValueError(f"classes must not hold NaN; got {labels.tolist()}")
     return labels
-
-
-def _column(y):
-    """Labels (n,) from an array of them."""
-    return y if y.ndim == 1 else column_or_1d(y, warn=True)
 
 
 def _refuse_objects(y):
@@ -319,7 +304,7 @@ def _refuse_objects(y):
 def _two_classes(y):
     """The classes and the number of each label where there are two whole numbers; (None, None) otherwise.
 
-    That is what most tables have, and sorting a million labels would take longer than a pass over X.
+    Most tables have such labels, and sorting a million of them would take longer than a pass over X.
     """
     if y.dtype.kind not in "iuf" or not len(y):
         return None, None

@@ -22,7 +22,7 @@ OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning
 
 
 class Steps:
-    """Steps on weights w (d', k) in place, by a rule; penalties are for the first d rows of w."""
+    """Steps of an optimizer on weights w (d', k), in place; penalties apply to the first d rows of w."""
 
     def __init__(self, record, w, d, *, rule, batch, l1, l2):
         self.codes, self.w, self.batch, self.l2 = record.codes, w, batch, l2
@@ -36,7 +36,7 @@ class Steps:
         self.update.took(len(rates))
 
     def reported(self):
-        """The weights that the rule has come to: w itself, but for a rule that averages."""
+        """The optimizer's current weights: w itself, or their average for an averaging optimizer."""
         return self.update.reported(self.w)
 
 
@@ -67,7 +67,7 @@ class Online:
         self._owed = 0.0
 
     def _begin(self):
-        """The rule's state at its start; a rule that averages walks apart from the weights."""
+        """Initialise the optimizer's state; an averaging optimizer iterates on a copy of the weights."""
         walked = self.w.copy() if self.rule.name == "asgd" else self.w
         self._steps = Steps(self.record, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
 
@@ -76,9 +76,9 @@ class Online:
         self.intercept = self.w[self.d] if self.fit_intercept else np.zeros(self.k, self.dtype)
 
     def go_on_from(self, other):
-        """Go on where a stream of other parameters or dtype has come to, with these weights."""
+        """Take over the counts, column statistics and optimizer state of a stream of other parameters or dtype."""
         self.step, self.rows_seen, self.calls = other.step, other.rows_seen, other.calls
-        # What is known of the columns; the next call adds its rows to it.
+        # Statistics of the columns; the next call adds its rows.
         self.mean, self.spread = other.mean, other.spread
         if other.mean is not None:
             self._weight, self._mean, self._square = other._weight, other._mean.copy(), other._square.copy()
@@ -101,9 +101,9 @@ class Online:
         return model.coef_ is self.coef_of_user and all(map(is_, model._of_stream(model.__dict__), self.parameters))
 
     def takes(self, X, y, model):
-        """Whether the stream is still the model's and a batch is arrays as they are used, so that it needs no check.
+        """Whether the stream is still that of the model and the batch needs no conversion.
 
-        Their values are looked at after the step: what is not finite makes the weights so.
+        Values are checked after the step: NaN or infinity in the batch makes the weights not finite.
         """
         return (
             self.is_of(model)
@@ -233,7 +233,7 @@ class Online:
         self._largest = float(squares.max()) or 1.0
         self._relative_squares = squares / self._largest
         typical = self.record.typical_curvature(float(np.mean(Y)), from_zero=True)
-        # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
+        # Means and spreads of few rows may be far off: the longest row of this batch bounds the step size too.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept
         if follows_gradient(self.rule):
@@ -245,7 +245,7 @@ class Online:
         self.v[: self.d] = scale * self.coef
         if self.fit_intercept:
             self.v[self.d] = self.intercept + self.mean @ self.coef
-        # In other units than before: the rule begins anew.
+        # The units have changed, so the optimizer's state is initialised again.
         self._scaled_steps = Steps(self.record, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
 
 
@@ -293,8 +293,8 @@ class Streamed:
     def _stream(self, activation, dtype, k):
         """Go on with the stream, or with a new one where weights, dtype or parameters are no longer its own.
 
-        The weights of a new one are those of the model. Where only its parameters or the dtype have changed, it goes on
-        where the old one was in its schedule, and with what it knows of the columns.
+        A new stream starts from the weights of the model. If only parameters or the dtype have changed, it continues
+        the schedule and the column statistics of the old one.
         """
         old = self.__dict__.get("_online")
         if old is not None and old.is_of(self) and dtype == old.dtype:
@@ -330,7 +330,7 @@ class Streamed:
         state = dict(super().__getstate__())
         online = state.get("_online")
         if online is not None:
-            # The weights are views of the stream's: they are made anew, or a copy would not learn.
+            # The weights are views into the stream: without new views a copy would not be updated.
             state["_online"] = copy.deepcopy(online) if online.is_of(self) else None
         return state
 

@@ -18,7 +18,7 @@ from fastgd.engine.stopping import Stopping
 
 if typing.TYPE_CHECKING:
     from os import PathLike
-    from typing import Any, Literal
+    from typing import Literal
 
     from fastgd.losses import Loss
     from fastgd.optimizers import Optimizer
@@ -119,7 +119,10 @@ class Parameters(BaseEstimator):
         return loss if loss.of_epsilon is None else dataclasses.replace(loss, **{loss.of_epsilon: epsilon})
 
 
-def names_parameters(estimator: Any) -> Any:
+EstimatorT = typing.TypeVar("EstimatorT", bound=type)
+
+
+def names_parameters(estimator: EstimatorT) -> EstimatorT:
     """Decorator: a parameter of a name that the estimator does not have is a TypeError that names the right one."""
     estimator.__init__ = validation.names_arguments(estimator.__init__)
     return estimator

@@ -61,17 +61,18 @@ class GDRegressor(RegressorMixin, LinearModel):
     max_iter : int
         Epochs at most.
     tol : float or None
-        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. That bounds the loss; the
-        weights are off by about the root of it: `result_.message` says by how much a further step would change them.
-        With "sgd" and a loss with a kink, which has no gap to be told: when the loss has not fallen by tol of it for
-        n_iter_no_change epochs.
+        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. This bounds the loss; the
+        relative error of the weights is about √tol, and `result_.message` gives the change by one more step. For "sgd"
+        with a loss that has a kink, whose gap is not known: when the loss has decreased by less than tol, relatively,
+        in n_iter_no_change epochs.
     early_stopping : bool
         Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
         and keep the weights with the best score.
     validation_fraction : float
     n_iter_no_change : int
     warm_start : bool
-        Start from the weights of the last fit, where no rate is given only if they are better than no weights.
+        Start from the weights of the last fit; without a rate only if their loss is lower than that of the constant
+        model.
     random_state : int, RandomState or None
         Of the order of rows with "sgd", and of what early_stopping holds out.
     n_jobs : int, optional
@@ -86,18 +87,18 @@ class GDRegressor(RegressorMixin, LinearModel):
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
     target : float, optional
-        The fit ends where F, as `history_.loss` has it, is at most that.
+        The fit ends when F, as in `history_.loss`, is at most this.
     max_seconds : float, optional
-        The fit ends when so much time has passed since its first epoch began; what was reached is kept.
+        The fit ends when this time has passed since its first epoch began; the weights reached are kept.
     checkpoint : path, optional
-        A file that the state of the fit is written to, at least every second and at the end, whole or not at all; where
-        it cannot be written the fit warns once and goes on. It is written over where it exists, unless `resume`. Where
-        rows are shuffled or held out it needs a random_state.
+        File to which the state of the fit is written, atomically, at least every second and at the end; if it cannot be
+        written, the fit warns once and continues. An existing file is overwritten unless `resume`. If rows are shuffled
+        or held out, a random_state is needed.
     resume : bool
-        Go on from the checkpoint, to the same weights by the bit as if nothing had happened. Without a file the fit
-        starts afresh; the file of a fit that came to its end gives what it came to, unless max_iter is larger now, or
-        it was a callback or the clock that ended it: then it goes on. The file of other data or parameters is refused;
-        a function as learning_rate cannot be told from others.
+        Continue from the checkpoint; the weights are bitwise those of an uninterrupted fit. Without a file the fit
+        starts from the beginning. The file of a completed fit gives its result, unless max_iter is larger now, or a
+        callback or max_seconds ended it: then the fit continues. A file of other data or parameters is refused;
+        functions given as learning_rate are not compared.
     missing : {None, "drop", "mean", "indicator"}
         Missing cells of X: refused; their rows left out; filled with the mean of the column, or its most frequent
         level; or filled, and marked by a column `column=missing` of 0 and 1.

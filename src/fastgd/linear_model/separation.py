@@ -1,8 +1,9 @@
-"""Whether an unpenalised likelihood has no finite maximum: some rows can be fitted ever better at no cost of others.
+"""Quasi-complete separation: an unpenalised likelihood without a finite maximum.
 
-Along such a direction (of recession) the loss falls without end, as with a column that is 1 in one class alone. Far out
-the loss of these rows is exponential, so that a Newton step moves their scores by 1 however far out it is taken, and
-those of all other rows by nothing: at a minimum it moves no row.
+Along a direction of recession the loss decreases for ever: some rows fit better and better, and no row fits worse, as
+with a column that is 1 in one class only. Far out the loss of these rows is exponential in the score, so a Newton step
+changes their scores by 1 at any distance, and leaves the scores of all other rows unchanged. At a minimum a Newton step
+changes no score.
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ from fastgd.linalg import one_blas_thread, softmax
 
 
 def direction(objective, W, b):
-    """Along which the loss falls without end: (d, k) or with an intercept (d + 1, k), a move of the weights in units of
-    one over the spread of each column, the intercept last; None where there is none.
+    """The direction along which the loss decreases for ever, or None: (d, k) or with an intercept (d + 1, k), in units
+    of 1/spread of each column, the intercept last.
 
     For separable losses (the log loss, the Poisson deviance) without a penalty.
     """
