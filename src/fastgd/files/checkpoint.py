@@ -28,11 +28,11 @@ from fastgd.files.whole import check_writable, remove_abandoned, write_whole
 
 # To be raised with every change of what a run keeps, and of how it is kept.
 FORMAT = 2
-# Runs that ended so go on: where more steps or time are allowed, and where a tighter tolerance is asked for.
-CUT_SHORT = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
-MET = (
-    Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS,
-)  # fmt: skip
+# What a run that ended so needs to continue: nothing, more steps, or also a tighter tolerance. Others do not continue.
+CONTINUES = {Status.STOPPED_BY_CALLBACK: "", Status.TIME_LIMIT: "", Status.STEP_LIMIT: "steps"} | dict.fromkeys(
+    (Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS),
+    "tolerance",
+)
 
 
 class DamagedError(ValueError):
@@ -155,7 +155,7 @@ class Checkpoint:
 
     def finish(self, result, error=None):
         """Write the result to the file; the state stays in it if more steps or time could continue the run."""
-        goes_on = result.status in (*CUT_SHORT, *MET) and self._latest is not None
+        goes_on = result.status in CONTINUES and self._latest is not None
         state = decode(self._latest, self.path)[1] if goes_on else {}
         state |= {"result": {**result, "history": None}, "history": result.history, "asked": self.asked}
         state["error"] = None
@@ -185,14 +185,13 @@ def ended(state, limit, asked):
     if "result" not in state:
         return None
     status = Status(state["result"]["status"])
+    needs, more_steps = CONTINUES.get(status), "loop" in state and state["step"] < limit
     if "loop" not in state:
         goes_on = status == Status.TIME_LIMIT
-    elif state["step"] < limit:
-        goes_on = status in CUT_SHORT or (
-            status in MET and any(_tighter(asked.get(name), value) for name, value in state["asked"].items())
-        )
+    elif needs == "tolerance":
+        goes_on = more_steps and any(_tighter(asked.get(name), value) for name, value in state["asked"].items())
     else:
-        goes_on = status in CUT_SHORT and status != Status.STEP_LIMIT
+        goes_on = needs == "" or (needs == "steps" and more_steps)
     if goes_on:
         return None
     history = None if state["history"] is None else History(state["history"])
