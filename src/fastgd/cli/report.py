@@ -68,7 +68,9 @@ def _summary(fit, names, table):
     try:
         from fastgd.linear_model.summary import Statistics, Summary
 
-        if not fit.objective.record.loss.likelihood or table.shape[1] != 1 or not fit.objective.fit_intercept:
+        record = fit.objective.record
+        is_likelihood = record.loss.likelihood and record.activation == record.loss.link
+        if not is_likelihood or table.shape[1] != 1 or not fit.objective.fit_intercept:
             return None, "Standard errors are for the squared error, the log loss of two classes and counts."
         found = Statistics.of(fit.objective, table[:-1], table[-1])
         return Summary(found, names, table[:, 0], 0.95), ""
