@@ -60,19 +60,6 @@ def parts(n, d):
     return slices(n, max(1, PIECE_VALUES // d))
 
 
-def transformed(rows, shift, scale):
-    """Iterate over pieces of rows: √s·(X − shift)/scale in float64, √s, and the slice."""
-    for part in parts(rows.n, rows.d):
-        A = rows.view(part).astype(np.float64)
-        root = np.ones(len(A))
-        A -= shift
-        A /= scale
-        if rows.weights.size:
-            root = np.sqrt(rows.weights[part].astype(np.float64))
-            A *= root[:, None]
-        yield A, root, part
-
-
 def moments_of(rows, origin=None):
     """The Moments, from sums of (x − origin) and (x − origin)²; None if the squares overflow or underflow.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.data.columns import DenseColumns
-from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices, transformed
+from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices
 from fastgd.data.threads import tree_sum
 from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
 
@@ -247,7 +247,15 @@ class Rows:
 
     def pieces(self, shift=0.0, scale=1.0):
         """Iterate over pieces of rows: √s·(X − shift)/scale in float64, √s, and the slice."""
-        return transformed(self, shift, scale)
+        for part in parts(self.n, self.d):
+            A = self.view(part).astype(np.float64)
+            root = np.ones(len(A))
+            A -= shift
+            A /= scale
+            if self.weights.size:
+                root = np.sqrt(self.weights[part].astype(np.float64))
+                A *= root[:, None]
+            yield A, root, part
 
     def moments(self):
         """The `Moments` of the columns; None if their squares overflow or underflow."""

@@ -105,14 +105,15 @@ def read(source, *, separator=None, decimal=None, thousands=None, encoding=None)
 
     notes = []
     try:
-        table = _arrow_file(data, where) or _json(data, where) or text.parsed(
-            data, where, notes, {"separator": separator, "decimal": decimal, "thousands": thousands}, encoding
-        )  # fmt: skip
+        table = _arrow_file(data, where)
+        table = _json(data, where) if table is None else table
+        if table is None:
+            table = text.parsed(data, where, notes, separator, decimal, thousands, encoding)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise TableError(f"{where} is damaged or cannot be read: {one_line(error)}") from None
     table = _plain_text(_named(table, where, notes))
     if not table.num_rows:
-        raise TableError(f"{where} has a header line and no rows of data")
+        raise TableError(f"{where} has names of columns and no rows of data")
     return Read(table, notes)
 
 

@@ -12,14 +12,14 @@ from fastgd.data.tables import MISSING, MISSING_NUMBERS, NUMBER, TableError, arr
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 
 
-def parsed(data, where, notes, marks, encoding):
+def parsed(data, where, notes, separator, decimal, thousands, encoding):
     """The table of text in columns, the first line of which has their names."""
     text = _decoded(data, where, notes, encoding).lstrip("\ufeff")
-    separator = marks["separator"] or _separator(text)
+    given, separator = separator, separator or _separator(text)
     separator = "\t" if separator in ("\\t", "tab") else separator
     if len(separator) != 1:
         raise TableError(f"the separator must be one character; got {separator!r}")
-    if separator != "," and marks["separator"] is None:
+    if separator != "," and given is None:
         notes.append(f"columns are separated by {SEPARATORS[separator]} (--separator)")
     if separator == " ":
         text = _without_runs(text)
@@ -32,7 +32,6 @@ def parsed(data, where, notes, marks, encoding):
     elif len(next(csv.reader(io.StringIO(body), delimiter=separator), names)) == len(names) + 1:
         names = ["", *names]  # names of rows, as R writes them
     parse = functools.partial(_parsed, body, where, names, separator, line)
-    decimal, thousands = marks["decimal"], marks["thousands"]
     table = parse(decimal or ".")
     if decimal is None and thousands is None:
         decimal = _decimal(table)

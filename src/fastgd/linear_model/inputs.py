@@ -36,7 +36,7 @@ def validated(model, X, *y, finite=True, reset=True):
         X, named = _encoded(model, X, reset)
     table = _table(model, X)
     if finite:
-        refuse_infinite(table, "X", columns_of(X))
+        refuse_infinite(table, "X", list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None)
     targets = [_targets(model, target) for target in y]
     if targets and len(targets[0]) != table.shape[0]:
         raise ValueError(f"X and y: inconsistent numbers of samples: [{table.shape[0]}, {len(targets[0])}]")
@@ -194,11 +194,6 @@ def weights(s, X, relative=False, name="sample_weight"):
         if not np.isfinite(np.sum(s, dtype=np.float64)):
             raise ValueError(f"{name} must have a finite sum in {X.dtype}; its sum overflows")
     return s
-
-
-def columns_of(X):
-    """The names of the columns of a frame of pandas or polars; None for what is none."""
-    return list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None
 
 
 def refuse_infinite(array, name, columns=None):
