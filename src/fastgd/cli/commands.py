@@ -103,7 +103,7 @@ def fit(data, save, plot, report, as_json, progress, **given):
 
 
 def _check_outputs(data, save, plot, report=None):
-    """All that could keep the results from being written, found out before the work."""
+    """Raise an error before any work if the results could not be written."""
     for path, option in ((save, "--save"), (plot, "--plot"), (report, "--report")):
         if path is None:
             continue
@@ -128,7 +128,7 @@ def _check_outputs(data, save, plot, report=None):
 
 
 def _descend(task, run, progress, history):
-    """The Fit, with a bar where it takes long."""
+    """Fit, with a progress bar if it takes longer than BAR_DELAY."""
     step = 0
     with tqdm(
         total=run["max_steps"], disable=not progress, delay=BAR_DELAY, unit=" steps", leave=False,

@@ -1,4 +1,4 @@
-"""`fastgd compare` and `fastgd check`: several ways to fit one table, and a gradient held against its function."""
+"""`fastgd compare` and `fastgd check`: several fits of one table; a gradient compared with finite differences."""
 
 import importlib
 import importlib.util

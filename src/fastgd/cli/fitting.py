@@ -66,7 +66,7 @@ def task_of(
     data, target, *, formula=None, features=None, exclude=(), weights=None, loss=None, activation=None, rules,
     test_size=None, seed=0, **marks,
 ):  # fmt: skip
-    """Read a table and find out what is to be fitted.
+    """Read a table, and choose the loss and the encoding of the target.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def _target(cells, name, loss, activation, where, rules, notes):
 
 
 def _of_numbers(y, name, loss, activation, where, notes):
-    """(loss, activation) of a target that is a number, with what is to be said of it."""
+    """(loss, activation) of a numeric target; remarks are appended to `notes`."""
     least, most, whole = y.min(), y.max(), np.all(y == np.floor(y))
     if loss is None and whole and 0 <= least <= 1 and most > 2:
         notes.append(f"{name} looks like counts, for which there is --loss poisson")

@@ -14,7 +14,7 @@ def complete(table, names):
 
 
 def kind_of(cells):
-    """(kind, None), or (None, why there is none)."""
+    """("number", "category" or "date", None), or (None, why the column cannot be used)."""
     types, kind = arrow().types, cells.type
     if missing(cells) == len(cells):
         return None, "has no values"
@@ -33,7 +33,7 @@ def kind_of(cells):
 
 
 def ambiguous(cells):
-    """(mark, a cell with it) of numbers in which a comma or point may be of thousands or decimals; None for others."""
+    """(mark, an example) if every cell is a number whose comma or point may separate thousands or decimals; or None."""
     import pyarrow.compute as pc
 
     if arrow().types.is_boolean(cells.type):
@@ -47,7 +47,7 @@ def ambiguous(cells):
 
 
 def _mixed(cells):
-    """What is wrong with text half of which is numbers; None where it is text."""
+    """The error for a text column in which at least half of the cells are numbers; None for others."""
     import pyarrow.compute as pc
 
     cells = as_text(cells)
@@ -62,7 +62,7 @@ def _mixed(cells):
 
 
 def _too_many(cells):
-    """What is wrong with text of more than 1000 levels, different in most rows; None where it is a category."""
+    """The error for a text column with more than 1000 levels, different in most rows; None for others."""
     count = len(cells.unique()) if len(cells) > 1000 else 0
     return f"holds {count:,} different texts in {len(cells):,} rows" if count > max(1000, 0.5 * len(cells)) else None
 

@@ -72,12 +72,12 @@ class Rules:
 
 
 def quoted(name):
-    """A name as an option that lists names takes it."""
+    """A column name, quoted for an option that takes a list of names."""
     return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
 
 
 def _missing(table, names):
-    """(what is missing by column, the sentence about it)."""
+    """({column: number of missing cells}, the error message about them)."""
     counts = {name: one.missing(table.column(name)) for name in names}
     counts = {name: count for name, count in counts.items() if count}
     return counts, "cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in counts.items())
@@ -119,7 +119,7 @@ class Encoder:
 
     @classmethod
     def of(cls, table, names, rules, where="X"):
-        """Learn levels and means from the rows of a fit, which `check` has passed."""
+        """Take levels and means from the rows of a fit, after `check`."""
         self = cls([_learnt(table.column(name), name, rules) for name in names], rules)
         if self.width * table.num_rows > 1 << 29:  # numbers, 4 GiB of them
             most = sorted((c for c in self.columns if c.levels), key=lambda c: -len(c.levels))[:5]
@@ -129,7 +129,7 @@ class Encoder:
 
     @classmethod
     def of_numbers(cls, names):
-        """That of a fit on columns of numbers."""
+        """The encoder of a fit on columns of numbers."""
         return cls([Column(str(name), "number") for name in names], Rules())
 
     def replace_rules(self, rules):
@@ -166,7 +166,7 @@ class Encoder:
         return [*names, f"{column.name}=missing"] if column.marked else names
 
     def encode(self, table, where="X"):
-        """The numbers (n, d) of a table with these columns, and others.
+        """Encode a table that has these columns, in any order and among others, as numbers (n, d).
 
         Raises
         ------
@@ -188,7 +188,7 @@ class Encoder:
         return out
 
     def _encode(self, column, cells, out):
-        """Fill the columns `out` of one; (what is wrong, what helps) or None."""
+        """Write the encoded column to `out`; (problem, remedy) if that is impossible, or None."""
         kind, why = one.kind_of(cells)
         if kind != column.kind and one.missing(cells) < len(cells):
             was = {"number": "numbers", "date": "dates", "category": "text"}
@@ -250,7 +250,7 @@ class Encoder:
 
     @classmethod
     def from_dict(cls, content):
-        """KeyError, TypeError or ValueError for what is none."""
+        """The inverse of `to_dict`; KeyError, TypeError or ValueError for invalid content."""
         columns = [Column(**column) for column in content["columns"]]
         for c in columns:
             fill = c.fill is None or isinstance(c.fill, str if c.kind == "category" else (int, float))

@@ -64,7 +64,7 @@ class Formula:
     def __init__(self, text, levels, rules):
         self.text, self.levels, self.rules, self.names = text, levels, rules, list(levels)
         needed(text, self.names)
-        # Rows with every level of every column tell how the columns are made.
+        # The encoded columns are found by encoding rows that contain every level of every column.
         made = self._made({name: known or [0.5, 1.5] for name, known in levels.items()})
         self.intercept = "Intercept" in made.columns
         self.encoded_names = [name for name in made.columns if name != "Intercept"]
@@ -80,7 +80,7 @@ class Formula:
         return type(self)(self.text, self.levels, rules)
 
     def encode(self, table, where="X"):
-        """The numbers (n, d) of a table with these columns, and others."""
+        """Encode a table that has these columns, in any order and among others, as numbers (n, d)."""
         check_names(table, self.names, where)
         columns = [encoding.Column(n, "category" if k else "number", k or []) for n, k in self.levels.items()]
         encoding.Encoder(columns, self.rules).encode(table, where)  # which refuses what was not in the fit

@@ -9,7 +9,7 @@ PIECE_VALUES = 1 << 17
 # Multiplications of XᵀX from which BLAS's dsyrk is used: it halves them, but importing
 # scipy.linalg takes 0.15 s, once.
 SYRK_PRODUCTS = 1 << 30
-# Rows per column from which a sample gives means and curvatures well enough for centring and preconditioning.
+# Rows per column from which the means and curvatures of a sample are exact enough for centring and preconditioning.
 ROWS_PER_COLUMN = 8
 
 

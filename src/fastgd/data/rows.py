@@ -222,7 +222,7 @@ class Rows:
         default plain gradient descent.
         """
         kind, parameters, moments, done, *limits = PLAIN[self.dtype] if rule is None else rule
-        step = 4 * batch  # the kernels take four steps at a time: pieces of whole fours round as one call does
+        step = 4 * batch  # kernels take four steps at a time: pieces of 4m steps round as one call
         for part in slices(len(order), step * max(1, PIECE_VALUES // (step * self.d))):
             rows = order[part]
             first, count = part.start // batch, -(-len(rows) // batch)

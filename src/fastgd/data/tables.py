@@ -19,7 +19,7 @@ from fastgd.errors import import_extra
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 MISSING_NUMBERS = (*MISSING, "na", "None", "none", "missing", "?", "-", "--", ".")
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-# What a first column without a name is called, such as rows' names of other programs; no feature unless asked for.
+# Name of a first column without a name (row labels of other programs); a feature only if it is listed.
 INDEX = "index"
 
 
@@ -59,7 +59,7 @@ def frame(X, name="X"):
 
 
 def _plain_text(table):
-    """The same with all text, and the levels of categories, in the one type of text that has every function."""
+    """Convert all text, and the levels of categories, to the string type that all compute functions support."""
     pa, types = arrow(), arrow().types
     for i, column in enumerate(table.columns):
         is_category = types.is_dictionary(column.type)
@@ -187,7 +187,7 @@ def _excel(data, where):
     calamine = import_extra("python_calamine", "excel", f"reading {where}, an Excel file,")
     try:
         rows = calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0).to_python()
-    except Exception as error:  # whatever the bytes lead its reader to
+    except Exception as error:  # damaged bytes may make its reader raise anything
         raise TableError(f"{where} is damaged or is no Excel file: {one_line(error)}") from None
     if not rows:
         raise TableError(f"{where} has nothing on its first sheet")
@@ -243,7 +243,7 @@ def _of_objects(names, columns):
 
 
 def _named(table, where, notes):
-    """The same with names without spaces around them; without a name the first is called INDEX, others are left out."""
+    """Strip the names of columns. A first column without a name is called INDEX; others without a name are dropped."""
     names = [str(name).strip() for name in table.column_names]
     names = ["" if name == "Unnamed: 0" else name for name in names]
     if not any(names):

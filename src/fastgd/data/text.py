@@ -68,7 +68,7 @@ def _decoded(data, where, notes, encoding):
 
 
 def _separator(text):
-    """The mark that splits all of the first lines into equally many cells; of several the one that makes most.
+    """The mark that splits all of the first lines into the same number of cells; of several, that with the most cells.
 
     A space is taken only where no other mark does, and a comma where none does.
     """
@@ -85,7 +85,7 @@ def _separator(text):
 
 
 def _without_runs(text):
-    """The same with one space between cells."""
+    """Replace runs of spaces between cells by one space."""
     out = io.StringIO()
     rows = csv.reader((line.strip() for line in io.StringIO(text)), delimiter=" ", skipinitialspace=True)
     csv.writer(out, delimiter=" ", lineterminator="\n").writerows(rows)
@@ -110,7 +110,7 @@ def _parsed(body, where, names, separator, line, decimal):
 
     data = body.encode()
     if body.count('"') % 2 and (wrong := _ragged(body, where, names, separator, line)):
-        raise TableError(wrong)  # it would take a quotation that is never closed for text up to the end
+        raise TableError(wrong)  # pyarrow would read everything after an unclosed quotation mark as one cell
     try:
         return reader.read_csv(
             pa.BufferReader(data),
@@ -128,7 +128,7 @@ def _parsed(body, where, names, separator, line, decimal):
 
 
 def _ragged(body, where, names, separator, line):
-    """A sentence about the first row that has not as many cells as the header, or None."""
+    """The error for the first row whose number of cells is not that of the header, or None."""
     rows = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     start = 0
     try:
@@ -161,7 +161,7 @@ def _marked(table):
 
 
 def _decimal(table):
-    """A comma where some number can be read in no other way, else a point."""
+    """The decimal mark: a comma if some number is valid in no other reading, else a point."""
     pa = arrow()
     if any(pa.types.is_floating(column.type) for column in table.columns):
         return "."
@@ -172,7 +172,7 @@ def _decimal(table):
 
 
 def _thousands(table, decimal):
-    """The mark between thousands, where it can be nothing else; None without one."""
+    """The thousands separator if no other reading is possible, or None."""
     pa = arrow()
     sure = decimal == "," or any(pa.types.is_floating(column.type) for column in table.columns)
     for cells in _marked(table):

@@ -26,7 +26,7 @@ from fastgd.engine.result import History, Result, Status
 from fastgd.errors import DivergenceError
 from fastgd.files.whole import check_writable, remove_abandoned, write_whole
 
-# To be raised with every change of what a run keeps, and of how it is kept.
+# Increase it with every change of the state or of its encoding.
 FORMAT = 2
 # What a run that ended so needs to continue: nothing, more steps, or also a tighter tolerance. Others do not continue.
 CONTINUES = {Status.STOPPED_BY_CALLBACK: "", Status.TIME_LIMIT: "", Status.STEP_LIMIT: "steps"} | dict.fromkeys(
@@ -126,7 +126,7 @@ class Checkpoint:
         with self.restoring():
             if result := ended(saved, limit, self.asked):
                 return None, result
-            if "loop" not in saved:  # its time was up before the first step
+            if "loop" not in saved:  # max_seconds had passed before the first step
                 return None, None
             taken = operator.index(saved["step"])
         if taken > limit:
@@ -284,7 +284,7 @@ class _Branch(dict):
 
 
 def digest(*arrays):
-    """A short text that tells arrays apart by shape, dtype and bytes; of large ones, by rows at even distances."""
+    """A hash of shapes, dtypes and bytes of arrays; of arrays above 1 MiB, of equally spaced rows."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.shape} {array.dtype.str}".encode())

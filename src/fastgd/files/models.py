@@ -199,12 +199,12 @@ def probabilities(h, activation):
     """The probability of each class, (n, k), from the scores (n,) or (n, k)."""
     if h.ndim == 1:
         return np.column_stack([sigmoid(-h), sigmoid(h)])
-    # Of k sigmoids, one against the rest, σ(h) are made to add up to 1 by their logarithms, which do not underflow.
+    # One against the rest: the k values σ(h) are normalised through their logarithms, which do not underflow.
     return softmax(h if activation == "softmax" else -np.logaddexp(0, -h))
 
 
 def known(path):
-    """The path of a model, whose name says how it is written."""
+    """The path of a model, with a suffix that is known."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the name of a file; got {path!r}")
     path = Path(path)
@@ -222,7 +222,7 @@ def _columns(content):
 
 
 def _in_json(array):
-    """A list, of what JSON has names for: a history may hold NaN, and infinity where a fit diverged."""
+    """A list for JSON: NaN as null and infinity as text, which a history may hold."""
     if array.dtype.kind != "f":
         return array.tolist()
     return [v if math.isfinite(v) else None if math.isnan(v) else str(v) for v in array.tolist()]
