@@ -119,11 +119,11 @@ class Statistics(typing.NamedTuple):
         total = float(s @ (y - mean * o.fit_intercept) ** 2)
         if loss.estimates_variance:
             covariance = covariance * (residual / (n - size))
+        constant = 0.0  # the score of the constant model
         if o.fit_intercept:
-            weights = np.append(weights, b)
-            constant = {"identity": mean, "sigmoid": np.log(mean / (1 - mean)), "exp": np.log(mean)}[o.activation]
-        else:
-            constant = 0.0
+            weights, constant = np.append(weights, b), mean
+            if o.activation != "identity":
+                constant = np.log(mean) - (np.log1p(-mean) if o.activation == "sigmoid" else 0)
         # In a Newton step parts that change no digit of their weight are rounding error.
         changes = np.abs(move) > 1e-6 * np.abs(weights)
         return cls(
