@@ -32,13 +32,7 @@ class DivergenceError(ArithmeticError):
     result: Result
 
     def __init__(
-        self,
-        message: str,
-        *,
-        step: int,
-        lr: float | None,
-        stable_lr: float | None = None,
-        result: Result | None = None,
+        self, message: str, *, step: int, lr: float | None, stable_lr: float | None = None, result: Result | None = None
     ) -> None:
         super().__init__(message)
         self.step, self.lr, self.stable_lr, self.result = step, lr, stable_lr, result
