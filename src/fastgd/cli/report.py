@@ -79,24 +79,25 @@ def _summary(fit, names, table):
 
 
 def _pictures(task, fit):
+    from fastgd import plot
+
     rows, of = (task.fit, "the rows of the fit") if task.held is None else (task.held, "held-out rows")
     h = fit.model.scores(rows.X)
     if task.classes is None:
         found = outputs(h, task.activation)
-        yield f"Residuals of {of}", _scatter, found, rows.y - found, "predicted", "residual"
+        yield f"Residuals of {of}", _residuals, found, rows.y - found
     elif task.activation != "identity":
         p = probabilities(h, task.activation)
         yes = rows.y[:, None] == np.arange(len(task.classes))
         yield f"Calibration on {of}", _calibration, p.ravel(), yes.ravel()
-    losses = fit.result.history.fun
-    yield "Loss at each step", _line, np.arange(len(losses)), losses, "step", "loss"
+    yield "Loss at each step", lambda ax: plot.loss(fit.result.history, ax).set_title("")
 
 
-def _scatter(ax, x, y, xlabel, ylabel):
-    few = np.random.default_rng(0).permutation(len(x))[:2000]
-    ax.plot(x[few], y[few], ".", alpha=0.6)
+def _residuals(ax, predicted, residual):
+    few = np.random.default_rng(0).permutation(len(predicted))[:2000]
+    ax.plot(predicted[few], residual[few], ".", alpha=0.6)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel="predicted", ylabel="residual")
 
 
 def _calibration(ax, p, yes):
@@ -107,12 +108,6 @@ def _calibration(ax, p, yes):
         ax.plot(np.bincount(bins, p, 10) / counts, np.bincount(bins, yes, 10) / counts, "o-")
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     ax.set(xlabel="predicted probability", ylabel="share of rows")
-
-
-def _line(ax, x, y, xlabel, ylabel):
-    ax.plot(x, y, ".-" if len(x) < 100 else "-")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
 
 
 def _svg(draw, *arguments):

@@ -14,6 +14,7 @@ from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS, refuse_pen
 from fastgd.engine.update import Update
 from fastgd.errors import DivergenceWarning
 from fastgd.kernels.codes import PLAIN
+from fastgd.linalg import soft_threshold
 from fastgd.linear_model import inputs
 from fastgd.optimizers import GD, State
 
@@ -208,8 +209,7 @@ class Online:
                 v[: self.d] *= 1 - np.minimum(self._owed * self._relative_squares, 1.0)
                 self._owed = 0.0
         if self.l1:
-            V = v[: self.d]
-            np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
+            v[: self.d] = soft_threshold(v[: self.d], rate * count * self.l1 * self._inverse[:, None])
         v = self._scaled_steps.reported()
         np.multiply(v[: self.d], self._inverse[:, None], out=self.coef)
         if self.fit_intercept:
