@@ -66,14 +66,13 @@ def _summary(fit, names, table):
     if fit.objective.l1 or fit.objective.l2:
         return None, "A fit with a penalty has no standard errors."
     try:
-        from fastgd.linear_model.summary import Statistics, Summary
+        from fastgd.linear_model.summary import Summary
 
         record = fit.objective.record
         is_likelihood = record.loss.likelihood and record.activation == record.loss.link
         if not is_likelihood or table.shape[1] != 1 or not fit.objective.fit_intercept:
             return None, "Standard errors are for the squared error, the log loss of two classes and counts."
-        found = Statistics.of(fit.objective, table[:-1], table[-1])
-        return Summary(found, names, table[:, 0], 0.95), ""
+        return Summary(fit.objective, table[:-1], table[-1], names[:-1], 0.95), ""
     except (ImportError, ValueError) as error:
         return None, f"There are no standard errors: {error}."
 

@@ -23,12 +23,11 @@ from fastgd.engine.stopping import Stopping
 from fastgd.errors import DivergenceError, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.files.models import Saved, scores
-from fastgd.linalg import one_blas_thread
 from fastgd.linear_model import inputs, remarks
 from fastgd.linear_model.online import Streamed
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.parameters import Parameters
-from fastgd.linear_model.summary import Kept, Statistics, Summarised
+from fastgd.linear_model.summary import Kept, Summarised
 from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
@@ -249,20 +248,18 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             self.__dict__.update(before)
             raise
 
-    def _statistics(self, X, y, sample_weight):
-        """For `summary`, of data that are given to it, or of those that the fit has kept."""
+    def _objective_of_summary(self, X, y, sample_weight):
+        """That of data that are given to `summary`, or of those that the fit has kept."""
         if X is not None:
             checked = self._check_parameters()
             X, y = inputs.validated(self, X, y, reset=False)
             sample_weight = inputs.weights(sample_weight, X, relative=True)
             y, activation = self._known_targets(y, X.dtype)
-            objective = self._objective(X, y, activation, checked, self._weights(y, sample_weight, X))
-        elif (kept := self.__dict__.get("_kept")) is not None:
-            objective = kept.objective()
-        else:
+            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X))
+        kept = self.__dict__.get("_kept")
+        if kept is None:
             raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
-        with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
-            return Statistics.of(objective, *self._weights_so_far(objective))
+        return kept.objective()
 
     def _objective(self, X, y, activation, checked, sample_weight):
         try:

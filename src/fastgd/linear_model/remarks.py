@@ -80,7 +80,7 @@ def _separated(objective, losses):
 def _separating(objective, result):
     """Numbers of the columns along which the loss falls without end, none for the intercept; else None."""
     with np.errstate(all="ignore"):
-        move = separation.direction(objective, *(part.astype(np.float64) for part in objective.split(result.x)))
+        move = separation.direction(objective, objective.scores(*objective.split(result.x)))
     if move is None:
         return None
     sizes = np.max(np.abs(move[: objective.rows.d]), axis=1, initial=0.0)

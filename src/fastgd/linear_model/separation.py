@@ -11,18 +11,18 @@ import numpy as np
 from fastgd.linalg import one_blas_thread, softmax
 
 
-def direction(objective, W, b):
+def direction(objective, h):
     """The direction along which the loss decreases for ever, or None: (d, k) or with an intercept (d + 1, k), in units
     of 1/spread of each column, the intercept last.
 
     For separable losses (the log loss, the Poisson deviance) without a penalty.
     """
     o = objective
-    d, k = W.shape
+    d, k = o.rows.d, o.rows.k
     products = o.rows.n * (k * (d + 1)) ** 2
     if o.l1 or o.l2 or not o.record.loss.separable or products > 1 << 28:  # more than some 0.1 s of work
         return None
-    h, Y = o.scores(W, b), o.Y.astype(np.float64)
+    Y = o.Y.astype(np.float64)
     s = np.ones(o.rows.n) if o.sample_weight is None else o.sample_weight
     with np.errstate(all="ignore"):
         slopes = o.record.slope(h, Y)

@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from fastgd import losses, validation
+from fastgd.linalg import one_blas_thread
 from fastgd.linear_model import separation
 from fastgd.objective import LinearObjective
 
@@ -63,74 +64,28 @@ def likelihoods():
     return [name for name, loss in losses.LOSSES.items() if loss.likelihood and name == loss.name]
 
 
-class Statistics(typing.NamedTuple):
-    """What `summary` is made of; the intercept is the last weight.
-
-    `estimates_variance` is that of the loss, `constant` the log-likelihood of the constant model (0 without an
-    intercept), and `distance` is how far the weights are from the highest likelihood, in standard errors.
-    """
-
-    estimates_variance: bool
-    covariance: np.ndarray
-    n: float
-    log_likelihood: float
-    constant: float
-    residual_squares: float
-    total_squares: float
-    fit_intercept: bool
-    distance: float
-
-    @classmethod
-    def of(cls, objective, W, b):
-        """The statistics of weights of an objective of one output without a penalty.
-
-        Raises
-        ------
-        ValueError
-            They mean nothing: there are too few rows, or the data do not determine the weights.
-        """
-        o, s, loss = objective, objective.sample_weight, objective.record.loss
-        size, n = o.shape[0], o.rows.n if s is None else int(np.count_nonzero(s))
-        if not n > size:
-            raise ValueError(
-                f"summary means nothing without more samples than weights; got {n} samples of a positive weight, for "
-                f"{size} weights"
-            )
-        h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
-        s = np.ones(len(y)) if s is None else s
-        mean = np.average(y, weights=s)
-        if o.record.activation == "exp" and mean == 0:
-            raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
-        if separation.direction(o, W, b) is not None:
-            raise ValueError(
-                "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
-                "worse); take a penalty, or leave out or merge what separates them"
-            )
-        covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
-        if covariance is None:
-            raise ValueError(
-                "summary means nothing here: the data do not determine the weights (the Hessian of the loss is "
-                "singular or not finite, as with collinear columns); leave columns out, or take a penalty"
-            )
-        slopes = s * o.record.slope(h[:, None], y[:, None])[:, 0]
-        gradient = o.rows.column_product(slopes)
-        move = covariance @ (np.append(gradient, slopes.sum()) if o.fit_intercept else gradient)
-        residual, weights = float(s @ (y - h) ** 2), W[:, 0]
-        total = float(s @ (y - mean * o.fit_intercept) ** 2)
-        if loss.estimates_variance:
-            covariance = covariance * (residual / (n - size))
-        constant = 0.0  # the score of the constant model
-        if o.fit_intercept:
-            weights, constant = np.append(weights, b), mean
-            if o.activation != "identity":
-                constant = np.log(mean) - (np.log1p(-mean) if o.activation == "sigmoid" else 0)
-        # In a Newton step parts that change no digit of their weight are rounding error.
-        changes = np.abs(move) > 1e-6 * np.abs(weights)
-        return cls(
-            loss.estimates_variance, covariance, n, loss.log_likelihood(h, y, s),
-            loss.log_likelihood(np.full_like(h, constant), y, s), residual, total, o.fit_intercept,
-            float(np.max((np.abs(move) / np.sqrt(np.diag(covariance)))[changes], initial=0.0)),
-        )  # fmt: skip
+def _covariance(o, h, y, s):
+    """The inverse of the Hessian of Σ s·loss at scores h; ValueError where statistics of the fit mean nothing."""
+    size, n = o.shape[0], np.count_nonzero(s)
+    if not n > size:
+        raise ValueError(
+            f"summary means nothing without more samples than weights; got {n} samples of a positive weight, for "
+            f"{size} weights"
+        )
+    if o.activation == "exp" and not s @ y:
+        raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
+    if separation.direction(o, h[:, None]) is not None:
+        raise ValueError(
+            "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
+            "worse); take a penalty, or leave out or merge what separates them"
+        )
+    covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
+    if covariance is None:
+        raise ValueError(
+            "summary means nothing here: the data do not determine the weights (the Hessian of the loss is "
+            "singular or not finite, as with collinear columns); leave columns out, or take a penalty"
+        )
+    return covariance
 
 
 def _triangle(A):
@@ -159,8 +114,7 @@ def _inverse_curvature(o, curvature):
     R = _triangle(A)
     if not np.min(np.abs(np.diag(R))) > d * np.finfo(np.float64).eps * np.max(np.abs(R)):
         return None
-    root = np.linalg.inv(R) / 1.0
-    half = root / scale[:, None]
+    half = np.linalg.inv(R) / scale[:, None]
     covariance = half @ half.T
     if not o.fit_intercept:
         return covariance
@@ -186,6 +140,8 @@ class Summary:
     n, df_resid : float
     f_statistic, f_p_value : float
         That all weights but the intercept are 0; for the other losses the likelihood ratio and its χ² p value.
+    distance : float
+        From the weights of the highest likelihood, in standard errors.
     """
 
     names: list[str]
@@ -203,38 +159,52 @@ class Summary:
     df_resid: float
     f_statistic: float
     f_p_value: float
+    distance: float
 
-    def __init__(self, statistics: Statistics, names: list[str], coef: Doubles, level: float) -> None:
+    def __init__(self, objective: LinearObjective, W: Doubles, b: Doubles, names: list[str], level: float) -> None:
         from scipy import stats
 
-        q = statistics
-        self.names, self.coef, self.level, self.n = names, coef, level, q.n
-        p = len(coef)
-        self.df_resid, freedom = q.n - p, p - q.fit_intercept
-        self.std_err = np.sqrt(np.diag(q.covariance))
-        law = stats.t(self.df_resid) if q.estimates_variance else stats.norm()
-        self.kind = "t" if q.estimates_variance else "z"
-        half = law.ppf(0.5 + level / 2) * self.std_err
-        self.conf_int = np.column_stack([coef - half, coef + half])
-        self.log_likelihood = q.log_likelihood
-        self.aic, self.bic = 2 * p - 2 * q.log_likelihood, p * math.log(q.n) - 2 * q.log_likelihood
+        o, loss = objective, objective.record.loss
+        h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
+        s = np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+        covariance = _covariance(o, h, y, s)
+        p, self.n, self.level = o.shape[0], int(np.count_nonzero(s)), level
+        self.names = [*names, "intercept"] if o.fit_intercept else names
+        self.coef = np.append(W[:, 0], b) if o.fit_intercept else W[:, 0].copy()
+        self.df_resid, freedom = self.n - p, p - o.fit_intercept
+        mean, score = np.average(y, weights=s) if o.fit_intercept else 0.0, 0.0  # of the constant model
+        if o.fit_intercept:
+            score = mean if o.activation == "identity" else np.log(mean)
+            score -= np.log1p(-mean) if o.activation == "sigmoid" else 0
+        self.log_likelihood, constant = (loss.log_likelihood(scores, y, s) for scores in (h, np.full_like(h, score)))
+        self.aic, self.bic = 2 * p - 2 * self.log_likelihood, p * math.log(self.n) - 2 * self.log_likelihood
         self.adjusted_r2 = self.f_p_value = math.nan
+        slopes = s * o.record.slope(h[:, None], y[:, None])[:, 0]
+        gradient = o.rows.column_product(slopes)
+        move = covariance @ (np.append(gradient, slopes.sum()) if o.fit_intercept else gradient)
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.statistic = coef / self.std_err
-            self.p_values = 2 * law.sf(np.abs(self.statistic))
-            if q.estimates_variance:
-                variance = np.float64(q.residual_squares) / self.df_resid
-                self.r2 = float(1 - np.float64(q.residual_squares) / q.total_squares)
-                self.adjusted_r2 = float(1 - variance * (q.n - q.fit_intercept) / q.total_squares)
-                explained = (q.total_squares - q.residual_squares) / freedom if freedom else math.nan
-                self.f_statistic = float(explained / variance)
-                test = stats.f(freedom, self.df_resid)
+            if loss.estimates_variance:
+                residual, total = (s @ np.square(y - prediction) for prediction in (h, mean))
+                variance = residual / self.df_resid
+                covariance = covariance * variance
+                self.r2 = float(1 - residual / total)
+                self.adjusted_r2 = float(1 - variance * (self.n - o.fit_intercept) / total)
+                self.f_statistic = float((total - residual) / freedom / variance) if freedom else math.nan
+                law, test, self.kind = stats.t(self.df_resid), stats.f(freedom, self.df_resid), "t"
             else:
-                self.r2 = float(1 - q.log_likelihood / np.float64(q.constant))
-                self.f_statistic = 2 * (q.log_likelihood - q.constant)
-                test = stats.chi2(freedom)
+                self.r2 = float(1 - self.log_likelihood / np.float64(constant))
+                self.f_statistic = 2 * (self.log_likelihood - constant)
+                law, test, self.kind = stats.norm(), stats.chi2(freedom), "z"
             if freedom:
                 self.f_p_value = float(test.sf(self.f_statistic))
+            self.std_err = np.sqrt(np.diag(covariance))
+            self.statistic = self.coef / self.std_err
+            self.p_values = 2 * law.sf(np.abs(self.statistic))
+        half = law.ppf(0.5 + level / 2) * self.std_err
+        self.conf_int = np.column_stack([self.coef - half, self.coef + half])
+        # A Newton step in standard errors, without the parts that change no digit of their weight: rounding error.
+        changes = np.abs(move) > 1e-6 * np.abs(self.coef)
+        self.distance = float(np.max((np.abs(move) / self.std_err)[changes], initial=0.0))
 
     def __str__(self) -> str:
         gaussian = self.kind == "t"
@@ -322,7 +292,12 @@ class Summarised:
         if not losses.get(self.loss).likelihood or np.atleast_2d(self.coef_).shape[0] != 1:
             known = ", ".join(map(repr, likelihoods()))
             raise ValueError(f"summary is for one output and the losses {known}; got {self.loss!r}")
-        found = self._statistics(X, y, sample_weight)
+        names = list(map(str, self.coef_names_ if names is None else names))
+        if len(names) != np.shape(self.coef_)[-1]:
+            raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
+        objective = self._objective_of_summary(X, y, sample_weight)
+        with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
+            found = Summary(objective, *self._weights_so_far(objective), names, level)
         if found.distance > 0.1:
             warnings.warn(
                 f"the weights are {found.distance:.2g} standard errors from those with the highest likelihood of these "
@@ -331,10 +306,4 @@ class Summarised:
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        names = list(map(str, self.coef_names_ if names is None else names))
-        if len(names) != np.shape(self.coef_)[-1]:
-            raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
-        coef = np.asarray(self.coef_, np.float64).reshape(-1)
-        if found.fit_intercept:
-            names, coef = [*names, "intercept"], np.append(coef, np.float64(self.intercept_[0]))
-        return Summary(found, names, coef, level)
+        return found
