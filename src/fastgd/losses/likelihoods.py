@@ -23,10 +23,22 @@ class LogLoss(Loss):
     link = "sigmoid"
     task = "classification"
     targets = "be between 0 and 1 for the log loss"
-    separable = True
+    separable = likelihood = True
 
     def refused(self, y):
         return (y < 0) | (y > 1)
+
+    def log_likelihood(self, h, y, s):
+        return -float(s @ (np.logaddexp(0, h) - y * h))
+
+    def recession(self, activation, change, y):
+        if np.any((y != 0) & (y != 1)):
+            return None
+        if activation == "softmax":  # of the own class over each other one
+            gains = (np.sum(y * change, axis=1, keepdims=True) - change)[y == 0]
+        else:
+            gains = (2 * y - 1) * change
+        return np.max(gains), np.min(gains)
 
     def bound(self, activation, y_min, y_max):  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
         return 0.25 if activation == "sigmoid" else 0.5
@@ -60,9 +72,19 @@ class Poisson(Loss):
     activations = ("exp",)
     link = "exp"
     targets = 'not be negative for loss="poisson"'
+    separable = likelihood = True
 
     def refused(self, y):
         return y < 0
+
+    def log_likelihood(self, h, y, s):
+        from scipy.special import gammaln
+
+        return float(s @ (y * h - np.exp(h) - gammaln(y + 1)))
+
+    def recession(self, activation, change, y):
+        # The mean of a count of 0 is to fall; that of another must stay.
+        return np.max(-change), np.min(np.where(y > 0, -np.abs(change), -change))
 
     def least(self, y):
         y = y.astype(np.float64)
