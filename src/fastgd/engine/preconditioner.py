@@ -85,7 +85,7 @@ class Preconditioner:
     def _gram(self, A, shares, mass, floor):
         """mass·AᵀDA + floor and the diagonal of the penalty, D = shares."""
         largest = shares.max(initial=0.0) or 1.0  # float32 would underflow without it
-        room = self.sample.room(A.shape, np.float32 if self._single else np.float64)
+        room = self.sample.room(A, np.float32 if self._single else np.float64)
         A = np.multiply(A, np.sqrt(shares / largest)[:, None], out=room, casting="same_kind")
         G = (A.T @ A).astype(np.float64, copy=False)
         G *= mass * largest

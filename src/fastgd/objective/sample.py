@@ -64,10 +64,12 @@ class Sample:
         columns /= v.scale
         return A
 
-    def room(self, shape, dtype):
-        """An array for intermediate results, which the next call gives away again."""
-        if self._room is None or self._room.shape != shape or self._room.dtype != dtype:
-            self._room = np.empty(shape, dtype)
+    def room(self, A, dtype):
+        """An array of A's shape for intermediate results; of the design's it is the same one at each call."""
+        if A is not vars(self).get("design"):
+            return np.empty(A.shape, dtype)
+        if self._room is None or self._room.dtype != dtype:
+            self._room = np.empty(A.shape, dtype)
         return self._room
 
     @functools.cached_property
