@@ -78,7 +78,7 @@ class BuildInParallel(build_ext):
 
 extensions = [
     extension("cpu"),
-    extension("differences", "callbacks.pxd", "central.pxd"),
+    extension("differences", "differences.pxd", "callbacks.pxd", "central.pxd"),
     *(
         extension(
             level,
@@ -100,6 +100,7 @@ extensions = [
             "formulas.pxd",
             "callbacks.pxd",
             "central.pxd",
+            "differences.pxd",
             flags=LEVEL_FLAGS[level],
         )
         for level in levels()

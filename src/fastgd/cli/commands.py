@@ -6,7 +6,6 @@ sentence on standard error; 130: interrupted.
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from fastgd._version import __version__
 from fastgd.cli import fitting, options, printing, writers
+from fastgd.cli.line import COMMANDS, stop
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.datasets import women_path
@@ -32,76 +32,24 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 PATH = click.Path(path_type=Path)
 
 
-class _Closed(Exception):
-    """Whoever reads the output has read enough."""
-
-
-class _CommandLine(click.Group):
-    """A group of commands whose errors are one sentence."""
+class _Command(click.Command):
+    """A command; of bad input and of files that cannot be written its error is one sentence."""
 
     def invoke(self, context):
         try:
-            found = super().invoke(context)
-            sys.stdout.flush()
-            return found
-        except BrokenPipeError:  # of which click makes status 1
-            raise _Closed from None
-
-    def main(self, *args, **extra):
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a console that lacks a letter still shows the rest
-                stream.reconfigure(errors="backslashreplace")
-        extra["standalone_mode"] = False
-        try:
-            sys.exit(super().main(*args, **extra) or 0)
-        except _Closed:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        except click.Abort:
-            _fail("interrupted", 130)
-        except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else "fastgd"
-            _fail(f"{error.format_message().rstrip('.')} (see '{command} --help')", 2)
-        except click.ClickException as error:
-            _fail(error.format_message(), error.exit_code)
-        except ImportError as error:  # an extra that is not there
-            _fail(str(error), 1)
+            return super().invoke(context)
         except (TableError, whole.WriteError) as error:
-            _fail(str(error), 2)
-        except OSError as error:
-            _fail(f"the output cannot be written: {error.strerror or error}", 1)
+            raise stop(str(error), 2) from error
 
 
-def _fail(sentence, status):
-    click.echo(f"Error: {printing.one_line(sentence)}", err=True)
-    sys.exit(status)
-
-
-def _stop(sentence, status):
-    """An exception that ends the command with a sentence and an exit status."""
-    error = click.ClickException(sentence)
-    error.exit_code = status
-    return error
-
-
-@click.group(
-    cls=_CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
-)  # fmt: skip
-@click.version_option(__version__, prog_name="fastgd")
-@click.pass_context
-def cli(context):
-    """Gradient descent on tables of data.
-
-    Start with `fastgd demo`.
-    """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+def _command(name):
+    return click.command(name, cls=_Command, short_help=COMMANDS[name])
 
 
 # ---------------------------------------------------------------------------------------------------------------- fit
 
 
-@cli.command(short_help="Fit a model to a table.")
+@_command("fit")
 @click.argument("data", type=PATH)
 @options.of_columns
 @options.of_text
@@ -155,7 +103,7 @@ def fit(data, save, plot, report, as_json, progress, **given):
     else:
         _print_fit(task, fit, why_not, seconds, save, plot, report)
     if why_not:
-        raise _stop(f"the fit has not converged: {why_not}", 1)
+        raise stop(f"the fit has not converged: {why_not}", 1)
 
 
 def _check_outputs(data, save, plot, report=None):
@@ -200,9 +148,9 @@ def _descend(task, run, progress, history):
         try:
             return fitting.fitted(task, callback=watch, history=history, **run)
         except KeyboardInterrupt:
-            raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
+            raise stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
-            raise _stop(str(error), 1) from error
+            raise stop(str(error), 1) from error
         except ValueError as error:
             raise TableError(f"these numbers cannot be fitted: {error}") from error
 
@@ -254,7 +202,7 @@ def _as_json(task, fit, seconds, save, plot, report):
 # ------------------------------------------------------------------------------------------------------------ predict
 
 
-@cli.command(short_help="Predict by a saved model.")
+@_command("predict")
 @click.argument("model", type=PATH)
 @click.argument("data", type=PATH)
 @click.option("--proba", is_flag=True, help="The probability of each class instead of the label.")
@@ -325,7 +273,7 @@ def _encoded(model, table, where, unknown):
 # ------------------------------------------------------------------------------------------------------ compare, check
 
 
-@cli.command(short_help="Fit one table in several ways.")
+@_command("compare")
 @click.argument("data", type=PATH)
 @options.of_columns
 @options.of_text
@@ -369,7 +317,7 @@ def compare(data, losses, optimizers, rates, plot, **given):
     comparing.print_table(what, found)
 
 
-@cli.command(short_help="Whether a gradient is that of its function.")
+@_command("check")
 @click.argument("what", metavar="MODULE:FUNCTION")
 @click.option("--at", metavar="X,Y,…", required=True, help="The point to check at.")
 @click.option("--gradient", metavar="NAME", help="The gradient, of the same module; found by its name without it.")
@@ -395,13 +343,13 @@ def check(what, at, gradient):
         raise TableError(f"{what}: {type(error).__name__}: {error}") from error
     click.echo(repr(found))
     if not found.ok:
-        raise _stop(f"the gradient of {what} is not right", 1)
+        raise stop(f"the gradient of {what} is not right", 1)
 
 
 # -------------------------------------------------------------------------------------------------- demo, bench, info
 
 
-@cli.command(short_help="See it work on a small table.")
+@_command("demo")
 @click.option(
     "--plot", metavar="PNG", type=PATH, default="fastgd-demo.png", show_default=True, help="Where to draw the picture."
 )  # fmt: skip
@@ -422,7 +370,7 @@ def demo(plot):
     show(plot, no_picture)
 
 
-@cli.command(short_help="Time it on this machine, beside NumPy and SciPy.")
+@_command("bench")
 @click.option(
     "--seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="How long to time each case."
 )  # fmt: skip
@@ -442,12 +390,12 @@ def bench(seconds):
         for line in in_one_thread(seconds):
             click.echo(line)
     except KeyboardInterrupt:
-        raise _stop("interrupted", 130) from None
+        raise stop("interrupted", 130) from None
     except subprocess.CalledProcessError as error:
-        raise _stop(f"the measurements failed, with exit status {error.returncode}", 1) from error
+        raise stop(f"the measurements failed, with exit status {error.returncode}", 1) from error
 
 
-@cli.command(short_help="Which build of the kernels runs.")
+@_command("info")
 def info():
     """Which build of the kernels runs, and on what: for bug reports.
 

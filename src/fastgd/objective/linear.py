@@ -151,7 +151,6 @@ class LinearObjective:
         """Take the least value that the loss can have for these targets for 0, where it is known."""
         if math.isfinite(self._least_of_loss):
             self.constant = -self._least_of_loss
-            self._settle_on_a_way()
 
     def _set(self, X, y, s, record, fit_intercept, l2, l1, constant, n_jobs, jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
@@ -170,7 +169,7 @@ class LinearObjective:
 
     def _settle_on_a_way(self):
         """Whether one kernel gives all of a value and its gradient."""
-        self._in_one_call = self.rows.one_array and not self.l1 and not self.constant
+        self._in_one_call = self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1
 
     def __repr__(self):
         n, d = self.X.shape
@@ -294,15 +293,13 @@ class LinearObjective:
         return self._value(sums, w, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
-        shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
+        gradient = np.empty(self.shape, self.dtype)
+        shape = (self.shape[0], self.rows.k)
         out = gradient.reshape(shape)
-        if self._in_one_call and self.jobs(threads.THREAD_VALUES) == 1:
-            return self.rows.value_and_gradient(
-                w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out
-            ), gradient  # fmt: skip
-        if self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1:
+        if self._in_one_call:
             value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
-            value += self._besides(w)
+            if self.l1 or self.constant:
+                value += self._besides(w)
         else:
             value = self._value(self._block_sums(*self.split(w), None, True), w, out)
         return value, gradient
