@@ -316,7 +316,7 @@ def test_solvers_ask_for_some_rows_at_a_time(loss, solver, dtype, monkeypatch):
     monkeypatch.setattr(sampling, "SPREAD_ROWS", 64)
     monkeypatch.setattr(sampling, "LEAST_ROWS", 16)
     n = 7000
-    assert n * 5 > gram.EXTENDED_VALUES and n > quasi_newton.FEWER * quasi_newton.FEWER_METRICS * 64
+    assert n * 5 > gram.EXTENDED_VALUES and n > quasi_newton.FEWER * quasi_newton.FEWER_SAMPLES * 64
     if (solver == "gram" and loss != "squared_error") or (solver in ("gd", "accelerated") and loss == "hinge"):
         pytest.skip("refused, as another test says")
     found, right = fitted(loss, n, dtype, weighted=True, fit_intercept=True, l2=0.01)

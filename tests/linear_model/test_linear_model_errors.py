@@ -99,7 +99,7 @@ def test_bad_parameters_are_named(kind, name, value, error):
     ({"resume": True}, "resume=True needs checkpoint=, the file to go on from"),
     ({"solver": "sgd", "checkpoint": "fit.npz"}, "checkpoint needs a random_state where rows are shuffled"),
     ({"early_stopping": True, "checkpoint": "fit.npz"}, "checkpoint needs a random_state"),
-    ({"optimizer": "adam", "penalty": "l1"}, "with a penalty, Adam walks in the columns as they are"),
+    ({"optimizer": "adam", "penalty": "l1"}, "with a penalty, Adam needs a rate"),
 ])  # fmt: skip
 def test_parameters_that_do_not_go_together(options, words):
     refused(lambda: GDRegressor(**options).fit(X, Y), ValueError, words)
@@ -226,7 +226,7 @@ def test_bad_weights_are_named(kind, weights):
     (lambda: GDRegressor(early_stopping=True).fit(X[:9], Y[:9]), "holds out 1 of 9 samples.*score needs 2"),
     (lambda: GDRegressor(early_stopping=True, validation_fraction=0.99).fit(X, Y), "validation_fraction=0.99"),
     (lambda: GDRegressor(learning_rate=schedules.plateau(0.1)).partial_fit(X, Y), "learning_rate looks at the losses"),
-    (lambda: GDRegressor(optimizer="adam", penalty="l2").partial_fit(X, Y), "with a penalty, Adam walks"),
+    (lambda: GDRegressor(optimizer="adam", penalty="l2").partial_fit(X, Y), "with a penalty, Adam needs a rate"),
     (lambda: GDClassifier("hinge", multi_class="softmax").fit(X, LABELS), "softmax"),
     (lambda: GDClassifier().partial_fit(X, LABELS), "classes must be passed"),
     (lambda: GDClassifier().partial_fit(X, LABELS, classes=["no", "yes"]).partial_fit(X, LABELS, classes=["no", "ja"]),

@@ -165,10 +165,10 @@ def many_rows(positives, n=70_000):
 
 
 def test_a_start_from_fewer_rows_leads_to_the_same_minimum(monkeypatch):
-    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 1)
+    monkeypatch.setattr(quasi_newton, "FEWER_SAMPLES", 1)
     X, y = many_rows(0.3)
     quick = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 10**6)
+    monkeypatch.setattr(quasi_newton, "FEWER_SAMPLES", 10**6)
     plain = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
     assert quick.n_iter_ < plain.n_iter_
     assert quick.result_.certified
@@ -176,13 +176,13 @@ def test_a_start_from_fewer_rows_leads_to_the_same_minimum(monkeypatch):
 
 
 def test_a_start_that_misleads_is_given_up(monkeypatch):
-    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 1)
+    monkeypatch.setattr(quasi_newton, "FEWER_SAMPLES", 1)
     X, y = many_rows(0.3)
     y[:: quasi_newton.FEWER] = 0.0  # the rows that are looked at first say the same of everything
     y[: quasi_newton.FEWER * 30 : quasi_newton.FEWER] = 1.0
     X[: quasi_newton.FEWER * 30 : quasi_newton.FEWER] += [500.0, 0, 0]
     misled = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(quasi_newton, "FEWER_METRICS", 10**6)
+    monkeypatch.setattr(quasi_newton, "FEWER_SAMPLES", 10**6)
     plain = GDClassifier(alpha=1e-3, tol=1e-10).fit(X, y)
     assert misled.result_.certified
     assert_allclose(misled.history_["loss"][-1], plain.history_["loss"][-1], rtol=1e-9)
@@ -231,7 +231,7 @@ def test_least_squares_of_many_columns_are_refined_to_rounding():
 
 
 @pytest.mark.parametrize("goal", (0.0, 1e-6))
-def test_a_metric_is_made_anew_only_where_steps_are_slow(goal):
+def test_a_preconditioner_is_rebuilt_only_where_steps_are_slow(goal):
     X, y, _ = table("log_loss")
     search = search_from(Standardised(of_estimators(X, y, "log_loss")))
 

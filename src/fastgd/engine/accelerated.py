@@ -6,28 +6,23 @@ import numpy as np
 
 from fastgd.linalg import soft_threshold
 
-# A step that is halved so often that it is shorter than this leads nowhere.
-SHORTEST = 1e-30
-# What a step promises must be so many rounding errors of the values that are compared.
-HIDDEN = 100
-
 
 def accelerated(variables, monitor, momentum=True, point=None):
     """Nesterov's accelerated descent with adaptive restart (O'Donoghue & Candès 2015, the gradient scheme).
 
         x₊ = prox(y − η·∇F(y));    y₊ = x₊ + (t − 1)/t₊·(x₊ − x),    t₊ = (1 + √(1 + 4t²))/2
 
-    and momentum starts anew (t = 1) whenever it points uphill (FISTA: Beck & Teboulle 2009). The points that count are
-    the y, at which the gradient is known. Where the curvature has no bound, η is halved until F falls as a quadratic of
-    curvature 1/η would, and grows again after.
+    with t = 1 again whenever the momentum points uphill (FISTA: Beck & Teboulle 2009). The points of the run are the y,
+    where the gradient is known. If the curvature has no bound, η is halved until F falls as a quadratic function of
+    curvature 1/η would, and grows by half after each step.
 
     Parameters
     ----------
     variables : Standardised
     momentum : bool
-        Without it x₊ is the next y.
+        If False, x₊ is the next y.
     point : Point, optional
-        Where another solver has come to, and was seen.
+        The last point of another solver, which the monitor has seen.
     """
     y, thresholds = variables.start.copy() if point is None else point.z, variables.thresholds()
     bound = variables.curvature().largest
@@ -51,7 +46,7 @@ def accelerated(variables, monitor, momentum=True, point=None):
             if told is None:
                 break
             rate /= 2
-            if rate < SHORTEST:
+            if rate < 1e-30:
                 monitor.at_rounding(point, monitor.gap.gap or math.inf)
                 return
             new = soft_threshold(y - rate * point.gradient, rate * thresholds)
@@ -69,7 +64,7 @@ def accelerated(variables, monitor, momentum=True, point=None):
 
 
 def _at_rest(variables, point, last):
-    """Whether the run no longer moves, or its gradient is nothing."""
+    """Whether the point no longer changes, or its gradient is zero to within rounding error."""
     return np.array_equal(point.z, last.z) or point.least <= 4 * variables.objective.eps**2
 
 
@@ -82,7 +77,7 @@ def _falls_enough(variables, point, new, rate):
     smooth = point.fun - variables.l1_penalty(point.z)
     bent = 0.5 * float(np.vdot(move, move)) / rate
     rounding = 8 * np.finfo(np.float64).eps * abs(smooth)
-    if bent <= HIDDEN * rounding:
+    if bent <= 100 * rounding:
         return None
     return (
         variables.value(new) - variables.l1_penalty(new)

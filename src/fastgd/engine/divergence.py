@@ -1,4 +1,4 @@
-"""What tells a run that diverges from one that goes uphill for a while."""
+"""Distinguishes a run that diverges from one whose value rises for some steps only."""
 
 import typing
 
@@ -8,21 +8,22 @@ from fastgd.linalg import euclidean_norm
 
 
 class Patience(typing.NamedTuple):
-    """So many steps in a row that overshoot, with a gradient grown by that factor meanwhile and a value above the
-    first, are a divergence."""
+    """A run diverges after `steps` overshooting steps in a row, over which the gradient norm has grown by the factor
+    `growth`, if its value is above the first."""
 
     steps: int
     growth: float
     sentence: str
 
 
-# A step that overshoots (the new gradient points back) and lands where the gradient is longer has met a curvature above
-# 2/η. That may happen now and then on the way into a valley.
+# A step overshoots if the new gradient points back. If the gradient is longer, too, the curvature along it is above
+# 2/η: that may happen a few times on the way into a valley.
 OF_DESCENT = Patience(5, 100.0, "each step overshoots further than the last")
-# A rule with momentum or rates of its own may go uphill for a while: there it is steps on which the gradient grows.
+# With momentum or rates for each coordinate the value may rise for some steps: counted are steps on which the gradient
+# grows.
 OF_RULES_THAT_RISE = Patience(10, 1e4, "the gradient grows with each step")
-# With steps on a few rows a value above the first may be noise: above this multiple of it, it is a divergence; and
-# above the second where the rule may go uphill, or the rate falls.
+# Stochastic steps diverge if the value is above this multiple of the first; above the second multiple for rules under
+# which it may rise, or a rate that falls.
 HIGHER, HIGHER_WHILE = 10.0, 1e4
 
 
@@ -36,10 +37,9 @@ class Overshoots:
     Attributes
     ----------
     steps, growth : int, float
-        Steps in a row that overshot, and what they did to the norm of the gradient.
+        The number of overshooting steps in a row, and the factor by which the gradient norm grew over them.
     met : float or None
-        The curvature met along such a step, ‖Δg‖/‖Δx‖. It nears the largest from below, until the run has left the
-        place for good.
+        The curvature along such a step, ‖Δg‖/‖Δx‖: a lower bound of the largest curvature.
     """
 
     def __init__(self, rule):
@@ -50,7 +50,7 @@ class Overshoots:
         self.steps, self.growth = 0, 1.0
 
     def look(self, point, last, turned, moved_by_gradient):
-        """Whether the step from `last` to `point` is one too many."""
+        """Whether the run has diverged with the step from `last` to `point`."""
         if not (point.norm > last.norm and (turned or self.rule.may_rise) and last.lr * last.norm > 0):
             self.reset()
             return False
@@ -64,14 +64,14 @@ class Overshoots:
 
 
 class OvershootsOfMany:
-    """The same of many runs, as arrays with an entry for each."""
+    """The overshooting steps of many runs, as arrays with an entry for each run."""
 
     def __init__(self, rule, count):
         self.rule, self.patience = rule, patience(rule)
         self.steps, self.growth = np.zeros(count, int), np.ones(count)
 
     def look(self, runs, norm, last_norm, turned, lr):
-        """Which of the runs, given by number, have taken one step too many; all else are arrays of their length."""
+        """Which of the runs (indices) have diverged; the other arguments are arrays with an entry for each of them."""
         with np.errstate(all="ignore"):
             over = (norm > last_norm) & (lr * last_norm > 0)
             over &= self.rule.may_rise | turned

@@ -1,7 +1,7 @@
-"""Stochastic steps: epochs over rows in an order that is shuffled anew for each.
+"""Stochastic steps: epochs over the rows, in a new random order for each epoch.
 
-With a rate of the user's the steps are taken in the columns as they are: w ← (1 − η·l2)·w − η·(1/m)·Σ s·∂l/∂w over the
-m rows of a batch. Without one see `scaled_epochs.py`.
+With a given rate η the steps are taken in the user's columns: w ← (1 − η·l2)·w − η·(1/m)·Σ s·∂l/∂w over the m rows of a
+batch. Without a rate see `scaled_epochs.py`.
 """
 
 import contextlib
@@ -17,12 +17,11 @@ from fastgd.engine.result import Status
 from fastgd.errors import DivergenceError
 from fastgd.optimizers import GD, Momentum
 
-# A kernel that takes many steps comes back after about so many multiplications (some 50 ms); a multiple of so many
-# steps, which it takes at once.
-BURST_WORK, AT_ONCE = 1 << 25, 4
-# Ends of epochs that nothing waits for are evaluated so many at a time, or fewer where weights are long: all that wait
-# are so many numbers, or this share of X.
-TOGETHER, NUMBERS, SHARE = 16, 1 << 16, 1 / 4
+# Multiplications after which a kernel returns to Python, for Ctrl-C and the clock: some 50 ms.
+BURST_WORK = 1 << 25
+# Losses at the ends of epochs are computed together, in one pass over X, where nothing needs them earlier: of so many
+# epochs at most, whose weights are at most so many numbers, or a quarter of X.
+TOGETHER, NUMBERS = 16, 1 << 16
 
 
 def follows_gradient(rule):
@@ -31,18 +30,12 @@ def follows_gradient(rule):
 
 
 def in_user_columns(variables, monitor, rate, *, batch, seed, shuffle=True):
-    """Stochastic descent by a rate of the user's, in Columns.
-
-    The monitor counts steps, and looks at each that it wants to see, or epochs.
-    """
+    """Stochastic descent with a given rate, in Columns. The monitor counts steps, or epochs."""
     _InUserColumns(variables, monitor, rate, batch, seed, shuffle).run()
 
 
 class Epochs:
-    """What stochastic steps with a rate and without share.
-
-    That is the order of the rows, where the run is in it, and what is done at the ends of epochs.
-    """
+    """The order of the rows, the position of the run in it, and the rule that ends a run on a loss with a kink."""
 
     def __init__(self, variables, monitor, batch, seed, shuffle):
         self.variables, self.monitor, self.objective = variables, monitor, variables.objective
@@ -52,11 +45,11 @@ class Epochs:
         self.step, self.begun, self.losses, self.since = 0, (0, 0, 0), [], 0
 
     def _pieces(self, epoch):
-        """Numbers of the rows in the order of one epoch, a piece at a time."""
+        """The indices of the rows in the order of one epoch, in pieces."""
         return epoch_order(self.seed, epoch, self.n) if self.shuffle else [np.arange(self.n)]
 
     def _parts(self, epoch, length):
-        """(piece, start, numbers of rows) of what is left of an epoch, at most so many rows at a time."""
+        """(piece, start, indices of rows) of what is left of an epoch, at most `length` rows at a time."""
         for piece, order in enumerate(self._pieces(epoch)):
             if (epoch, piece) < self.begun[:2]:
                 continue
@@ -67,7 +60,7 @@ class Epochs:
     @property
     def _burst_rows(self):
         steps = max(1, BURST_WORK // (self.batch * (self.rows.values // self.n + 16) * self.rows.k))
-        return self.batch * (steps - steps % AT_ONCE if steps >= AT_ONCE else steps)
+        return self.batch * (steps - steps % 4 if steps >= 4 else steps)  # the kernel takes four steps at a time
 
     def _where(self, epoch, piece, start):
         return {"at": [epoch, piece, start], "steps_taken": self.step, "losses": self.losses, "since": self.since}
@@ -78,7 +71,7 @@ class Epochs:
 
     @property
     def _stands_still(self):
-        """Where no gradient tells how far the minimum is: whether the loss has not fallen by `tol` for some epochs."""
+        """Whether a loss with a kink, whose gradient does not vanish, has not fallen by `tol` for `patience` epochs."""
         monitor = self.monitor
         if self.objective.smooth or not monitor.tolerates:
             return False
@@ -97,7 +90,7 @@ class _InUserColumns(Epochs):
         super().__init__(variables, monitor, batch, seed, shuffle)
         o, rule = self.objective, monitor.update.optimizer
         self.rate, self.mean = rate, o.record.times is not None
-        # factor/m makes the mean over m rows of a loss whose full gradient is factor·Σ, on average.
+        # The full gradient is factor·Σ: of a mean, the factor for a batch of m rows is n·factor/m.
         self.factor, self.l2 = o.factor * (self.n if self.mean else 1.0), o.l2
         self.w = variables.start.copy()
         room = HIGHER if isinstance(rate, Constant) and not rule.may_rise else HIGHER_WHILE
@@ -142,7 +135,7 @@ class _InUserColumns(Epochs):
         return m.in_epochs and not waits
 
     def _z(self):
-        """The weights that the rule has come to."""
+        """A copy of the weights that the rule reports."""
         return (self.monitor.update.reported(self.w) if self.monitor.in_epochs else self.w).copy()
 
     def _point_here(self, number):
@@ -183,13 +176,13 @@ class _InUserColumns(Epochs):
                 raise monitor.diverged(last, last.lr, what, step=number, stable=self._stable_rate(self.batch))
             if not monitor.in_epochs and self._look(count):
                 return True
-            if len(part) < left:  # the last step is within the epoch, where more steps would go on
+            if len(part) < left:  # the step limit is reached within the epoch
                 monitor.keep(self.step, w=self.w, point=self.point, **self._where(epoch, piece, start + len(part)))
                 return self._end(monitor.point(self.step, self._z(), want_fun=True))
         return False
 
     def _look(self, count):
-        """After steps that the monitor counts; True if the run ends here."""
+        """Show steps to a monitor that counts steps; True if the run ends here."""
         monitor, step = self.monitor, self.step
         if monitor.recorder.on or monitor.looks_at_each_step:
             monitor.took(step - 1, monitor.last_rate)
@@ -204,7 +197,7 @@ class _InUserColumns(Epochs):
         return False
 
     def _end_of_pass(self):
-        """After all rows, where the monitor counts steps; True if the run ends here."""
+        """The end of an epoch for a monitor that counts steps; True if the run ends here."""
         monitor = self.monitor
         if not (monitor.tolerates or monitor.observe or monitor.stopping.looks_at_points):
             return False
@@ -217,7 +210,7 @@ class _InUserColumns(Epochs):
         return monitor.ends(self.point, last)
 
     def _end_of_epoch(self, point):
-        """After all rows, where the monitor counts epochs; True if the run ends here."""
+        """The end of an epoch for a monitor that counts epochs; True if the run ends here."""
         monitor = self.monitor
         monitor.took(point.step - 1, monitor.last_rate)
         self._refuse_divergence(point, self.room)
@@ -244,8 +237,7 @@ class _InUserColumns(Epochs):
         return self.monitor.at_limit(point)
 
     def _stable_rate(self, batch):
-        """The rule's largest stable rate for the row with the largest curvature: no step on one row overshoots below
-        it."""
+        """The rule's largest stable rate on the row with the largest curvature: no step on one row overshoots."""
         o = self.objective
         if not math.isfinite(o.loss_curvature):
             return None
@@ -256,16 +248,16 @@ class _InUserColumns(Epochs):
 
 
 class Waiting:
-    """Ends of epochs that nothing waits for: their losses are taken together, in one pass over X for all of them."""
+    """The ends of several epochs, whose losses are computed in one pass over X."""
 
     def __init__(self, epochs):
         self._epochs, o = epochs, epochs.objective
-        most = min(TOGETHER, int(max(NUMBERS, SHARE * o.rows.values) // o.rows.d))
+        most = min(TOGETHER, int(max(NUMBERS, o.rows.values / 4) // o.rows.d))
         self._most = max(1, most) if o.rows.k == 1 else 1
         self._ends = []
 
     def add(self, number, z):
-        """Put an epoch's end with the others; True if the run is found to end with one of them."""
+        """Add the end of an epoch; True if the run ends with one of those added so far."""
         monitor = self._epochs.monitor
         self._ends.append((number, z, monitor.last_rate, monitor.seconds))
         lost = not np.all(np.isfinite(z))
@@ -273,7 +265,7 @@ class Waiting:
         return (lost or full) and self.settle()
 
     def settle(self):
-        """Show all that have come together; True if the run ends with one of them."""
+        """Evaluate and show the ends added so far; True if the run ends with one of them."""
         monitor, variables = self._epochs.monitor, self._epochs.variables
         for fun, gradient in variables.evaluate_each([z for _, z, *_ in self._ends]):
             number, z, rate, seconds = self._ends.pop(0)

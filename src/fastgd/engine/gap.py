@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from fastgd.engine.metric import Metric, conditioning
+from fastgd.engine.preconditioner import Preconditioner, conditioning
 from fastgd.objective.sample import Sample
 from fastgd.objective.standardised import Standardised
 
@@ -49,7 +49,7 @@ class GapRule:
         self.gap, self.certified, self.sentence = None, False, ""
         self.tries = 0
         self._looks = 0
-        self._variables = self._metric = self._metric_at = None
+        self._variables = self._preconditioner = self._built_at = None
         self._least_met = math.inf
 
     @functools.cached_property
@@ -197,10 +197,10 @@ class GapRule:
         sample = Sample(variables)
         if not sample.exists:
             return
-        if self._metric is None:
-            self._metric_at = variables.start if self._metric_at is None else self._metric_at
-            self._metric = Metric(sample, self._metric_at, damping=TRUSTED)
-        monitor.condition, monitor.lost = conditioning(sample, self._metric)
+        if self._preconditioner is None:
+            self._built_at = variables.start if self._built_at is None else self._built_at
+            self._preconditioner = Preconditioner(sample, self._built_at, damping=TRUSTED)
+        monitor.condition, monitor.lost = conditioning(sample, self._preconditioner)
 
     def _meet(self, point, last):
         """Remember the smallest curvature between points of the run."""
@@ -229,41 +229,41 @@ class GapRule:
             v = self._variables
             V = v.from_user(variables.to_user(point.z))
             gradient = v.gradient_from_user(variables.gradient_to_user(point.gradient))
-        metric = self._metric
-        if metric is None:
+        preconditioner = self._preconditioner
+        if preconditioner is None:
             sample = Sample(v)
             if not sample.exists:
                 met = self._least_met
                 estimate = 0.5 * point.least * point.least / met if math.isfinite(met) else math.inf
                 return self.reached(point.fun, estimate, 0.0, lambda: v.duality_gap(V, gradient))
-            self._metric_at = V if self._metric_at is None else self._metric_at
-            metric = self._metric = Metric(sample, self._metric_at, damping=TRUSTED)
+            self._built_at = V if self._built_at is None else self._built_at
+            preconditioner = self._preconditioner = Preconditioner(sample, self._built_at, damping=TRUSTED)
         in_v = v.gradient_from_user(variables.gradient_to_user(slope)) if slope is not None else None
         slope = v.subgradient(V, gradient) if in_v is None else in_v
-        estimate = self._gained(metric, slope)
+        estimate = self._gained(preconditioner, slope)
         if (not (o.has_dual or o.quadratic) or self.uncertified) and self.would_do(point.fun, estimate):
             # The curvature has changed on the way, and nothing else will tell how far the minimum is.
             if not o.quadratic:
-                self._metric_at = V
-                metric = self._metric = Metric(metric.sample, V, damping=TRUSTED)
-            estimate = self._gained(metric, slope)
+                self._built_at = V
+                preconditioner = self._preconditioner = Preconditioner(preconditioner.sample, V, damping=TRUSTED)
+            estimate = self._gained(preconditioner, slope)
             if o.l1:
                 # The shortest subgradient jumps where a weight leaves 0: what it says of the minimum may be far off.
                 self._looks += 1
                 looks = self._looks % LOOKS == 1
-                estimate = metric.proximal_move(V, gradient)[2] if looks else math.inf
+                estimate = preconditioner.proximal_move(V, gradient)[2] if looks else math.inf
         return self.reached(point.fun, estimate, v.crude_gap(gradient), lambda: v.duality_gap(V, gradient))
 
-    def _gained(self, metric, slope):
-        """What a step of the metric gains: on a loss that falls like an exponential as much again is left after it."""
-        return metric.gap(slope) * (1.0 if self.objective.quadratic else 2.0)
+    def _gained(self, preconditioner, slope):
+        """The decrease that a step promises; twice that for losses that may fall like an exponential (log loss)."""
+        return preconditioner.gap(slope) * (1.0 if self.objective.quadratic else 2.0)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
     @property
     def state(self):
-        """What a checkpoint keeps; a metric is made again where it was made."""
-        names = ("gap", "certified", "sentence", "tries", "_looks", "_least_met", "_metric_at")
+        """What a checkpoint keeps; the preconditioner is built again at the same point."""
+        names = ("gap", "certified", "sentence", "tries", "_looks", "_least_met", "_built_at")
         return {name: getattr(self, name) for name in names}
 
     @state.setter

@@ -1,8 +1,8 @@
-"""Squared losses by XᵀX: what is a quadratic function of the weights is minimised as one, and then refined.
+"""Squared losses by XᵀX: the minimum of the quadratic function, and then steps of iterative refinement.
 
-A solution of the normal equations has lost digits by the condition number of XᵀX. Steps of refinement, each by a
-residual taken from X itself, bring them back until the correction no longer shrinks (Björck, Numerical Methods for
-Least Squares Problems, 1996, section 2.9).
+A solution of the normal equations loses as many digits as the condition number of XᵀX has. Refinement with residuals
+from X itself recovers them; it ends when the correction no longer shrinks (Björck, Numerical Methods for Least Squares
+Problems, 1996, section 2.9).
 """
 
 import functools
@@ -13,15 +13,11 @@ import scipy.linalg
 
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
-from fastgd.linalg import equilibrium
+from fastgd.linalg import Cholesky, equilibrium
 
-# Up to so many values the residual is taken in extended precision, where the machine has one.
+# Values of X up to which residuals are computed in extended precision, where the machine has it (a millisecond); and up
+# to which a singular value decomposition is that of X itself, not of its triangular factor (some 100 ms).
 EXTENDED_VALUES = 1 << 15
-# Below this reciprocal condition number of XᵀX it is no longer what the steps are made of.
-LEAST_RECIPROCAL = 1e-10
-MOST_STEPS = 20
-# A duality gap of so many rounding errors of the loss is one.
-OF_ROUNDING = 1e3
 SVD_VALUES = 1 << 21
 REFINED = "refined until the correction was rounding"
 
@@ -39,17 +35,14 @@ class NormalEquations:
         self.matrix, self.lost = G, 0
         self._left = None
         self.condition = None
-        if o.l1:  # which has no use for an inverse
+        if o.l1:  # no equations are solved
             return
         self._root = equilibrium(G)[:, None]
         G = G / self._root / self._root.T
-        try:
-            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
-            reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
-        except np.linalg.LinAlgError:
-            reciprocal = 0.0
+        self._factor = Cholesky(G)
+        reciprocal = self._factor.reciprocal
         self.condition = 1 / math.sqrt(reciprocal) if reciprocal > 0 else math.inf
-        if reciprocal < LEAST_RECIPROCAL:
+        if reciprocal < 1e-10:  # six digits of a step would be left: singular values of X instead
             self._decompose(ridge, still)
 
     def _decompose(self, ridge, still):
@@ -67,7 +60,7 @@ class NormalEquations:
                 A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
         rounding = max(n, d) * np.finfo(np.float64).eps
-        if o.eps > 1e-10 and not o.l2:  # what is less in float32 is how the columns were rounded
+        if o.eps > 1e-10 and not o.l2:  # in float32 smaller singular values are rounding errors of the columns
             rounding = max(1e2 * rounding, o.eps)
         kept = sizes > rounding * sizes[0]
         self.lost = v.size - int(np.count_nonzero(kept))
@@ -77,12 +70,12 @@ class NormalEquations:
 
     def solve(self, gradient):
         if not hasattr(self, "_basis"):
-            return scipy.linalg.cho_solve(self._factor, gradient / self._root, check_finite=False) / self._root
+            return self._factor.solve(gradient / self._root) / self._root
         turned = self._basis.T @ (gradient / self._root)
         return self._basis @ (turned / self._sizes[:, None] ** 2) / (self.variables.objective.factor * self._root)
 
     def step(self, V, gradient):
-        """Towards the minimum from V."""
+        """The step from V to the minimum."""
         if self._left is None:
             return -self.solve(gradient)
         o = self.variables.objective
@@ -105,7 +98,7 @@ def gram(variables, monitor):
     if kept := monitor.resumed:
         point, last = kept["point"], kept["last"]
     else:
-        point, last = _point(variables, monitor, 0, variables.start), math.inf
+        point, last = monitor.point(0, variables.start), math.inf
         if monitor.see(point, tolerance=False):
             return
         if monitor.limit == 0:
@@ -116,7 +109,7 @@ def gram(variables, monitor):
         step, estimate = _step(variables, equations, point)
         size = float(np.max(np.abs(step), initial=0.0))
         if point.step and (not size < 0.5 * last or size <= o.eps * float(np.max(np.abs(point.z)))):
-            break  # the correction stagnates, or is rounding
+            break  # the correction no longer shrinks, or is rounding error
         monitor.took(point.step, 1.0)
         new = _point(variables, monitor, point.step + 1, point.z + step)
         if o.l1 and not new.fun <= point.fun + 1e-3 * abs(point.fun):  # XᵀX has lost the digits that would tell
@@ -130,7 +123,7 @@ def gram(variables, monitor):
         if last_one:
             monitor.at_limit(point)
             return
-        if point.step >= MOST_STEPS or size == 0:
+        if point.step >= 20 or size == 0:  # refinement converges in two or three steps, or not at all
             break
     if o.l1:
         end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient), estimate)
@@ -141,7 +134,7 @@ def gram(variables, monitor):
 
 
 def _step(variables, equations, point):
-    """The step to the minimum of the quadratic function, and with an l1 penalty what it promises to gain."""
+    """The step to the minimum of the quadratic function, and with an l1 penalty the decrease that it promises."""
     V, gradient = point.z, point.gradient
     if not variables.objective.l1:
         return equations.step(V, gradient), math.inf
@@ -163,10 +156,10 @@ def _reached(monitor, equations, point):
 
 
 def end_by_duality(variables, monitor, point, gap, estimate=math.inf):
-    """The end of steps that no longer shrink; what the last would have gained tells where duality does not."""
+    """End a run whose steps no longer shrink, with the duality gap or else the decrease that the last step promised."""
     o, rule = variables.objective, monitor.gap
     gap = max(0.0, gap)
-    rounding = OF_ROUNDING * o.eps * max(rule.above_least(point.fun), rule.scale)
+    rounding = 1e3 * o.eps * max(rule.above_least(point.fun), rule.scale)
     certified = gap <= rounding or monitor.would_do(point.fun, gap)
     if not certified and estimate <= rounding:
         gap = rounding
@@ -182,19 +175,24 @@ def _point(variables, monitor, step, V):
 
 
 def _evaluate(variables, V):
-    """`variables.evaluate`, by residuals in extended precision where the data are few."""
+    """`variables.evaluate`, from residuals in extended precision where X is small."""
     o = variables.objective
-    # A penalty moves the weights by far more.
+    # With a penalty the error of a residual is far less than what the penalty changes.
     if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual:
         return variables.evaluate(V)
-    residual, X, s = _residual(variables, V), o.rows.extended(), o.sample_weight
+    residual, s = _residual(variables, V), o.sample_weight
     weighted = residual if s is None else residual * s.astype(np.longdouble)[:, None]
     value = o.factor * 0.5 * float(np.sum(residual * weighted))
-    gradient = -o.factor * ((X - variables.shift).T @ weighted) / variables.scale[:, None]
+    gradient = -o.factor * _product(variables.extended_rows.T, weighted) / variables.scale[:, None]
     if o.fit_intercept:
         gradient = np.vstack([gradient, -o.factor * weighted.sum(axis=0)])
     variables.nfev, variables.njev, variables.passes = variables.nfev + 1, variables.njev + 1, variables.passes + 1
     return value + o.constant, gradient.astype(np.float64)
+
+
+def _product(A, B):
+    """AB in long double, of which NumPy's product of matrices takes twice the time."""
+    return np.stack([np.einsum("ij,j->i", A, column) for column in B.T], axis=1)
 
 
 def _in_extended_precision(o):
@@ -208,5 +206,5 @@ def _residual(variables, V):
         return o.Y.astype(np.float64) - variables.scores(V)
     d = o.rows.d
     W = V[:d].astype(np.longdouble) / variables.scale[:, None]
-    h = (o.rows.extended() - variables.shift) @ W + (V[d] if o.fit_intercept else 0.0)
+    h = _product(variables.extended_rows, W) + (V[d] if o.fit_intercept else 0.0)
     return (o.Y.astype(np.longdouble) - h).astype(np.float64)

@@ -181,6 +181,6 @@ class Judgement:
             Status.STALLED, f"the gap to the minimum is still {share:.1e} of the value", point, success=False
         )
 
-    def wants_another_metric(self):
-        """Whether quasi-Newton steps are to go on in another metric, where they would end; see `smoothing.Level`."""
+    def wants_new_preconditioner(self):
+        """Whether to rebuild the preconditioner where quasi-Newton steps would end; see `smoothing.Level`."""
         return False

@@ -1,15 +1,15 @@
-"""What a checkpoint keeps of a run: the state of its monitor, and that of the solver's loop as a tree."""
+"""The contents of a checkpoint: the state of the monitor, and that of the solver's loop as a tree of plain values."""
 
 from fastgd import validation
 from fastgd.engine.point import Point
 
-# What a checkpoint keeps of a monitor's judgement.
+# Attributes of a monitor, and of its variables.
 JUDGEMENT = ("first_fun", "first_norm", "rose", "last_rate", "condition", "lost", "stale", "best_score")
 SPENT = ("nfev", "njev", "passes", "batched")
 
 
 def state_of(monitor):
-    """What a Monitor knows of the past of its run."""
+    """The state of a Monitor."""
     m, over, rule = monitor, monitor.overshoots, monitor.update.state
     return {
         **{name: getattr(m, name) for name in JUDGEMENT},
@@ -28,7 +28,7 @@ def state_of(monitor):
 
 
 def restore(monitor, saved):
-    """Tell a Monitor what was kept; what its solver kept is then its `resumed`."""
+    """Set the state of a Monitor; the state of the solver's loop becomes its `resumed`."""
     m, state = monitor, saved["run"]
     for name in JUDGEMENT:
         setattr(m, name, state[name])
@@ -50,7 +50,7 @@ def restore(monitor, saved):
 
 
 def plain(value):
-    """A tree with Points as dicts."""
+    """A tree in which Points are dicts."""
     if isinstance(value, Point):
         return value.state
     if isinstance(value, dict):
@@ -59,7 +59,7 @@ def plain(value):
 
 
 def pointed(value):
-    """The tree again, its dicts changed in place: those of a file tell which entry is missing."""
+    """The inverse of `plain`. Dicts are changed in place: those of a file name the entry that is missing."""
     if isinstance(value, dict):
         if "gradient" in value:
             return Point.of(value)

@@ -1,11 +1,11 @@
-"""Steepest descent that needs no rate: x ← x − λ·∇f(x), each λ being had from what the run has met.
+"""Steepest descent without a given rate: x ← x − λ·∇f(x), with λ computed from the last steps.
 
     bb       the inverse curvature along the last moves; the value may rise now and then
-    armijo   twice the last length, shortened until the value falls enough
-    adgd     half the inverse curvature along the last move, growing by a stated rule; asks for no value
+    armijo   twice the last λ, shortened until the value falls enough
+    adgd     half the inverse curvature along the last move, with bounded growth; no values of f are needed
 
-`rate_free` is the loop. A method proposes λ and says against how many of the last values the new one is held; `AUTO`
-is the one that lr="auto" takes for a function. Evaluations of gradients until ‖∇f‖ ≤ 1e-6, from the usual starts:
+`rate_free` is the loop. A method proposes λ, and says with how many of the last values the new one is compared. `AUTO`
+is the method of lr="auto" for a function. Evaluations of gradients until ‖∇f‖ ≤ 1e-6, from the usual starts:
 
     method    Rosenbrock   10 variables   Beale   quadratic, condition 1e4   logistic, correlated columns
     bb               153            572      33                       1077                            155
@@ -21,13 +21,11 @@ from fastgd.engine.result import Status
 from fastgd.engine.tolerance import slope_from
 from fastgd.linalg import euclidean_norm
 
-# A step that is refused is shortened to the minimum of a parabola, within these shares of its length.
-SHORTEST, LONGEST = 0.1, 0.5
-# By how much λ may grow where the curvature along the last move is not positive.
+# The factor of λ where the curvature along the last move is not positive.
 GROWTH = 4.0
-# Rounding of two values that are compared, in units of |f|.
+# Rounding error of the difference of two values, in units of |f|.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
-# A run whose lowest value falls by no more than rounding for so many steps is at the bottom, as far as can be told.
+# A run whose lowest value has not fallen by more than rounding for so many steps ends.
 PATIENCE = 50
 WITHOUT_END = "the value falls without end"
 
@@ -53,8 +51,8 @@ class BarzilaiBorwein:
     Zanghirati, "New adaptive stepsize selections in gradient methods", Journal of Industrial and Management
     Optimization 4 (2008); τ adapts as in Bonettini, Zanella & Zanni, Inverse Problems 25 (2009).
 
-    The new value is held against the largest of the last ten: Raydan, "The Barzilai and Borwein gradient method for the
-    large scale unconstrained minimization problem", SIAM Journal on Optimization 7 (1997).
+    The new value is compared with the largest of the last ten: Raydan, "The Barzilai and Borwein gradient method for
+    the large scale unconstrained minimization problem", SIAM Journal on Optimization 7 (1997).
     """
 
     memory = 10
@@ -98,7 +96,7 @@ class AdGD:
         return rate
 
 
-# What a checkpoint keeps of the loop, besides what the method has.
+# What a checkpoint keeps of the loop, besides the attributes of the method.
 KEPT = ("step", "last", "lowest", "lowest_step", "point")
 METHODS = {"bb": BarzilaiBorwein, "armijo": Armijo, "adgd": AdGD}
 AUTO = "bb"
@@ -143,8 +141,8 @@ def rate_free(variables, monitor, method):
             monitor.at_limit(point)
             return
         if last is None:
-            # No curvature is known yet: a step that is searched is shortened where it is too long, the other only finds
-            # out the curvature.
+            # No curvature is known yet. Backtracking shortens a step that is too long; without it the first step is
+            # short, and only measures the curvature.
             share = 0.1 if rule.memory else 1e-4
             point.lr = share * max(1.0, euclidean_norm(point.z)) / point.norm
         else:
@@ -159,7 +157,7 @@ def rate_free(variables, monitor, method):
 
 
 def _moved(monitor, point):
-    """Where a step from a point leads; None where it leads nowhere."""
+    """The end of a step from a point; None if it is the same point."""
     z = point.z.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         monitor.update(z, point.gradient, point.lr)
@@ -167,10 +165,9 @@ def _moved(monitor, point):
 
 
 def _search(variables, monitor, point, reference):
-    """The next Point: that of the first λ from point.lr down that brings the value far enough below the reference.
+    """The next Point: the first λ from point.lr down that meets Armijo's condition; None if none does.
 
-    It leaves λ in point.lr; None where no λ does. A trial costs a value; where a gradient brings its value with it, one
-    pass for both, as most trials are taken.
+    λ is left in point.lr. A trial evaluates f, or f and its gradient together where they come in one pass.
     """
     rounding = ROUNDING * abs(point.fun)
     while (z := _moved(monitor, point)) is not None:
@@ -179,7 +176,7 @@ def _search(variables, monitor, point, reference):
             if variables.fun_is_free:
                 new = monitor.point(point.step + 1, z, want_fun=True)
             fun = variables.value(z) if new is None else new.fun
-            # What a bound or a penalty has shortened promises as much less.
+            # A step that a bound or a penalty has shortened promises a smaller decrease.
             move = point.norm * point.lr if monitor.update.plain else euclidean_norm(z - point.z)
             promised = move / point.lr * move
         if fun <= reference - 1e-4 * promised + rounding:  # Armijo's condition
@@ -189,28 +186,29 @@ def _search(variables, monitor, point, reference):
             fun = np.nan
         bend = fun - point.fun + promised
         shorter = 0.5 * promised / bend if np.isfinite(bend) and bend > 0 else 0.0
-        point.lr *= min(max(shorter, SHORTEST), LONGEST)
+        point.lr *= min(max(shorter, 0.1), 0.5)  # the minimum of a parabola, within these shares of the last λ
     return None
 
 
 def _probe(monitor, point):
-    """The same without values: only a step to where f or its gradient is not finite is shortened."""
+    """The same for methods without values of f: λ is shortened only where the gradient is not finite."""
     new = None
     while (z := _moved(monitor, point)) is not None:
         if np.all(np.isfinite(z)):
             new = monitor.point(point.step + 1, z)
             if new.finite:
                 return new
-        point.lr *= SHORTEST
+        point.lr *= 0.1
     if new is not None:
         raise monitor.not_finite(new, point)
     return None
 
 
 def _no_way_down(variables, monitor, point, what):
-    """End a run that gets no lower: it is at the bottom, or its gradient is not that of the value.
+    """End a run whose value no longer falls: it is at a minimum, or the gradient is not that of f.
 
-    A difference along the way down tells which. Where it bends more than it slopes, the bottom is within its width.
+    A central difference of f along the gradient decides. If the second difference is larger than the slope, the minimum
+    is within its width.
     """
     if monitor.within_tolerance(point):
         return monitor.end(Status.CONVERGED, f"{what}, and {monitor.rule.sentence}", point)
@@ -233,10 +231,10 @@ def _no_way_down(variables, monitor, point, what):
 
 
 def _slopes(variables, monitor, point):
-    """The slope along the gradient by the gradient, the same by differences, and what these may be off by.
+    """The slope along the gradient: by the gradient, by differences of f, and the error bound of the latter.
 
-    With bounds or an l1 penalty it is the slope down along the shortest subgradient, of those variables that are not
-    about to meet a bound or 0.
+    With bounds or an l1 penalty it is the slope against the shortest subgradient, without the variables that would meet
+    a bound or 0 within the difference's width.
     """
     rounding = 8 * float(np.finfo(point.z.dtype).eps)
     width = rounding ** (1 / 3) * max(1.0, euclidean_norm(point.z))

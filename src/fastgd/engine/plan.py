@@ -1,13 +1,13 @@
-"""The plan of a run: which solver, in which variables, with which rate, rule and batch. Both faces make it here.
+"""The plan of a run: solver, variables, rate, rule and batch; for `gradient_descent` and the estimators alike.
 
-"auto" compares, in passes over X, what each solver would cost:
+"auto" chooses by the costs of the solvers, in passes over X:
 
-    coordinate       an l1 penalty, but with very many rows for each column
-    gram             the squared loss, d ≤ 2048: forming XᵀX takes about d/16 passes, and then two or three more.
-                     Always but with l2 alone; then where that is less than preconditioned steps take
-    preconditioned   every other smooth objective: the curvature of max(4096, 8d) rows, and some 5 to 15 passes; losses
-                     with a kink by smooth ones of falling width
-    accelerated      early stopping, which wants a path
+    coordinate       an l1 penalty, unless there are very many rows for each column
+    gram             the squared loss, d ≤ 2048: XᵀX costs about d/16 passes, and the solution two or three more. With
+                     an l2 penalty only where preconditioned steps would cost more
+    preconditioned   every other smooth objective: the Hessian of max(4096, 8d) rows, and some 5 to 15 passes; losses
+                     with a kink through smooth approximations
+    accelerated      early stopping, which needs the points of a path
     gd, sgd          where a rate, an optimizer, bounds or a batch size are given
 """
 
@@ -35,10 +35,10 @@ from fastgd.objective.variables import Columns, OfFunction
 class Solver(typing.NamedTuple):
     """What a solver takes and needs.
 
-    takes : of "rate" (a number or a schedule), "rule" (another optimizer than plain descent), "batch", "limits"
-    (bounds, clipping, a way on from saddles).
-    needs : of "quadratic", "smooth" (no kink), "l1" (a penalty, and a dual) and "columns" (no more than a matrix is
-    formed for).
+    takes : some of "rate" (a number or a schedule), "rule" (an optimizer other than plain descent), "batch", "limits"
+        (bounds, clipping, escape from saddles).
+    needs : some of "quadratic", "smooth" (no kink), "l1" (an l1 penalty and a convex loss with a dual), "columns" (at
+        most METRIC_COLUMNS).
     """
 
     takes: frozenset
@@ -60,48 +60,42 @@ SOLVERS = {
 }
 NAMES = ("auto", *SOLVERS)
 
-# What a request may hold that not every solver takes, in the words of the sentence that refuses it.
-GIVEN = {
-    "rate": "{rate}", "rule": "an optimizer", "batch": "batch_size", "limits": "bounds, clipping or escape_saddles",
-}  # fmt: skip
-# From so many rows for each column on, an l1 penalty is left to XᵀX, or to a metric of some rows; and that on a squared
-# loss of so few columns.
-GRAM_ROWS, METRIC_ROWS, FEW_COLUMNS = 512, 4096, 64
-# Up to so many multiplications, some milliseconds, no choice of a solver is worth much.
+# Multiplications, some milliseconds of them, up to which XᵀX is formed without comparing costs.
 SMALL_CHOICE = 1 << 26
 
 
 @dataclasses.dataclass
 class Request:
-    """What a face asks for.
+    """What the caller asks for.
 
     Attributes
     ----------
     objective : LinearObjective or Function
     solver : str or None
-        A name of SOLVERS, "auto"; None is "gd", and "auto" without a rate.
+        A name of SOLVERS, or "auto"; None is "gd" with a rate and "auto" without.
     rate : callable or None
-        None is found: by the solver, or by the method.
+        None: the solver, or the method, finds it.
     method : str, optional
-        "bb", "armijo" or "adgd": how the length of each step is found.
+        "bb", "armijo" or "adgd": how the step size is found.
     rule : Optimizer
     batch : int, optional
     start : optional
         Weights of the objective's shape, or (W, b); None for the best constant model.
     limit : int
-        Steps at most.
+        The most steps.
     user_columns : bool
-        Whether a rate is meant in the user's columns with full passes too.
+        Whether the rate of full-batch steps is that of the user's columns, not of standardised ones.
     path : bool
-        Whether many points on the way are wanted, and not the minimum.
+        Whether the points of a path are wanted (early stopping), not the minimum alone.
     bounds, clip_value, clip_norm
-        Of the steps.
+        Limits of the steps.
     guard : Guard, optional
+        Escape from saddles.
     seed, shuffle
-        Of the order of the rows.
+        Order of the rows.
     tol : float or None
     rate_word : str
-        What the face calls a rate.
+        The name of the rate's argument in messages.
     """
 
     objective: object
@@ -133,14 +127,17 @@ class Request:
 
     @property
     def given(self):
-        """What it holds that not every solver takes."""
-        found = {"rate": self.rate is not None, "rule": not self.plain, "batch": self.batch is not None}
-        found["limits"] = self.limited
-        return [name for name, is_given in found.items() if is_given]
+        """What is given that not every solver takes: (entry of `Solver.takes`, its name in a message)."""
+        names = {
+            "rate": (self.rate is not None, self.rate_word), "rule": (not self.plain, "an optimizer"),
+            "batch": (self.batch is not None, "batch_size"),
+            "limits": (self.limited, "bounds, clipping or escape_saddles"),
+        }  # fmt: skip
+        return [(entry, name) for entry, (is_given, name) in names.items() if is_given]
 
 
 def choose(request):
-    """The name of the solver; ValueError where the one that is named does not go with the rest."""
+    """The name of the solver; ValueError if the given one does not take the other arguments."""
     o, solver = request.objective, request.solver
     if solver in (None, "auto"):
         if request.batch is not None:
@@ -157,15 +154,13 @@ def choose(request):
             return "gram"
         return "preconditioned" if o.rows.d <= METRIC_COLUMNS or not o.l1 else "accelerated"
     known = SOLVERS[solver]
-    for name in request.given:
-        if name not in known.takes:
-            fitting = " or ".join(f'"{other}"' for other, row in SOLVERS.items() if name in row.takes)
-            what = GIVEN[name].format(rate=request.rate_word)
+    for entry, what in request.given:
+        if entry not in known.takes:
+            fitting = " or ".join(f'"{other}"' for other, row in SOLVERS.items() if entry in row.takes)
             raise ValueError(f'{what} is for solver={fitting} or "auto"; got solver={solver!r}, {known.purpose}')
     if solver == "preconditioned" and not o.smooth:
         return _smoothed(request)
-    lacks = {"quadratic": not o.quadratic, "smooth": not o.smooth, "columns": o.rows.d > METRIC_COLUMNS}
-    if "quadratic" in known.needs and lacks["quadratic"]:
+    if "quadratic" in known.needs and not o.quadratic:
         raise ValueError(
             f"solver={solver!r} is for the squared error with the identity; got loss={o.loss!r}, "
             f"activation={o.activation!r}"
@@ -175,7 +170,7 @@ def choose(request):
             f"solver={solver!r} is for an l1 penalty and a loss that is convex by Xw + b; got l1={o.l1:g}, "
             f"loss={o.loss!r}, activation={o.activation!r}"
         )
-    if "smooth" in known.needs and lacks["smooth"] and not (request.user_columns and request.rate is not None):
+    if "smooth" in known.needs and not o.smooth and not (request.user_columns and request.rate is not None):
         raise ValueError(
             f'loss={o.loss!r} has a kink: solver must be "auto", "preconditioned" or "sgd"; got {solver!r}'
         )
@@ -183,7 +178,7 @@ def choose(request):
 
 
 def _smoothed(request):
-    """ "preconditioned" for a loss with a kink, which needs its dual."""
+    """ "preconditioned" for a loss with a kink, if there are smooth approximations of it."""
     o = request.objective
     if o.record.smoothing is None:
         why = "no smooth losses near it are known" if o.convex else f"with activation={o.activation!r} it is not convex"
@@ -195,26 +190,28 @@ def _smoothed(request):
 
 
 def _columns_pay(o):
-    """Whether coordinate descent on an l1 penalty is quicker than steps on all columns: these have a metric of some
-    rows, where there are many rows for each column, or XᵀX."""
+    """Whether coordinate descent is quicker on an l1 penalty than XᵀX or preconditioned steps.
+
+    These cost little where there are many rows for each column (512 for XᵀX, 4096 for a Hessian), or few columns.
+    """
     n, d = o.rows.n, o.rows.d
-    if not o.rows.has_columns or (o.quadratic and d <= min(n, FEW_COLUMNS)):
+    if not o.rows.has_columns or (o.quadratic and d <= min(n, 64)):
         return False
-    return n < (GRAM_ROWS if o.quadratic else METRIC_ROWS) * d
+    return n < (512 if o.quadratic else 4096) * d
 
 
 def _gram_pays(o):
     n, d = o.rows.n, o.rows.d
     if d > METRIC_COLUMNS:
         return False
-    # Without l2 the steps of others are many, as a relative gap bounds only the root of the weights' error, or costly:
-    # each minimises a quadratic function with l1, where XᵀX is that function once and for all.
+    # Without a penalty XᵀX and refinement give all digits of the weights, where a relative gap ε leaves an error of √ε.
+    # With l1 each preconditioned step minimises a quadratic function, and XᵀX is that function itself.
     if o.l1 or not o.has_dual:
         return True
     products = o.rows.gram_products()
     passes = products / max(1.0, o.rows.values)
-    metric = passes * sample_rows(d) / n if n > sample_rows(d) else 0.0  # else steps begin with a diagonal
-    return n * d * d <= SMALL_CHOICE or passes <= 10 + metric  # quasi-Newton steps take some 10 more
+    hessian = passes * sample_rows(d) / n if n > sample_rows(d) else 0.0  # of all rows: a diagonal is used instead
+    return n * d * d <= SMALL_CHOICE or passes <= 10 + hessian  # quasi-Newton steps take about 10 passes
 
 
 class Plan:
@@ -231,13 +228,13 @@ class Plan:
         self.request, o = request, request.objective
         self.linear = isinstance(o, LinearObjective)
         self.solver = choose(request) if self.linear and request.method is None else request.method or "gd"
-        # Matrices are formed by all solvers but those that take a rate of the user's.
+        # Solvers with a given rate or method form no matrices.
         self._products = _products(o) if self.linear and request.rate is None and request.method is None else 0
         self.variables, self._loop, self._rate = self._as_work(self._route, steps_in_view)
 
     def _as_work(self, call, *arguments):
-        """call(*arguments), without the BLAS's threads and warnings of NumPy's where matrices are formed."""
-        if not self._products:  # the kernels warn of nothing, and what a function of the user's warns of is theirs
+        """call(*arguments); where matrices are formed, with one BLAS thread and without NumPy's warnings."""
+        if not self._products:  # the kernels do not warn, and the warnings of a user's function are shown
             return call(*arguments)
         with one_blas_thread(self._products), np.errstate(all="ignore"):
             return call(*arguments)
@@ -245,35 +242,25 @@ class Plan:
     def _route(self, steps_in_view):
         """(variables, loop, rate)."""
         r, o = self.request, self.request.objective
-        if not self.linear:
-            variables = OfFunction(o, r.start)
+        if not self.linear or r.method is not None:
+            variables = Columns(o, self._user_start()) if self.linear else OfFunction(o, r.start)
             if r.method is not None:
-                return variables, self._of("line_search", "rate_free", method=r.method), None
-            return variables, self._of("steps", "steps", rate=r.rate), r.rate
-        if r.method is not None:
-            return Columns(o, self._user_start()), self._of("line_search", "rate_free", method=r.method), None
+                return variables, _loop("line_search.rate_free", method=r.method), None
+            return variables, _loop("steps.steps", rate=r.rate), r.rate
+        if self.solver == "gd":
+            return self._steps(steps_in_view)
         if self.solver == "sgd":
             options = {"batch": r.batch or 1, "seed": r.seed, "shuffle": r.shuffle}
             if r.rate is None:
-                return (
-                    self._standardised(),
-                    self._of("scaled_epochs", "in_scaled_columns", rule=r.rule, **options),
-                    None,
-                )
-            columns = Columns(o, self._user_start())
-            return columns, self._of("epochs", "in_user_columns", rate=r.rate, **options), r.rate
-        if self.solver == "gd":
-            return self._steps(steps_in_view)
-        variables = self._standardised()
-        if self.solver == "accelerated":
-            return variables, self._of("accelerated", "accelerated"), None
-        if self.solver == "coordinate":
-            return variables, self._of("coordinate", "coordinate"), None
-        if self.solver == "gram":
-            return variables, self._of("gram", "gram"), None
-        if o.smooth:
-            return variables, self._of("quasi_newton", "from_fewer_rows"), None
-        return variables, self._of("smoothing", "smoothed"), None
+                return self._standardised(), _loop("scaled_epochs.in_scaled_columns", rule=r.rule, **options), None
+            return (
+                Columns(o, self._user_start()), _loop("epochs.in_user_columns", rate=r.rate, **options), r.rate,
+            )  # fmt: skip
+        loops = {
+            "accelerated": "accelerated.accelerated", "coordinate": "coordinate.coordinate", "gram": "gram.gram",
+            "preconditioned": "quasi_newton.from_fewer_rows" if o.smooth else "smoothing.smoothed",
+        }  # fmt: skip
+        return self._standardised(), _loop(loops[self.solver]), None
 
     def _steps(self, steps_in_view):
         """Steps by a rate, or 1/L, on all rows."""
@@ -281,20 +268,20 @@ class Plan:
         if r.rate is not None and r.user_columns:
             columns = Columns(o, self._user_start())
             steps = r.limit if steps_in_view is None else steps_in_view
-            return Compressed.of(columns, steps), self._of("steps", "steps", rate=r.rate), r.rate
+            return Compressed.of(columns, steps), _loop("steps.steps", rate=r.rate), r.rate
         if r.rate is None and r.plain and not r.limited:
-            return self._standardised(), self._of("accelerated", "accelerated", momentum=False), None
+            return self._standardised(), _loop("accelerated.accelerated", momentum=False), None
         in_user_columns = r.rate is None and r.bounds is not None
         variables = Columns(o, self._user_start()) if in_user_columns else self._standardised()
         if r.rate is None and r.rule.stable_formula is None:
             options = {"batch": o.rows.n, "seed": r.seed, "shuffle": False}
-            return variables, self._of("scaled_epochs", "in_scaled_columns", rule=r.rule, **options), None
+            return variables, _loop("scaled_epochs.in_scaled_columns", rule=r.rule, **options), None
         if r.rate is None and not np.isfinite(variables.curvature().largest):
             raise ValueError(
                 f'{r.rate_word}="auto" is 1/L, and the curvature of loss={o.loss!r} with activation={o.activation!r} '
                 "has no bound L: give a number or a schedule, or leave out what is not plain descent"
             )
-        return variables, self._of("steps", "steps", rate=r.rate), r.rate
+        return variables, _loop("steps.steps", rate=r.rate), r.rate
 
     def _standardised(self):
         r, o = self.request, self.request.objective
@@ -304,26 +291,18 @@ class Plan:
         return Standardised(o, start)
 
     def _user_start(self):
-        start = self.request.start
-        return (
-            self.request.objective.join(*start).astype(self.request.objective.dtype)
-            if isinstance(start, tuple)
-            else start
-        )
+        start, o = self.request.start, self.request.objective
+        return o.join(*start).astype(o.dtype) if isinstance(start, tuple) else start
 
     @property
     def dropped(self):
-        """Numbers of columns that vary by no more than the rounding of their numbers: their weights are 0."""
+        """Indices of the columns that vary by no more than the rounding error of their values: their weights are 0."""
         v = self.variables
         if not isinstance(v, Standardised) or np.all(np.isfinite(v.scale)):
             return ()
         still = np.flatnonzero(~np.isfinite(v.scale))
         parts = [self.request.objective.rows.columns(still[at : at + 64]) for at in range(0, len(still), 64)]
         return still[np.concatenate([np.any(part != part[0], axis=0) for part in parts])]
-
-    @staticmethod
-    def _of(module, name, **options):
-        return functools.partial(_loop(module, name), **options)
 
     def watch(self, **options):
         """Make the Monitor; see there for the options."""
@@ -356,7 +335,7 @@ class Plan:
         return self.monitor.result()
 
     def _within_time(self):
-        """The same where each gradient takes many evaluations: the clock is looked at in each of them."""
+        """Run with a time limit that is checked at each evaluation of f, of which a numerical gradient takes many."""
         v, monitor, begun = self.variables, self.monitor, self.variables.nfev
         with v.objective.watched(monitor.stopping.out_of_time) as watched:
             try:
@@ -366,10 +345,10 @@ class Plan:
         return monitor.result() if monitor.ended else monitor.timed_out()
 
 
-@functools.cache
-def _loop(module, name):
-    """A solver, imported when it is first used."""
-    return getattr(importlib.import_module(f"fastgd.engine.{module}"), name)
+def _loop(name, **options):
+    """A solver's function by its name, "module.function"; the module is imported when it is first used."""
+    module, _, function = name.partition(".")
+    return functools.partial(getattr(importlib.import_module(f"fastgd.engine.{module}"), function), **options)
 
 
 def _products(o):

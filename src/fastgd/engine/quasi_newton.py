@@ -1,4 +1,4 @@
-"""Quasi-Newton descent in the metric of the curvature of some rows, with the memory of the last steps (L-BFGS)."""
+"""Quasi-Newton steps (L-BFGS), preconditioned with the Hessian of a sample of rows."""
 
 import functools
 import math
@@ -6,41 +6,24 @@ import math
 import numpy as np
 
 from fastgd.engine.gap import TRUSTED
-from fastgd.engine.metric import Model, conditioning, is_joint
 from fastgd.engine.point import Point
+from fastgd.engine.preconditioner import Model, conditioning, is_joint
 from fastgd.objective.sample import Sample, sample_rows
 from fastgd.objective.standardised import Standardised
 
-# A metric is made anew at a better point where the steps that are left, at the rate of those since it was made, would
-# take longer than the new one and steps that each lower the gap by RENEWED_GAIN, once as many passes have been spent on
-# the old one as the new one costs; and after the first step, if it costs no more than two. So no more than twice the
-# time is spent that would have been best. A metric that costs more is not even made before then: a diagonal one will do
-# for columns that are nearly independent.
+# The preconditioner is rebuilt at a better point where the steps that are left, extrapolated from the last ones, would
+# cost more than a new preconditioner and steps that each lower the gap to this share of itself; but not before as many
+# passes have been spent on the old one as a new one costs, so that the run never costs more than twice the best choice.
+# One that costs no more passes than the second number is rebuilt after the first step.
 RENEWED_GAIN, FREE_RENEWAL = 0.15, 2.0
-# Where every so-many-th row tells the curvature, the minimum over these rows is found first: that is cheap, and it is
-# as near to the minimum over all as one row in so many can tell (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
-# There must be so many times the rows of a metric among them, or the metric gets as far in the first step.
-FEWER, FEWER_METRICS = 16, 4
-# Of such a minimum: its share of the relative gap that so few rows leave, d/n, and its steps.
-ROUGH, ROUGH_STEPS = 0.1, 30
-# A step that gains less than this is no longer worth taking for the digits of the weights.
-POLISH_GAIN = 0.3
-# The time of a product in BLAS, and of what is done with a value of the sample around it, in values of a pass.
-PRODUCT_TIME, SAMPLE_TIME = 1 / 8, 15.0
-# And that of a step beside its pass.
-STEP_TIME = 5e5
-SMALL_PRODUCTS = 1e6
-# Products of a matrix and a vector that a step with an l1 penalty takes, about.
-PROXIMAL_PRODUCTS = 100
-SUFFICIENT = 1e-4
-# A loss that falls by this share of what a straight line would is tried with steps that are so many times as long.
-STRAIGHT, LONGER = 0.9, 4.0
-LEAST_STEP = 2.0**-40
-# A loss that falls to this share of itself is looked at, and no longer reckoned.
-CANCELLED = 1e-8
-# How much of a loss's linear parts is made to bend: less where full steps fall, more where short ones.
-FULL_STEP, SHORT_STEP = 0.9, 0.3
-LESS, MORE, LEAST_DAMPING = 0.1, 10.0, 1e-9
+# The minimum over every 16th row is found first, if these are at least four times the rows of a preconditioner: it
+# costs little, and is as near to the minimum over all rows as a sixteenth of them can tell (Byrd, Chin, Nocedal & Wu,
+# Math. Program. 134 (2012)).
+FEWER, FEWER_SAMPLES = 16, 4
+# Time of a product in BLAS, and of a step beside its pass, in values of X in a pass.
+PRODUCT_TIME, STEP_TIME = 1 / 8, 5e5
+# The damping of the Hessian where a loss is linear is at least this; see `damped`.
+LEAST_DAMPING = 1e-9
 
 
 def quasi_newton(variables, monitor, otherwise=None):
@@ -63,7 +46,7 @@ def quasi_newton(variables, monitor, otherwise=None):
         if not search.step():
             break
     if not variables.objective.has_dual:
-        monitor.condition, monitor.lost = conditioning(search.sample, search.model.metric)
+        monitor.condition, monitor.lost = conditioning(search.sample, search.model.preconditioner)
     toward = getattr(search.model, "toward", None)
     if monitor.tolerates and toward is not None:
         left = float(np.max(np.abs(variables.to_weights(toward)[0]), initial=0.0))
@@ -80,8 +63,8 @@ class _Search:
         self.price = _price(o, self.sample, variables.size)
         self.renewable = math.isfinite(self.price) and not o.quadratic
         self.straight = o.smooth and o.record.straight is not None
-        # A relative gap bounds only the root of the weights' error. Where nothing else holds the weights, and steps
-        # cost next to nothing, take more of them as long as each gains.
+        # A relative gap of ε leaves a relative error of about √ε in the weights. Without a penalty, and where a step
+        # costs next to nothing, more steps are taken as long as each lowers the gap to 0.3 of itself or less.
         cheap = self.price == 0 and o.rows.values * o.rows.k <= STEP_TIME
         self.polish = (cheap or o.quadratic) and not o.has_dual and o.smooth and monitor.tolerates
         self.last = self.first = math.inf
@@ -111,7 +94,7 @@ class _Search:
         self.model.renew(self.point.z, self.monitor.damping)
 
     def is_at_end(self):
-        """Whether the run ends at the present point; makes another metric until the model can tell."""
+        """Whether the run ends at the present point. Rebuilds the preconditioner until its estimate can be trusted."""
         monitor, o, model = self.monitor, self.objective, self.model
         while True:
             self._keep()
@@ -122,7 +105,7 @@ class _Search:
             estimate, bound = model.estimate, self.variables.crude_gap(point.gradient)
             would_do, holds = monitor.would_do(point.fun, estimate), True
             if would_do and model.steps and self.renewable and (monitor.uncertified or not o.has_dual):
-                # The curvature has changed on the way, and nothing else will tell how far the minimum is.
+                # The curvature has changed since, and no certificate will tell how far the minimum is.
                 self._renew()
                 continue
             if would_do and self.straight:
@@ -131,14 +114,14 @@ class _Search:
                     self._renew()
                     continue
                 holds = o.has_dual or self.sample.bends_alike(point.z, model.toward)
-            quick = self.polish and estimate <= POLISH_GAIN * self.last
+            quick = self.polish and estimate <= 0.3 * self.last
             quick = quick and estimate > o.eps**2 * abs(point.fun)
             exact = point.least == 0 or point.fun <= o.least
             if (point.step or exact) and holds and not quick:
                 certificate = functools.partial(self.variables.duality_gap, point.z, point.gradient)
                 if monitor.reached(point, estimate, bound, certificate):
                     return True
-            if monitor.wants_another_metric():
+            if monitor.wants_new_preconditioner():
                 self._renew()
                 continue
             return monitor.out_of_steps(point)
@@ -149,7 +132,7 @@ class _Search:
         found = self._line_search()
         if found is None:
             monitor.at_rounding(point, model.estimate)
-            if not monitor.wants_another_metric():
+            if not monitor.wants_new_preconditioner():
                 return False
             self._renew()
             return True
@@ -160,7 +143,7 @@ class _Search:
         estimate, self.point = model.estimate, new
         if monitor.see(new, tolerance=False):
             return False
-        self._damp(rate)
+        monitor.damping = damped(monitor.damping, rate)
         self.first = estimate if model.steps == 1 else self.first
         if self._is_slow(estimate, self.variables.crude_gap(point.gradient), point.fun):
             self._renew()
@@ -170,7 +153,7 @@ class _Search:
         return True
 
     def _is_slow(self, estimate, bound, fun):
-        """Whether a new metric is likely to be the shorter way to the goal, given how the gap fell in late steps."""
+        """Whether a new preconditioner is likely to cost less than the steps that are left with this one."""
         steps, price, goal = self.model.steps, self.price, self.monitor.goal(fun)
         if price == 0 or (self.point.step == 1 and price <= FREE_RENEWAL):
             return True
@@ -183,21 +166,13 @@ class _Search:
         to_go = math.log(max(estimate, bound / 2, goal) / goal)
         return to_go * (steps - 1) / math.log(self.first / estimate) > price - to_go / math.log(RENEWED_GAIN)
 
-    def _damp(self, rate):
-        """Change the damping of the next metrics by what came of the last step."""
-        monitor = self.monitor
-        if rate >= FULL_STEP:
-            monitor.damping = max(LESS * monitor.damping, LEAST_DAMPING)
-        elif rate < SHORT_STEP:
-            monitor.damping = min(MORE * monitor.damping, 1.0)
-
     # ---------------------------------------------------------------------------------------------------- line search
 
     def _line_search(self):
         """(t, point, value, gradient) with sufficient decrease, halving t; None where rounding hides any.
 
-        On a function that is not convex the memory may point uphill, or far too far: then it is dropped, and the step
-        is that of the metric alone.
+        On a function that is not convex the L-BFGS direction may point uphill, or far too far: then the last steps are
+        forgotten, and the direction is that of the preconditioner alone.
         """
         model, point = self.model, self.point
         found = self._along(model.move, model.slope) if model.slope < 0 else None
@@ -218,27 +193,28 @@ class _Search:
             if -found[0] * slope > 100 * slack:
                 return found
         norm = None
-        while rate >= LEAST_STEP:
+        while rate >= 2.0**-40:
             new = point.z + rate * move
             fun, gradient = v.evaluate(new)
             if math.isfinite(fun):
-                if fun <= point.fun + SUFFICIENT * rate * slope:
+                if fun <= point.fun + 1e-4 * rate * slope:  # Armijo's condition
                     found = rate, new, fun, gradient
-                    straight = not o.record.bends_everywhere and fun <= point.fun + STRAIGHT * rate * slope
+                    # A loss that is linear outside of an interval may fall by nearly all that its slope promises.
+                    straight = not o.record.bends_everywhere and fun <= point.fun + 0.9 * rate * slope
                     return self._further(move, found) if straight else found
                 if -rate * slope <= doubtful * slack and fun <= point.fun + slack:
                     # The values differ by rounding alone; gradients still tell which point is better.
-                    metric = self.model.metric
-                    norm = metric.length(point.z, point.gradient) if norm is None else norm
-                    return (rate, new, fun, gradient) if metric.length(new, gradient) < 0.9 * norm else None
+                    length = self.model.preconditioner.length
+                    norm = length(point.z, point.gradient) if norm is None else norm
+                    return (rate, new, fun, gradient) if length(new, gradient) < 0.9 * norm else None
             rate *= 0.5 if math.isfinite(fun) else 0.1
         return None
 
     def _further(self, move, found):
-        """Longer steps where the loss fell as if it were straight, as far as they get lower."""
+        """Steps four times as long, again and again while the value falls: for a loss that was linear on the way."""
         rate = found[0]
-        while rate <= 1 / LEAST_STEP:
-            rate *= LONGER
+        while rate <= 2.0**40:
+            rate *= 4.0
             new = self.point.z + rate * move
             fun, gradient = self.variables.evaluate(new)
             if not fun < found[2]:
@@ -255,13 +231,23 @@ class _Search:
             return 0.0, point.z, point.fun, point.gradient
         rate = -slope / bend
         new, lower = point.z + rate * move, point.fun + 0.5 * rate * slope
-        if not lower > CANCELLED * point.fun:  # little but the rounding error of what was there is left
+        if not lower > 1e-8 * point.fun:  # the difference of two nearly equal values: evaluate F instead
             return rate, new, *v.evaluate(new)
         return rate, new, lower, point.gradient + rate * change
 
 
+def damped(damping, rate):
+    """The damping of the next Hessian after a step of `rate` times the proposed one: less after a full step."""
+    if rate >= 0.9:
+        return max(0.1 * damping, LEAST_DAMPING)
+    return min(10 * damping, 1.0) if rate < 0.3 else damping
+
+
 def _price(o, sample, size):
-    """What a metric costs, in steps: in passes, or more where they have an l1 penalty; inf with too many columns."""
+    """What a preconditioner costs, in steps; inf with too many columns.
+
+    A step is a pass over X, and with an l1 penalty the minimum of the quadratic model too.
+    """
     if not sample.exists:
         return math.inf
     k = o.rows.k
@@ -269,12 +255,12 @@ def _price(o, sample, size):
     rows, matrices = min(o.rows.n, sample_rows(o.rows.d)), k / joint
     square = (joint * size) ** 2
     products = rows * square / 2 + matrices * joint * size * square / 6
-    if products <= SMALL_PRODUCTS:
+    if products <= 1e6:  # a millisecond
         return 0.0
     step = STEP_TIME + o.rows.values * k
     if o.l1:
-        step += PRODUCT_TIME * PROXIMAL_PRODUCTS * matrices * square
-    return (PRODUCT_TIME * products + SAMPLE_TIME * rows * size * joint) / step
+        step += PRODUCT_TIME * 100 * matrices * square  # some hundred products of a matrix and a vector
+    return (PRODUCT_TIME * products + 15 * rows * size * joint) / step  # 15: to centre, scale and weight a value
 
 
 # ------------------------------------------------------------------------------------------------ from fewer rows first
@@ -284,7 +270,7 @@ def from_fewer_rows(variables, monitor):
     """`quasi_newton`, from the minimum over a part of the rows where that is a good start."""
     o = variables.objective
     W, b = variables.to_weights(variables.start)
-    few = o.rows.n < FEWER * FEWER_METRICS * sample_rows(o.rows.d)
+    few = o.rows.n < FEWER * FEWER_SAMPLES * sample_rows(o.rows.d)
     if monitor.resumed is not None or W.any() or few or not o.convex or (fewer := o.every(FEWER)) is None:
         quasi_newton(variables, monitor)
         return
@@ -296,7 +282,7 @@ def from_fewer_rows(variables, monitor):
 
 
 class Rough:
-    """The monitor of a minimum over fewer rows: what they leave open need not be known better."""
+    """The monitor of a minimum over fewer rows, which is found to a tenth of what so few rows can tell, (d + 1)/n."""
 
     tolerates = uncertified = False
     resumed, damping = None, 1.0
@@ -304,7 +290,7 @@ class Rough:
     def __init__(self, variables):
         self.variables, self.ended, self.at = variables, False, variables.start
         o = variables.objective
-        self._share = ROUGH * (o.rows.d + 1) / o.rows.n
+        self._share = 0.1 * (o.rows.d + 1) / o.rows.n
         self.condition = self.lost = None
 
     def point(self, step, z, want_fun=True):
@@ -334,10 +320,10 @@ class Rough:
         return self.ended
 
     def out_of_steps(self, point):
-        return point.step >= ROUGH_STEPS
+        return point.step >= 30
 
     def at_rounding(self, point, estimate):
         self.ended = True
 
-    def wants_another_metric(self):
+    def wants_new_preconditioner(self):
         return False

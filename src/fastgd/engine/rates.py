@@ -21,7 +21,7 @@ class Constant(float):
 
 
 class Schedule:
-    """A function of the step, checked at each call. One that looks at the value is shown it: `observe`."""
+    """A user's function of the step, checked at each call. A schedule with a method `observe` is given the values."""
 
     def __init__(self, function, name):
         self.function = function.fresh() if hasattr(function, "fresh") else function
@@ -41,7 +41,7 @@ class Schedule:
 
     @property
     def observes(self):
-        """Whether it looks at the value."""
+        """Whether the schedule depends on the values of F."""
         return hasattr(self.function, "observe")
 
     def observe(self, value):
@@ -49,7 +49,7 @@ class Schedule:
 
     @property
     def state(self):
-        """What a checkpoint keeps of a schedule that looks at the value."""
+        """What a checkpoint keeps of a schedule that depends on the values."""
         return self.function.state if self.observes else None
 
     @state.setter

@@ -1,4 +1,4 @@
-"""What a run of descent reports, whoever asked for it."""
+"""The result of a run."""
 
 from __future__ import annotations
 

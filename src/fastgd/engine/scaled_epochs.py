@@ -1,4 +1,4 @@
-"""Stochastic steps without a rate of the user's: in standardised columns, where one follows from the loss."""
+"""Stochastic steps without a given rate: in standardised columns, where it follows from the loss's curvature."""
 
 import functools
 import math
@@ -13,40 +13,38 @@ from fastgd.linalg import soft_threshold
 from fastgd.objective.sample import Sample
 from fastgd.optimizers import GD, Momentum, Nesterov
 
-# In scaled columns the penalties, which differ from column to column there, act after so many steps at a time
-# (truncated gradient: Langford, Li & Zhang, JMLR 10 (2009)).
+# Steps between two applications of the penalties, which differ from column to column in standardised columns (truncated
+# gradient: Langford, Li & Zhang, JMLR 10 (2009)).
 PENALTY_STEPS = 32
-# The automatic rate of rules whose steps do not follow the length of the gradient, in scaled columns.
+# The automatic rate of rules whose steps are not proportional to the gradient, in standardised columns.
 ADAPTIVE_RATE = 0.05
-# With an automatic rate the batch is doubled after an epoch that has lowered the loss by less than this share of what
-# the epoch before has: steps become fewer and surer (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
-PROGRESS = 0.5
-# A loss with a kink has a gradient that does not vanish: its rate is halved where the loss stands still, down to this
-# share of the first.
+# The rate of a loss with a kink, whose gradient does not vanish, is halved where the loss stagnates, down to this share
+# of the first.
 LEAST_RATE = 2.0**-12
-# Rows that are centred and scaled on their way into the kernel, at a time: about so many values.
-SCALED_VALUES = 1 << 16
-# With an automatic rate an epoch ends at the mean of the weights that it has passed, of so many looks at them after the
-# first part (Polyak & Juditsky, SIAM J. Control Optim. 30 (1992)): steps on few rows go about the minimum, and not to
-# it. Not with batches so large that there are fewer steps than the last number.
-LOOKS, BURNED, LEAST_LOOKS = 64, 0.25, 8
+# With an automatic rate an epoch ends at the mean of its weights, sampled at the first number of points after a quarter
+# of the epoch (Polyak & Juditsky, SIAM J. Control Optim. 30 (1992)): single steps vary about the minimum. Epochs with
+# fewer steps than the second number are not averaged.
+LOOKS, LEAST_LOOKS = 64, 8
 AVERAGED = (GD, Momentum, Nesterov)
 
 
 def refuse_penalty(rule, l1, l2):
-    """Beside steps in scaled columns a penalty acts by itself: it has the length of theirs only if they follow g."""
+    """ValueError for a penalty with a rule whose steps are not proportional to the gradient.
+
+    The penalties are applied apart from the rule, in proportion to the rate.
+    """
     if (l1 or l2) and not follows_gradient(rule):
         raise ValueError(
-            f"with a penalty, {type(rule).__name__} walks in the columns as they are: give a rate, or "
-            'take optimizer="gd", "momentum" or "nesterov"'
+            f"with a penalty, {type(rule).__name__} needs a rate, for steps in the user's columns; or take "
+            'optimizer="gd", "momentum" or "nesterov"'
         )
 
 
 def in_scaled_columns(variables, monitor, rule, *, batch, seed, shuffle=True):
     """Stochastic descent without a rate, in Standardised variables; the monitor counts epochs.
 
-    The rate is found from the curvature of the rows, and the batch grows when the loss stops falling, until steps on
-    all rows take over; or the rate is halved where the rule's steps do not follow the gradient's length.
+    The rate follows from the curvature of the rows. The batch is doubled when the loss falls slowly, until full-batch
+    steps take over; for rules whose steps are not proportional to the gradient, the rate is halved instead.
     """
     monitor.noisy = True
     if monitor.resumed is not None and "x" in monitor.resumed:
@@ -56,7 +54,7 @@ def in_scaled_columns(variables, monitor, rule, *, batch, seed, shuffle=True):
 
 
 class _InScaledColumns(Epochs):
-    """Rows are centred and scaled on their way into the kernel."""
+    """Steps on rows that are centred and scaled when the kernel reads them."""
 
     def __init__(self, variables, monitor, rule, batch, seed, shuffle):
         super().__init__(variables, monitor, batch, seed, shuffle)
@@ -64,7 +62,7 @@ class _InScaledColumns(Epochs):
         refuse_penalty(rule, o.l1, o.l2)
         self.rule, self.averages = rule, type(rule) in AVERAGED
         self.source, self.shift = self.rows.scaled(variables.shift, variables.scale)
-        # The kernel walks on a loss that weighs 1 for each sample.
+        # The kernel takes steps on the mean loss.
         unit = o.factor * o.total_weight
         self.l1, self.l2, self.factor = o.l1 / unit, o.l2 / unit, o.rows.n / o.total_weight
         self.gained, self.caution, self.last = math.inf, 1.0, o.value_at_zero
@@ -72,7 +70,7 @@ class _InScaledColumns(Epochs):
         self.automatic = self.first_rate = self._rate()
 
     def _begin(self, V):
-        """Begin at V, with a rule that knows nothing of what was before."""
+        """Begin at V with a new state of the rule."""
         W, b = self.variables.to_weights(V)
         w = self.variables.finite_scale * W
         w = np.vstack([w, b + self.shift @ W]) if self.objective.fit_intercept else w
@@ -81,14 +79,14 @@ class _InScaledColumns(Epochs):
         self._total, self._count, self._passed = 0.0, 0, 0
 
     def _rate(self):
-        """1/(2L), L being about the curvature that a step on a batch meets in scaled columns."""
+        """1/(2L), where L estimates the curvature of a batch's loss in standardised columns."""
         if not follows_gradient(self.rule):
             return self.caution * ADAPTIVE_RATE
         o, n = self.objective, self.n
         typical = o.record.typical_curvature(float(np.mean(o.Y)))
         length = o.rows.d + o.fit_intercept  # of a row of centred and scaled columns, squared
         share = self._sample.largest_share
-        apart = 0.0 if self.batch >= n else 1 / self.batch  # how far a batch is from all rows
+        apart = 0.0 if self.batch >= n else 1 / self.batch  # the share of one row in a batch, beyond that in all rows
         L = typical * length * (apart + share * (1 - apart)) + float(self.variables.ridge().max(initial=0.0))
         return self.caution * 0.5 * (1 - getattr(self.rule, "momentum", 0.0)) / L  # a velocity sums 1/(1 − μ) steps
 
@@ -116,7 +114,7 @@ class _InScaledColumns(Epochs):
             with np.errstate(all="ignore"):
                 point = monitor.point(epoch + 1, V, want_fun=True)
             if self.caution > LEAST_RATE and not point.fun <= HIGHER * abs(self.objective.value_at_zero) + 1e-300:
-                # The curvature was larger than it seemed: the epoch is taken again with shorter steps.
+                # The estimate of L was too small: the epoch is repeated with a smaller rate.
                 self.caution /= 4
                 self.automatic = self._rate()
                 self._begin(self.point.z)
@@ -130,16 +128,17 @@ class _InScaledColumns(Epochs):
                 return
 
     def _adapt(self, point):
-        """Batch and rate of the next epoch; True if the run ends here, or goes on with steps on all rows."""
+        """Choose batch and rate of the next epoch; True if the run has ended, by itself or with full-batch steps."""
         gain, n = self.last - point.fun, self.n
-        slow = not gain > PROGRESS * self.gained
+        # Doubled batches mean fewer and more exact steps (Byrd, Chin, Nocedal & Wu, Math. Program. 134 (2012)).
+        slow = not gain > 0.5 * self.gained
         if slow and not follows_gradient(self.rule):
             self.automatic /= 2
         elif slow and self.objective.smooth and self.batch < n:
-            # Up to 1/share rows, longer steps would undo what more rows gain.
+            # Up to 1/share rows the rate is limited by single rows, and grows with the batch.
             self.batch = min(max(2 * self.batch, math.ceil(1 / self._sample.largest_share)), n)
             if self.batch * LEAST_LOOKS > n:
-                # Little is left to chance, and steps that know it are the quicker ones.
+                # The gradient of a batch is nearly that of all rows: full-batch steps converge faster.
                 accelerated(self.variables, self.monitor, point=point)
                 return True
             self.automatic = self._rate()
@@ -152,8 +151,11 @@ class _InScaledColumns(Epochs):
 
     @property
     def _look_rows(self):
-        """Rows between two looks at the weights, and between two times that the penalties act."""
-        length = max(1, min(SCALED_VALUES // self.rows.d, self.n // LOOKS) // self.batch) * self.batch
+        """Rows between two samples of the weights, and between two applications of the penalties.
+
+        At most some 65,536 values: they are centred and scaled in one piece.
+        """
+        length = max(1, min(65_536 // self.rows.d, self.n // LOOKS) // self.batch) * self.batch
         return min(length, PENALTY_STEPS * self.batch) if self.l1 or self.l2 else length
 
     def _take(self, part, rates):
@@ -164,11 +166,11 @@ class _InScaledColumns(Epochs):
         self.update.took(len(rates))
         self._shrink(float(rates.sum()))
         self._passed += len(part)
-        if self.averages and self.batch * LEAST_LOOKS <= self.n and self._passed > BURNED * self.n:
+        if self.averages and self.batch * LEAST_LOOKS <= self.n and self._passed > self.n / 4:
             self._total, self._count = self._total + w, self._count + 1
 
     def _shrink(self, length):
-        """The penalties, which act on V/scale, differently on each column."""
+        """Apply the penalties, which are of V/scale: each column has its own."""
         V, scale = self.w[: self.rows.d], self.variables.scale[:, None]
         if self.l2:
             V *= np.exp(-length * self.l2 / scale**2)
@@ -176,11 +178,11 @@ class _InScaledColumns(Epochs):
             np.copyto(V, soft_threshold(V, length * self.l1 / scale))
 
     def _end_of_epoch(self):
-        """The weights that an epoch has come to, where the next one begins."""
+        """The weights at the end of an epoch, averaged if the run averages, where the next epoch begins."""
         d, w = self.rows.d, self.w
         if self._count:
             mean = self._total / self._count
-            if self.l1:  # what it has put at 0 stays there
+            if self.l1:  # weights that are 0 at the end stay 0 in the mean
                 mean[:d][w[:d] == 0] = 0
             w[:] = mean
         self._total, self._count, self._passed = 0.0, 0, 0

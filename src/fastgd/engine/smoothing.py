@@ -1,12 +1,12 @@
-"""Losses with a kink, by smooth ones that come ever nearer: Huber's, which is |r| but within a width t of 0.
+"""Losses with a kink, through smooth approximations: |r| becomes Huber's loss of a width t, and t falls.
 
 A loss is Σ ½|h − y − shift| + tilt(y)·h + level(y), by its `losses.Smoothing`:
 
     hinge                 max(0, 1 − y·h)     = ½|h − y| + ½(1 − y·h)                for y = −1 or 1
     epsilon-insensitive   max(0, |h − y| − ε) = ½|h − y − ε| + ½|h − y + ε| − ε
 
-Each width is minimised from the minimum of the one before, and the slopes of the smooth loss are a point of the dual of
-the one with the kink: the duality gap says when the width is small enough.
+Each width is minimised from the minimum of the one before. The slopes of the smooth loss are a feasible point of the
+dual of the loss with the kink: its duality gap says when the width is small enough.
 """
 
 import dataclasses
@@ -15,27 +15,22 @@ import math
 import numpy as np
 
 from fastgd import losses
-from fastgd.engine.metric import Metric
 from fastgd.engine.point import Point
-from fastgd.engine.quasi_newton import LEAST_DAMPING, LESS, MORE, quasi_newton
+from fastgd.engine.preconditioner import Preconditioner
+from fastgd.engine.quasi_newton import LEAST_DAMPING, quasi_newton
 from fastgd.losses.formulas import parabola
 from fastgd.objective import certificate
 from fastgd.objective.linear import LinearObjective
 from fastgd.objective.sample import Sample
 from fastgd.objective.standardised import Standardised
 
-FIRST_WIDTH, NARROWER, LAST_WIDTH = 0.5, 0.2, 1e-9
-# A width must be so many rounding errors of the data.
+# The smallest width is at least this many rounding errors of the data.
 ROUNDINGS = 10
-# A width is minimised to this share of what it may be off: its slopes make the dual point, which must nearly balance.
-# And to a smaller one where the width is narrow enough and the dual point is still poor.
-SHARE, CLOSER = 1e-7, 1e-3
-# With an l1 penalty: rows outside of the width that bend more than this hide how far its minimum is.
-TELLING = 1e-6
-# More metrics than this are not tried for one width: in float32 they only tell of rounding.
-METRICS = 20
-# So many steps that leave the value as it is are of rounding.
-SAME = 10
+# A width is minimised to this share of the error that it makes: the dual point is made of its slopes.
+SHARE = 1e-7
+# With an l1 penalty: the damping below which the quadratic model shows how far the minimum is, and the number of
+# preconditioners after which no other is tried for one width (in float32 they differ by rounding errors).
+LOW_DAMPING, MOST_REBUILT = 1e-6, 20
 
 
 def smoothed(variables, monitor):
@@ -47,7 +42,7 @@ def smoothed(variables, monitor):
     """
     o = variables.objective
     spread = float(o.record.smoothing.spread(o.Y.astype(np.float64)))
-    least = max(LAST_WIDTH, ROUNDINGS * o.eps) * spread
+    least = max(1e-9, ROUNDINGS * o.eps) * spread
     monitor.keeps_best = monitor.score is None  # the values need not fall from step to step
     if kept := monitor.resumed:
         stage = _Stage(variables, monitor, kept["width"], kept["damping"])
@@ -56,7 +51,7 @@ def smoothed(variables, monitor):
         start = monitor.point(0, variables.start, want_fun=True)
         if monitor.see(start, tolerance=False):
             return
-        stage = _Stage(variables, monitor, FIRST_WIDTH * spread, 1.0)
+        stage = _Stage(variables, monitor, 0.5 * spread, 1.0)
         stage.latest = start
     while not monitor.ended:
         level = stage.descend()
@@ -70,7 +65,7 @@ def smoothed(variables, monitor):
 
 
 def _end(monitor, stage):
-    """The end at the least width."""
+    """End the run at the smallest width."""
     o, rule, gap, fun = monitor.variables.objective, monitor.gap, stage.gap, stage.lowest
     if not monitor.goal(fun) or gap <= ROUNDINGS * o.eps * max(rule.above_least(fun), rule.scale):
         monitor.at_rounding(stage.latest, gap)
@@ -79,14 +74,14 @@ def _end(monitor, stage):
 
 
 class _Stage:
-    """One width after the other.
+    """The sequence of widths.
 
     Attributes
     ----------
     lowest, dual, about : float
-        The least value seen, and what the minimum is above for certain, and about.
+        The lowest value of F so far, the largest dual value (a lower bound of min F), and an estimate of min F.
     latest : Point
-        In the value of the loss with the kink.
+        The last point, with the value of the loss with the kink.
     """
 
     def __init__(self, variables, monitor, width, damping):
@@ -111,8 +106,7 @@ class _Stage:
         }  # fmt: skip
 
     def descend(self):
-        """Minimise the present width."""
-        # In the variables of the loss with the kink: these depend on columns and penalty alone.
+        """Minimise the loss of the present width, in the variables of the loss with the kink."""
         variables = Standardised(self.smooth, self._weights(), like=self.variables)
         level = Level(self, variables, self._resumed)
         self._resumed = None
@@ -124,11 +118,11 @@ class _Stage:
         return self.variables.to_weights(self.z)
 
     def judge(self, level):
-        """Whether the run ends here, or goes on with the same width."""
+        """True if the run ends here, or goes on with the same width."""
         monitor, sharp, smooth, (W, b) = self.monitor, self.variables.objective, self.smooth, self._weights()
         value = self.variables.value(self.z)
         self.lowest = min(value, self.lowest if monitor.best is None or monitor.score is not None else monitor.best.fun)
-        # The bound from below of one width is as good as that of any other: the slopes at narrow ones are sensitive.
+        # The dual value of any width is a lower bound. That of a narrow one, with sensitive slopes, may be worse.
         if sharp.has_dual:
             self.variables.passes += 3
             self.dual = max(self.dual, value - certificate.duality_gap(sharp, W, b, smooth.dual_record))
@@ -137,64 +131,46 @@ class _Stage:
             return True
         excess = smooth.excess(W, b)
         if sharp.has_dual and not level.at_end and monitor.would_do(self.lowest, excess):
-            self.share *= CLOSER  # narrow enough: the slopes are not yet near enough to those at the minimum
+            self.share *= 1e-3  # the width is small enough, but its minimum is not known well enough for the dual
             return True
         self.about = max(self.about, value - excess - max(level.gap, self._gap_of_width(W, b)))
         self.gap = self.lowest - max(self.dual, self.about)
         return monitor.reached_exactly(at, self.gap, certified=False, how="by an estimate")
 
     def _gap_of_width(self, W, b):
-        """About the gap to the minimum of the smooth loss, with an l1 penalty in a metric where rows outside of the
-        width hardly bend."""
+        """An estimate of the gap to the smooth loss's minimum; with an l1 penalty by a Hessian of low damping."""
         if not self.smooth.l1:
             return 0.0
         variables = Standardised(self.smooth, (W, b), like=self.variables)
-        metric = Metric(Sample(variables), variables.start, damping=LEAST_DAMPING)
-        gap = metric.proximal_move(variables.start, variables.evaluate(variables.start)[1])[2]
-        self.damping = min(self.damping, LEAST_DAMPING / LESS)
+        model = Preconditioner(Sample(variables), variables.start, damping=LEAST_DAMPING)
+        gap = model.proximal_move(variables.start, variables.evaluate(variables.start)[1])[2]
+        self.damping = min(self.damping, 10 * LEAST_DAMPING)
         return gap
 
     def narrow(self):
-        self._set(NARROWER * self.smooth.width, self.damping)
+        self._set(self.smooth.width / 5, self.damping)
         self.share = SHARE
 
 
 class SmoothedObjective:
-    """An objective whose loss has no kink, as `quasi_newton` takes it: Huber losses of shifted targets, and a linear
-    term."""
+    """The smooth approximation of an objective, for `quasi_newton`: Huber losses of shifted targets and a linear term.
+
+    What does not concern the loss is that of the objective.
+    """
 
     convex = True
-    smooth = quadratic = False  # rows bend near their kinks alone, so that some of them say little of the others
+    # Not called smooth: the curvature is within a width of the kinks, so that a sample tells little of the other rows.
+    smooth = quadratic = False
     constant = 0.0
 
     def __init__(self, objective, width):
         self.sharp, self.width = objective, width
         o = objective
-        for name in (
-            "rows",
-            "Y",
-            "l1",
-            "l2",
-            "eps",
-            "fit_intercept",
-            "dtype",
-            "mass",
-            "sample_weight",
-            "has_dual",
-            "best_constant",
-            "value_at_constant",
-            "scores",
-            "mean",
-            "gram",
-            "total_weight",
-            "every",
-        ):
-            setattr(self, name, getattr(o, name))  # fmt: skip
         self._shifts, self._tilt = o.record.smoothing.shifts, o.record.smoothing.tilt
         Y = o.Y.astype(np.float64)
         tilt, level = self._tilt(Y), o.record.smoothing.level(Y)
         self.least_size = float(o.mean(np.abs(level)))
-        # Each |r| is underestimated by up to width/2, and its half by half of that.
+        # Huber's loss over its width is |r| − width/2 outside of the width.
         self._level = float(o.mean(level)) + len(self._shifts) * o.rows.k * width / 4 * o.mass
         self._tilts = o.linear_term(tilt) if tilt.any() else None
         huber = losses.of(losses.Huber(width), "identity")
@@ -205,13 +181,13 @@ class SmoothedObjective:
             )
             for shift in self._shifts
         ]  # fmt: skip
-        # A proximal step has no memory that would mend a metric in which most rows do not bend at all.
+        # A proximal Newton step is not corrected by L-BFGS: rows outside of the width must have a curvature, too.
         straight = self._straight if o.l1 else None
         self.dual_record = dataclasses.replace(o.record, slope=self._slope, curvature=self._curvature)
         self.record = dataclasses.replace(self.dual_record, straight=straight, by_pass=None, entropy=False)
 
-    def penalty(self, W):
-        return self.sharp.penalty(W)
+    def __getattr__(self, name):
+        return getattr(self.sharp, name)
 
     def _slope(self, h, y):
         return self._tilt(y) + sum(np.clip((h - y - shift) / self.width, -1, 1) for shift in self._shifts) / 2
@@ -223,10 +199,10 @@ class SmoothedObjective:
         return sum(parabola(np.abs(h - y - shift), self.width) for shift in self._shifts) * (0.5 / self.width)
 
     def excess(self, W, b):
-        """About how far the minimum of the loss with the kink may be below its value at the minimum of this one.
+        """An estimate of F(W, b) − min F for the loss with the kink, (W, b) being the minimum of the smooth one.
 
-        Outside of the width the two differ by a constant. Rows that lie on the kink at the one minimum are inside of
-        the width at the other, and each has there up to width/4 more than outside.
+        Outside of the width the two losses differ by a constant. Rows that are on the kink at the one minimum are
+        within the width at the other, where each contributes up to width/4 more than outside.
         """
         h = self.scores(W, b)
         inside = sum(np.abs(h - self.Y - shift) < self.width for shift in self._shifts)
@@ -256,17 +232,18 @@ class SmoothedObjective:
 
 
 class Level:
-    """The monitor of one width: shows the steps to the run's own, with the value of the loss with the kink."""
+    """The monitor of one width: shows each step to the monitor of the run, with the value of the loss with the kink."""
 
-    uncertified = tolerates = False  # what is wanted of a width is no certificate
+    uncertified = tolerates = False  # the certificate is that of the loss with the kink
 
     def __init__(self, stage, variables, resumed):
         self.stage, self.variables, self.monitor, self.resumed = stage, variables, stage.monitor, None
         self.smooth, self.share = stage.smooth, stage.share
         self.ended = self.at_end = False
         self.damping, self.gap, self.at = stage.damping, math.inf, variables.start
-        self._otherwise = self._no_step = False  # whether another metric is wanted; whether no step fell since the last
-        self.condition, self.lost, self._metrics, self._same, self._fun = None, 0, 0, 0, None
+        # Whether a new preconditioner is wanted; whether no step has lowered the value since the last one.
+        self._otherwise = self._no_step = False
+        self.condition, self.lost, self._rebuilt, self._same, self._fun = None, 0, 0, 0, None
         self._before = stage.latest.step  # steps of the run before this width, whose points are numbered from 0
         if resumed is not None:
             self._otherwise, self._no_step = resumed["otherwise"], resumed["no_step"]
@@ -300,7 +277,7 @@ class Level:
         shown = self.monitor.evaluated(self._before + point.step, point.z, value, point.gradient)
         self.stage.latest = shown
         self.ended = self.monitor.see(shown, tolerance=False)
-        if self._same == SAME:
+        if self._same == 10:  # steps that leave the value as it is are of rounding errors
             self.ended = self.at_end = True
         return self.ended
 
@@ -318,15 +295,16 @@ class Level:
         self.gap = estimate
         self.ended = estimate <= self.goal(point.fun) or not math.isfinite(point.fun)
         self.at_end = estimate <= self._rounding(point.fun)
-        if self.ended and self.smooth.l1 and self.damping > TELLING and not self._no_step and self._metrics < METRICS:
-            # Made to bend so much, the rows outside hide how far the minimum is.
-            self.damping = max(LESS**2 * self.damping, TELLING)
+        rebuild = self.smooth.l1 and self._rebuilt < MOST_REBUILT and not self._no_step
+        if self.ended and rebuild and self.damping > LOW_DAMPING:
+            # With so much damping the rows outside of the width hide how far the minimum is.
+            self.damping = max(0.01 * self.damping, LOW_DAMPING)
             self.ended, self._otherwise = False, True
         return self.ended
 
-    def wants_another_metric(self):
+    def wants_new_preconditioner(self):
         found, self._otherwise = self._otherwise, False
-        self._metrics += found
+        self._rebuilt += found
         return found
 
     def out_of_steps(self, point):
@@ -334,8 +312,8 @@ class Level:
 
     def at_rounding(self, point, estimate):
         self.gap = estimate
-        if self.smooth.l1 and self.damping < 1 and self._metrics < METRICS:  # rows that bend more may let a step fall
-            self.damping = min(MORE**3 * self.damping, 1.0)
+        if self.smooth.l1 and self.damping < 1 and self._rebuilt < MOST_REBUILT:  # a step may lower F with more of it
+            self.damping = min(1000 * self.damping, 1.0)
             self._otherwise = self._no_step = True
         else:
             self.ended = self.at_end = True

@@ -14,10 +14,6 @@ from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
 from fastgd.objective.variables import Variables
 
-# Mean of a column, in standard deviations, by bytes of the dtype: above it the kernels subtract the mean from each row,
-# which costs half a pass more; up to it the gradient is corrected after the pass, which loses log₁₀ of it in digits.
-FAR_OFF = {8: 1e3, 4: 10.0}
-
 
 class Standardised(Variables):
     """V (d', k), float64, for a LinearObjective; d' is d, or d + 1 with an intercept.
@@ -61,6 +57,11 @@ class Standardised(Variables):
         super().__init__(o, self.from_weights(*(o.best_constant() if start is None else start)))
         self.penalised = d * o.rows.k
 
+    @functools.cached_property
+    def extended_rows(self):
+        """x − shift of all rows in long double, for few of them."""
+        return self.objective.rows.extended() - self.shift.astype(np.longdouble)
+
     def _measure(self, o):
         """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
@@ -69,7 +70,10 @@ class Standardised(Variables):
             raise ValueError(f"X must be finite; column {int(np.argmax(bad))} holds NaN or infinity")
         spread[~np.isfinite(spread) | still] = math.inf
         self.spread = spread
-        if np.any(np.abs(self.shift) > FAR_OFF[o.dtype.itemsize] * spread):
+        # Above so many standard deviations the kernels subtract the mean from each row, which costs half a pass more;
+        # up to it the gradient is corrected after the pass, which loses log₁₀ of it in digits.
+        far_off = 1e3 if o.dtype == np.float64 else 10.0
+        if np.any(np.abs(self.shift) > far_off * spread):
             self._shift = self.shift.astype(o.dtype)
 
     # ------------------------------------------------------------------------------------------- conversion of units

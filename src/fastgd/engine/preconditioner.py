@@ -1,4 +1,4 @@
-"""Quadratic models of an objective: the metric of some rows, and the memory of steps."""
+"""Quadratic models of an objective: the Hessian of a sample of rows, corrected by the last steps (L-BFGS)."""
 
 import functools
 import math
@@ -7,25 +7,20 @@ import numpy as np
 import scipy.linalg
 
 from fastgd.engine.lasso import minimise_with_l1
-from fastgd.linalg import equilibrium, soft_threshold, softmax
+from fastgd.linalg import Cholesky, equilibrium, soft_threshold, softmax
 
-# Eigenvalues below this share of the largest are rounding: directions in which the columns are collinear, where nothing
-# moves. Where other rows than those of the sample may tell more of them, they get this share as their curvature
-# instead.
-ROUNDING, UNSEEN = 1e-13, 1e-6
-# Curvatures of some rows with a reciprocal condition number below this may be those of collinear columns.
-DOUBTFUL = 1e-11
-# Steps that are remembered.
-MEMORY = 10
-# The weights of all outputs of a softmax have one matrix of curvatures up to this many.
+# Eigenvalues below this share of the largest are rounding error: along their directions the columns are collinear, and
+# no step is taken there.
+ROUNDING = 1e-13
+# The weights of all outputs of a softmax have one joint Hessian up to this many.
 JOINT_WEIGHTS = 1024
 
 
-class Metric:
+class Preconditioner:
     """H ≈ the Hessian of F at V, from the rows of a sample.
 
-    One matrix for each output, or one for all where they are alike; for a softmax of not too many weights, whose
-    outputs bend together, one of all outputs (`joint`); a diagonal where asked for, and with too many columns.
+    One matrix for each output, or one for all where they are equal; for a softmax of not too many weights one joint
+    Hessian of all outputs (`joint`); the diagonal alone where asked for, and with too many columns.
 
     Parameters
     ----------
@@ -33,8 +28,8 @@ class Metric:
     V : (d', k)
     diagonal : bool
     damping : float
-        How much of a loss's linear parts is made to bend, see `Loss.straight`: all of that (1) always falls, and slowly
-        (iteratively reweighted least squares); little of it is Newton's method.
+        Damping of the Hessian where the loss is linear, see `Loss.straight`: with 1 a step always lowers F, but slowly
+        (iteratively reweighted least squares); 0 is Newton's method.
     """
 
     def __init__(self, sample, V, diagonal=False, damping=1.0):
@@ -54,13 +49,13 @@ class Metric:
     @functools.cached_property
     def _solvers(self):
         v, o = self.variables, self.variables.objective
-        # Other rows may bend where these do not, or will on the other side of their kink.
+        # Rows that are not in the sample, or are beyond a kink now, may have curvature where these have none.
         partial = not self.sample.is_all or not o.smooth
         ridge = np.tile(v.ridge(), o.rows.k if self.joint else 1)
         return [Inverse(G, partial, ridge) for G in self.matrices]
 
     def _separate(self, V, mass, damping):
-        """The matrices of the outputs, which are of one shape where there are several."""
+        """A matrix for each output."""
         sample, record = self.sample, self.variables.objective.record
         s = sample.weight
         if record.bends_everywhere or sample.is_all:
@@ -71,7 +66,7 @@ class Metric:
                 base, means = mass * (A.T @ A), np.maximum(means, least)
                 alike = np.ptp(means) <= 1e-12 * means.max()
                 return [self._held(base * m) for m in (means[:1] if alike else means)]
-            rows = [(A, shares) for shares in (s[:, None] * curvature).T]  # each output has other rows that bend
+            rows = [(A, shares) for shares in (s[:, None] * curvature).T]  # their rows with curvature differ
         else:
             rows, least = sample.rows_that_bend(V, damping)
             means = np.array([shares.sum() for _, shares in rows])
@@ -93,21 +88,25 @@ class Metric:
         o, s, size = self.variables.objective, self.sample.weight, self.variables.size
         A, k = self.sample.design, o.rows.k
         P = softmax(A @ V)
-        H = np.empty((k, size, k, size))
+        H, alone = np.zeros((k * size, k * size)), np.zeros((size, k * size))
+        rows = max(1, 2**18 // (k * size))  # 2 MB: a product of matrices then finds them in the cache
+        for part in (slice(first, first + rows) for first in range(0, len(A), rows)):
+            X, p, weight = A[part, None, :], P[part, :, None], mass * s[part, None, None]
+            root = (np.sqrt(weight) * p * X).reshape(-1, k * size)
+            H -= root.T @ root
+            alone += A[part].T @ (weight * p * (1 - p) * X).reshape(-1, k * size)
         for a in range(k):
-            for b in range(a + 1):
-                weight = mass * s * P[:, a] * ((a == b) - P[:, b])
-                H[a, :, b] = H[b, :, a] = A.T @ (A * weight[:, None])
-        H = H.reshape(k * size, k * size)
-        # The same added to all outputs changes nothing, and no gradient points there; let the matrix be regular. But an
-        # l1 penalty does change, and its steps go there.
+            own = slice(a * size, (a + 1) * size)
+            H[own, own] = alone[:, own]
+        # To add the same to the scores of all outputs does not change the loss: the Hessian is singular there, and is
+        # made regular. No gradient points there, except that of an l1 penalty, which does change.
         alike = range(size - o.fit_intercept if o.l1 else 0, size)
         H.reshape(k, size, k, size)[:, alike, :, alike] += np.trace(H) / (k * k * size)
         H[np.diag_indices_from(H)] += np.tile(self._diagonal, k)
         return H
 
     def _each(self, functions, V):
-        """Apply functions of vectors to the weights that each is for."""
+        """Apply to the weights of each output the function that is its own."""
         if self.joint:
             return functions[0](V.T.reshape(-1)).reshape(V.T.shape).T
         if len(functions) == 1:
@@ -131,7 +130,7 @@ class Metric:
         return float(np.vdot(V, self.multiply(V)))
 
     def gap(self, gradient):
-        """About how far F is above its minimum: ½·gᵀH⁻¹g."""
+        """An estimate of F − min F: ½·gᵀH⁻¹g."""
         return 0.5 * float(np.vdot(gradient, self.solve(gradient)))
 
     def length(self, V, gradient):
@@ -155,13 +154,13 @@ class Metric:
 
 
 class Model:
-    """The quadratic model of F that steps follow: a metric made at some point, and the memory of the steps since.
+    """The quadratic model of F that a step minimises: a preconditioner, corrected by the steps since it was built.
 
     Attributes
     ----------
     move, slope : the step from the last point looked at, and F's slope along it.
-    toward : the step by the metric alone; `estimate` is what it is expected to gain.
-    steps : how many were taken since the metric was made.
+    toward : the step by the preconditioner alone; `estimate` is the decrease of F that it promises.
+    steps : how many were taken since the preconditioner was built.
     """
 
     def __init__(self, sample, V, diagonal=False, damping=1.0):
@@ -169,72 +168,72 @@ class Model:
         self._make(V, diagonal, damping, ())
 
     def renew(self, V, damping):
-        """A metric at V; steps that tell of rows which are not in the sample are remembered."""
+        """Rebuild the preconditioner at V. Past steps are kept where they tell of rows that are not in the sample."""
         kept = self.variables.objective.record.bends_everywhere and self.sample.exists and not self.sample.is_all
         self._make(V, False, damping, self.memory.pairs if kept else ())
 
     def _make(self, V, diagonal, damping, pairs):
         self._made_of = {"V": V, "diagonal": diagonal, "damping": damping}
-        self.metric = Metric(self.sample, V, diagonal, damping)
-        self.memory, self.steps = Memory(self.metric, pairs), 0
-        self._least = 1.0  # the smallest curvature met, in units of the metric
+        self.preconditioner = Preconditioner(self.sample, V, diagonal, damping)
+        self.memory, self.steps = Memory(self.preconditioner, pairs), 0
+        self._least = 1.0  # the smallest curvature met, as a multiple of the preconditioner's
 
     def look(self, V, gradient):
         if self.variables.objective.l1:
-            self.move, self.slope, self.estimate = self.metric.proximal_move(V, gradient)
+            self.move, self.slope, self.estimate = self.preconditioner.proximal_move(V, gradient)
             self.toward = self.move
             return
-        self.toward = -self.metric.solve(gradient)
+        self.toward = -self.preconditioner.solve(gradient)
         self.estimate = -0.5 * float(np.vdot(gradient, self.toward)) / self._least
         self.move = -self.memory.apply(gradient)
         self.slope = float(np.vdot(gradient, self.move))
 
     def forget(self):
-        """Drop the memory, which on a function that is not convex may point uphill."""
-        self.memory = Memory(self.metric, ())
+        """Forget the past steps, whose direction may point uphill where F is not convex."""
+        self.memory = Memory(self.preconditioner, ())
 
     def took(self, step, change):
-        """Remember a step and the change of the gradient on it."""
+        """Remember a step and the change of the gradient along it."""
         self.steps += 1
-        curvature, expected = float(np.vdot(step, change)), self.metric.square(step)
-        if curvature > 0 and expected > 0:  # a step where nothing bends tells of no curvature
+        curvature, expected = float(np.vdot(step, change)), self.preconditioner.square(step)
+        if curvature > 0 and expected > 0:  # without curvature there is nothing to learn
             self.memory.add(step, change, curvature)
             self._least = min(self._least, max(curvature / expected, 1e-8))
 
     @property
     def state(self):
-        """What a checkpoint keeps: what the metric was made of, and the memory."""
+        """What a checkpoint keeps: what the preconditioner is made of, and the past steps."""
         memory = {"pairs": [list(pair) for pair in self.memory.pairs], "scale": self.memory.scale}
         return {"made_of": self._made_of, "memory": memory, "steps": self.steps, "least": self._least}
 
     @classmethod
     def of(cls, sample, state):
         model = cls(sample, **state["made_of"])
-        model.memory = Memory(model.metric, [tuple(pair) for pair in state["memory"]["pairs"]])
+        model.memory = Memory(model.preconditioner, [tuple(pair) for pair in state["memory"]["pairs"]])
         model.memory.scale, model.steps, model._least = state["memory"]["scale"], state["steps"], state["least"]
         return model
 
 
 class Memory:
-    """The inverse curvature of the metric, corrected by the last steps (Nocedal 1980, the two-loop recursion).
+    """The inverse Hessian, corrected by the last ten steps (Nocedal 1980, the two-loop recursion).
 
-    A diagonal is scaled to the curvature that the last step has met: that of a log loss falls on the way.
+    A diagonal is scaled to the curvature along the last step: that of a log loss falls on the way to the minimum.
     """
 
-    def __init__(self, metric, pairs):
-        self.metric, self.pairs, self.scale = metric, list(pairs), 1.0
+    def __init__(self, preconditioner, pairs):
+        self.preconditioner, self.pairs, self.scale = preconditioner, list(pairs), 1.0
 
     def add(self, step, change, curvature):
-        self.pairs = [*self.pairs[1 - MEMORY :], (step, change, 1 / curvature)]
-        if not (self.metric.matrices or self.metric.constant):
-            self.scale = curvature / float(np.vdot(change, self.metric.solve(change)))
+        self.pairs = [*self.pairs[-9:], (step, change, 1 / curvature)]
+        if not (self.preconditioner.matrices or self.preconditioner.constant):
+            self.scale = curvature / float(np.vdot(change, self.preconditioner.solve(change)))
 
     def apply(self, gradient):
         q, scales = gradient, []
         for step, change, inverse in reversed(self.pairs):
             scales.append(inverse * float(np.vdot(step, q)))
             q = q - scales[-1] * change
-        q = self.scale * self.metric.solve(q)
+        q = self.scale * self.preconditioner.solve(q)
         for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
             q = q + (scale - inverse * float(np.vdot(change, q))) * step
         return q
@@ -243,15 +242,15 @@ class Memory:
 class Inverse:
     """The function g → G⁻¹g; by a pseudo-inverse where G is singular to within rounding error.
 
-    Rows and columns are brought to a diagonal of ones first: a penalty that is large in one of them must not make the
-    others look like rounding.
+    G is scaled to a diagonal of ones first, so that a large penalty on one column does not make the eigenvalues of the
+    others look like rounding errors.
 
     Parameters
     ----------
     sampled : bool
-        Whether G is of some rows only, so that directions which it lacks may bend after all.
+        Whether G is of some rows only, so that F may have curvature along the directions that G lacks.
     ridge : (d,)
-        The penalty's part of the diagonal, below which nothing bends.
+        The penalty's part of the diagonal, a lower bound of the curvature.
 
     Attributes
     ----------
@@ -262,12 +261,8 @@ class Inverse:
     def __init__(self, G, sampled, ridge):
         self._root = equilibrium(G)
         G = G / self._root / self._root[:, None]
-        self._factor, self.reciprocal = None, 0.0
-        try:
-            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
-            self.reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
-        except np.linalg.LinAlgError:
-            pass
+        self._factor = Cholesky(G)
+        self.reciprocal = self._factor.reciprocal
         if not self.reciprocal > len(G) * ROUNDING:
             self.reciprocal = 0.0
             least = (ridge / self._root**2)[ridge > 0]
@@ -276,9 +271,9 @@ class Inverse:
     def _decompose(self, G, sampled, least):
         sizes, basis = scipy.linalg.eigh(G, check_finite=False)
         if sampled:
-            sizes = np.maximum(sizes, UNSEEN * sizes[-1])
+            sizes = np.maximum(sizes, 1e-6 * sizes[-1])  # the curvature taken where these rows show none
         floor = len(G) * ROUNDING * sizes[-1]
-        if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # what is less is rounding, but of something
+        if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # smaller ones are the penalty and rounding
             sizes, floor = np.maximum(sizes, least), 0.0
         kept = sizes > floor
         self._basis, self._sizes = basis[:, kept], sizes[kept]
@@ -286,20 +281,19 @@ class Inverse:
     def __call__(self, g):
         scale = self._root if g.ndim == 1 else self._root[:, None]
         if self.reciprocal > 0:
-            return scipy.linalg.cho_solve(self._factor, g / scale, check_finite=False) / scale
+            return self._factor.solve(g / scale) / scale
         return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
 
 
 def is_joint(objective, size):
-    """Whether the weights of all outputs have one matrix of curvatures."""
-    o = objective
-    return o.record.categorical and o.rows.k * size <= JOINT_WEIGHTS
+    """Whether the weights of all outputs have one joint Hessian."""
+    return objective.record.categorical and objective.rows.k * size <= JOINT_WEIGHTS
 
 
-def conditioning(sample, metric):
-    """Condition number of the columns, centred and scaled, and how many directions they lack; (None, 0) unknown.
+def conditioning(sample, preconditioner):
+    """Condition number of the centred and scaled columns, and the number of collinear directions; (None, 0) if unknown.
 
-    Where the sample is not all rows, the curvature of some of them tells whether a look at all is worth its time.
+    Where the sample is not all rows, XᵀX of all is formed only if the sample's Hessian is nearly singular.
     """
     v = sample.variables
     if not sample.exists:
@@ -308,7 +302,7 @@ def conditioning(sample, metric):
     if sample.is_all:
         A = sample.design[:, moving] * np.sqrt(sample.weight)[:, None]
         G = A.T @ A
-    elif metric.reciprocal < DOUBTFUL:
+    elif preconditioner.reciprocal < 1e-11:
         G = v.objective.gram(v.shift, v.scale, 1.0)[np.ix_(moving, moving)]
     else:
         return None, 0
