@@ -53,6 +53,11 @@ def equilibrium(G):
     return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
 
 
+def add_to_diagonal(G, values):
+    """G + diag(values), in place."""
+    np.einsum("ii->i", G)[...] += values
+
+
 class Cholesky:
     """The factor of a positive definite matrix by LAPACK, without the checks of scipy.linalg's functions.
 

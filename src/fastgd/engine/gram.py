@@ -13,7 +13,7 @@ import scipy.linalg
 
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
-from fastgd.linalg import Cholesky, equilibrium
+from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium
 
 # Values of X up to which residuals are computed in extended precision, where the machine has it (a millisecond); and up
 # to which a singular value decomposition is that of X itself, not of its triangular factor (some 100 ms).
@@ -31,7 +31,7 @@ class NormalEquations:
         ridge, still = v.ridge(), np.zeros(v.size)
         still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
         G = o.factor * o.gram(v.shift, v.scale, 1.0)
-        G[np.diag_indices_from(G)] += ridge + still
+        add_to_diagonal(G, ridge + still)
         self.matrix, self.lost = G, 0
         self._left = None
         self.condition = None

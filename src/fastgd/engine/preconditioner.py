@@ -7,7 +7,7 @@ import numpy as np
 import scipy.linalg
 
 from fastgd.engine.lasso import minimise_with_l1
-from fastgd.linalg import Cholesky, equilibrium, soft_threshold, softmax
+from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium, soft_threshold, softmax
 
 # Eigenvalues below this share of the largest are rounding error: along their directions the columns are collinear, and
 # no step is taken there.
@@ -76,11 +76,11 @@ class Preconditioner:
             grams.append(mass * (A.T @ A))
         for G, mean, floor in zip(grams, means, least, strict=True):
             if mean < floor:
-                G[np.diag_indices_from(G)] += mass * floor
+                add_to_diagonal(G, mass * floor)
         return [self._held(G) for G in grams]
 
     def _held(self, G):
-        G[np.diag_indices_from(G)] += self._diagonal
+        add_to_diagonal(G, self._diagonal)
         return G
 
     def _softmax(self, V, mass):
@@ -102,7 +102,7 @@ class Preconditioner:
         # made regular. No gradient points there, except that of an l1 penalty, which does change.
         alike = range(size - o.fit_intercept if o.l1 else 0, size)
         H.reshape(k, size, k, size)[:, alike, :, alike] += np.trace(H) / (k * k * size)
-        H[np.diag_indices_from(H)] += np.tile(self._diagonal, k)
+        add_to_diagonal(H, np.tile(self._diagonal, k))
         return H
 
     def _each(self, functions, V):
