@@ -142,7 +142,8 @@ def measured(rows, centring, sample=None):
             means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
         means = rounded(means, rows.dtype)
         A -= means
-    return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, alike)
+    np.square(A, out=A)
+    return looked_into(rows, means, np.sqrt(s @ A), centring, alike)
 
 
 def looked_into(rows, means, spreads, centring, alike=False):
