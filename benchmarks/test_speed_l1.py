@@ -189,7 +189,7 @@ def seconds(call, most=3.0):
 def within(problem, minimum, fit, patience):
     """(seconds, tolerance) of the loosest tolerance that suffices; None where none does in `patience` seconds."""
     with quiet():
-        for exponent in range(2, 14):
+        for exponent in range(1, 14):
             started = time.perf_counter()
             model = fit(problem, 10.0**-exponent)
             spent = time.perf_counter() - started
@@ -249,7 +249,7 @@ def paths(shape):
     for who, fit in members.items():
         found[who] = np.inf
         with quiet():
-            for exponent in range(2, 12):
+            for exponent in range(1, 12):
                 started = time.perf_counter()
                 path = fit(problem, 10.0**-exponent)
                 spent = time.perf_counter() - started

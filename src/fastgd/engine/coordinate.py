@@ -29,8 +29,8 @@ NEXT, ROUGH = 0.4, 0.1
 AT_ONCE, GRAM_COLUMNS, EPOCHS = 64, 4096, 2000
 # A Newton step leaves so much of the violations where these are not yet `small`.
 LEFT = 0.1
-# Epochs between extrapolations.
-MEMORY = 5
+# Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
+MEMORY, FAST = 5, math.log(2)
 # Columns that an epoch may take up or drop, as a share, for the next one to leave out those without a weight.
 SETTLED = 0.01
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
@@ -428,9 +428,8 @@ class _Problem:
 
         Between epochs over all columns there are some in which weights that are 0 stay so, once few change.
         """
-        level, path, before = np.zeros(1), [v.copy()], math.inf
+        level, path, before, whole = np.zeros(1), [v.copy()], math.inf, True
         gram = self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
-        whole = True
         for epoch in range(1, 1 + EPOCHS):
             worst = self.block.descend(self, small, whole, slopes, level, v)[1]
             if whole and not worst > small:
@@ -438,6 +437,7 @@ class _Problem:
             new = np.count_nonzero((v != 0) != (path[-1] != 0))
             whole = not worst > small or (whole and new > SETTLED * len(v))
             path.append(v.copy())
+            before = worst if epoch == 1 else before
             if epoch % MEMORY == 0:
                 rate = math.log(before / worst) / MEMORY if 0 < worst < before else 0.0
                 if epoch > MEMORY and not math.log(max(worst / max(small, 1e-300), 1.0)) <= gram * rate:
@@ -445,7 +445,8 @@ class _Problem:
                 before, whole = worst, True
                 slopes += level * self.curvature
                 level[0] = 0.0
-                self._extrapolate(path, slopes, v)
+                if rate < FAST:
+                    self._extrapolate(path, slopes, v)
                 path = [v.copy()]
         return v, gram == math.inf
 
