@@ -25,12 +25,12 @@ ALMOST_ALL = 0.5
 # With more columns than rows: the next penalty, of the last; and what is left of each violation there.
 NEXT, ROUGH = 0.4, 0.1
 # Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where epochs on the columns would take
-# longer.
-AT_ONCE, GRAM_COLUMNS, EPOCHS = 64, 4096, 2000
+# longer, as the first FEW_EPOCHS tell.
+AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, EPOCHS = 64, 4096, 20, 2000
 # A Newton step leaves so much of the violations where these are not yet `small`.
 LEFT = 0.1
 # Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
-MEMORY, FAST = 5, math.log(2)
+MEMORY, FAST = 7, math.log(2)
 # Columns that an epoch may take up or drop, as a share, for the next one to leave out those without a weight.
 SETTLED = 0.01
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
@@ -120,10 +120,11 @@ class _Search:
             if self._is_at_rounding(gap, wanted):
                 return True
             outside, left = self._grow(violations, 1.0, 1.0)
-            self.tries += outside <= 1 + self.small and point.step > 0
-            share = SHARE * CLOSER**self.tries * max(wanted, 0.0)
-            rough = ROUGH * ((outside if self.d > self.objective.rows.n else left) - 1)
-            self.small = max(share / (penalty or monitor.gap.above_least(point.fun) or 1.0), rough, 1e-15)
+            share = SHARE * max(wanted, 0.0) / (penalty or monitor.gap.above_least(point.fun) or 1.0)
+            solved = outside <= 1 + self.small and self.small <= 1.1 * CLOSER**self.tries * share
+            self.tries += point.step > 0 and (solved or not share)
+            rough = ROUGH * ((outside if self.d > self.objective.rows.n else left) - 1) if point.step else ROUGH
+            self.small = max(CLOSER**self.tries * share, rough, 1e-15)
             self.multiple = 1.0
         else:
             before = min(self.multiple, worst)
@@ -428,21 +429,24 @@ class _Problem:
 
         Between epochs over all columns there are some in which weights that are 0 stay so, once few change.
         """
-        level, path, before, whole = np.zeros(1), [v.copy()], math.inf, True
+        level, path, whole, met = np.zeros(1), [v.copy()], True, [1.0]
         gram = self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
         for epoch in range(1, 1 + EPOCHS):
             worst = self.block.descend(self, small, whole, slopes, level, v)[1]
             if whole and not worst > small:
                 return v, True
+            met[0] = worst if epoch == 1 else met[0]
             new = np.count_nonzero((v != 0) != (path[-1] != 0))
             whole = not worst > small or (whole and new > SETTLED * len(v))
             path.append(v.copy())
-            before = worst if epoch == 1 else before
             if epoch % MEMORY == 0:
-                rate = math.log(before / worst) / MEMORY if 0 < worst < before else 0.0
-                if epoch > MEMORY and not math.log(max(worst / max(small, 1e-300), 1.0)) <= gram * rate:
-                    return v, False
-                before, whole = worst, True
+                rate = math.log(max(met[-1] / worst, 1.0)) / MEMORY if worst > 0 else math.inf
+                met.append(worst)
+                whole, middle = True, len(met) // 2
+                if epoch >= FEW_EPOCHS and worst > small:
+                    left = math.log(worst / small) * MEMORY * (len(met) - 1 - middle)
+                    if not left <= gram * math.log(max(met[middle] / worst, 1.0)):
+                        return v, False
                 slopes += level * self.curvature
                 level[0] = 0.0
                 if rate < FAST:
