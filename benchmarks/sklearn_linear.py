@@ -19,16 +19,43 @@ from fastgd import GDRegressor
 
 FILES = ("test_base", "test_sparse_coordinate_descent", "test_coordinate_descent")
 REPLACED = re.compile(r"\b(LinearRegression|Lasso|ElasticNet)\b")
-REASONS = {}
+POSITIVE = "weights have no bounds here: gradient_descent on an objective takes them"
+STEPS = "n_iter_ counts working sets and is 1 at least, not epochs: here one is enough"
+GRAM = "there is no precompute: whether a Gram matrix pays is found during the fit"
+UNCHECKED = "fit has no check_input"
+REASONS = {
+    **dict.fromkeys(
+        ("test_raises_value_error_if_positive_and_sparse", "test_linear_regression_positive_multiple_outcome",
+         "test_linear_regression_positive_vs_nonpositive", "test_sparse_enet_not_as_toy_dataset",
+         "test_lasso_positive_constraint", "test_enet_positive_constraint"), POSITIVE),
+    **dict.fromkeys(
+        ("test_sparse_enet_coordinate_descent", "test_warm_start", "test_warm_start_convergence",
+         "test_warm_start_convergence_with_regularizer_decrement",
+         "test_enet_coordinate_descent_raises_convergence"), STEPS),
+    **dict.fromkeys(("test_elasticnet_precompute_incorrect_gram", "test_overridden_gram_matrix"), GRAM),
+    **dict.fromkeys(
+        ("test_check_input_false", "test_enet_copy_X_True", "test_enet_copy_X_False_check_input_False",
+         "test_enet_sample_weight_does_not_overwrite_sample_weight"), UNCHECKED),
+    "test_inplace_data_preprocessing": "X is never written to, so there is no copy_X=False",
+    "test_enet_multitarget": "result_.gap is that of all outputs together",
+    "test_lasso_dual_gap": "the gap is 5e-13, and the two sums agree to 2e-15: rounding error of F",
+    "test_lasso_alpha_warning": "alpha=0 is least squares, and is solved as that",
+    "test_enet_nonfinite_params": "columns are scaled, so that entries of 1e308 do not overflow, and the fit is finite",
+}  # fmt: skip
 
 
 class Renamed(GDRegressor):
     """GDRegressor with scikit-learn's names of the parameters."""
 
-    loss, l1_ratio, solver, learning_rate, optimizer, batch_size = "squared_error", 1.0, "auto", "auto", "gd", None
-    epsilon, early_stopping, validation_fraction, n_iter_no_change, shuffle = None, False, 0.1, 5, True
-    random_state, n_jobs, verbose, callbacks, warm_start = None, None, 0, None, False
-    max_iter, alpha = 1000, 0.0
+    # What is not a parameter here has the default of GDRegressor.
+    locals().update(
+        {
+            name: each.default
+            for name, each in inspect.signature(GDRegressor.__init__).parameters.items()
+            if name != "self"
+        }
+    )
+    alpha, l1_ratio = 0.0, 1.0
 
     def _store(self, given):
         for name, value in given.items():
