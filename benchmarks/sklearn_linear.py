@@ -13,7 +13,7 @@ import sys
 
 import scipy.sparse
 from sklearn import linear_model
-from sklearn_sgd import run
+from sklearn_sgd import defaults, run
 
 from fastgd import GDRegressor
 
@@ -47,14 +47,7 @@ REASONS = {
 class Renamed(GDRegressor):
     """GDRegressor with scikit-learn's names of the parameters."""
 
-    # What is not a parameter here has the default of GDRegressor.
-    locals().update(
-        {
-            name: each.default
-            for name, each in inspect.signature(GDRegressor.__init__).parameters.items()
-            if name != "self"
-        }
-    )
+    locals().update(defaults(GDRegressor))
     alpha, l1_ratio = 0.0, 1.0
 
     def _store(self, given):

@@ -8,6 +8,7 @@ reason, and a reason without a failure, end the run with status 1.
 
 import collections
 import importlib.util
+import inspect
 import sys
 import warnings
 
@@ -69,13 +70,17 @@ def schedule(learning_rate, eta0, power_t, alpha):
     return learning_rate
 
 
+def defaults(estimator):
+    """The parameters of an estimator of ours and what they are by default."""
+    return {name: each.default for name, each in inspect.signature(estimator).parameters.items()}
+
+
 class Renamed:
     """Our estimators with scikit-learn's names of the parameters."""
 
-    solver, batch_size, callbacks, multi_class = "sgd", None, None, "ovr"
-
     def _store(self, given):
         """Store the arguments of __init__, from whose signature scikit-learn takes the names."""
+        vars(self).update(defaults(GDRegressor) | defaults(GDClassifier), solver="sgd", multi_class="ovr")
         for name, value in given.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
@@ -93,7 +98,7 @@ class Renamed:
         finally:
             for name in ("learning_rate", "epsilon", "l1_ratio"):
                 self.__dict__[name] = kept[name]
-            self.__dict__.pop("optimizer", None)
+            self.optimizer = "gd"
 
 
 class SGDClassifier(Renamed, GDClassifier):
