@@ -146,7 +146,6 @@ class DescentOptions(TypedDict, total=False):
     target: float | None
     max_seconds: float | None
     callback: Callable[[Result], object] | None
-    progress: bool
     verbose: int
     escape_saddles: bool
     keep: Literal["last", "best"]
@@ -163,6 +162,7 @@ class RunOptions(DescentOptions, total=False):
     """Keywords of `gradient_descent` except `history`, on which the type of the result depends."""
 
     checkpoint: Path | None
+    progress: bool
     resume: bool
     seed: int | None
     precondition: None  # the former name of solver, which is refused

@@ -312,6 +312,8 @@ def weights(w, name, shape, dtype, finite=True, copy=True):
         flags = w.flags
         if flags.c_contiguous and flags.aligned and math.isfinite(sum(w.reshape(-1).tolist())):
             return w  # the common case, in about 1 µs
+    if isinstance(w, dict):  # a Result stands for its x
+        w = getattr(w, "x", w)
     w = real_array(w, name, dtype=dtype, finite=finite)
     if w.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {w.shape}")

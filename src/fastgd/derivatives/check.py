@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from fastgd import forms, validation
+from fastgd import display, forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
 from fastgd.derivatives.hessian import gradient_at, named_gradient
@@ -95,6 +95,9 @@ class GradientCheck:
         if self.hint:
             lines.append(f"  {self.hint}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return display.preformatted(repr(self))
 
     def _name(self, k):
         return f"coordinate {_index(k, self.gradient.shape)}"

@@ -12,7 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from fastgd import validation
+from fastgd import optimizers
+from fastgd import validation as checks  # sweep has an argument of that name
+from fastgd.descent.grid import every_pair, parted, ranked
+from fastgd.descent.listed import Sweep
+from fastgd.descent.single import gradient_descent
 from fastgd.descent.sweep_routes import Passes, Quadratic
 from fastgd.engine.fleet import Fleet
 from fastgd.engine.gap import GapRule
@@ -20,6 +24,7 @@ from fastgd.engine.monitor import Monitor
 from fastgd.engine.point import Point
 from fastgd.engine.rates import rate_of
 from fastgd.engine.result import History, Status
+from fastgd.engine.update import Update
 from fastgd.errors import DivergenceError
 from fastgd.linalg import euclidean_norm
 from fastgd.objective import LinearObjective
@@ -32,7 +37,8 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastgd.engine.result import Result
-    from fastgd.types import Floats, Rate, RecordedResult
+    from fastgd.optimizers import Optimizer
+    from fastgd.types import Floats, OptimizerName, RateOfRun, RecordedResult, ScalarFunction
 
 # Forming the Gram matrix of d columns takes, for each value of X, as long as so many values of one run's share of a
 # pass: what it takes to bring rows into shape, and the product by BLAS, whose cost grows with d.
@@ -42,47 +48,60 @@ GRAM_COLUMNS_PER_UNIT = 4
 
 @typing.overload
 def sweep(
-    objective: LinearObjective,
+    objective: LinearObjective | ScalarFunction,
     *,
-    lr: Rate | Sequence[Rate] | Floats,
+    lr: RateOfRun | Sequence[RateOfRun] | Floats,
     init_w: ArrayLike | None = None,
     l2: float | Sequence[float] | Floats | None = None,
+    optimizer: OptimizerName | Optimizer | Sequence[OptimizerName | Optimizer] = "gd",
     step_num: int = 100,
     tol: float | None = None,
     history: Literal[True],
     route: Literal["auto", "direct", "gram"] = "auto",
-) -> list[RecordedResult]: ...
+    grid: bool = False,
+    validation: float | None = None,
+    seed: int | None = None,
+) -> Sweep[RecordedResult]: ...
 @typing.overload
 def sweep(
-    objective: LinearObjective,
+    objective: LinearObjective | ScalarFunction,
     *,
-    lr: Rate | Sequence[Rate] | Floats,
+    lr: RateOfRun | Sequence[RateOfRun] | Floats,
     init_w: ArrayLike | None = None,
     l2: float | Sequence[float] | Floats | None = None,
+    optimizer: OptimizerName | Optimizer | Sequence[OptimizerName | Optimizer] = "gd",
     step_num: int = 100,
     tol: float | None = None,
     history: bool = False,
     route: Literal["auto", "direct", "gram"] = "auto",
-) -> list[Result]: ...
-@validation.names_arguments
+    grid: bool = False,
+    validation: float | None = None,
+    seed: int | None = None,
+) -> Sweep[Result]: ...
+@checks.names_arguments
 def sweep(
-    objective, *, lr, init_w=None, l2=None, step_num=100, tol=None, history=False, route="auto"
+    objective, *, lr, init_w=None, l2=None, optimizer="gd", step_num=100, tol=None, history=False, route="auto",
+    grid=False, validation=None, seed=None,
 ):  # fmt: skip
     """Many runs of gradient descent on one objective at once; all runs share each pass over X.
 
     Run i has the rate lr[i], the start init_w[i] and the penalty l2[i]; what is given once is the same for all. Each
-    equals the run that `gradient_descent` makes alone, up to rounding error.
+    equals the run that `gradient_descent` makes alone, up to rounding error. With grid=True every rate goes with every
+    penalty and every optimizer, and the runs come back in order, the best first.
 
     Parameters
     ----------
     objective : LinearObjective
-        With its `n_jobs` threads.
+        With its `n_jobs` threads. With grid=True any function, too, as `gradient_descent` takes it.
     lr : sequence of float or callable, or one of them
-        Learning rates, in the user's own columns. A callable gives the rate of step 0, 1, ….
+        Learning rates, in the user's own columns. A callable gives the rate of step 0, 1, …. With grid=True "auto" is
+        one, too, for plain descent; its runs are made alone.
     init_w : array_like, of the objective's shape or (K, *shape), optional
         Where to start; zeros without it. It is never written to.
     l2 : float or sequence of float, optional
         Adds ½·l2·‖w‖² in place of the objective's own l2, which is what holds without it.
+    optimizer : str or Optimizer, with grid=True a sequence of them
+        As for `gradient_descent`; runs with the same one share the passes.
     step_num : int
         The number of steps; with `tol`, the largest number.
     tol : float, optional
@@ -93,11 +112,21 @@ def sweep(
         "direct" passes over X at every step. "gram" is for squared losses with the identity: XᵀX is formed once, and a
         step costs O(d²) for each run; it loses digits where the condition number of XᵀX is high. "auto" takes the
         quicker one, and "direct" where that condition number is above 1e8; the messages then say so.
+    grid : bool
+        Every pair of the lists, in place of one entry of each list for each run.
+    validation : float, optional
+        With grid=True: hold out this share of the rows, learn from the others, and order the runs by the loss of the
+        rows held out. Without it they are ordered by the loss without the penalty.
+    seed : int, optional
+        Of the rows held out, 0 without it.
 
     Returns
     -------
-    list of Result
-        One for each run, in order. `fun` and `jac` are those of exactly `x`; nfev and njev count the points at which
+    Sweep
+        A list of Results, one for each run, in order; with grid=True each has `settings` (lr, l2, optimizer), `loss`
+        (without penalty) and, of rows held out, `validation_loss`. `to_frame()` makes a DataFrame of it.
+
+        `fun` and `jac` are those of exactly `x`; nfev and njev count the points at which
         they were computed. A run that diverges has status DIVERGED, success False and a message that names the step,
         the rate and, where it is known, the largest stable rate; it is no exception, for the other runs count.
 
@@ -115,20 +144,68 @@ def sweep(
     ['STEP_LIMIT', 'STEP_LIMIT', 'DIVERGED']
     >>> [float(run.x[0].round(3)) for run in runs[:2]]
     [1.999, 2.0]
+    >>> best = sweep(objective, grid=True, lr=[0.01, 0.05], l2=[0.0, 1.0], step_num=50)[0]
+    >>> best.settings
+    {'lr': 0.05, 'l2': 0.0, 'optimizer': 'gd'}
     """
+    if checks.boolean(grid, "grid"):
+        return _grid(objective, lr, l2, optimizer, init_w, validation, seed, step_num, tol, history, route)
+    for name, value in (("validation", validation), ("seed", seed)):
+        if value is not None:
+            raise ValueError(f"{name} is for grid=True, which orders the runs; leave it out")
+    return _side_by_side(objective, lr, init_w, l2, optimizers.get(optimizer), step_num, tol, history, route)
+
+
+def _grid(objective, lr, l2, optimizer, init_w, share, seed, step_num, tol, history, route):
+    """The runs of every pair, ranked: those with numbers for rates side by side, the others alone."""
+    settings = every_pair(lr, l2, optimizer)
+    linear = isinstance(objective, LinearObjective)
+    if not linear and any(setting["l2"] is not None for setting in settings):
+        raise ValueError("l2 is for an objective; with a function put the penalty into it")
+    learn, held = (objective, None) if share is None else parted(objective, share, seed)
+    shared = {}
+    for i, setting in enumerate(settings):
+        if linear and not isinstance(setting["lr"], str):
+            shared.setdefault(optimizers.get(setting["optimizer"]), []).append(i)
+    results = [None] * len(settings)
+    for rule, members in shared.items():
+        rates, penalties = ([settings[i][name] for i in members] for name in ("lr", "l2"))
+        penalties = None if penalties[0] is None else penalties
+        found = _side_by_side(learn, rates, init_w, penalties, rule, step_num, tol, history, route)
+        for i, result in zip(members, found, strict=True):
+            results[i] = result
+    for i, setting in enumerate(settings):
+        if results[i] is None:
+            f = learn if setting["l2"] is None else learn.replace(l2=setting["l2"])
+            options = {"optimizer": setting["optimizer"], "step_num": step_num, "tol": tol, "history": history}
+            results[i] = _alone(f, init_w, setting["lr"], options)
+    return ranked(results, settings, learn, held)
+
+
+def _alone(f, init_w, lr, options):
+    """The Result of one run; one that diverges has a Result too."""
+    try:
+        return gradient_descent(f, init_w, lr=lr, **options)
+    except DivergenceError as error:
+        error.result.message = str(error)
+        return error.result
+
+
+def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route):
+    """The Results of runs on one objective that share each pass over X, in order."""
     if not isinstance(objective, LinearObjective):
-        raise TypeError(f"objective must be a LinearObjective; got {validation.describe(objective)}")
-    step_num = validation.count(step_num, "step_num")
+        raise TypeError(f"objective must be a LinearObjective; got {checks.describe(objective)}")
+    step_num = checks.count(step_num, "step_num")
     if tol is not None:
-        tol = validation.scalar(tol, "tol", positive=True)
+        tol = checks.scalar(tol, "tol", positive=True)
         if not objective.smooth:
             raise ValueError(
                 f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out"
             )
     if objective.l1:
         raise ValueError(f"sweep takes no l1, whose steps are not plain; the objective has l1={objective.l1:g}")
-    history = validation.boolean(history, "history")
-    validation.choice(route, "route", ("auto", "direct", "gram"))
+    history = checks.boolean(history, "history")
+    checks.choice(route, "route", ("auto", "direct", "gram"))
     if route == "gram" and not objective.quadratic:
         raise ValueError(
             'route="gram" is for squared losses with activation "identity"; this objective has '
@@ -146,14 +223,17 @@ def sweep(
                 f"; by passes over X, because the condition number of the Gram matrix is {quadratic.condition:.0e} and "
                 "steps on it would lose digits"
             )
-    runs = _Runs(taken, rates, penalties, step_num, tol, history, note)
+    if rule.name == "asgd":
+        raise ValueError('sweep takes no optimizer="asgd", whose result is an average of points')
+    runs = _Runs(taken, rates, penalties, step_num, tol, history, note, rule)
     points = np.array(starts.reshape(len(starts), -1), dtype=taken.dtype)
     Fleet(
-        points, runs.evaluate, None, runs.rates, runs.end, near=None if tol is None else runs.near, trace=runs.trace
+        points, runs.evaluate, None, runs.rates, runs.end, near=None if tol is None else runs.near, rule=rule,
+        trace=runs.trace,
     ).descend(step_num)  # fmt: skip
     if taken is not passes:
         _settle(passes, runs.results, penalties)
-    return runs.results
+    return Sweep(runs.results)
 
 
 # --------------------------------------------------------------------------------------------------------- arguments
@@ -162,18 +242,18 @@ def sweep(
 def _runs(objective, lr, init_w, l2):
     """Rates (a list), starts (K, *shape) and penalties (K,), of one length."""
     rates = [
-        rate if callable(rate) else validation.scalar(rate, f"lr[{i}]", minimum=0)
+        rate if callable(rate) else checks.scalar(rate, f"lr[{i}]", minimum=0)
         for i, rate in enumerate(_listed(lr, "lr", "learning rates"))
     ]
     penalties = [objective.l2]
     if l2 is not None:
         penalties = [
-            validation.scalar(value, f"l2[{i}]", minimum=0) for i, value in enumerate(_listed(l2, "l2", "penalties"))
+            checks.scalar(value, f"l2[{i}]", minimum=0) for i, value in enumerate(_listed(l2, "l2", "penalties"))
         ]
     shape, dtype = objective.shape, objective.dtype
     starts = np.zeros((1, *shape), dtype)
     if init_w is not None:
-        starts = validation.real_array(init_w, "init_w", dtype=dtype)
+        starts = checks.real_array(init_w, "init_w", dtype=dtype)
         if starts.shape == shape:
             starts = starts[None]
         if starts.shape[1:] != shape or len(starts) == 0:
@@ -197,7 +277,7 @@ def _listed(value, name, what):
     if callable(value) or (isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))):
         return [value]
     if isinstance(value, (str, bytes, dict, set)) or np.ndim(value) == 0:
-        raise TypeError(f"{name} must be a sequence of {what}, or one of them; got {validation.describe(value)}")
+        raise TypeError(f"{name} must be a sequence of {what}, or one of them; got {checks.describe(value)}")
     entries = list(value)
     if not entries:
         raise ValueError(f"{name} must have at least one entry")
@@ -253,8 +333,8 @@ class _Member(Columns):
 class _Runs:
     """What a fleet asks of the runs of a sweep, by number, and their Results."""
 
-    def __init__(self, route, rates, penalties, limit, tol, history, note):
-        self.route, self.penalties, self.limit = route, penalties, limit
+    def __init__(self, route, rates, penalties, limit, tol, history, note, rule):
+        self.route, self.penalties, self.limit, self.rule = route, penalties, limit, rule
         self.objective = route.objective
         if tol is not None:
             _ = self.objective.value_at_zero  # once for all
@@ -270,7 +350,8 @@ class _Runs:
     def _monitor(self, rate, l2, tol, note):
         objective = self.objective if l2 == self.objective.l2 else self.objective.replace(l2=l2)
         member = _Member(self.route, objective, note)
-        return Monitor(member, limit=self.limit, gap=GapRule(objective, tol))
+        update = Update(self.rule, member.start)
+        return Monitor(member, limit=self.limit, gap=GapRule(objective, tol), update=update)
 
     @staticmethod
     def _gate(monitor):
@@ -306,7 +387,7 @@ class _Runs:
         monitor, shape = self.monitors[run], self.objective.shape
         step, x = ending.step, ending.x.reshape(shape)
         if ending.why == "start":
-            start = validation.show_point(x)
+            start = checks.show_point(x)
             raise ValueError(f"the value or the gradient of run {run} is not finite at the start, init_w = {start}")
         monitor.first_fun, monitor.last_rate = ending.first_fun, ending.lr
         at = step - 1 if ending.why == "not finite" else step

@@ -7,6 +7,8 @@ import typing
 
 import numpy as np
 
+from fastgd import display
+
 if typing.TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -99,6 +101,8 @@ class Result(_Record):
         Passes over the rows of an objective.
     solver : str
         The one that was taken.
+
+    In a notebook it shows status, message and the losses of its history; of `multi_start` the minima, too.
     """
 
     x: Floats
@@ -117,6 +121,33 @@ class Result(_Record):
     lost: int
     n_passes: int
     solver: str
+
+    def to_frame(self) -> typing.Any:
+        """A pandas DataFrame: of the runs of `multi_start`, else of the history.
+
+        Raises
+        ------
+        ValueError
+            There is no history.
+        """
+        if "runs" not in self and self.get("history") is None:
+            raise ValueError("the result has no history to make a frame of: run with history=True")
+        return self.get("runs", self.history).to_frame()
+
+    def _repr_html_(self) -> str:
+        history, minima, runs = self.get("history"), self.get("minima"), self.get("runs")
+        numbers = {"steps": self.get("nit"), "value": self.get("fun"), "x": self._shown(np.asarray(self.get("x")))}
+        parts = [
+            f"<b>{self._shown(self.get('status', ''))}</b>",
+            display.paragraph(self.get("message", "")),
+            display.table(("", ""), [(name, value) for name, value in numbers.items() if value is not None]),
+        ]
+        if minima is not None:
+            parts.append(minima._repr_html_())
+            parts.append(display.curve(np.sort([run.fun for run in runs]), "ends of the runs, sorted", dots=True))
+        if history is not None and ("fun" in history or "loss" in history):
+            parts.append(display.curve(history["fun"], "value"))
+        return "".join(parts)
 
 
 # Entries of a run on a function that keeps no history.
@@ -159,6 +190,24 @@ class History(_Record):
     seconds: NDArray[np.float64]
 
     _OTHER_NAMES: typing.ClassVar = {"loss": "fun", "fun": "loss", "learning_rate": "lr", "lr": "learning_rate"}
+
+    def to_frame(self) -> typing.Any:
+        """A pandas DataFrame with a row for each point or epoch; a point of several weights has a column for each.
+
+        The rate is that of the step from the point, and NaN in the last row.
+        """
+        rows, columns = max(map(len, self.values()), default=0), {}
+        for name, values in self.items():
+            flat = np.asarray(values, dtype=None if name == "step" else np.float64).reshape(len(values), -1)
+            flat = flat if len(flat) == rows else np.vstack([flat, np.full((rows - len(flat), flat.shape[1]), np.nan)])
+            several = flat.shape[1] > 1 or name == "x"
+            columns |= {f"{name}[{j}]" if several else name: flat[:, j] for j in range(flat.shape[1])}
+        return display.frame(columns)
+
+    def _repr_html_(self) -> str:
+        if "fun" not in self and "loss" not in self:
+            return display.preformatted(repr(self))
+        return display.curve(self["fun"], "loss")
 
     def __missing__(self, name: str) -> typing.Any:
         other = self._OTHER_NAMES.get(name)

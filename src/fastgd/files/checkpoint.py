@@ -14,6 +14,7 @@ import io
 import json
 import operator
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -97,10 +98,7 @@ class Checkpoint:
         identity, state = decode(data, self.path)
         names = [name for name in {**self.identity, **identity} if identity.get(name) != self.identity.get(name)]
         if names:
-            differences = "; ".join(
-                f"{name} is {_short(identity.get(name))} there and {_short(self.identity.get(name))} here"
-                for name in names
-            )
+            differences = "; ".join(_difference(name, identity.get(name), self.identity.get(name)) for name in names)
             raise ValueError(f"checkpoint {self.path!r} belongs to another run: {differences}")
         self._latest = data
         return state
@@ -316,5 +314,15 @@ def _checksum(data):
     return hashlib.sha256(data).hexdigest().encode()
 
 
+def _difference(name, there, here):
+    """A sentence; a digest means nothing to a reader."""
+    shown = [_short(value) for value in (there, here)]
+    if shown == ["an array"] * 2:
+        return f"{name} has other values there than here"
+    return f"{name} is {shown[0]} there and {shown[1]} here"
+
+
 def _short(value):
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value):
+        return "an array"
     return "absent" if value is None else repr(value)

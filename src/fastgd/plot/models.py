@@ -9,7 +9,6 @@ import numpy as np
 from fastgd import losses, validation
 from fastgd.engine.result import Result
 from fastgd.errors import import_extra
-from fastgd.linear_model.summary import Statistics, Summary
 from fastgd.objective import LinearObjective
 from fastgd.plot.shared import (
     COLORS,
@@ -323,6 +322,9 @@ def _with_data(model, w, y):
         predicted = model.predict(w).reshape(model.rows.n, -1)
 
         def statistics():
+            import_extra("sklearn", "sklearn", "a confidence band")
+            from fastgd.linear_model.summary import Statistics
+
             if not model.quadratic or model.l1 or model.l2:
                 raise ValueError("level is for the squared error with the identity, without a penalty")
             record = losses.of("squared_error", "identity")
@@ -377,7 +379,7 @@ def _points(ax, x, y, name=None):
 
 def _coefficients(model, name, level):
     """(names, values, half widths of the intervals or None) of an estimator, a Summary or a Result."""
-    if isinstance(model, Summary):
+    if hasattr(model, "conf_int"):
         d = len(model.names) - (model.names[-1] == "intercept")  # which would dwarf the others
         return model.names[:d], model.coef[:d], (model.conf_int[:d, 1] - model.conf_int[:d, 0]) / 2
     if isinstance(model, Result):
