@@ -312,7 +312,8 @@ def legend(ax, at_lines=()):
     last = ("start", "end", "minimum", "best", "diverges")
     found = dict(sorted(found.items(), key=lambda entry: last.index(entry[0]) if entry[0] in last else -1))
     figure, look = panels[0].figure, {"frameon": False, "borderaxespad": 0, "borderpad": 0, "columnspacing": 1.2}
-    wide = (figure.bbox if isinstance(ax, list) else ax.get_window_extent()).width / figure.figure.dpi
+    place = None if isinstance(ax, list) else ax.get_subplotspec()
+    wide = 0.85 * figure.bbox.width / figure.figure.dpi / (1 if place is None else place.get_gridspec().ncols)
     lengths = [0.075 * len(name) + 0.5 for name in found]  # about as long as they are, in inches
     columns = len(found) if sum(lengths) < wide else max(1, int(wide / max(lengths)))
     if isinstance(ax, list):
