@@ -11,7 +11,7 @@ from fastgd import validation
 from fastgd.derivatives.gradient import numerical_diff
 from fastgd.descent.starts import multi_start
 from fastgd.engine.result import Result, Status
-from fastgd.errors import import_extra
+from fastgd.errors import DivergenceError, import_extra
 from fastgd.plot.scene import paths_of, view
 from fastgd.plot.shared import (
     COLORS,
@@ -317,7 +317,10 @@ def basins(
     starts = starts.reshape(-1, *getattr(f, "shape", (2,)))
     if not options.get("vectorized"):
         options.setdefault("x_tol", 1e-4 * min(np.ptp(xlim), np.ptp(ylim)))
-    best = multi_start(f, starts, len(starts), lr=lr, step_num=step_num, same=same, **options)
+    try:
+        best = multi_start(f, starts, len(starts), lr=lr, step_num=step_num, same=same, **options)
+    except DivergenceError as error:  # all runs have
+        best = error.result
     reached = np.full(len(starts), np.nan)
     for number, minimum in enumerate(best.minima):
         reached[minimum.runs] = number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -271,7 +272,8 @@ def new_figure(panels=1):
     pyplot = import_extra("matplotlib.pyplot", "plot", "drawing")
     columns = min(panels, 3)
     size = (6.4, 4.6) if panels == 1 else (4.2 * columns, 4.0 * -(-panels // columns))
-    with pyplot.rc_context({"figure.max_open_warning": 0}):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "More than", RuntimeWarning)  # many open figures
         return pyplot.figure(figsize=size, layout="compressed")
 
 
