@@ -12,7 +12,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import fastgd
-from fastgd import GDRegressor, LinearObjective, check_gradient, display, gradient_descent, multi_start
+from fastgd import GDRegressor, LinearObjective, check_gradient, gradient_descent, multi_start
+from fastgd.engine import display
 
 pytestmark = pytest.mark.one_build
 

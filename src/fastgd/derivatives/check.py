@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import typing
 from typing import Literal
 
 import numpy as np
 
-from fastgd import display, forms, validation
+from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
 from fastgd.derivatives.hessian import gradient_at, named_gradient
@@ -97,7 +98,7 @@ class GradientCheck:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return display.preformatted(repr(self))
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     def _name(self, k):
         return f"coordinate {_index(k, self.gradient.shape)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 
-from fastgd import display
+from fastgd.engine import display
 from fastgd.engine.result import Result
 
 ResultT = typing.TypeVar("ResultT", bound=Result)

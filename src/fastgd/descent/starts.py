@@ -17,10 +17,11 @@ from typing import Literal, Unpack
 
 import numpy as np
 
-from fastgd import display, validation
+from fastgd import validation
 from fastgd.descent.listed import Runs
 from fastgd.descent.single import gradient_descent
 from fastgd.descent.together import descend_together
+from fastgd.engine import display
 from fastgd.engine.result import NOT_OF_ROWS, Result, Status, _Record
 from fastgd.errors import DivergenceError, StartError, progress_bar, sendable
 from fastgd.kernels import c_functions

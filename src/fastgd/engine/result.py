@@ -7,7 +7,7 @@ import typing
 
 import numpy as np
 
-from fastgd import display
+from fastgd.engine import display
 
 if typing.TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,9 +205,7 @@ class History(_Record):
         return display.frame(columns)
 
     def _repr_html_(self) -> str:
-        if "fun" not in self and "loss" not in self:
-            return display.preformatted(repr(self))
-        return display.curve(self["fun"], "loss")
+        return display.curve(self["fun"], "loss") if "fun" in self or "loss" in self else ""
 
     def __missing__(self, name: str) -> typing.Any:
         other = self._OTHER_NAMES.get(name)

@@ -14,7 +14,8 @@ import warnings
 
 import numpy as np
 
-from fastgd import display, losses, validation
+from fastgd import losses, validation
+from fastgd.engine import display
 from fastgd.linear_model import separation
 from fastgd.objective import LinearObjective
 

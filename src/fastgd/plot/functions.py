@@ -145,6 +145,8 @@ def surface(
     span = {"vmin": low, "vmax": high if high > low else low + 1.0}
     ax.computed_zorder = False  # matplotlib would draw a path over the surface, or under it, as a whole
     drawn = ax.plot_surface(*np.meshgrid(x, y), values, cmap=ground(), shade=False, zorder=1, **every, **span)
+    if isinstance(getattr(drawn, "_invalid_vertices", None), np.ndarray):
+        drawn._faces[drawn._invalid_vertices] = 0  # matplotlib leaves what was in memory there, and it may overflow
     ax.set_proj_type("ortho")  # rays to the eye are parallel, so that what is hidden does not depend on the distance
     lines = [(path, *on_the_surface(path.shown, flat, xlim, ylim, high)) for path in paths]
     box = np.array([np.ptp(xlim), np.ptp(ylim), span["vmax"] - low]) / ax._box_aspect

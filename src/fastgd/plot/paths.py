@@ -157,22 +157,14 @@ def animate(
         validation.choice(File(path).suffix.lower(), "the ending of path", (".gif", ".mp4", ".html"))
         path = File(path)
         whole.check_writable(path)
-    paths = paths_of(run)
-    solid = validation.boolean(surface, "surface") or getattr(ax, "name", "") == "3d"
-    if solid and paths[0].points.shape[1] != 2:
-        raise ValueError("surface=True is for runs of two variables; these have one")
-    new = ax is None
+    paths, new = paths_of(run), ax is None
+    solid, few = validation.boolean(surface, "surface") or getattr(ax, "name", "") == "3d", len(paths) == 1
+    variables = paths[0].points.shape[1]
+    if variables != (2 if solid else 1) and (solid or validation.boolean(tangents, "tangents")):
+        what = "surface=True is for runs of two variables" if solid else "tangents=True is for runs of one variable"
+        raise ValueError(f"{what}; these have {variables}")
     ax, tracks = _tracks(paths, f, ax, xlim, ylim, solid)
-    few = len(paths) == 1
-    artists = []
-    for i, one in enumerate(paths):
-        look = {"color": COLORS[i % len(COLORS)], "zorder": 5}
-        (trail,) = ax.plot(
-            [], [], *[[]] * solid, linewidth=1.6, marker=MARKERS[i % 7], markersize=3, gid="path", **look
-        )
-        trail.set_label(None if few else one.label)
-        (head,) = ax.plot([], [], *[[]] * solid, marker=MARKERS[i % 7], markersize=9, mec="black", **look)
-        artists.append((trail, head))
+    artists = [_trail_and_head(ax, i, None if few else one.label, solid) for i, one in enumerate(paths)]
     (slope,) = ax.plot([], [], color=COLORS[1], linestyle="--") if tangents and not solid else (None,)
     title = ax.set_title("step 0")  # not empty, so that the layout reserves room for it
     if not few:
@@ -184,9 +176,10 @@ def animate(
             for line, part in ((trail, slice(0, end + 1)), (head, slice(end, end + 1))):
                 shown = [coordinate[part] for coordinate in coordinates]
                 line.set_data_3d(*shown) if solid else line.set_data(*shown)
+        last = min(step, len(paths[0].points) - 1)
         if slope is not None:
-            _move_tangent(slope, f, ax, paths[0].points[min(step, len(paths[0].points) - 1)])
-        value = paths[0].values[min(step, len(paths[0].values) - 1)]
+            _move_tangent(slope, f, ax, paths[0].points[last])
+        value = paths[0].values[last]
         title.set_text(f"step {step}" + (f", value {value:.4g}" if few and np.isfinite(value) else ""))
         return [artist for pair in artists for artist in pair]
 
@@ -196,11 +189,19 @@ def animate(
     draw(frames[-1])  # for a still picture
     if path is not None:
         _save(ax.animation, path)
-    matplotlib = import_extra("matplotlib", "plot", "drawing")
-    if new and "inline" in matplotlib.get_backend():
+    if new and "inline" in import_extra("matplotlib", "plot", "drawing").get_backend():
         ax._repr_html_ = ax.animation.to_jshtml  # the notebook shows this one, and not the still
         import_extra("matplotlib.pyplot", "plot", "drawing").close(ax.figure)
     return ax
+
+
+def _trail_and_head(ax, number, label, solid):
+    """The lines that an animation moves: the path so far, and its last point."""
+    look, empty = {"color": COLORS[number % len(COLORS)], "zorder": 5}, [[]] * (2 + solid)
+    look["marker"] = MARKERS[number % len(MARKERS)]
+    (trail,) = ax.plot(*empty, linewidth=1.6, markersize=3, gid="path", label=label, **look)
+    (head,) = ax.plot(*empty, markersize=9, markeredgecolor="black", **look)
+    return trail, head
 
 
 def _animation(figure, draw, frames, interval):

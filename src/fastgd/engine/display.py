@@ -18,10 +18,6 @@ def paragraph(*sentences):
     return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences if sentence)
 
 
-def preformatted(text):
-    return f"<pre>{html.escape(text)}</pre>"
-
-
 def curve(values, name, dots=False):
     """An SVG of numbers against their place, on a logarithmic axis where positive ones span two decades.
 
