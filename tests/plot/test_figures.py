@@ -269,6 +269,18 @@ def test_a_run_that_is_too_slow_is_shown_with_the_minimum():
         assert not [line for line in ax.lines if line.get_gid() == "minimum"]
 
 
+def test_paths_of_parameters_with_names():
+    def f(p):
+        return p["a"] ** 2 + 3 * p["b"] ** 2
+
+    result = gradient_descent(f, {"a": 1.0, "b": 2.0}, lr=0.1, step_num=5, history=True)
+    points = np.column_stack([result.history.x["a"], result.history.x["b"]])
+    ax = plot.trajectory(result, f)
+    assert_allclose(next(line for line in ax.lines if line.get_gid() == "path").get_xydata(), points)
+    assert plot.surface(f, run=result).name == plot.trajectory(result, f, plot.surface(f, run=result)).name == "3d"
+    assert list(result.history.to_frame().columns[-2:]) == ["x['a']", "x['b']"]
+
+
 def test_arrows_point_along_the_path():
     result = run(lr=0.05, step_num=40)
     arrows = [text for text in plot.trajectory(result, bowl).texts if text.arrow_patch is not None]
@@ -343,6 +355,9 @@ def test_basins_are_those_of_the_minima():
     assert corners[0] == 0 and corners[3] == 3 and {corners[1], corners[2]} == {1, 2}
     side = np.linspace(-4, 4, 9) > 0.2
     assert np.all(reached[np.ix_(~side, ~side)] == 0) and np.all(reached[np.ix_(side, side)] == 3)
+    starts = plot.basins(STARTS)
+    colors = {line.get_color() for line in starts.lines if line.get_marker() == "s"}
+    assert len(colors) == len(STARTS.minima)
     left = plot.basins(lambda x: float(x[0] ** 2 - x[1] ** 4), (-1, 1), (-1, 4), lr=0.3, points=5)
     assert "diverge" in [text.get_text() for text in left.get_legend().get_texts()][-1]
 
@@ -376,7 +391,12 @@ def test_bands_are_those_of_the_textbook():
 def test_residuals_and_observed_against_predicted_of_an_estimator():
     predicted = MODEL.predict(X)
     assert_allclose(plot.residuals(MODEL, X, y=Y).lines[0].get_xydata(), np.column_stack([predicted, Y - predicted]))
-    assert_allclose(plot.fit(MODEL, X, y=Y).lines[0].get_xydata(), np.column_stack([Y, predicted]))
+    assert_allclose(plot.residuals(MODEL).lines[0].get_ydata(), Y - predicted)  # a small fit keeps its data
+    axes = Figure().add_subplot()
+    assert plot.fit(MODEL, X, Y, axes) is axes is plot.fit(PLANE, [1.0, 1.0], axes)
+    assert_allclose(axes.lines[0].get_xydata(), np.column_stack([Y, predicted]))
+    with pytest.raises(TypeError, match="X and y are needed"):
+        plot.residuals(SGD)
     w = gradient_descent(PLANE, lr="auto", tol=1e-12)
     assert_allclose(plot.residuals(PLANE, w).lines[0].get_ydata(), Y - X @ w.x, rtol=1e-9)
 
@@ -411,6 +431,8 @@ def test_decision_boundary_of_an_objective_and_what_is_refused():
     half = ax.collections[0].get_paths()[1].vertices
     w = gradient_descent(logistic, lr="auto").x
     assert_allclose(half @ w[:2] + w[2], 0, atol=1e-2)
+    hinge = GDClassifier(loss="hinge", alpha=0.1).fit(X, LABELS)  # it has no probabilities
+    assert len(plot.decision_boundary(hinge, X, LABELS).images) == 1
     with pytest.raises(TypeError, match="model must be a fitted classifier"):
         plot.decision_boundary(MODEL, X, Y)
     with pytest.raises(ValueError, match="X must have two columns"):
@@ -457,7 +479,7 @@ def test_a_sweep_is_a_map_of_its_losses():
     assert int(star.get_ydata()[0]) == [0.0, 0.1].index(best["l2"])
     one = [run for run in GRID if run.settings["l2"] == 0]
     assert plot.sweep(one).get_xlabel() == "lr"
-    with pytest.raises(TypeError, match="grid=True"):
+    with pytest.raises(TypeError, match=r"what fastgd\.sweep returned"):
         plot.sweep([run()])
 
 

@@ -123,8 +123,8 @@ def sweep(
     Returns
     -------
     Sweep
-        A list of Results, one for each run, in order; with grid=True each has `settings` (lr, l2, optimizer), `loss`
-        (without penalty) and, of rows held out, `validation_loss`. `to_frame()` makes a DataFrame of it.
+        A list of Results, one for each run, in order, with their `settings` (lr, l2, optimizer); with grid=True they
+        have `loss` (without penalty) and, of rows held out, `validation_loss`. `to_frame()` makes a DataFrame of it.
 
         `fun` and `jac` are those of exactly `x`; nfev and njev count the points at which
         they were computed. A run that diverges has status DIVERGED, success False and a message that names the step,
@@ -233,6 +233,8 @@ def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route
     ).descend(step_num)  # fmt: skip
     if taken is not passes:
         _settle(passes, runs.results, penalties)
+    for result, rate, penalty in zip(runs.results, rates, penalties.tolist(), strict=True):
+        result.settings = {"lr": rate, "l2": penalty, "optimizer": rule.name}
     return Sweep(runs.results)
 
 

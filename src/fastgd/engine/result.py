@@ -196,8 +196,11 @@ class History(_Record):
 
         The rate is that of the step from the point, and NaN in the last row.
         """
-        rows, columns = max(map(len, self.values()), default=0), {}
-        for name, values in self.items():
+        entries = {name: values for name, values in self.items() if not isinstance(values, dict)}
+        for name in self.keys() - entries.keys():  # points with names
+            entries |= {f"{name}[{key!r}]": values for key, values in self[name].items()}
+        rows, columns = max(map(len, entries.values()), default=0), {}
+        for name, values in entries.items():
             flat = np.asarray(values, dtype=None if name == "step" else np.float64).reshape(len(values), -1)
             flat = flat if len(flat) == rows else np.vstack([flat, np.full((rows - len(flat), flat.shape[1]), np.nan)])
             several = flat.shape[1] > 1 or name == "x"

@@ -12,7 +12,7 @@ from fastgd.derivatives.gradient import numerical_diff
 from fastgd.descent.starts import multi_start
 from fastgd.engine.result import Result, Status
 from fastgd.errors import DivergenceError, import_extra
-from fastgd.plot.scene import paths_of, view
+from fastgd.plot.scene import of_vectors, paths_of, view
 from fastgd.plot.shared import (
     COLORS,
     CURVE_POINTS,
@@ -129,8 +129,9 @@ def surface(
     TypeError, ValueError
         As for `contour`; `ax` is not three-dimensional; or there are neither limits nor runs.
     """
-    flat = function_of(f, 2)
     paths = [] if run is None else paths_of(run)
+    f = of_vectors(f, paths)
+    flat = function_of(f, 2)
     if not paths and (xlim is None or ylim is None):
         raise ValueError("surface needs xlim and ylim, or a run to take them from")
     xlim, ylim = view(paths, f, xlim, ylim)[:2] if paths else (limits(xlim, "xlim"), limits(ylim, "ylim"))
@@ -278,9 +279,9 @@ def tangent(
 
 
 def basins(
-    f: ScalarFunction | LinearObjective,
-    xlim: Limits,
-    ylim: Limits,
+    f: ScalarFunction | LinearObjective | Result,
+    xlim: Limits | None = None,
+    ylim: Limits | None = None,
     ax: AxesT | None = None,
     *,
     lr: float = 0.01,
@@ -294,7 +295,7 @@ def basins(
     Parameters
     ----------
     f, xlim, ylim, ax
-        As for `contour`.
+        As for `contour`. Or what `multi_start` returned of runs with history=True: its starts are shown.
     lr, step_num, same, **options
         As for `multi_start`, which makes the runs; `vectorized=True` is quickest. Runs end where they move by less
         than `x_tol`, a ten-thousandth of the rectangle.
@@ -311,7 +312,12 @@ def basins(
     TypeError, ValueError
         As for `contour` and `multi_start`.
     """
+    if isinstance(f, Result):
+        return _basins_of_starts(f, xlim, ylim, ax)
     function_of(f, 2)
+    for limit, name in ((xlim, "xlim"), (ylim, "ylim")):
+        if limit is None:
+            raise TypeError(f"{name} is needed: (lower, upper) of the starts")
     xlim, ylim = limits(xlim, "xlim"), limits(ylim, "ylim")
     points = validation.count(points, "points", minimum=2)
     x, y = np.linspace(*xlim, points), np.linspace(*ylim, points)
@@ -338,6 +344,25 @@ def basins(
     left = sum(run.status in (Status.DIVERGED, Status.FAILED) for run in best.runs)
     if left:
         ax.plot([], [], linestyle="none", marker="s", color="white", markeredgecolor=GREY, label=f"{left} diverge")
+    legend(ax)
+    return ax
+
+
+def _basins_of_starts(best, xlim, ylim, ax):
+    """The starts of `multi_start`, each in the colour of its minimum."""
+    if best.get("minima") is None:
+        raise TypeError("f must be a function, an objective, or the result of multi_start; this is that of one run")
+    paths = paths_of(best)
+    if paths[0].points.shape[1] != 2:
+        raise ValueError("basins are drawn of two variables; these runs have one")
+    xlim, ylim = view(paths, None, xlim, ylim)[:2]
+    ax = axes_for(ax)
+    reached = {number: i for i, minimum in enumerate(best.minima) for number in minimum.runs}
+    for number, path in enumerate(paths):
+        color = COLORS[reached[number] % len(COLORS)] if number in reached else "white"
+        ax.plot(*path.points[:1].T, marker="s", color=color, markeredgecolor="black", linestyle="none")
+    ax.set(xlim=xlim, ylim=ylim, xlabel="$x_0$", ylabel="$x_1$", title="To which minimum each start leads")
+    number_minima(ax, best.minima)
     legend(ax)
     return ax
 

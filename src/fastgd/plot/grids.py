@@ -10,7 +10,7 @@ from fastgd import validation
 from fastgd.derivatives.check import GradientCheck
 from fastgd.engine.result import Result
 from fastgd.errors import import_extra
-from fastgd.plot.shared import COLORS, axes_for, diverged, entries, fitted, history_of, legend, shown, style
+from fastgd.plot.shared import COLORS, axes_for, diverged, entries, fitted, history_of, legend, points_of, shown, style
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,20 +19,25 @@ if typing.TYPE_CHECKING:
 
 
 def sweep(
-    runs: Sequence[Result], ax: AxesT | None = None, *, x: str | None = None, y: str | None = None, value: str = "loss"
+    runs: Sequence[Result],
+    ax: AxesT | None = None,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    value: str | None = None,
 ) -> AxesT:
     """Draw what a sweep over a grid found: a heat map over two settings, or a line over one.
 
     Parameters
     ----------
     runs : list of Result
-        From `fastgd.sweep(…, grid=True)`. Of several runs in one cell the best counts.
+        From `fastgd.sweep`, with grid=True above all. Of several runs in one cell the best counts.
     ax : matplotlib Axes, optional
     x, y : str, optional
         The settings: "lr", "l2" or "optimizer"; by default the first two that differ.
-    value : str
-        The entry of each Result that is shown: "loss" is the loss without penalty, "validation_loss" that of the
-        held-out part, where there is one.
+    value : str, optional
+        The entry of each Result that is shown; by default "validation_loss", the loss of the rows held out, or "loss",
+        that without the penalty, or "fun", whichever there is first.
 
     Returns
     -------
@@ -46,14 +51,15 @@ def sweep(
     """
     found = [one for *_, one in entries(runs, "runs")]
     if not all(isinstance(one, Result) and "settings" in one for one in found):
-        raise TypeError("runs must be what fastgd.sweep(..., grid=True) returned: Results with settings")
+        raise TypeError("runs must be what fastgd.sweep returned: Results with settings")
     axes = {name: _ordered(one.settings[name] for one in found) for name in found[0].settings}
     differ = [name for name, places in axes.items() if len(places) > 1]
     x = validation.choice(x, "x", list(axes)) if x is not None else next(iter(differ), None)
     if x is None:
         raise ValueError("the runs must differ in a setting: all have the same")
     y = validation.choice(y, "y", list(axes)) if y is not None else next((n for n in differ if n != x), None)
-    value = "validation_loss" if value == "loss" and "validation_loss" in found[0] else value
+    if value is None:
+        value = next(name for name in ("validation_loss", "loss", "fun") if name in found[0])
     cells = np.full((len(axes[y]) if y else 1, len(axes[x])), np.inf)
     for one in found:
         at = axes[y].index(one.settings[y]) if y else 0, axes[x].index(one.settings[x])
@@ -155,9 +161,7 @@ def path(runs: Runs, ax: AxesT | None = None, *, names: Sequence[str] | None = N
     over_steps = len(found) == 1 or None in penalties
     if over_steps:
         histories = [history_of(one, of) for of, _, one in found]
-        if any("x" not in history for history in histories):
-            raise ValueError("the history holds no points: run gradient_descent with history=True (a fit keeps none)")
-        columns = [np.asarray(history.x, np.float64).reshape(len(history.x), -1) for history in histories]
+        columns = list(map(points_of, histories))
         lines = []
         for history, X, (_, label, _) in zip(histories, columns, found, strict=True):
             steps = history.get("step", np.arange(len(X)))

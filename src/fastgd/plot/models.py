@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+import warnings
 
 import numpy as np
 
@@ -47,9 +48,9 @@ class _Fit(typing.NamedTuple):
 def fit(
     objective: Model,
     w: Weights | Table | None = None,
+    y: ArrayLike | AxesT | None = None,
     ax: AxesT | None = None,
     *,
-    y: ArrayLike | None = None,
     level: float | None = None,
     feature_name: str = "x",
     target_name: str = "y",
@@ -64,10 +65,11 @@ def fit(
     objective : LinearObjective or estimator
         An objective holds the data.
     w : array_like or Result
-        Weights of the objective, or the result of the run that found them; with an estimator its X.
-    ax : matplotlib Axes, optional
+        Weights of the objective, or the result of the run that found them. With an estimator its X, which is not
+        needed where the fit has kept its data, as those without a penalty of up to 262,144 numbers do.
     y : array_like, optional
-        The targets, with an estimator: ``fit(model, X, y=y)``.
+        The targets, with an estimator: ``fit(model, X, y)``. With an objective the third argument may be the Axes.
+    ax : matplotlib Axes, optional
     level : float, optional
         With one feature, for the squared error without a penalty: draw the band in which the line lies with this
         confidence, and the one in which a new observation does.
@@ -83,7 +85,7 @@ def fit(
     TypeError, ValueError
         `objective` is neither, w does not have its shape, or there are no such bands.
     """
-    found = _with_data(objective, w, y)
+    found, ax = _with_data(objective, w, y, ax)
     d = found.rows.d
     if d != 1:
         if level is not None:
@@ -116,13 +118,16 @@ def fit(
 
 
 def residuals(
-    objective: Model, w: Weights | Table | None = None, ax: AxesT | None = None, *, y: ArrayLike | None = None
+    objective: Model,
+    w: Weights | Table | None = None,
+    y: ArrayLike | AxesT | None = None,
+    ax: AxesT | None = None,
 ) -> AxesT:
     """Plot observed minus predicted targets against the predicted ones.
 
     Parameters
     ----------
-    objective, w, ax, y
+    objective, w, y, ax
         As for `fit`.
 
     Returns
@@ -134,7 +139,7 @@ def residuals(
     TypeError, ValueError
         As for `fit`.
     """
-    found = _with_data(objective, w, y)
+    found, ax = _with_data(objective, w, y, ax)
     ax = axes_for(ax)
     _points(ax, found.predicted, found.actual - found.predicted)
     ax.axhline(0, color=COLORS[0], linestyle="--", label="predicted = observed")
@@ -180,7 +185,8 @@ def decision_boundary(
         if not hasattr(fitted(model, "model"), "classes_"):
             raise TypeError(f"model must be a fitted classifier; got {validation.describe(model)}")
         points, classes = np.asarray(X, np.float64), model.classes_
-        probabilities = getattr(model, "predict_proba", None) or (lambda grid: model.predict(grid)[:, None] == classes)
+        predict = getattr(model, "predict_proba", None) or (lambda grid: model.predict(grid)[:, None] == classes)
+        probabilities = _quiet(predict)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"X must have two columns for a plane to be drawn; got shape {points.shape}")
     lower, upper = points.min(axis=0), points.max(axis=0)
@@ -309,12 +315,25 @@ def coefficients(
     return ax
 
 
+def _quiet(predict):
+    """A method of an estimator that takes arrays in place of the frame of the fit."""
+
+    def predicted(X):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            return np.asarray(predict(X), np.float64)
+
+    return predicted
+
+
 def _of(w):
     return w.x if isinstance(w, Result) else w
 
 
-def _with_data(model, w, y):
-    """The `_Fit` of an objective and weights, or of an estimator, X and y."""
+def _with_data(model, w, y, ax):
+    """The `_Fit` of an objective and weights, or of an estimator, X and y; and the Axes, which may stand for y."""
+    if hasattr(y, "add_artist"):
+        y, ax = None, y
     if isinstance(model, LinearObjective):
         if w is None:
             raise TypeError("w is needed: the weights of the objective, or a Result")
@@ -332,17 +351,20 @@ def _with_data(model, w, y):
             half = LinearObjective.of_arrays(*data, record, fit_intercept=model.fit_intercept)
             return Statistics.of(half, *(part.astype(np.float64) for part in half.split(w)))
 
-        return _Fit(model.rows, model.Y, predicted, lambda X: model.predict(w, X), statistics)
+        return _Fit(model.rows, model.Y, predicted, lambda X: model.predict(w, X), statistics), ax
     if not hasattr(fitted(model, "objective"), "predict"):
         raise TypeError(f"objective must be a LinearObjective or a fitted estimator; got {validation.describe(model)}")
     if hasattr(model, "classes_"):
         raise TypeError("a classifier has no fitted curve: see decision_boundary, confusion_matrix and calibration")
+    predict = _quiet(model.predict)
+    if w is None and y is None and getattr(model, "_kept", None) is not None:
+        w, y = model._kept.X, model._kept.y
     if w is None or y is None:
-        raise TypeError("with an estimator X and y are needed: plot.fit(model, X, y=y)")
-    predicted = np.asarray(model.predict(w), np.float64)
+        raise TypeError("with this estimator X and y are needed, as its fit has kept no data: plot.fit(model, X, y)")
+    predicted = predict(w)
     predicted = predicted.reshape(len(predicted), -1)
     data = LinearObjective(w, np.asarray(y, np.float64).reshape(predicted.shape), loss="mse")
-    return _Fit(data.rows, data.Y, predicted, model.predict, lambda: model._statistics(w, y, None))
+    return _Fit(data.rows, data.Y, predicted, predict, lambda: model._statistics(w, y, None)), ax
 
 
 def _bands(found, along, level):

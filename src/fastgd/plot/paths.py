@@ -15,7 +15,7 @@ from fastgd.engine.result import Result
 from fastgd.errors import import_extra
 from fastgd.files import whole
 from fastgd.plot.functions import contour, number_minima, on_the_surface, surface
-from fastgd.plot.scene import paths_of, view
+from fastgd.plot.scene import of_vectors, paths_of, view
 from fastgd.plot.shared import COLORS, CURVE_POINTS, GREY, MARKERS, axes_for, function_of, legend, style, values_at
 
 if typing.TYPE_CHECKING:
@@ -52,6 +52,7 @@ def trajectory(
     f : callable or LinearObjective, optional
         The function that was minimised. Without it only the paths are drawn, for example on a figure with contours.
     ax : matplotlib Axes, optional
+        A three-dimensional one gets the `surface` of f.
     xlim, ylim : pair of float, optional
         (lower, upper) of the axes; by default all iterates fit in, except the last ones of a diverging run, and the
         minimum.
@@ -70,9 +71,12 @@ def trajectory(
     TypeError, ValueError
         A run has no history or more than two variables, or f is not a function of as many.
     """
+    if getattr(ax, "name", "") == "3d" and f is not None:
+        return surface(f, xlim, ylim, ax, run=run)
     paths_before = sum(line.get_gid() == "path" for line in getattr(ax, "lines", ()))
     over_other = _is_over_other(f, ax)
     paths = paths_of(run, label)
+    f = of_vectors(f, paths)
     ax, least = _scene(paths, f, ax, xlim, ylim, paths if within is None else paths_of(list(within)))
     minima = run.get("minima") if isinstance(run, Result) else None
     where = {} if minima is None else {number: i for i, minimum in enumerate(minima) for number in minimum.runs}
@@ -159,7 +163,7 @@ def animate(
         whole.check_writable(path)
     paths, new = paths_of(run), ax is None
     solid, few = validation.boolean(surface, "surface") or getattr(ax, "name", "") == "3d", len(paths) == 1
-    variables = paths[0].points.shape[1]
+    f, variables = of_vectors(f, paths), paths[0].points.shape[1]
     if variables != (2 if solid else 1) and (solid or validation.boolean(tangents, "tangents")):
         what = "surface=True is for runs of two variables" if solid else "tangents=True is for runs of one variable"
         raise ValueError(f"{what}; these have {variables}")

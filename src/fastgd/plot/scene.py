@@ -6,9 +6,10 @@ import typing
 
 import numpy as np
 
+from fastgd import forms
 from fastgd.descent.single import gradient_descent
 from fastgd.engine.result import Status
-from fastgd.plot.shared import limits, runs_of
+from fastgd.plot.shared import limits, points_of, runs_of
 
 
 class Path(typing.NamedTuple):
@@ -50,9 +51,7 @@ def paths_of(source, labels=None):
     """A Path for each run that an argument stands for; they have one or two variables, and all as many."""
     paths = []
     for run in runs_of(source, "run", labels):
-        if "x" not in run.history:
-            raise ValueError("the history holds no points: run gradient_descent with history=True (a fit keeps none)")
-        points = np.asarray(run.history.x, dtype=np.float64).reshape(len(run.history.x), -1)
+        points = points_of(run.history)
         if points.shape[1] not in (1, 2):
             raise ValueError(f"a path can be drawn in one or two variables; this run has {points.shape[1]}")
         if paths and points.shape[1] != paths[0].points.shape[1]:
@@ -60,6 +59,13 @@ def paths_of(source, labels=None):
         values = np.asarray(run.history.get("fun", np.full(len(points), np.nan)), dtype=np.float64)
         paths.append(Path(run.label, points, values, _in_the_picture(points, values), run.diverged, run.source))
     return paths
+
+
+def of_vectors(f, paths):
+    """f as a function of a vector, where the runs had parameters with names."""
+    x = getattr(getattr(paths[0].source, "result", paths[0].source), "x", None) if paths else None
+    names = None if f is None or x is None or isinstance(x, np.ndarray) else forms.named(x)
+    return f if names is None else names.function(f)
 
 
 def view(paths, f=None, xlim=None, ylim=None):

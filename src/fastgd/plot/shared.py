@@ -150,6 +150,14 @@ def history_of(run, name="run"):
     return run
 
 
+def points_of(history):
+    """The points of a History as vectors, (rows, d)."""
+    if "x" not in history:
+        raise ValueError("the history holds no points: run gradient_descent with history=True (a fit keeps none)")
+    parts = history.x.values() if isinstance(history.x, Mapping) else [history.x]  # with names: a dict of arrays
+    return np.column_stack([np.asarray(part, np.float64).reshape(len(part), -1) for part in parts])
+
+
 def fitted(model, name):
     """An estimator that has been fitted, or what is no estimator."""
     if hasattr(model, "fit") and not hasattr(model, "classes_") and not hasattr(model, "n_features_in_"):
