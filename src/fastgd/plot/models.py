@@ -335,6 +335,7 @@ def _with_data(model, w, y, ax):
     if hasattr(y, "add_artist"):
         y, ax = None, y
     if isinstance(model, LinearObjective):
+        ax = ax if y is None else y  # which is refused where it is none
         if w is None:
             raise TypeError("w is needed: the weights of the objective, or a Result")
         w = validation.weights(_of(w), "w", model.shape, model.dtype)
