@@ -477,6 +477,8 @@ def test_a_sweep_is_a_map_of_its_losses():
     best = GRID[0].settings
     assert int(star.get_xdata()[0]) == [0.01, 0.1, 3.0].index(best["lr"])
     assert int(star.get_ydata()[0]) == [0.0, 0.1].index(best["l2"])
+    mixed = fastgd.sweep(PLANE, grid=True, lr=[0.1, "auto"], optimizer=["gd", "adam"], step_num=9)
+    assert len(plot.sweep(mixed).texts) == 3 and plot.sweep(mixed).get_legend().get_texts()[-1].get_text() == "best"
     one = [run for run in GRID if run.settings["l2"] == 0]
     assert plot.sweep(one).get_xlabel() == "lr"
     with pytest.raises(TypeError, match=r"what fastgd\.sweep returned"):

@@ -151,7 +151,8 @@ def surface(
     ax.set_proj_type("ortho")  # rays to the eye are parallel, so that what is hidden does not depend on the distance
     lines = [(path, *on_the_surface(path.shown, flat, xlim, ylim, high)) for path in paths]
     box = np.array([np.ptp(xlim), np.ptp(ylim), span["vmax"] - low]) / ax._box_aspect
-    azims = np.arange(-60, 300, 15.0) if azim is None else [validation.scalar(azim, "azim")]
+    # Along an axis depth is not seen.
+    azims = [a for a in np.arange(-60, 300, 15.0) if a % 90] if azim is None else [validation.scalar(azim, "azim")]
     hidden = [[_hidden(line[1:], x, y, values, box, elev, a) for line in lines] for a in azims]
     best = int(np.argmin([sum(h.sum() for h in each) for each in hidden]))
     for i, (line, behind) in enumerate(zip(lines, hidden[best], strict=True)):
@@ -162,7 +163,9 @@ def surface(
                 ax.plot(*np.where(part, line[1:], np.nan), linestyle=dashes, linewidth=2, gid="path", **look)
         marks = steps if len(steps) <= 60 else steps[[0, -1]]
         marks = marks[_inside(marks, xlim, ylim)]
-        ax.plot(*marks.T, np.minimum(values_at(flat, list(marks)), high), ls="none", marker="o", markersize=4, **look)
+        marks = np.vstack([marks.T, np.minimum(values_at(flat, list(marks)), high)])
+        marks = marks[:, ~_hidden(marks, x, y, values, box, elev, azims[best])]
+        ax.plot(*marks, linestyle="none", marker="o", markersize=4, **look)
         if line[0].label:
             ax.plot([], [], [], label=line[0].label, **look)
     ax.view_init(elev=elev, azim=azims[best])

@@ -60,11 +60,11 @@ def sweep(
     y = validation.choice(y, "y", list(axes)) if y is not None else next((n for n in differ if n != x), None)
     if value is None:
         value = next(name for name in ("validation_loss", "loss", "fun") if name in found[0])
-    cells = np.full((len(axes[y]) if y else 1, len(axes[x])), np.inf)
+    cells = np.full((len(axes[y]) if y else 1, len(axes[x])), np.nan)  # not run, and inf for what diverges
     for one in found:
         at = axes[y].index(one.settings[y]) if y else 0, axes[x].index(one.settings[x])
         worth = np.inf if diverged(one) else float(one[value])
-        cells[at] = min(cells[at], worth if np.isfinite(worth) else np.inf)
+        cells[at] = np.fmin(cells[at], worth if np.isfinite(worth) else np.inf)
     ax = axes_for(ax)
     name = value.replace("_", " ")
     names = [[shown(place) for place in axes[axis]] if axis else [""] for axis in (x, y)]
@@ -85,6 +85,7 @@ def _ordered(places):
 
 
 def _draw_line(ax, values, names, name):
+    away = np.flatnonzero(np.isinf(values))
     values = np.where(np.isfinite(values), values, np.nan)
     ax.plot(values, marker="o", color=COLORS[1])
     if np.isfinite(values).any():
@@ -94,9 +95,9 @@ def _draw_line(ax, values, names, name):
     ax.set(ylabel=name, title=f"The {name} of each run", xlim=(-0.5, len(names) - 0.5))
     if np.nanmin(values, initial=np.inf) > 0 and np.nanmax(values, initial=0) > 100 * np.nanmin(values, initial=np.inf):
         ax.set_yscale("log")
-    for missing in np.flatnonzero(np.isnan(values)):
+    for missing in away:
         ax.axvspan(missing - 0.5, missing + 0.5, hatch="///", facecolor="white", edgecolor="#AAAAAA", zorder=0)
-    if np.isnan(values).any():
+    if away.size:
         ax.fill_between([], [], hatch="///", facecolor="white", edgecolor="#AAAAAA", label="diverges")
     legend(ax)
 
@@ -114,7 +115,7 @@ def _draw_map(ax, cells, names, name):
             ax.text(
                 j + 0.5, i + 0.5, f"{cells[i, j]:.3g}", ha="center", va="center", color="white" if dark else "black"
             )  # fmt: skip
-        else:
+        elif np.isinf(cells[i, j]):
             box = {"hatch": "///", "facecolor": "white", "edgecolor": "#AAAAAA", "linewidth": 0.5}
             ax.fill_between([j, j + 1], i, i + 1, label=None if "diverges" in ax.get_legend_handles_labels()[1]
                             else "diverges", **box)  # fmt: skip

@@ -240,7 +240,9 @@ def _tracks(paths, f, ax, xlim, ylim, solid):
         ax, _ = _scene(paths, f, ax, xlim, ylim, paths)
         return ax, [(_coordinates(path, f), np.arange(len(path.points))) for path in paths]
     xlim, ylim, _ = view(paths, f, xlim, ylim)
-    ax = surface(f, xlim, ylim, ax)
+    ax = surface(f, xlim, ylim, ax, run=[path.source for path in paths])  # at an angle from which they are seen
+    for line in list(ax.lines):
+        line.remove()
     high, flat, tracks = ax.get_zlim()[1], function_of(f, 2), []
     for path in paths:
         parts = [on_the_surface(path.shown[:1], flat, xlim, ylim, high)]
