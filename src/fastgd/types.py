@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastgd.data import Rows, Scan
+from fastgd.descent.listed import Sweep as Sweep
 from fastgd.descent.starts import Minimum
 from fastgd.engine.result import History, Result, _Record
 from fastgd.optimizers import Optimizer

@@ -101,6 +101,8 @@ class Result(_Record):
         Passes over the rows of an objective.
     solver : str
         The one that was taken.
+    settings, loss, validation_loss
+        Only of `sweep`, which describes them.
 
     In a notebook it shows status, message and the losses of its history; of `multi_start` the minima, too.
     """
@@ -121,6 +123,9 @@ class Result(_Record):
     lost: int
     n_passes: int
     solver: str
+    settings: dict[str, typing.Any]
+    loss: float
+    validation_loss: float
 
     def to_frame(self) -> typing.Any:
         """A pandas DataFrame: of the runs of `multi_start`, else of the history.
