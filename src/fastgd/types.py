@@ -186,6 +186,18 @@ class NamedResult(Result):
     history: Any
 
 
+class SweptResult(Result):
+    """A result of `sweep`; the losses are there with grid=True, the second with `validation`."""
+
+    settings: dict[str, Any]
+    loss: float
+    validation_loss: float
+
+
+class RecordedSweptResult(SweptResult, RecordedResult):
+    """The same with a history."""
+
+
 class BestResult(Result):
     """The result of `multi_start`."""
 

@@ -36,9 +36,8 @@ if typing.TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from fastgd.engine.result import Result
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Floats, OptimizerName, RateOfRun, RecordedResult, ScalarFunction
+    from fastgd.types import Floats, OptimizerName, RateOfRun, RecordedSweptResult, ScalarFunction, SweptResult
 
 # Forming the Gram matrix of d columns takes, for each value of X, as long as so many values of one run's share of a
 # pass: what it takes to bring rows into shape, and the product by BLAS, whose cost grows with d.
@@ -61,7 +60,7 @@ def sweep(
     grid: bool = False,
     validation: float | None = None,
     seed: int | None = None,
-) -> Sweep[RecordedResult]: ...
+) -> Sweep[RecordedSweptResult]: ...
 @typing.overload
 def sweep(
     objective: LinearObjective | ScalarFunction,
@@ -77,7 +76,7 @@ def sweep(
     grid: bool = False,
     validation: float | None = None,
     seed: int | None = None,
-) -> Sweep[Result]: ...
+) -> Sweep[SweptResult]: ...
 @checks.names_arguments
 def sweep(
     objective, *, lr, init_w=None, l2=None, optimizer="gd", step_num=100, tol=None, history=False, route="auto",

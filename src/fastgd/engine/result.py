@@ -123,9 +123,6 @@ class Result(_Record):
     lost: int
     n_passes: int
     solver: str
-    settings: dict[str, typing.Any]
-    loss: float
-    validation_loss: float
 
     def to_frame(self) -> typing.Any:
         """A pandas DataFrame: of the runs of `multi_start`, else of the history.
