@@ -35,6 +35,8 @@ def test_a_result_shows_status_sentence_and_curve():
     heights = np.array([float(point.split(",")[1]) for point in points])
     assert len(heights) == 51 and np.all(np.diff(heights) >= 0)  # down, as the loss
     assert svgs(gradient_descent(double_well, [2.0], step_num=3)._repr_html_()) == []
+    every = gradient_descent(double_well, [2.0], lr=0.01, step_num=50, history=20)._repr_html_()
+    assert [text.text for text in svgs(every)[0].iter("{http://www.w3.org/2000/svg}text")][1:] == ["0", "50"]
 
 
 def test_everything_is_escaped():

@@ -18,8 +18,8 @@ def paragraph(*sentences):
     return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences if sentence)
 
 
-def curve(values, name, dots=False):
-    """An SVG of numbers against their place, on a logarithmic axis where positive ones span two decades.
+def curve(values, name, places=None, dots=False):
+    """An SVG of numbers against their places, on a logarithmic axis where positive ones span two decades.
 
     Parameters
     ----------
@@ -27,6 +27,8 @@ def curve(values, name, dots=False):
         What is not finite is left out.
     name : str
         What the numbers are, for the label.
+    places : array_like, (n,), optional
+        0, 1, … without it.
     dots : bool
         Draw a dot for each number in the place of a line.
 
@@ -36,7 +38,7 @@ def curve(values, name, dots=False):
         Empty where there are fewer than two finite numbers.
     """
     values = np.asarray(values, dtype=np.float64).reshape(-1)
-    places = np.arange(len(values))
+    places = np.arange(len(values)) if places is None else np.asarray(places)
     shown = np.isfinite(values) & (np.abs(values) < 1e200)
     logarithmic = shown.any() and values[shown].max() > 100 * values[shown].min() >= 0
     if logarithmic:
@@ -50,7 +52,9 @@ def curve(values, name, dots=False):
     low, high = values.min(), values.max()
     heights = np.log(values) if logarithmic else values
     down = 1 - (heights - heights.min()) / (np.ptp(heights) or 1.0)
-    points = np.column_stack([6 + 348 * places / max(places[-1], 1), 20 + 80 * down]).round(1).tolist()
+    points = (
+        np.column_stack([6 + 348 * (places - places[0]) / max(np.ptp(places), 1), 20 + 80 * down]).round(1).tolist()
+    )
     if dots:
         drawn = "".join(f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in points)
     else:
@@ -64,7 +68,7 @@ def curve(values, name, dots=False):
         f'aria-label="{label}" fill="currentColor" font-size="11" font-family="sans-serif">'
         f'<text x="6" y="12">{label}</text>{drawn}'
         '<line x1="6" y1="106" x2="354" y2="106" stroke="currentColor" stroke-width="0.5"/>'
-        f'<text x="6" y="119">0</text><text x="354" y="119" text-anchor="end">{places[-1]}</text></svg>'
+        f'<text x="6" y="119">{places[0]}</text><text x="354" y="119" text-anchor="end">{places[-1]}</text></svg>'
     )
 
 

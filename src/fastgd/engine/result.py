@@ -140,15 +140,15 @@ class Result(_Record):
         history, minima, runs = self.get("history"), self.get("minima"), self.get("runs")
         numbers = {"steps": self.get("nit"), "value": self.get("fun"), "x": self._shown(np.asarray(self.get("x")))}
         parts = [
-            f"<b>{self._shown(self.get('status', ''))}</b>",
+            f"<b>{getattr(self.get('status'), 'name', '')}</b>",
             display.paragraph(self.get("message", "")),
             display.table(("", ""), [(name, value) for name, value in numbers.items() if value is not None]),
         ]
         if minima is not None:
             parts.append(minima._repr_html_())
             parts.append(display.curve(np.sort([run.fun for run in runs]), "ends of the runs, sorted", dots=True))
-        if history is not None and ("fun" in history or "loss" in history):
-            parts.append(display.curve(history["fun"], "value"))
+        if history is not None:
+            parts.append(history._repr_html_())
         return "".join(parts)
 
 
@@ -210,7 +210,9 @@ class History(_Record):
         return display.frame(columns)
 
     def _repr_html_(self) -> str:
-        return display.curve(self["fun"], "loss") if "fun" in self or "loss" in self else ""
+        if "fun" not in self and "loss" not in self:
+            return ""
+        return display.curve(self["fun"], "loss", self.get("step"))
 
     def __missing__(self, name: str) -> typing.Any:
         other = self._OTHER_NAMES.get(name)

@@ -31,9 +31,6 @@ if typing.TYPE_CHECKING:
     from fastgd.plot.shared import AxesT, Estimator, Model, Runs, Weights
     from fastgd.types import Table
 
-# From so many points on their density is drawn: dots would cover each other.
-DENSE = 5000
-
 
 class _Fit(typing.NamedTuple):
     """A model with data: features (n, d), targets and predictions (n, k), and how it predicts."""
@@ -389,7 +386,7 @@ def _bands(found, along, level):
 def _points(ax, x, y, name=None):
     """Dots for each output, or their density where there are many."""
     n, outputs = y.shape
-    if n * outputs > DENSE:
+    if n * outputs > 5000:  # dots would cover each other
         density = ax.hexbin(x.ravel(), y.ravel(), gridsize=80, bins="log", mincnt=1, cmap="Greys", linewidths=0.1)
         ax.figure.colorbar(density, ax=ax, label="points in a cell")
         return

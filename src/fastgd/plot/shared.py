@@ -55,8 +55,6 @@ GREY = "#767676"
 GROUND = ("#FFFFFF", "#B5D1E8")  # low and high values of a function, under paths
 # Points at which the curve of a function of one variable is drawn: about one for each pixel of its width.
 CURVE_POINTS = 401
-# From so many lines on each is labelled at its end, as a legend would no longer be searched.
-LABELS_AT_LINES = 6
 
 
 # ------------------------------------------------------------------------------------------------ what is to be drawn
@@ -313,7 +311,7 @@ def legend(ax, at_lines=()):
 
     `ax` is Axes, or a list of them that have one legend, under the figure.
     """
-    if len(at_lines) >= LABELS_AT_LINES:
+    if len(at_lines) >= 6:  # nobody would search so long a legend
         return _label_ends(ax, at_lines)
     panels = ax if isinstance(ax, list) else [ax]
     found = {name: handle for panel in panels for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)}
