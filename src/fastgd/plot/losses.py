@@ -24,12 +24,7 @@ DECADES = 100.0
 
 
 def loss(
-    run: Runs,
-    ax: AxesT | None = None,
-    *,
-    label: Labels = None,
-    color: str | None = None,
-    minimum: float = 0.0,
+    run: Runs, ax: AxesT | None = None, *, label: Labels = None, color: str | None = None, minimum: float = 0.0
 ) -> AxesT:
     """Plot the losses of one run or of several against the step.
 

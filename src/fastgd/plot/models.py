@@ -11,17 +11,7 @@ from fastgd import losses, validation
 from fastgd.engine.result import Result
 from fastgd.errors import import_extra
 from fastgd.objective import LinearObjective
-from fastgd.plot.shared import (
-    COLORS,
-    CURVE_POINTS,
-    GREY,
-    MARKERS,
-    axes_for,
-    entries,
-    fitted,
-    legend,
-    style,
-)
+from fastgd.plot.shared import COLORS, CURVE_POINTS, GREY, MARKERS, axes_for, entries, fitted, legend, style
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,10 +105,7 @@ def fit(
 
 
 def residuals(
-    objective: Model,
-    w: Weights | Table | None = None,
-    y: ArrayLike | AxesT | None = None,
-    ax: AxesT | None = None,
+    objective: Model, w: Weights | Table | None = None, y: ArrayLike | AxesT | None = None, ax: AxesT | None = None
 ) -> AxesT:
     """Plot observed minus predicted targets against the predicted ones.
 
