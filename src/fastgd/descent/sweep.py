@@ -12,8 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from fastgd import optimizers
-from fastgd import validation as checks  # sweep has an argument of that name
+from fastgd import optimizers, validation
 from fastgd.descent.grid import every_pair, parted, ranked
 from fastgd.descent.listed import Sweep
 from fastgd.descent.single import gradient_descent
@@ -30,6 +29,7 @@ from fastgd.linalg import euclidean_norm
 from fastgd.objective import LinearObjective
 from fastgd.objective.compressed import GRAM_COLUMNS, WELL_CONDITIONED
 from fastgd.objective.variables import Columns
+from fastgd.validation import boolean  # `sweep` has an argument named validation
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def sweep(
     validation: float | None = None,
     seed: int | None = None,
 ) -> Sweep[SweptResult]: ...
-@checks.names_arguments
+@validation.names_arguments
 def sweep(
     objective, *, lr, init_w=None, l2=None, optimizer="gd", step_num=100, tol=None, history=False, route="auto",
     grid=False, validation=None, seed=None,
@@ -147,7 +147,7 @@ def sweep(
     >>> best.settings
     {'lr': 0.05, 'l2': 0.0, 'optimizer': 'gd'}
     """
-    if checks.boolean(grid, "grid"):
+    if boolean(grid, "grid"):
         return _grid(objective, lr, l2, optimizer, init_w, validation, seed, step_num, tol, history, route)
     for name, value in (("validation", validation), ("seed", seed)):
         if value is not None:
@@ -193,18 +193,18 @@ def _alone(f, init_w, lr, options):
 def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route):
     """The Results of runs on one objective that share each pass over X, in order."""
     if not isinstance(objective, LinearObjective):
-        raise TypeError(f"objective must be a LinearObjective; got {checks.describe(objective)}")
-    step_num = checks.count(step_num, "step_num")
+        raise TypeError(f"objective must be a LinearObjective; got {validation.describe(objective)}")
+    step_num = validation.count(step_num, "step_num")
     if tol is not None:
-        tol = checks.scalar(tol, "tol", positive=True)
+        tol = validation.scalar(tol, "tol", positive=True)
         if not objective.smooth:
             raise ValueError(
                 f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out"
             )
     if objective.l1:
         raise ValueError(f"sweep takes no l1, whose steps are not plain; the objective has l1={objective.l1:g}")
-    history = checks.boolean(history, "history")
-    checks.choice(route, "route", ("auto", "direct", "gram"))
+    history = validation.boolean(history, "history")
+    validation.choice(route, "route", ("auto", "direct", "gram"))
     if route == "gram" and not objective.quadratic:
         raise ValueError(
             'route="gram" is for squared losses with activation "identity"; this objective has '
@@ -243,18 +243,18 @@ def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route
 def _runs(objective, lr, init_w, l2):
     """Rates (a list), starts (K, *shape) and penalties (K,), of one length."""
     rates = [
-        rate if callable(rate) else checks.scalar(rate, f"lr[{i}]", minimum=0)
+        rate if callable(rate) else validation.scalar(rate, f"lr[{i}]", minimum=0)
         for i, rate in enumerate(_listed(lr, "lr", "learning rates"))
     ]
     penalties = [objective.l2]
     if l2 is not None:
         penalties = [
-            checks.scalar(value, f"l2[{i}]", minimum=0) for i, value in enumerate(_listed(l2, "l2", "penalties"))
+            validation.scalar(value, f"l2[{i}]", minimum=0) for i, value in enumerate(_listed(l2, "l2", "penalties"))
         ]
     shape, dtype = objective.shape, objective.dtype
     starts = np.zeros((1, *shape), dtype)
     if init_w is not None:
-        starts = checks.real_array(init_w, "init_w", dtype=dtype)
+        starts = validation.real_array(init_w, "init_w", dtype=dtype)
         if starts.shape == shape:
             starts = starts[None]
         if starts.shape[1:] != shape or len(starts) == 0:
@@ -278,7 +278,7 @@ def _listed(value, name, what):
     if callable(value) or (isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))):
         return [value]
     if isinstance(value, (str, bytes, dict, set)) or np.ndim(value) == 0:
-        raise TypeError(f"{name} must be a sequence of {what}, or one of them; got {checks.describe(value)}")
+        raise TypeError(f"{name} must be a sequence of {what}, or one of them; got {validation.describe(value)}")
     entries = list(value)
     if not entries:
         raise ValueError(f"{name} must have at least one entry")
@@ -388,7 +388,7 @@ class _Runs:
         monitor, shape = self.monitors[run], self.objective.shape
         step, x = ending.step, ending.x.reshape(shape)
         if ending.why == "start":
-            start = checks.show_point(x)
+            start = validation.show_point(x)
             raise ValueError(f"the value or the gradient of run {run} is not finite at the start, init_w = {start}")
         monitor.first_fun, monitor.last_rate = ending.first_fun, ending.lr
         at = step - 1 if ending.why == "not finite" else step

@@ -339,9 +339,10 @@ def _label_ends(ax, lines):
     seen = [(line, x[k], y[k]) for line, x, y in seen for k in np.flatnonzero((y >= low) & (y <= high))[-1:]]
     lines, ends = [line for line, *_ in seen], [end for _, *end in seen]
     heights = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1].clip(0, 1)
-    size = min(9.0, 72 * ax.get_window_extent().height / ax.figure.dpi / (1.15 * len(lines)))
+    size = min(9.0, 72 * ax.get_window_extent().height / ax.figure.dpi / (1.15 * min(30, len(lines))))
     least = 1.15 * size / 72 * ax.figure.dpi / ax.get_window_extent().height
     order = np.argsort(heights, kind="stable")
+    order = order[np.unique(np.linspace(0, len(order) - 1, 30).round().astype(int))]  # more could not be read
     # Where labels would touch they are moved apart, half of them upwards and half downwards.
     apart = least * np.arange(len(order))
     places = heights[order] - apart
