@@ -193,7 +193,9 @@ def _alone(f, init_w, lr, options):
 def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route):
     """The Results of runs on one objective that share each pass over X, in order."""
     if not isinstance(objective, LinearObjective):
-        raise TypeError(f"objective must be a LinearObjective; got {validation.describe(objective)}")
+        raise TypeError(
+            f"objective must be a LinearObjective, or with grid=True any function; got {validation.describe(objective)}"
+        )
     step_num = validation.count(step_num, "step_num")
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
