@@ -223,11 +223,11 @@ def test_fit_of_one_feature_shows_points_and_curve():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("height", "weight")
 
 
-def test_fit_of_several_features_shows_predicted_against_observed():
+def test_fit_of_several_features_shows_predicted_against_actual():
     ax = plot.fit(PLANE, [1.0, 0.5], target_name="weight")
     assert_allclose(ax.lines[0].get_xydata(), [[1, 1], [3, 2.5], [5, 3.5]])
-    assert_allclose(line(ax, "predicted = observed").get_xydata(), [[1, 1], [5, 5]])
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("observed weight", "predicted weight")
+    assert_allclose(line(ax, "predicted = actual").get_xydata(), [[1, 1], [5, 5]])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("actual weight", "predicted weight")
 
 
 def test_fit_of_several_outputs_shows_each():

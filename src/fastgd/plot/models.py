@@ -44,7 +44,7 @@ def fit(
 ) -> AxesT:
     """Plot a fitted model and its data.
 
-    With one feature: the data points and the fitted curve. With several: the predicted against the observed target,
+    With one feature: the data points and the fitted curve. With several: the predicted against the actual target,
     and the diagonal on which both are equal. Many points are drawn as their density.
 
     Parameters
@@ -81,8 +81,8 @@ def fit(
         _points(ax, found.actual, found.predicted)
         both = np.concatenate([found.actual, found.predicted])
         ends = [both.min(), both.max()]
-        ax.plot(ends, ends, color=COLORS[0], linestyle="--", label="predicted = observed")
-        ax.set(xlabel=f"observed {target_name}", ylabel=f"predicted {target_name}", title="Predicted against observed")
+        ax.plot(ends, ends, color=COLORS[0], linestyle="--", label="predicted = actual")
+        ax.set(xlabel=f"actual {target_name}", ylabel=f"predicted {target_name}", title="Predicted against actual")
         legend(ax)
         return ax
     outputs, x = found.actual.shape[1], found.rows.columns([0])[:, 0]
@@ -107,7 +107,7 @@ def fit(
 def residuals(
     objective: Model, w: Weights | Table | None = None, y: ArrayLike | AxesT | None = None, ax: AxesT | None = None
 ) -> AxesT:
-    """Plot observed minus predicted targets against the predicted ones.
+    """Plot actual minus predicted targets against the predicted ones.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def residuals(
     found, ax = _with_data(objective, w, y, ax)
     ax = axes_for(ax)
     _points(ax, found.predicted, found.actual - found.predicted)
-    ax.axhline(0, color=COLORS[0], linestyle="--", label="predicted = observed")
-    ax.set(xlabel="predicted", ylabel="observed − predicted", title="Residuals")
+    ax.axhline(0, color=COLORS[0], linestyle="--", label="predicted = actual")
+    ax.set(xlabel="predicted", ylabel="actual − predicted", title="Residuals")
     legend(ax)
     return ax
 
