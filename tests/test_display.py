@@ -134,7 +134,7 @@ def test_a_lambda_for_another_process_gets_a_sentence():
 def test_a_checkpoint_of_another_start_is_refused_in_words(tmp_path):
     path = tmp_path / "run.npz"
     gradient_descent(double_well, [2.0], step_num=3, checkpoint=path)
-    with pytest.raises(ValueError, match="init_x has other values there than here") as caught:
+    with pytest.raises(ValueError, match="init_x is another array there than here") as caught:
         gradient_descent(double_well, [1.0], step_num=3, checkpoint=path, resume=True)
     assert not re.search("[0-9a-f]{16}", str(caught.value).replace(str(path), ""))
     with pytest.raises(ValueError, match="bounds is absent there and an array here"):

@@ -318,7 +318,7 @@ def _difference(name, there, here):
     """A sentence; a digest means nothing to a reader."""
     shown = [_short(value) for value in (there, here)]
     if shown == ["an array"] * 2:
-        return f"{name} has other values there than here"
+        return f"{name} is another array there than here"
     return f"{name} is {shown[0]} there and {shown[1]} here"
 
 
