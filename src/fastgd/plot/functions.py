@@ -157,17 +157,12 @@ def surface(
     best = int(np.argmin([sum(h.sum() for h in each) for each in hidden]))
     for i, (line, behind) in enumerate(zip(lines, hidden[best], strict=True)):
         look = {"color": COLORS[i % len(COLORS)], "zorder": 5}
-        steps = line[0].shown[line[0].seen]
         for part, dashes in ((~behind, "-"), (behind, ":")):
             if part.any():
                 ax.plot(*np.where(part, line[1:], np.nan), linestyle=dashes, linewidth=2, gid="path", **look)
-        marks = steps if len(steps) <= 60 else steps[[0, -1]]
-        marks = marks[_inside(marks, xlim, ylim)]
-        marks = np.vstack([marks.T, np.minimum(values_at(flat, list(marks)), high)])
+        marks = _steps_on_the_surface(line[0], flat, xlim, ylim, high)
         marks = marks[:, ~_hidden(marks, x, y, values, box, elev, azims[best])]
-        ax.plot(*marks, linestyle="none", marker="o", markersize=4, **look)
-        if line[0].label:
-            ax.plot([], [], [], label=line[0].label, **look)
+        ax.plot(*marks, linestyle="none", marker="o", markersize=4, label=line[0].label, **look)
     ax.view_init(elev=elev, azim=azims[best])
     ax.set(xlabel="$x_0$", ylabel="$x_1$", zlabel="value", title="The surface", xlim=xlim, ylim=ylim)
     for axis in "xyz":
@@ -184,6 +179,14 @@ def surface(
 def _inside(points, xlim, ylim):
     lower, upper = np.transpose([xlim, ylim])
     return np.all((points >= lower) & (points <= upper), axis=1)
+
+
+def _steps_on_the_surface(path, f, xlim, ylim, high):
+    """x, y and z of the steps of a path that are inside, (3, count); of many, the first and the last."""
+    steps = path.shown[path.seen]
+    steps = steps if len(steps) <= 60 else steps[[0, -1]]
+    steps = steps[_inside(steps, xlim, ylim)]
+    return np.vstack([steps.T, np.minimum(values_at(f, list(steps)), high)])
 
 
 def on_the_surface(points, f, xlim, ylim, high):

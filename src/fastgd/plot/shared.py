@@ -197,7 +197,7 @@ def values_at(f, points):
     with np.errstate(all="ignore"):
         values = np.array([validation.any_number(f(np.copy(p) if np.ndim(p) else p), p, -1) for p in points])
     values = without_overflow(values)
-    if np.isnan(values).all():
+    if len(values) and np.isnan(values).all():
         raise ValueError("f has no finite value in the picture")
     return values
 
