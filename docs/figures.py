@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
 import fastgd
 from fastgd import plot
-from fastgd.plot.shared import COLORS, GREY
 
 
 def run(f, init_x=None, **settings):
@@ -24,9 +24,8 @@ def run(f, init_x=None, **settings):
 
 
 def panels(count):
-    """A figure with Axes side by side."""
-    figure = Figure(figsize=(5.2 * count, 4.2), layout="constrained")
-    return figure, figure.subplots(1, count)
+    """Axes side by side."""
+    return list(Figure(figsize=(5.2 * count, 4.4), layout="compressed").subplots(1, count))
 
 
 # ------------------------------------------------------------------------------------------------------ the functions
@@ -75,17 +74,19 @@ def s0_sigmoid():
 
 def s1_one_weight():
     unit = sigmoid_unit(fit_intercept=False)
-    figure, (left, right) = panels(2)
-    plot.trajectory(run(unit, [-2.0], lr=1.0, step_num=40), unit, left, xlim=(-3, 7))
-    left.set(title="Rate 1: down the slope", xlabel="weight", ylabel="loss")
-    plot.trajectory(run(unit, [-2.0], lr=20.0, step_num=20), unit, right, xlim=(-3, 7))
-    right.set(title="Rate 20: over the minimum, and back", xlabel="weight", ylabel="loss")
-    return figure
+    rates = {"Rate 1: down the slope": (1.0, 40), "Rate 20: over the minimum, and back": (20.0, 20)}
+    paths = {name: run(unit, [-2.0], lr=lr, step_num=steps) for name, (lr, steps) in rates.items()}
+    axes = plot.learning_rates(paths, f=unit)
+    for ax in axes:
+        ax.set(xlabel="weight", ylabel="loss")
+    return axes[0].figure
 
 
 def s1_surface():
-    ax = plot.surface(sigmoid_unit(), (-4, 6), (-6, 6))
-    ax.set(xlabel="w", ylabel="b", zlabel="loss", title="The loss of a sigmoid unit over weight and intercept")
+    unit = sigmoid_unit()
+    path = run(unit, [-3.0, 4.0], lr=2.0, step_num=150)
+    ax = plot.surface(unit, (-4, 6), (-6, 6), run=path, elev=40)
+    ax.set(xlabel="w", ylabel="b", zlabel="loss", title="The loss of a sigmoid unit, and a descent on it")
     return ax.figure
 
 
@@ -93,34 +94,37 @@ def s1_decay():
     def kink(w):
         return abs(w[0] - 1)
 
-    fixed = run(kink, [0.0], lr=0.3, step_num=60)
-    decaying = run(kink, [0.0], lr=lambda step: 0.3 / (1 + 0.3 * step), step_num=60)
-    figure, ax = panels(1)
-    ax.plot(fixed.history.x[:, 0], color=COLORS[0], marker=".", label="fixed rate, 0.3")
-    ax.plot(decaying.history.x[:, 0], color=COLORS[1], marker=".", label="decaying rate, 0.3 / (1 + 0.3·step)")
-    ax.axhline(1, color=GREY, zorder=0, label="the minimum")
-    ax.set(xlabel="step", ylabel="weight", title="A fixed rate bounces around the minimum of |w − 1|")
-    ax.legend()
-    return figure
+    rates = {"fixed rate, 0.3": 0.3, "decaying rate, 0.3 / (1 + 0.3·step)": lambda step: 0.3 / (1 + 0.3 * step)}
+    ax = plot.path({name: run(kink, [0.0], lr=lr, step_num=60) for name, lr in rates.items()})
+    ax.set_title("A fixed rate bounces around the minimum of |w − 1|, at 1")
+    return ax.figure
 
 
 def s1_minima():
-    ax = plot.contour(four_valleys, (-4.5, 4.5), (-4.5, 4.5))
-    ax.set_aspect("equal")
-    for start, name in (([-0.5, -1.0], "to the global minimum"), ([1.0, 0.8], "caught in a local one")):
-        plot.trajectory(run(four_valleys, start, lr=0.01, step_num=60), ax=ax, label=name)
+    starts = {"to the global minimum": [-0.5, -1.0], "caught in a local one": [1.0, 0.8]}
+    paths = {name: run(four_valleys, start, lr=0.01, step_num=60) for name, start in starts.items()}
+    ax = plot.trajectories(paths, four_valleys, xlim=(-4.5, 4.5), ylim=(-4.5, 4.5))
     ax.set_title("Where a run ends depends on where it starts")
     return ax.figure
 
 
+def s1_basins():
+    left, right = panels(2)
+    best = fastgd.multi_start(four_valleys, ([-4.5, -4.5], [4.5, 4.5]), 24, lr=0.01, step_num=100, history=True)
+    plot.trajectories(best, four_valleys, left, xlim=(-4.5, 4.5), ylim=(-4.5, 4.5))
+    left.set_title("24 starts, and the minima that they find")
+    plot.basins(four_valleys, (-4.5, 4.5), (-4.5, 4.5), right, lr=0.01)
+    return left.figure
+
+
 def s1_saddle():
-    figure, (left, right) = panels(2)
+    left, right = panels(2)
     path = run(saddle, [1.0, 0.001], lr=0.1, step_num=140)
     plot.trajectory(path, saddle, left, xlim=(-1.2, 1.2), ylim=(-0.6, 1.4))
     left.set_title("The path turns at the saddle point")
     plot.loss(path, right)
     right.set_title("The plateau is the time spent there")
-    return figure
+    return left.figure
 
 
 def s2_parabola():
@@ -131,15 +135,27 @@ def s2_parabola():
 
 def s2_rates():
     rates = {"too small": 1e-6, "right": 1e-4, "too large": 2.5e-4}
-    runs = [run(women(), lr=lr, step_num=60) for lr in rates.values()]
-    ax = plot.learning_rates(runs, [f"{name}: {lr:g}" for name, lr in rates.items()])
+    ax = plot.loss({f"{name}: {lr:g}": run(women(), lr=lr, step_num=60) for name, lr in rates.items()})
     ax.set_title("The women table on its raw columns")
     return ax.figure
 
 
 def s2_fit():
-    ax = plot.fit(women(), run(women(), lr="auto"), feature_name="height [in]", target_name="weight [lb]")
+    names = {"feature_name": "height [in]", "target_name": "weight [lb]"}
+    ax = plot.fit(women(), run(women(), lr="auto"), level=0.95, **names)
     ax.set_title("weight = 3.45·height − 87.52")
+    return ax.figure
+
+
+def s2_noise():
+    X = np.random.default_rng(0).normal(size=(500, 4))
+    y = X @ [1.0, -2.0, 0.5, 3.0] + np.random.default_rng(1).normal(size=500)
+    table = fastgd.LinearObjective(X, y, loss="mse")
+    least = fastgd.gradient_descent(table, lr="auto", tol=1e-14).fun
+    sizes = {"1 row": 1, "20 rows": 20, "all 500 rows": 500}
+    runs = {name: run(table, lr=0.02, step_num=400, batch_size=size) for name, size in sizes.items()}
+    ax = plot.loss(runs, minimum=least)
+    ax.set_title("Steps on batches: the smaller, the noisier")
     return ax.figure
 
 
@@ -151,34 +167,30 @@ def s3_path():
 
 def s4_one_step():
     points = fastgd.LinearObjective([[-1.0], [0.0], [1.0]], [-3.0, 0.0, 1.0], loss="mse", fit_intercept=True)
-    figure, axes = panels(2)
+    axes = panels(2)
     for ax, w, name in zip(axes, ([3.0, 1.0], [4.0, 0.0]), ("3x + 1, distance 11", "4x, distance 10"), strict=True):
         plot.fit(points, w, ax)
         ax.set(title=f"y = {name}", ylim=(-5, 5))
-    return figure
+    return axes[0].figure
 
 
 def s4_slopes():
-    figure, axes = panels(2)
-    for ax, x in zip(axes, (1.0, -1.0), strict=True):
-        plot.tangent(lambda x: x**3 + x**2 + x, x, ax, xlim=(-2, 2))
-        ax.set_title(f"x³ + x² + x at x = {x:g}".replace("-", "−"))
-    return figure
+    ax = plot.tangent(lambda x: x**3 + x**2 + x, [1.0, -1.0], xlim=(-2, 2))
+    ax.set_title("x³ + x² + x at x = 1 and x = −1")
+    return ax.figure
 
 
 def descent_optimizers():
-    runs = {
+    settings = {
         "gd": {"lr": 0.01},
         "momentum": {"lr": 0.003, "optimizer": "momentum"},
         "adam": {"lr": 0.1, "optimizer": "adam"},
         'lr="auto"': {"lr": "auto"},
     }
-    ax = plot.contour(beale, (-0.5, 4.2), (-1.5, 1.6))
-    for name, settings in runs.items():
-        path = run(beale, [0.5, 1.3], step_num=100, **settings)
-        plot.trajectory(path, ax=ax, label=f"{name}, f = {path.fun:.1g}")
+    runs = {name: run(beale, [0.5, 1.3], step_num=100, **chosen) for name, chosen in settings.items()}
+    runs = {f"{name}, f = {path.fun:.1g}": path for name, path in runs.items()}
+    ax = plot.trajectories(runs, beale, xlim=(-0.5, 4.2), ylim=(-1.5, 1.6))
     ax.set_title("100 steps on Beale's function, from (0.5, 1.3) towards (3, 0.5)")
-    ax.figure.set_size_inches(8.0, 5.6)
     return ax.figure
 
 
@@ -189,25 +201,30 @@ def descent_schedule():
     least = fastgd.gradient_descent(table, lr="auto", tol=1e-14).fun
     s = fastgd.schedules
     rates = {
-        "constant": 0.1,
+        "constant": s.constant(0.1),
         "inverse_time_decay": s.inverse_time_decay(0.1, 0.02),
         "warmup, cosine_decay": s.warmup(s.cosine_decay(0.1, 900), 100),
     }
-    figure, (left, right) = panels(2)
-    for color, (name, rate) in zip(COLORS, rates.items(), strict=False):
-        path = run(table, lr=rate, step_num=1000, batch_size=5)
-        left.plot(path.history.lr, color=color, label=name)
-        right.semilogy(path.history.fun - least, color=color, label=name, linewidth=0.8)
-    left.set(xlabel="step", ylabel="rate", title="Three schedules")
-    right.set(xlabel="step", ylabel="loss above the minimum", title="Batches of 5 rows: the noise falls with the rate")
-    left.legend()
-    right.legend()
-    return figure
+    left, right = panels(2)
+    plot.schedules(rates, 1000, left)
+    runs = {name: run(table, lr=rate, step_num=1000, batch_size=5) for name, rate in rates.items()}
+    plot.loss(runs, right, minimum=least)
+    right.set_title("Batches of 5 rows: the noise falls with the rate")
+    return left.figure
+
+
+def models_sweep():
+    X, y = np.random.default_rng(0).normal(size=(40, 20)), np.random.default_rng(1).normal(size=40)
+    table = fastgd.LinearObjective(X, y + X[:, 0], loss="mse")
+    grid = {"lr": [0.001, 0.01, 0.1, 0.3], "l2": [0.01, 0.1, 1.0, 3.0]}
+    ax = plot.sweep(fastgd.sweep(table, grid=True, **grid, step_num=200, validation=0.25))
+    ax.set_title("Loss of the rows that were held out")
+    return ax.figure
 
 
 FIGURES = (
-    s0_sigmoid, s1_one_weight, s1_surface, s1_decay, s1_minima, s1_saddle, s2_parabola, s2_rates, s2_fit, s3_path,
-    s4_one_step, s4_slopes, descent_optimizers, descent_schedule,
+    s0_sigmoid, s1_one_weight, s1_surface, s1_decay, s1_minima, s1_basins, s1_saddle, s2_parabola, s2_rates, s2_fit,
+    s2_noise, s3_path, s4_one_step, s4_slopes, descent_optimizers, descent_schedule, models_sweep,
 )  # fmt: skip
 
 
@@ -229,6 +246,7 @@ def main():
     directory.mkdir(parents=True, exist_ok=True)
     for draw in FIGURES:
         save(draw(), directory / file_name(draw))
+        plt.close("all")
 
 
 if __name__ == "__main__":

@@ -351,6 +351,7 @@ def figures():
 
 @pytest.mark.one_build
 def test_each_picture_is_drawn_by_the_script_and_shown_on_a_page(tmp_path):
+    from matplotlib import pyplot
     from matplotlib.image import imread
 
     script = figures()
@@ -361,6 +362,7 @@ def test_each_picture_is_drawn_by_the_script_and_shown_on_a_page(tmp_path):
     assert set(drawn) == shown == kept
     for name, draw in drawn.items():
         script.save(draw(), tmp_path / name)
+        pyplot.close("all")
         assert (DOCS / "images" / name).stat().st_size < 100_000
         new, old = (imread(path)[..., :3] for path in (tmp_path / name, DOCS / "images" / name))
         # A line more or less is some 0.5 % of a picture; another version of the library draws text elsewhere.

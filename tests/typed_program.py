@@ -104,7 +104,9 @@ def models(folder: Path) -> None:
     assert_type(solved.certified, bool)
     assert_type(solved.n_passes, int)
     assert_type(solved.solver, str)
-    assert_type(fastgd.sweep(objective, lr=[1e-5, 1e-4]), list[fastgd.Result])
+    assert_type(fastgd.sweep(objective, lr=[1e-5, 1e-4]), types.Sweep[types.SweptResult])
+    grid = fastgd.sweep(objective, grid=True, lr=[1e-5, "auto"], optimizer=["gd", "adam"], validation=0.2)
+    fastgd.plot.sweep(grid, Figure().add_subplot())
     assert_type(fastgd.sweep(objective, lr=np.array([1e-5]), history=True)[0].history.lr, Doubles)
     try:
         fastgd.gradient_descent(objective, lr=0.1)

@@ -1,20 +1,33 @@
 """Gradient descent with compiled kernels.
 
-numerical_diff, numerical_gradient     derivatives of any function, from its values
-numerical_jacobian, numerical_hessian  first derivatives of a vector-valued function, second derivatives
-hessian_vector_product, check_gradient second derivatives along a direction; a test of a gradient function
-gradient_descent                       descent on a function or an objective
-multi_start                            descent from many starts, to the lowest of several minima
-sweep                                  runs with many rates, starts or penalties at once
-classify                               minimum, maximum or saddle point
-GDRegressor, GDClassifier              scikit-learn estimators (extra "sklearn")
-LinearObjective, sse, sigmoid, …       one-layer models
-optimizers, schedules                  update rules, learning rates that change
-plot, datasets                         figures (extra "plot"), small data sets
-show_config                            the build of the kernels in use, and versions
+numerical_diff           the derivative of a function of one variable, from its values
+numerical_gradient       the gradient of any function, from its values
+numerical_jacobian       first derivatives of a function that returns a vector
+numerical_hessian        second derivatives
+hessian_vector_product   second derivatives along a direction, from a gradient
+check_gradient           whether a gradient is that of its function, and if not, where
+gradient_descent         descent on a function or on an objective
+multi_start              descent from many starts, to the lowest of several minima
+sweep                    runs with many rates, starts, penalties or optimizers at once
+classify                 whether a point is a minimum, a maximum or a saddle point
+Result, History, Status  what a run reports: its end, its path, and why it ended
+LinearObjective          the loss of a one-layer model on data, with penalties
+sigmoid, sigmoid_prime   the logistic function and its derivative
+sse                      half the sum of squared errors of a one-layer model
+GDRegressor              a linear model of numbers, a scikit-learn estimator (extra "sklearn")
+GDClassifier             a linear model of classes, a scikit-learn estimator (extra "sklearn")
+losses                   losses as objects with parameters, and losses of your own
+optimizers               update rules: momentum, Adam and others
+schedules                learning rates that change from step to step
+plot                     figures (extra "plot")
+datasets                 small tables
+show_config              prints the build of the kernels in use, and versions
+DivergenceError          raised when a run diverges, with the run so far
+DivergenceWarning        given when a fit diverges
+ConditionWarning         given when data hardly determine the weights
 """
 
-import importlib
+import importlib.util
 import typing
 
 from fastgd import kernels  # noqa: F401  selects the build, or raises the error that says why there is none
@@ -84,4 +97,6 @@ if not typing.TYPE_CHECKING:  # a type checker would otherwise accept any name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Without scikit-learn its estimators are left out: `help` would stop at their ImportError.
+    found = importlib.util.find_spec("sklearn") is not None
+    return [name for name in __all__ if found or name not in ("GDClassifier", "GDRegressor")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import importlib
+import pickle
 import typing
 
 if typing.TYPE_CHECKING:
@@ -75,6 +77,20 @@ def import_extra(module, extra, purpose):
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(f"{purpose} needs {package}: install it with `pip install 'fastgd[{extra}]'`") from error
+
+
+@contextlib.contextmanager
+def sendable():
+    """Where a function cannot be sent to another process: a TypeError that says so, in place of pickle's."""
+    try:
+        yield
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        if "pickle" not in str(error) and "local object" not in str(error):
+            raise
+        raise TypeError(
+            f"f cannot be sent to another process ({error}): define it, and grad, with def at the top level of a "
+            "module, as no lambda and in no other function; or take threads, workers=2"
+        ) from error
 
 
 def progress_bar(total, begun, unit, purpose):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastgd.data import Rows, Scan
+from fastgd.descent.listed import Sweep as Sweep
 from fastgd.descent.starts import Minimum
 from fastgd.engine.result import History, Result, _Record
 from fastgd.optimizers import Optimizer
@@ -143,7 +144,6 @@ class DescentOptions(TypedDict, total=False):
     target: float | None
     max_seconds: float | None
     callback: Callable[[Result], object] | None
-    progress: bool
     verbose: int
     escape_saddles: bool
     keep: Literal["last", "best"]
@@ -160,6 +160,7 @@ class RunOptions(DescentOptions, total=False):
     """Keywords of `gradient_descent` except `history`, on which the type of the result depends."""
 
     checkpoint: Path | None
+    progress: bool
     resume: bool
     seed: int | None
     precondition: None  # the former name of solver, which is refused
@@ -180,6 +181,18 @@ class NamedResult(Result):
     x: dict[str, Any]  # type: ignore[assignment]
     jac: dict[str, Any]  # type: ignore[assignment]
     history: Any
+
+
+class SweptResult(Result):
+    """A result of `sweep`; the losses are there with grid=True, the second with `validation`."""
+
+    settings: dict[str, Any]
+    loss: float
+    validation_loss: float
+
+
+class RecordedSweptResult(SweptResult, RecordedResult):
+    """The same with a history."""
 
 
 class BestResult(Result):

@@ -310,6 +310,8 @@ def weights(w, name, shape, dtype, finite=True, copy=True):
         numbers = w.tolist() if w.ndim == 1 else w.reshape(-1).tolist()
         if flags.c_contiguous and flags.aligned and math.isfinite(sum(numbers)):
             return w  # the common case, in less than 1 µs
+    if isinstance(w, dict):  # a Result stands for its x
+        w = getattr(w, "x", w)
     w = real_array(w, name, dtype=dtype, finite=finite)
     if w.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {w.shape}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import typing
 from typing import Literal
 
@@ -87,6 +88,9 @@ class GradientCheck:
         if self.hint:
             lines.append(f"  {self.hint}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     def _summary(self):
         count, wrong, unclear = self.gradient.size, int(self.wrong.sum()), int(self.unclear.sum())

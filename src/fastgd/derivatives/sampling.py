@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from fastgd import kernels, validation
+from fastgd.errors import sendable
 from fastgd.kernels import c_functions
 from fastgd.kernels.codes import RELATIVE_STEP
 from fastgd.threads import Threads
@@ -300,7 +301,8 @@ class Displaced:
 def mapping(workers):
     """The map that `workers` stands for."""
     if callable(workers):
-        yield workers
+        with sendable():
+            yield workers
     else:
         with Threads(workers) as pool:
             yield pool.map

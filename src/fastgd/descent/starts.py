@@ -18,10 +18,12 @@ from typing import Literal, Unpack
 import numpy as np
 
 from fastgd import validation
+from fastgd.descent.listed import Runs
 from fastgd.descent.single import gradient_descent
 from fastgd.descent.together import descend_together
+from fastgd.engine import display
 from fastgd.engine.result import NOT_OF_ROWS, Result, Status, _Record
-from fastgd.errors import DivergenceError, StartError
+from fastgd.errors import DivergenceError, StartError, progress_bar, sendable
 from fastgd.kernels import c_functions
 from fastgd.objective import LinearObjective
 from fastgd.threads import Threads, ctrl_c_held
@@ -58,6 +60,7 @@ def multi_start(
     workers: Workers = None,
     stop_after: int | None = None,
     same: float = 1e-3,
+    progress: bool = False,
     **options: Unpack[StartOptions],
 ) -> BestResult:
     """Descend from many starts, and keep all runs; the best is returned.
@@ -93,6 +96,8 @@ def multi_start(
         Stop once the best minimum has been found again so many times; without it all runs are made.
     same : float
         Two ends are one minimum where no coordinate differs by more than this share of the range of the starts.
+    progress : bool
+        A progress bar (extra "cli") over the runs, or with `vectorized` over the steps.
     **options
         More arguments of `gradient_descent`: grad, optimizer, tol, bounds, history, ….
 
@@ -130,6 +135,7 @@ def multi_start(
     if stop_after is not None:
         stop_after = validation.count(stop_after, "stop_after", minimum=1)
     vectorized = validation.boolean(vectorized, "vectorized")
+    progress = validation.boolean(progress, "progress")
     _refuse_unknown(options)
     points = starts(f, sampler_or_bounds, n_starts, seed, sampler, shape)
     extent = same * np.ptp(points.reshape(n_starts, -1), axis=0)
@@ -137,14 +143,16 @@ def multi_start(
         for name, value in (("workers", workers), ("stop_after", stop_after)):
             if value is not None:
                 raise ValueError(f"{name} is for runs that are made one by one; leave it out with vectorized=True")
-        runs = descend_together(f, points, lr, step_num, **options)
+        with _counted(progress, step_num, "step") as count:
+            runs = descend_together(f, points, lr, step_num, each=count, **options)
     else:
         run = functools.partial(_one, f, {"lr": lr, "step_num": step_num, **options}, seed)
         runs, ahead = [], []
         try:
-            with _made(workers) as made:
+            with _counted(progress, n_starts, "run") as count, _made(workers) as made, sendable():
                 for result in _each(run, points, made, ahead):
                     runs.append(result)
+                    count()
                     if stop_after is not None and _found_again(runs, extent) >= stop_after:
                         break
         except KeyboardInterrupt as error:
@@ -217,6 +225,16 @@ def _drawn(lower, upper, n, rng, sampler):
 
 
 # ----------------------------------------------------------------------------------------------------------- one by one
+
+
+@contextlib.contextmanager
+def _counted(shown, total, unit):
+    """What is to be called after each of so many things; it moves a progress bar on, if one is to be shown."""
+    if not shown:
+        yield lambda: None
+        return
+    with progress_bar(total, 0, unit, "progress=True") as bar:
+        yield bar.update
 
 
 def _refuse_unknown(options):
@@ -326,20 +344,16 @@ def _submitted(executor, run, numbered, ahead):
 # --------------------------------------------------------------------------------------------------------------- minima
 
 
-class Runs(list):
-    """A list of Results that shows how they ended instead of each of them."""
-
-    def __repr__(self):
-        names = [run.status.name for run in self]
-        return f"{len(self)} runs: " + ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-
-
 class Minima(list):
     """A list of Minimum that shows a line for each."""
 
     def __repr__(self):
         lines = [f"{end.fun:.10g} at {validation.show_point(end.x)}, found {_times(end.count)}" for end in self]
         return "\n".join(lines if len(lines) <= 10 else [*lines[:10], f"and {len(lines) - 10} more"])
+
+    def _repr_html_(self) -> str:
+        rows = [(i + 1, f"{m.fun:.10g}", validation.show_point(m.x), m.count) for i, m in enumerate(self)]
+        return display.table(("minimum", "value", "at", "runs"), rows)
 
 
 class Minimum(_Record):

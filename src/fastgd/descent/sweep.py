@@ -12,7 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from fastgd import validation
+from fastgd import optimizers, validation
+from fastgd.descent.grid import every_pair, parted, ranked
+from fastgd.descent.listed import Sweep
+from fastgd.descent.single import gradient_descent
 from fastgd.descent.sweep_routes import Passes, Quadratic
 from fastgd.engine.fleet import Fleet
 from fastgd.engine.gap import GapRule
@@ -20,20 +23,22 @@ from fastgd.engine.monitor import Monitor
 from fastgd.engine.point import Point
 from fastgd.engine.rates import rate_of
 from fastgd.engine.result import History, Status
+from fastgd.engine.update import Update
 from fastgd.errors import DivergenceError
 from fastgd.linalg import euclidean_norm
 from fastgd.objective import LinearObjective
 from fastgd.objective.compressed import WELL_CONDITIONED
 from fastgd.objective.sample import METRIC_COLUMNS
 from fastgd.objective.variables import Columns
+from fastgd.validation import boolean  # `sweep` has an argument named validation
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
-    from fastgd.engine.result import Result
-    from fastgd.types import Floats, Rate, RecordedResult
+    from fastgd.optimizers import Optimizer
+    from fastgd.types import Floats, OptimizerName, RateOfRun, RecordedSweptResult, ScalarFunction, SweptResult
 
 # Forming the Gram matrix of d columns takes, for each value of X, as long as so many values of one run's share of a
 # pass: what it takes to bring rows into shape, and the product by BLAS, whose cost grows with d.
@@ -43,47 +48,60 @@ GRAM_COLUMNS_PER_UNIT = 4
 
 @typing.overload
 def sweep(
-    objective: LinearObjective,
+    objective: LinearObjective | ScalarFunction,
     *,
-    lr: Rate | Sequence[Rate] | Floats,
+    lr: RateOfRun | Sequence[RateOfRun] | Floats,
     init_w: ArrayLike | None = None,
     l2: float | Sequence[float] | Floats | None = None,
+    optimizer: OptimizerName | Optimizer | Sequence[OptimizerName | Optimizer] = "gd",
     step_num: int = 100,
     tol: float | None = None,
     history: Literal[True],
     route: Literal["auto", "direct", "gram"] = "auto",
-) -> list[RecordedResult]: ...
+    grid: bool = False,
+    validation: float | None = None,
+    seed: int | None = None,
+) -> Sweep[RecordedSweptResult]: ...
 @typing.overload
 def sweep(
-    objective: LinearObjective,
+    objective: LinearObjective | ScalarFunction,
     *,
-    lr: Rate | Sequence[Rate] | Floats,
+    lr: RateOfRun | Sequence[RateOfRun] | Floats,
     init_w: ArrayLike | None = None,
     l2: float | Sequence[float] | Floats | None = None,
+    optimizer: OptimizerName | Optimizer | Sequence[OptimizerName | Optimizer] = "gd",
     step_num: int = 100,
     tol: float | None = None,
     history: bool = False,
     route: Literal["auto", "direct", "gram"] = "auto",
-) -> list[Result]: ...
+    grid: bool = False,
+    validation: float | None = None,
+    seed: int | None = None,
+) -> Sweep[SweptResult]: ...
 @validation.names_arguments
 def sweep(
-    objective, *, lr, init_w=None, l2=None, step_num=100, tol=None, history=False, route="auto"
+    objective, *, lr, init_w=None, l2=None, optimizer="gd", step_num=100, tol=None, history=False, route="auto",
+    grid=False, validation=None, seed=None,
 ):  # fmt: skip
     """Many runs of gradient descent on one objective at once; all runs share each pass over X.
 
     Run i has the rate lr[i], the start init_w[i] and the penalty l2[i]; what is given once is the same for all. Each
-    equals the run that `gradient_descent` makes alone, up to rounding error.
+    equals the run that `gradient_descent` makes alone, up to rounding error. With grid=True every rate goes with every
+    penalty and every optimizer, and the runs come back in order, the best first.
 
     Parameters
     ----------
     objective : LinearObjective
-        With its `n_jobs` threads.
+        With its `n_jobs` threads. With grid=True any function, too, as `gradient_descent` takes it.
     lr : sequence of float or callable, or one of them
-        Learning rates, in the user's own columns. A callable gives the rate of step 0, 1, ….
+        Learning rates, in the user's own columns. A callable gives the rate of step 0, 1, …. With grid=True "auto" is
+        one, too, for plain descent; its runs are made alone.
     init_w : array_like, of the objective's shape or (K, *shape), optional
         Where to start; zeros without it. It is never written to.
     l2 : float or sequence of float, optional
         Adds ½·l2·‖w‖² in place of the objective's own l2, which is what holds without it.
+    optimizer : str or Optimizer, with grid=True a sequence of them
+        As for `gradient_descent`; runs with the same one share the passes.
     step_num : int
         The number of steps; with `tol`, the largest number.
     tol : float, optional
@@ -94,11 +112,21 @@ def sweep(
         "direct" passes over X at every step. "gram" is for squared losses with the identity: XᵀX is formed once, and a
         step costs O(d²) for each run; it loses digits where the condition number of XᵀX is high. "auto" takes the
         quicker one, and "direct" where that condition number is above 1e8; the messages then say so.
+    grid : bool
+        Every pair of the lists, in place of one entry of each list for each run.
+    validation : float, optional
+        With grid=True: hold out this share of the rows, learn from the others, and order the runs by the loss of the
+        rows held out. Without it they are ordered by the loss without the penalty.
+    seed : int, optional
+        Of the rows held out, 0 without it.
 
     Returns
     -------
-    list of Result
-        One for each run, in order. `fun` and `jac` are those of exactly `x`; nfev and njev count the points at which
+    Sweep
+        A list of Results, one for each run, in order, with their `settings` (lr, l2, optimizer); with grid=True they
+        have `loss` (without penalty) and, of rows held out, `validation_loss`. `to_frame()` makes a DataFrame of it.
+
+        `fun` and `jac` are those of exactly `x`; nfev and njev count the points at which
         they were computed. A run that diverges has status DIVERGED, success False and a message that names the step,
         the rate and, where it is known, the largest stable rate; it is no exception, for the other runs count.
 
@@ -116,9 +144,59 @@ def sweep(
     ['STEP_LIMIT', 'STEP_LIMIT', 'DIVERGED']
     >>> [float(run.x[0].round(3)) for run in runs[:2]]
     [1.999, 2.0]
+    >>> best = sweep(objective, grid=True, lr=[0.01, 0.05], l2=[0.0, 1.0], step_num=50)[0]
+    >>> best.settings
+    {'lr': 0.05, 'l2': 0.0, 'optimizer': 'gd'}
     """
+    if boolean(grid, "grid"):
+        return _grid(objective, lr, l2, optimizer, init_w, validation, seed, step_num, tol, history, route)
+    for name, value in (("validation", validation), ("seed", seed)):
+        if value is not None:
+            raise ValueError(f"{name} is for grid=True, which orders the runs; leave it out")
+    return _side_by_side(objective, lr, init_w, l2, optimizers.get(optimizer), step_num, tol, history, route)
+
+
+def _grid(objective, lr, l2, optimizer, init_w, share, seed, step_num, tol, history, route):
+    """The runs of every pair, ranked: those with numbers for rates side by side, the others alone."""
+    settings = every_pair(lr, l2, optimizer)
+    linear = isinstance(objective, LinearObjective)
+    if not linear and any(setting["l2"] is not None for setting in settings):
+        raise ValueError("l2 is for an objective; with a function put the penalty into it")
+    learn, held = (objective, None) if share is None else parted(objective, share, seed)
+    shared = {}
+    for i, setting in enumerate(settings):
+        if linear and not isinstance(setting["lr"], str):
+            shared.setdefault(optimizers.get(setting["optimizer"]), []).append(i)
+    results = [None] * len(settings)
+    for rule, members in shared.items():
+        rates, penalties = ([settings[i][name] for i in members] for name in ("lr", "l2"))
+        penalties = None if penalties[0] is None else penalties
+        found = _side_by_side(learn, rates, init_w, penalties, rule, step_num, tol, history, route)
+        for i, result in zip(members, found, strict=True):
+            results[i] = result
+    for i, setting in enumerate(settings):
+        if results[i] is None:
+            f = learn if setting["l2"] is None else learn.replace(l2=setting["l2"])
+            options = {"optimizer": setting["optimizer"], "step_num": step_num, "tol": tol, "history": history}
+            results[i] = _alone(f, init_w, setting["lr"], options)
+    return ranked(results, settings, learn, held)
+
+
+def _alone(f, init_w, lr, options):
+    """The Result of one run; one that diverges has a Result too."""
+    try:
+        return gradient_descent(f, init_w, lr=lr, **options)
+    except DivergenceError as error:
+        error.result.message = str(error)
+        return error.result
+
+
+def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route):
+    """The Results of runs on one objective that share each pass over X, in order."""
     if not isinstance(objective, LinearObjective):
-        raise TypeError(f"objective must be a LinearObjective; got {validation.describe(objective)}")
+        raise TypeError(
+            f"objective must be a LinearObjective, or with grid=True any function; got {validation.describe(objective)}"
+        )
     step_num = validation.count(step_num, "step_num")
     if tol is not None:
         tol = validation.scalar(tol, "tol", positive=True)
@@ -147,14 +225,19 @@ def sweep(
                 f"; by passes over X, because the condition number of the Gram matrix is {quadratic.condition:.0e} and "
                 "steps on it would lose digits"
             )
-    runs = _Runs(taken, rates, penalties, step_num, tol, history, note)
+    if rule.name == "asgd":
+        raise ValueError('sweep takes no optimizer="asgd", whose result is an average of points')
+    runs = _Runs(taken, rates, penalties, step_num, tol, history, note, rule)
     points = np.array(starts.reshape(len(starts), -1), dtype=taken.dtype)
     Fleet(
-        points, runs.evaluate, None, runs.rates, runs.end, near=None if tol is None else runs.near, trace=runs.trace
+        points, runs.evaluate, None, runs.rates, runs.end, near=None if tol is None else runs.near, rule=rule,
+        trace=runs.trace,
     ).descend(step_num)  # fmt: skip
     if taken is not passes:
         _settle(passes, runs.results, penalties)
-    return runs.results
+    for result, rate, penalty in zip(runs.results, rates, penalties.tolist(), strict=True):
+        result.settings = {"lr": rate, "l2": penalty, "optimizer": rule.name}
+    return Sweep(runs.results)
 
 
 # --------------------------------------------------------------------------------------------------------- arguments
@@ -254,8 +337,8 @@ class _Member(Columns):
 class _Runs:
     """What a fleet asks of the runs of a sweep, by number, and their Results."""
 
-    def __init__(self, route, rates, penalties, limit, tol, history, note):
-        self.route, self.penalties, self.limit = route, penalties, limit
+    def __init__(self, route, rates, penalties, limit, tol, history, note, rule):
+        self.route, self.penalties, self.limit, self.rule = route, penalties, limit, rule
         self.objective = route.objective
         if tol is not None:
             _ = self.objective.value_at_zero  # once for all
@@ -271,7 +354,8 @@ class _Runs:
     def _monitor(self, rate, l2, tol, note):
         objective = self.objective if l2 == self.objective.l2 else self.objective.replace(l2=l2)
         member = _Member(self.route, objective, note)
-        return Monitor(member, limit=self.limit, gap=GapRule(objective, tol))
+        update = Update(self.rule, member.start)
+        return Monitor(member, limit=self.limit, gap=GapRule(objective, tol), update=update)
 
     @staticmethod
     def _gate(monitor):

@@ -110,8 +110,8 @@ class Batch:
         return found.copy()
 
 
-def descend_together(f, points, lr, step_num, *, optimizer="gd", grad=None, tol=None, bounds=None, **other):
-    """The Results of runs from the rows of `points`, (n, d), which take each step together."""
+def descend_together(f, points, lr, step_num, *, optimizer="gd", grad=None, tol=None, bounds=None, each, **other):
+    """The Results of runs from the rows of `points`, (n, d), which take each step together; `each` is called there."""
     if other:
         raise TypeError(f"vectorized=True takes optimizer, grad, tol and bounds; not {', '.join(other)}")
     if points.ndim != 2:
@@ -130,7 +130,7 @@ def descend_together(f, points, lr, step_num, *, optimizer="gd", grad=None, tol=
     ends = _Ends(Batch(f, grad, lower, upper), len(points), tol, rule)
     ends.fleet = fleet = Fleet(
         points.copy(), ends.evaluate, None if ends.batch.gives_both else ends.values,
-        lambda step, runs: rate(step), ends.end, near=None if tol is None else ends.near, rule=rule,
+        lambda step, runs: (each(), rate(step))[1], ends.end, near=None if tol is None else ends.near, rule=rule,
         clip=(lambda x: np.clip(x, lower, upper, out=x)) if lower.size else None,
     )  # fmt: skip
     fleet.descend(step_num)

@@ -5,7 +5,7 @@ import typing
 import numpy as np
 
 from fastgd.engine.divergence import OvershootsOfMany
-from fastgd.optimizers import GD
+from fastgd.optimizers import GD, State
 
 
 class Ending(typing.NamedTuple):
@@ -85,12 +85,23 @@ class Fleet:
                 self._trace.append((self.runs, self.x.copy(), self.fun, self.norm, rates))
             self._before = self.x.copy(), self.fun, self.gradient, self.norm, rates
             with np.errstate(all="ignore"):
-                if given.ndim:  # plain steps, each run's by its own rate
+                if given.ndim and type(self.rule) is GD:  # plain steps, each run's by its own rate
                     self.x -= rates.astype(self.x.dtype)[:, None] * self.gradient
+                elif given.ndim:
+                    self._step_each(rates)
                 else:
                     self.rule.step(self.x, self.gradient, self._state, float(given))
             if self._clip is not None:
                 self._clip(self.x)
+
+    def _step_each(self, rates):
+        """A step of each run by its own rate; the rule's state is of all."""
+        moments = self._state.moments.reshape(-1, *self.x.shape)
+        for i, rate in enumerate(rates.tolist()):
+            state = State(np.ascontiguousarray(moments[:, i]), self._state.step)
+            self.rule.step(self.x[i], self.gradient[i], state, rate)
+            moments[:, i] = state.moments
+        self._state.step += 1
 
     def _look(self, step):
         """Evaluate; runs that have diverged, or are near enough, leave."""

@@ -7,6 +7,8 @@ import typing
 
 import numpy as np
 
+from fastgd.engine import display
+
 if typing.TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -99,6 +101,10 @@ class Result(_Record):
         Passes over the rows of an objective.
     solver : str
         The one that was taken.
+    settings, loss, validation_loss
+        Only of `sweep`, which describes them.
+
+    In a notebook it shows status, message and the losses of its history; of `multi_start` the minima, too.
     """
 
     x: Floats
@@ -117,6 +123,33 @@ class Result(_Record):
     lost: int
     n_passes: int
     solver: str
+
+    def to_frame(self) -> typing.Any:
+        """A pandas DataFrame: of the runs of `multi_start`, else of the history.
+
+        Raises
+        ------
+        ValueError
+            There is no history.
+        """
+        if "runs" not in self and self.get("history") is None:
+            raise ValueError("the result has no history to make a frame of: run with history=True")
+        return self.get("runs", self.history).to_frame()
+
+    def _repr_html_(self) -> str:
+        history, minima, runs = self.get("history"), self.get("minima"), self.get("runs")
+        numbers = {"steps": self.get("nit"), "value": self.get("fun"), "x": self._shown(np.asarray(self.get("x")))}
+        parts = [
+            f"<b>{getattr(self.get('status'), 'name', '')}</b>",
+            display.paragraph(self.get("message", "")),
+            display.table(("", ""), [(name, value) for name, value in numbers.items() if value is not None]),
+        ]
+        if minima is not None:
+            parts.append(minima._repr_html_())
+            parts.append(display.curve(np.sort([run.fun for run in runs]), "ends of the runs, sorted", dots=True))
+        if history is not None:
+            parts.append(history._repr_html_())
+        return "".join(parts)
 
 
 # Entries of a run on a function that keeps no history.
@@ -159,6 +192,27 @@ class History(_Record):
     seconds: NDArray[np.float64]
 
     _OTHER_NAMES: typing.ClassVar = {"loss": "fun", "fun": "loss", "learning_rate": "lr", "lr": "learning_rate"}
+
+    def to_frame(self) -> typing.Any:
+        """A pandas DataFrame with a row for each point or epoch; a point of several weights has a column for each.
+
+        The rate is that of the step from the point, and NaN in the last row.
+        """
+        entries = {name: values for name, values in self.items() if not isinstance(values, dict)}
+        for name in self.keys() - entries.keys():  # points with names
+            entries |= {f"{name}[{key!r}]": values for key, values in self[name].items()}
+        rows, columns = max(map(len, entries.values()), default=0), {}
+        for name, values in entries.items():
+            flat = np.asarray(values, dtype=None if name == "step" else np.float64).reshape(len(values), -1)
+            flat = flat if len(flat) == rows else np.vstack([flat, np.full((rows - len(flat), flat.shape[1]), np.nan)])
+            several = flat.shape[1] > 1 or name == "x"
+            columns |= {f"{name}[{j}]" if several else name: flat[:, j] for j in range(flat.shape[1])}
+        return display.frame(columns)
+
+    def _repr_html_(self) -> str:
+        if "fun" not in self and "loss" not in self:
+            return ""
+        return display.curve(self["fun"], "loss", self.get("step"))
 
     def __missing__(self, name: str) -> typing.Any:
         other = self._OTHER_NAMES.get(name)

@@ -14,6 +14,7 @@ import io
 import json
 import operator
 import os
+import re
 import time
 import warnings
 from collections.abc import Mapping
@@ -92,14 +93,10 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         identity, state = decode(data, self.path)
-        both = {name: (identity.get(name), self.identity.get(name)) for name in {**self.identity, **identity}}
-        differences = [
-            "{} is {} there and {} here".format(name, *("absent" if value is None else repr(value) for value in pair))
-            for name, pair in both.items()
-            if pair[0] != pair[1]
-        ]
-        if differences:
-            raise ValueError(f"checkpoint {self.path!r} belongs to another run: {'; '.join(differences)}")
+        names = [name for name in {**self.identity, **identity} if identity.get(name) != self.identity.get(name)]
+        if names:
+            differences = "; ".join(_difference(name, identity.get(name), self.identity.get(name)) for name in names)
+            raise ValueError(f"checkpoint {self.path!r} belongs to another run: {differences}")
         self._latest = data
         return state
 
@@ -304,3 +301,17 @@ def _bytes(path):
 
 def _checksum(data):
     return hashlib.sha256(data).hexdigest().encode()
+
+
+def _difference(name, there, here):
+    """A sentence; a digest means nothing to a reader."""
+    shown = [_short(value) for value in (there, here)]
+    if shown == ["an array"] * 2:
+        return f"{name} is another array there than here"
+    return f"{name} is {shown[0]} there and {shown[1]} here"
+
+
+def _short(value):
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value):
+        return "an array"
+    return "absent" if value is None else repr(value)

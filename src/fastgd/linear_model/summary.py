@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from fastgd import losses, validation
+from fastgd.engine import display
 from fastgd.linalg import one_blas_thread
 from fastgd.linear_model import separation
 from fastgd.objective import LinearObjective
@@ -233,6 +234,23 @@ class Summary:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def to_frame(self) -> typing.Any:
+        """A pandas DataFrame with a row for each weight, the intercept first."""
+        p = len(self.names)
+        order = [p - 1, *range(p - 1)] if self.names[-1] == "intercept" else list(range(p))
+        columns = {"coef": self.coef, "std_error": self.std_err, "z": self.statistic, "p": self.p_values}
+        columns |= {"lower": self.conf_int[:, 0], "upper": self.conf_int[:, 1]}
+        return display.frame(
+            {name: values[order] for name, values in columns.items()}, index=[self.names[i] for i in order]
+        )  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        head = str(self).partition("\n\n")[0]
+        names = ("", "coef", "std err", self.kind, f"P>|{self.kind}|", "lower", "upper")
+        columns = [self.coef, self.std_err, self.statistic, self.p_values, *self.conf_int.T]
+        rows = [(name, *(f"{x:.6g}" for x in row)) for name, *row in zip(self.names, *columns, strict=True)]
+        return display.paragraph(*head.splitlines()) + display.table(names, rows)
 
 
 class Summarised:

@@ -264,8 +264,11 @@ class LinearObjective(Sums):
 
     def every(self, step):
         """The same objective of every so-many-th row; None where these have no weight."""
-        part = slice(None, None, step)
-        s = self.rows.weights[part]
+        return self.some(slice(None, None, step))
+
+    def some(self, part):
+        """The same objective of the rows of a slice or of an array of numbers; None where these have no weight."""
+        s = self.rows.weights[part] if self.rows.weights.size else self.rows.weights
         if s.size and not s.any():
             return None
         deviance = self.constant != 0

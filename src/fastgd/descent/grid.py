@@ -1,0 +1,71 @@
+"""Every pair of rates, penalties and optimizers, what of the rows is held out, and the order of what came of them."""
+
+import itertools
+
+import numpy as np
+
+from fastgd import optimizers, validation
+from fastgd.descent.listed import Sweep
+from fastgd.engine.result import Status
+from fastgd.objective import LinearObjective
+
+
+def every_pair(lr, l2, optimizer):
+    """The settings of the runs: dicts of lr, l2 and optimizer."""
+    lists = [_listed(value, name) for value, name in ((lr, "lr"), (l2, "l2"), (optimizer, "optimizer"))]
+    for i, rate in enumerate(lists[0]):
+        if isinstance(rate, str):
+            validation.choice(rate, f"lr[{i}]", ("auto", "bb", "armijo", "adgd"))
+        elif not callable(rate):
+            lists[0][i] = validation.scalar(rate, f"lr[{i}]", minimum=0)
+    lists[1] = [None if p is None else validation.scalar(p, f"l2[{i}]", minimum=0) for i, p in enumerate(lists[1])]
+    for rule in lists[2]:
+        optimizers.get(rule)
+    pairs = itertools.product(lists[2], lists[1], lists[0])
+    settings = [{"lr": lr, "l2": l2, "optimizer": optimizer} for optimizer, l2, lr in pairs]
+    # An automatic rate is that of plain descent: it goes with no other rule.
+    plain = [s for s in settings if not isinstance(s["lr"], str) or optimizers.get(s["optimizer"]).name == "gd"]
+    return plain or settings
+
+
+def _listed(value, name):
+    single = value is None or isinstance(value, (str, dict)) or callable(value) or np.ndim(value) == 0
+    entries = [value] if single else list(value)
+    if not entries:
+        raise ValueError(f"{name} must have at least one entry")
+    return entries
+
+
+def parted(objective, share, seed):
+    """(objective of the rows to learn from, objective without penalty of those that are held out)."""
+    share = validation.scalar(share, "validation", positive=True)
+    if not share < 1:
+        raise ValueError(f"validation must be a share of the rows, between 0 and 1; got {share}")
+    if not isinstance(objective, LinearObjective):
+        raise ValueError("validation holds out rows of an objective; a function has none: leave it out")
+    n = objective.rows.n
+    count = round(share * n)
+    if not 0 < count < n:
+        raise ValueError(f"validation={share} of {n} rows leaves {n - count} to learn from and {count} to hold out")
+    seed = 0 if seed is None else validation.count(seed, "seed")
+    order = np.random.default_rng(seed).permutation(n)
+    parts = objective.some(np.sort(order[count:])), objective.some(np.sort(order[:count]))
+    if None in parts:
+        raise ValueError("validation needs rows of a positive sample_weight in both parts")
+    return parts[0], parts[1].replace(l2=0.0)
+
+
+def ranked(results, settings, objective, held):
+    """The Results with their settings and losses, from the best."""
+    linear = isinstance(objective, LinearObjective)
+    plain = objective.replace(l2=0.0) if linear else None
+    for result, setting in zip(results, settings, strict=True):
+        if setting["l2"] is None:
+            setting = setting | {"l2": objective.l2} if linear else {k: v for k, v in setting.items() if k != "l2"}
+        result.settings = setting
+        finite = np.isfinite(result.fun) and np.all(np.isfinite(result.x))
+        result.loss = (plain.value(result.x) if linear else float(result.fun)) if finite else np.inf
+        if held is not None:
+            result.validation_loss = held.value(result.x) if finite else np.inf
+    by = "loss" if held is None else "validation_loss"
+    return Sweep(sorted(results, key=lambda run: (run.status == Status.DIVERGED, np.nan_to_num(run[by], nan=np.inf))))
