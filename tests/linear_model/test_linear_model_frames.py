@@ -158,7 +158,7 @@ def test_scan(tmp_path):
         (lambda: data.scan(tmp_path / "none.csv"), "cannot be read"),
         (lambda: data.scan(made, target="weight"), "no column 'weight'"),
         (lambda: data.scan(3), "source must be a path"),
-        (lambda: data.scan(made, memory_limit="1MB"), "memory_limit must be None"),
+        (lambda: data.scan(made, memory_limit="1MB"), "memory_limit must be at least"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             call()

@@ -216,6 +216,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
         def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
+    @inputs.by_blocks
     def predict(self, X: Table) -> Floats:
         """Predictions for the rows of X.
 
@@ -263,10 +264,11 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        if y.size and float(np.max(np.abs(y))) > (limit := LARGEST[y.dtype.itemsize]):
+        largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
+        if largest > (limit := LARGEST[y.dtype.itemsize]):
             raise ValueError(
                 f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
-                f"{float(np.max(np.abs(y))):g}: measure it in larger units"
+                f"{largest:g}: measure it in larger units"
             )
         loss = self._loss
         loss.check(y)

@@ -7,6 +7,7 @@ those of all other rows by nothing: at a minimum it moves no row.
 
 import numpy as np
 
+from fastgd.data.streams import Stream
 from fastgd.linalg import one_blas_thread, softmax
 
 # Rows are only looked at where some are fitted so well: by a probability of 1 less this, or a mean of this share of
@@ -30,7 +31,7 @@ def direction(objective, W, b):
     d, k = W.shape
     if o.l1 or o.l2 or o.record.loss.kernel not in ("log", "poisson") or not o.record.convex:
         return None
-    if o.rows.n * (k * (d + 1)) ** 2 > MOST_PRODUCTS:
+    if o.rows.n * (k * (d + 1)) ** 2 > MOST_PRODUCTS or isinstance(o.rows, Stream):
         return None
     h, Y = o.scores(W, b), o.Y.astype(np.float64)
     s = np.ones(o.rows.n) if o.sample_weight is None else o.sample_weight
