@@ -216,7 +216,7 @@ class TableReader:
         row_of_batch = first + row if rows is None else rows[first + row]
         name, what = self.features[j], _said(stored[row, j])
         way = "finite numbers" if np.isinf(stored[row, j]) else self.rules.option("missing", "mean")
-        self.rules.refuse(place.of(int(row_of_batch)), [f"column {name!r} is {what}"], [way])
+        self.rules.refuse(place.of(int(row_of_batch)), [(f"column {name!r} is {what}", way)])
 
     def _column(self, j, name):
         fills = self.rules.missing in ("mean", "indicator")
@@ -226,11 +226,9 @@ class TableReader:
             column.fill = float(self.totals[j] / max(1, self.counts[j])) if fills else None
             return column
         levels, _ = self.levels[name].sorted()
-        if len(levels) > max(cells.MOST_LEVELS, self.chunks.n // 2):
-            self.rules.refuse(
-                self.parts[0].where, [f"column {name!r} holds {len(levels):,} different texts"],
-                [self.rules.without([name])],
-            )  # fmt: skip
+        if len(levels) > max(1000, self.chunks.n // 2):
+            problem = f"column {name!r} holds {len(levels):,} different texts", self.rules.without([name])
+            self.rules.refuse(self.parts[0].where, [problem])
         column.levels = [str(level) for level in levels]
         if fills:
             column.fill = column.levels[self.levels[name].most()]

@@ -33,7 +33,7 @@ def text_part(where, marks):
         convert = reader.ConvertOptions(
             column_types={name: types[name] for name in columns}, include_columns=columns,
             null_values=tables.MISSING_NUMBERS, decimal_point=decimal,
-            timestamp_parsers=[reader.ISO8601, *text.DATES],
+            timestamp_parsers=[reader.ISO8601, "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"],
         )  # fmt: skip
         read = reader.ReadOptions(
             column_names=table.column_names, skip_rows=skipped, block_size=BLOCK, encoding=encoding, use_threads=False

@@ -1,4 +1,4 @@
-"""Is this gradient the gradient of that function? And if not, where not, and which of the two is to blame?"""
+"""Comparison of a gradient with differences of its function: which components are wrong, and which of the two is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
-from fastgd.derivatives.hessian import gradient_at, named_gradient
+from fastgd.derivatives.products import gradient_at
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.kernels import c_functions
 
@@ -21,16 +21,7 @@ if typing.TYPE_CHECKING:
     from fastgd.objective import LinearObjective
     from fastgd.types import Bounds, Doubles, Gradient, Map, ScalarFunction
 
-# A component is wrong where it differs from the difference quotient by more than this many of its estimated errors.
-ERRORS = 10
-# Where they allow for more than this much of max(1, |slope|), it is said how precise f is.
-IMPRECISE = 1e-4
-# Components to show of those that are wrong or unclear.
-MOST_SHOWN = 5
-# A doubtful slope is looked for at these shares of a step: no powers of the ratios that gave it.
-SHARES = np.array([1.0, 0.7, 0.45])
-# Two numbers are the same factor if they differ by this share.
-SAME_FACTOR = 1e-4
+MOST_SHOWN = 5  # components, of those that are wrong or unclear
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -87,7 +78,8 @@ class GradientCheck:
             i = np.unravel_index(k, self.gradient.shape)
             what = "unclear" if self.unclear[i] else "wrong"
             lines.append(
-                f"  {self._name(k)}: gradient {self.gradient[i]:.9g}, differences {self.numerical[i]:.9g}: "
+                f"  coordinate {_index(k, self.gradient.shape)}: gradient {self.gradient[i]:.9g}, "
+                f"differences {self.numerical[i]:.9g}: "
                 f"off by {error[i]:.2g}, {self.tolerance[i]:.2g} allowed ({what})"
             )
         if len(shown) > MOST_SHOWN:
@@ -95,9 +87,6 @@ class GradientCheck:
         if self.hint:
             lines.append(f"  {self.hint}")
         return "\n".join(lines)
-
-    def _name(self, k):
-        return f"coordinate {_index(k, self.gradient.shape)}"
 
     def _summary(self):
         count, wrong, unclear = self.gradient.size, int(self.wrong.sum()), int(self.unclear.sum())
@@ -129,7 +118,7 @@ def check_gradient(
     vectorized: bool = False,
     workers: int | Map | None = None,
 ) -> GradientCheck:
-    """Hold a gradient against differences of its function.
+    """Compare a gradient with differences of its function.
 
     The differences are Richardson's, and the tolerance of each component follows from their error estimate.
 
@@ -175,12 +164,12 @@ def check_gradient(
     (False, 'gradient', 1)
     """
     if grad is True:
-        f, grad = _value_of(f), _gradient_of(f)
-    names = forms.named(x)
+        f, grad = _part(f, 0), _part(f, 1)
+    names = forms.flattened(x)
     if names is not None:
         options = flat_options(names, None, bounds, typical_x, vectorized)
         options.pop("h")
-        grad = named_gradient(names, grad) if callable(grad) else names.flatten(grad, "grad")
+        grad = names.gradient(grad) if callable(grad) else names.flatten(grad, "grad")
         return check_gradient(names.function(f), grad, names.flat, args=args, workers=workers, **options)
     objective = _objective_of(f)
     if objective is not None:
@@ -206,39 +195,33 @@ def check_gradient(
         point = np.array(x, dtype=np.float64, order="C")
         sampler = sampling.sampler(f, point, args, vectorized=vectorized, workers=workers)
         limits, steps = stencils.limits(bounds, point), np.ravel(steps)
-        kinked = Sides(sampler, np.arange(point.size), steps, limits).kinked(0.0).reshape(point.shape)
-        suspects = np.flatnonzero(wrong | unclear | kinked)
-        if len(suspects):
-            look = Look(sampler, suspects, steps[suspects], limits)
-            error.flat[suspects] = look.reconsider(numerical.flat[suspects], error.flat[suspects])
-            tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
-            for k, (below, above) in look.kinks.items():
-                i = np.unravel_index(k, x.shape)
-                wrong[i], unclear[i] = False, True
-                hints.append(
-                    f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {below:.4g} on one side and "
-                    f"{above:.4g} on the other"
-                )
-            hints[MOST_SHOWN:] = []
+        kinks = _kinks(sampler, steps, limits, *(part.reshape(-1) for part in (numerical, error, wrong | unclear)))
+        tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
+        for k, (below, above) in kinks.items():
+            i = np.unravel_index(k, x.shape)
+            wrong[i], unclear[i] = False, True
+            hints.append(
+                f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {below:.4g} on one side and "
+                f"{above:.4g} on the other"
+            )
+        hints[MOST_SHOWN:] = []
         nfev += sampler.nfev
     hints += _hints(gradient, numerical, tolerance, wrong, unclear, hints, objective is None)
     return _verdict(gradient, numerical, tolerance, wrong, unclear, "; ".join(filter(None, hints)), nfev)
 
 
-def _value_of(f):
-    """The value of an f that returns (value, gradient)."""
+def _part(f, which):
+    """The value (0) or the gradient (1) of an f that returns (value, gradient)."""
     validation.callable_(f, "f")
-    return lambda point, *args: _pair(f(point, *args))[0]
 
+    def part(point, *args):
+        returned = f(point, *args)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            got = validation.describe(returned)
+            raise TypeError(f"with grad=True f must return (value, gradient); it returned {got}")
+        return returned[which]
 
-def _gradient_of(f):
-    return lambda point, *args: _pair(f(point, *args))[1]
-
-
-def _pair(returned):
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError(f"with grad=True f must return (value, gradient); it returned {validation.describe(returned)}")
-    return returned
+    return part
 
 
 def _objective_of(f):
@@ -275,9 +258,24 @@ def _judged(gradient, numerical, error, precision):
     with np.errstate(all="ignore"):
         size = np.fmax(np.abs(gradient), np.abs(numerical))
         largest = np.max(np.abs(numerical), initial=0.0, where=np.isfinite(numerical))
-        tolerance = ERRORS * error + np.sqrt(precision) * size + 16 * precision * largest
+        tolerance = 10 * error + np.sqrt(precision) * size + 16 * precision * largest
         unclear = ~np.isfinite(numerical)
         return tolerance, ~(np.abs(gradient - numerical) <= tolerance) & ~unclear, unclear
+
+
+def _kinks(sampler, steps, limits, slopes, errors, doubtful):
+    """The slopes on both sides by coordinate, where f has a kink; where differences at other steps show larger errors
+    of `slopes`, `errors` is raised in place.
+    """
+    sides = Sides(sampler, steps, limits)
+    suspects = np.flatnonzero(doubtful | sides.kinked(0.0))
+    if not len(suspects):
+        return {}
+    others, doubt = other_slopes(sampler, suspects, steps[suspects], limits)
+    with np.errstate(all="ignore"):  # differences may agree by chance at the steps that Richardson's scheme chose
+        off = np.max(np.abs(others - slopes[suspects, None]), axis=1)
+        errors[suspects] = np.fmax(errors[suspects], off)
+    return {k: (sides.below[k], sides.above[k]) for k in suspects[sides.kinked(doubt, suspects)].tolist()}
 
 
 class Sides:
@@ -285,31 +283,31 @@ class Sides:
 
     Attributes
     ----------
-    below, above : (n,) float64
+    below, above : (d,) float64
         Over the shortest step.
     """
 
-    def __init__(self, sampler, coordinates, steps, limits):
-        x, here = sampler.x[coordinates], sampler.here()
-        steps = _within(x, steps / 2, coordinates, limits)
-        self.jumps = []
+    def __init__(self, sampler, steps, limits):
+        x, here, each = sampler.x, sampler.here(), np.arange(len(steps))
+        steps = _within(x, steps / 2, each, limits)
+        self._jumps = []
         with np.errstate(all="ignore"):
             for times in (2, 1, 1 / 8):
                 below, above = x - times * steps, x + times * steps
-                self.below, self.above = ((sampler.at(coordinates, at) - here) / (at - x) for at in (below, above))
-                self.jumps.append(np.abs(self.above - self.below))
-            self.rounding = 8 * EPSILON * np.abs(here) / (steps / 8)
+                self.below, self.above = ((sampler.at(each, at) - here) / (at - x) for at in (below, above))
+                self._jumps.append(np.abs(self.above - self.below))
+            self._rounding = 8 * EPSILON * np.abs(here) / (steps / 8)
 
-    def kinked(self, doubt):
+    def kinked(self, doubt, rows=np.s_[:]):
         """Whether the slopes differ by as much however close one comes, and by more than they are in doubt.
 
         In a smooth f the jump is f''·h, and shrinks with the step; noise makes it grow.
         """
+        far, near, nearest = (jump[rows] for jump in self._jumps)
         with np.errstate(all="ignore"):
-            far, near, nearest = self.jumps
-            scale = np.maximum(np.abs(self.above), np.abs(self.below))
+            scale = np.maximum(np.abs(self.above[rows]), np.abs(self.below[rows]))
             constant = (np.abs(near - far) < near / 4) & (np.abs(nearest - near) < near / 4)
-            return constant & (nearest > 10 * (self.rounding + doubt) + 1e-5 * scale)
+            return constant & (nearest > 10 * (self._rounding[rows] + doubt) + 1e-5 * scale)
 
 
 def _within(x, steps, coordinates, limits):
@@ -319,42 +317,21 @@ def _within(x, steps, coordinates, limits):
     return np.minimum(steps, np.minimum(x - limits[0][coordinates], limits[1][coordinates] - x) / 2)
 
 
-class Look:
-    """Five-point differences of some coordinates at several steps, and the slopes on both sides of kinks.
-
-    Attributes
-    ----------
-    slopes : (n, len(SHARES)) float64
-    rounding : (n,) float64
-        What the rounding of f may add to them.
-    kinks : dict
-        The slopes on either side, by number of the coordinate, where they differ however close one comes.
-    """
-
-    def __init__(self, sampler, coordinates, steps, limits):
-        self.sampler, self.coordinates, self.limits = sampler, coordinates, limits
-        x = sampler.x[coordinates]
-        h = _within(x, steps, coordinates, limits)[:, None] * SHARES
-        values, moved = {}, {}
-        with np.errstate(all="ignore"):
-            for k in (1, -1, 2, -2):
-                points = x[:, None] + k * h
-                moved[k] = points - x[:, None]
-                values[k] = sampler.at(np.repeat(coordinates, len(SHARES)), points.reshape(-1)).reshape(points.shape)
-            near, far = ((values[k] - values[-k]) / (moved[k] - moved[-k]) for k in (1, 2))
-            self.slopes = near + (near - far) / 3
-            every = np.array(list(values.values()))
-            self.rounding = 2 * EPSILON * np.max(np.abs(every), axis=(0, 2)) / h[:, -1]
-        sides = Sides(sampler, coordinates, steps, limits)
-        self.kinks = {
-            int(coordinates[n]): (float(sides.below[n]), float(sides.above[n]))
-            for n in np.flatnonzero(sides.kinked(self.rounding + np.ptp(self.slopes, axis=1)))
-        }
-
-    def reconsider(self, slopes, errors):
-        """Errors in the light of these: differences may agree by chance at the steps that Richardson's scheme chose."""
-        with np.errstate(all="ignore"):
-            return np.fmax(errors, np.max(np.abs(self.slopes - slopes[:, None]), axis=1))
+def other_slopes(sampler, coordinates, steps, limits):
+    """Five-point differences of some coordinates at three steps each, (n, 3), and how much they are in doubt, (n,)."""
+    x = sampler.x[coordinates]
+    shares = np.array([1.0, 0.7, 0.45])  # no powers of the ratios of Richardson's scheme
+    h = _within(x, steps, coordinates, limits)[:, None] * shares
+    values, moved = {}, {}
+    with np.errstate(all="ignore"):
+        for k in (1, -1, 2, -2):
+            points = x[:, None] + k * h
+            moved[k] = points - x[:, None]
+            values[k] = sampler.at(np.repeat(coordinates, len(shares)), points.reshape(-1)).reshape(points.shape)
+        near, far = ((values[k] - values[-k]) / (moved[k] - moved[-k]) for k in (1, 2))
+        slopes = near + (near - far) / 3
+        rounding = 2 * EPSILON * np.max(np.abs(list(values.values())), axis=(0, 2)) / h[:, -1]
+        return slopes, rounding + np.ptp(slopes, axis=1)
 
 
 def _hints(gradient, numerical, tolerance, wrong, unclear, known, of_function):
@@ -377,13 +354,13 @@ def _mistake(gradient, numerical, tolerance, wrong, unclear):
     if np.all(gradient[wrong] == 0) and not np.all(gradient[clear] == 0):
         return "the gradient is 0 in the wrong components: have they been left out?"
     if len(ratios) and rest_agrees:
-        factor = float(np.median(ratios))
-        same = np.all(np.abs(ratios - factor) <= SAME_FACTOR * abs(factor))
+        factor, little = float(np.median(ratios)), 1e-4  # by which two numbers may differ that are the same factor
+        same = np.all(np.abs(ratios - factor) <= little * abs(factor))
         simple = min(abs(factor), 1 / abs(factor) if factor else np.inf) * np.array([1, 2, 3, 4])
-        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= SAME_FACTOR)):
-            if abs(factor + 1) <= SAME_FACTOR:
+        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= little)):
+            if abs(factor + 1) <= little:
                 return "the sign is flipped"
-            if abs(factor) > SAME_FACTOR and abs(factor - 1) > 10 * SAME_FACTOR:
+            if abs(factor) > little and abs(factor - 1) > 10 * little:
                 return f"the gradient is {factor:.4g} times what it should be"
     if gradient.ndim == 2 and gradient.shape[0] == gradient.shape[1] > 1:
         with np.errstate(all="ignore"):
@@ -396,7 +373,7 @@ def _precision(numerical, tolerance, unclear):
     """How far the gradient could be checked, where that is not far."""
     with np.errstate(all="ignore"):
         share = np.where(unclear, 0.0, tolerance / np.maximum(1.0, np.abs(numerical)))
-    if not np.any(share > IMPRECISE):
+    if not np.any(share > 1e-4):
         return ""
     k = int(np.argmax(share))
     return (
@@ -420,16 +397,7 @@ def _verdict(gradient, numerical, tolerance, wrong, unclear, hint, nfev):
         k = int(np.argmax(np.where(among, scaled, -1.0)))
         worst, max_error = _index(k, gradient.shape), float(scaled.reshape(-1)[k])
     blamed = [name for name, at in (("gradient", wrong), ("f", unclear)) if at.any()]
+    fault = " and ".join(blamed) or None
     return GradientCheck(
-        ok=not blamed,
-        max_error=max_error,
-        worst_index=worst,
-        gradient=gradient,
-        numerical=numerical,
-        tolerance=tolerance,
-        wrong=wrong,
-        unclear=unclear,
-        fault=" and ".join(blamed) or None,
-        hint=hint,
-        nfev=nfev,
+        not blamed, max_error, worst, gradient, numerical, tolerance, wrong, unclear, fault, hint, nfev
     )

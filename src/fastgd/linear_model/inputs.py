@@ -5,7 +5,6 @@ no decision and no sentence depends on the words of another library's errors.
 """
 
 import functools
-import inspect
 import math
 
 import numpy as np
@@ -23,9 +22,6 @@ from fastgd.data.streams import Stream
 from fastgd.data.tables import TableError, arrow, frame, is_frame
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
-# Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
-MODERATE = {8: 1e30, 4: 1e9}
-TIMES = ("date", "time", "duration")
 
 
 def validated(model, X, *y, finite=True, reset=True):
@@ -43,7 +39,7 @@ def validated(model, X, *y, finite=True, reset=True):
         X, named = _encoded(model, X, reset)
     table = _table(model, X)
     if finite:
-        refuse_infinite(table, "X", columns_of(X))
+        refuse_infinite(table, "X", list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None)
     targets = [_targets(model, target) for target in y]
     if targets and len(targets[0]) != table.shape[0]:
         raise ValueError(f"X and y: inconsistent numbers of samples: [{table.shape[0]}, {len(targets[0])}]")
@@ -84,7 +80,7 @@ def _columns(model, X, reset):
 def _targets(model, y):
     if y is None:
         raise ValueError(f"{type(model).__name__} requires y to be passed, but the target y is None")
-    numeric, given = model._numeric_targets, y
+    numeric, given = model._task == "regression", y
     if not (type(y) is np.ndarray and y.dtype.kind in "fiub"):
         y = _array(y, "y", times=numeric)
         if numeric and y.dtype == object:
@@ -202,7 +198,7 @@ def _encoded(model, X, reset):
 def weights(s, X, relative=False, name="sample_weight"):
     """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
 
-    With `relative` only their ratios matter, and weights whose squares might overflow are brought to about 1.
+    With `relative` only their ratios matter: weights up to 1e±30 (1e±9 in float32) are not rescaled, others to about 1.
     """
     if s is None:
         return None
@@ -217,18 +213,14 @@ def weights(s, X, relative=False, name="sample_weight"):
     largest = float(np.max(s))
     if not largest:
         raise ValueError(f"{name} must not be zero for all samples")
-    if relative and not 1 / MODERATE[X.dtype.itemsize] < largest < MODERATE[X.dtype.itemsize]:
+    limit = 1e30 if X.dtype == np.float64 else 1e9
+    if relative and not 1 / limit < largest < limit:
         s = np.ldexp(s, -math.frexp(largest)[1])
     with np.errstate(over="ignore"):
         s = np.ascontiguousarray(s, X.dtype)
         if not np.isfinite(np.sum(s, dtype=np.float64)):
             raise ValueError(f"{name} must have a finite sum in {X.dtype}; its sum overflows")
     return s
-
-
-def columns_of(X):
-    """The names of the columns of a frame of pandas or polars; None for what is none."""
-    return list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None
 
 
 def refuse_infinite(array, name, columns=None):
@@ -246,19 +238,6 @@ def refuse_infinite(array, name, columns=None):
         )
     what = "NaN" if np.isnan(value) else "infinity"
     raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
-
-
-def of_one_argument(function, name, what):
-    """A function of the user's, refused here and not in the middle of a fit if it cannot be called so."""
-    validation.callable_(function, name)
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
-        got = validation.describe(function)
-        raise TypeError(f"{name} must be callable with one argument, {what}; got {got}: {error}") from None
-    except ValueError:  # builtins need not tell what they take
-        pass
-    return function
 
 
 def _array(value, name, dtypes=None, *, times=True, **options):
@@ -290,5 +269,5 @@ def _refuse(value, name, times):
     if not times:
         return
     for dtype in list(value.dtypes) if hasattr(value, "columns") else [getattr(value, "dtype", None)]:
-        if str(dtype).lower().startswith(TIMES):
+        if str(dtype).lower().startswith(("date", "time", "duration")):
             raise TypeError(f"{name} must hold real numbers; got dtype {dtype}: make dates a number of days, say")
