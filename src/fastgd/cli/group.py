@@ -6,6 +6,7 @@ import sys
 import click
 
 from fastgd.cli import printing
+from fastgd.data.spill import SpillError
 from fastgd.data.tables import TableError
 from fastgd.files import whole
 
@@ -44,7 +45,7 @@ class CommandLine(click.Group):
             _fail(error.format_message(), error.exit_code)
         except ImportError as error:  # an extra that is not there
             _fail(str(error), 1)
-        except (TableError, whole.WriteError) as error:
+        except (TableError, SpillError, whole.WriteError) as error:
             _fail(str(error), 2)
         except OSError as error:
             _fail(f"the output cannot be written: {error.strerror or error}", 1)

@@ -105,7 +105,7 @@ class Streamed(Scan):
 
     def each(self, function):
         """Iterate over function(X) of the blocks of X."""
-        return (function(X) for X in self._inputs())
+        return (function(X) for X in self.inputs())
 
 
 class StreamedTable(Streamed):
@@ -120,7 +120,7 @@ class StreamedTable(Streamed):
         self.parts = readers.parts_of(self._source, self._marks)
         self._stamp, (first, *_) = _stamp([part.where for part in self.parts]), self.parts
         others = [name for name in (self.target, self.sample_weight) if name is not None]
-        columns = _Names(first.schema.names)
+        columns = Names(first.schema.names)
         check_names(columns, [*others, *(self._given or [])], first.where)
         names = [name for name in dict.fromkeys(columns.column_names) if name not in (*others, INDEX)]
         self.features = self._given or names
@@ -143,13 +143,13 @@ class StreamedTable(Streamed):
         names = self.features, self.target, self.sample_weight
         return reading.TableReader(self.parts, *names, rules, self._limit).read(bar)
 
-    def _inputs(self, names=None):
+    def inputs(self, names=None):
         for batch, _ in readers.ahead(reading.blocks(self.parts, names or self.features, self._limit)):
             yield arrow().Table.from_batches([batch])
 
     def __iter__(self):
         others = [name for name in (self.target, self.sample_weight) if name is not None]
-        for table in self._inputs([*self.features, *others]):
+        for table in self.inputs([*self.features, *others]):
             names = self.target, self.sample_weight
             yield table.select(self.features), *(None if n is None else table.column(n).to_numpy() for n in names)
 
@@ -167,7 +167,7 @@ class StreamedArrays(Streamed):
         if self._suffix == ".npy":
             self._X = readers.npy(source)
             names = [f"x{j}" for j in range(self._X.shape[1])]
-            check_names(_Names(names), [n for n in (target, sample_weight, *(features or [])) if n], str(source))
+            check_names(Names(names), [n for n in (target, sample_weight, *(features or [])) if n], str(source))
             self.total = len(self._X)
         elif any(value is not None for value in self._columns):
             raise ValueError("target, sample_weight and features are for tables; blocks of arrays hold theirs")
@@ -192,7 +192,7 @@ class StreamedArrays(Streamed):
         chunks = Chunks.of_file(self._source, X.offset, X.shape, X.dtype)
         return reading.Learnt(Stream(chunks, self._limit // 4), None, None, None)
 
-    def _inputs(self):
+    def inputs(self):
         if self._suffix not in (None, ".npy"):  # only after reading it is known whether columns are counted from 1
             yield from self.learn().rows.chunks()
             return
@@ -204,7 +204,7 @@ class StreamedArrays(Streamed):
             yield block
 
 
-class _Names:
+class Names:
     """Names of columns, as `check_names` takes a table."""
 
     def __init__(self, names):

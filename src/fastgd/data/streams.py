@@ -37,6 +37,9 @@ class Stream(Rows):
         stored = getattr(chunks, "values", chunks.n * chunks.columns)
         self.values = stored if self._sparse else chunks.n * d
 
+    def __len__(self):
+        return self.n
+
     # ------------------------------------------------------------------------------------------------------------ rows
 
     def dense(self, part, dtype=None):
