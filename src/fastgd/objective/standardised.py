@@ -105,7 +105,7 @@ class Standardised(Variables):
 
     def user_norm(self, gradient):
         grad_W, grad_b = self._user_gradient(gradient)
-        return math.sqrt(float(np.sum(grad_W * grad_W)) + float(grad_b @ grad_b))
+        return math.sqrt(float(np.vdot(grad_W, grad_W)) + float(grad_b @ grad_b))
 
     def _user_gradient(self, gradient):
         d = self.objective.rows.d
@@ -133,7 +133,7 @@ class Standardised(Variables):
         if self._shift is None:
             grad_W -= self.shift[:, None] * grad_b
         if o.l2:
-            value += 0.5 * o.l2 * float(np.sum(W * W))
+            value += 0.5 * o.l2 * float(np.vdot(W, W))
             grad_W += o.l2 * W
         if o.l1:
             value += o.l1 * float(np.sum(np.abs(W)))
@@ -194,7 +194,7 @@ class Standardised(Variables):
         if o.l1 or not o.l2:
             return 0.0
         grad_W = gradient[: o.rows.d] * self.finite_scale
-        return float(np.sum(grad_W * grad_W)) / (2 * o.l2)
+        return float(np.vdot(grad_W, grad_W)) / (2 * o.l2)
 
     def duality_gap(self, V, gradient):
         """`certificate.duality_gap` at V, from the gradient there, which saves two or all three of its passes.
