@@ -1,6 +1,6 @@
 """Fits of a Parquet file that is larger than the memory they may take, beside pyarrow alone and scikit-learn.
 
-    python benchmarks/stream.py [--columns 20 --limit 250MB]
+    python benchmarks/stream.py [--columns 20 --limit 100MB]
 
 The file has four times `--limit`, and one line for each of:
 
@@ -129,7 +129,7 @@ def sklearn(path, names, objective, goal, most=5):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--columns", type=int, default=20)
-    parser.add_argument("--limit", default="250MB")
+    parser.add_argument("--limit", default="100MB")
     given = parser.parse_args()
     limit = bytes_of(given.limit)
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,8 @@ def _warn(sentence, category=ConditionWarning):
 
 def _names(model, columns, most=5):
     """Columns in words."""
-    known = getattr(model, "feature_names_in_", None)
+    encoder = model.__dict__.get("_encoder")
+    known = getattr(model, "feature_names_in_", None) if encoder is None else encoder.encoded_names
     names = [f"x{i}" if known is None else repr(str(known[i])) for i in columns[:most]]
     more = f" and {len(columns) - most} more" if len(columns) > most else ""
     return f"column{'s' * (len(columns) > 1)} {', '.join(names)}{more}"

@@ -57,6 +57,11 @@ class Standardised(Variables):
         super().__init__(o, self.from_weights(*(o.best_constant() if start is None else start)))
         self.penalised = d * o.rows.k
 
+    @functools.cached_property
+    def extended_rows(self):
+        """x − shift of all rows in long double, for few of them."""
+        return self.objective.rows.extended() - self.shift.astype(np.longdouble)
+
     def _measure(self, o):
         """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
