@@ -9,7 +9,7 @@ pa = pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
 
 from numpy.testing import assert_allclose  # noqa: E402
 
-from fastgd.cli import commands  # noqa: E402
+from fastgd.cli import line  # noqa: E402
 
 pytestmark = pytest.mark.one_build
 LIMIT = ("--memory-limit", "5MB")
@@ -21,7 +21,7 @@ def run(capsys, tmp_path, monkeypatch):
 
     def call(*arguments):
         with pytest.raises(SystemExit) as end:
-            commands.cli(list(map(str, arguments)))
+            line.cli(list(map(str, arguments)))
         return end.value.code, *capsys.readouterr()
 
     return call

@@ -193,7 +193,7 @@ def test_formulas(tmp_path):
 
 def test_a_level_that_separates_is_named():
     rng = np.random.default_rng(0)
-    made = pd.DataFrame({"a": rng.normal(size=400), "t": rng.choice(list("pqrs"), 400)})
+    made = pandas.DataFrame({"a": rng.normal(size=400), "t": rng.choice(list("pqrs"), 400)})
     y = np.where(made.t == "s", 1, made.a + rng.logistic(size=400) > 0)
     with pytest.warns(ConditionWarning, match="along column 't=s'"):
         GDClassifier(penalty=None).fit(made, y)
