@@ -126,7 +126,7 @@ def gram(variables, monitor):
         if point.step >= 20 or size == 0:  # refinement converges in two or three steps, or not at all
             break
     if o.l1:
-        end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient), estimate)
+        end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient, point.fun), estimate)
         return
     gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))
     if not monitor.reached_exactly(point, gap):
@@ -149,7 +149,7 @@ def _step(variables, equations, point):
 
 def _reached(monitor, equations, point):
     if monitor.variables.objective.l1:
-        certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient)
+        certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient, point.fun)
         return monitor.reached(point, 0.0, certificate=certificate)
     gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))  # of a quadratic function: no estimate
     return monitor.reached_exactly(point, gap)

@@ -42,7 +42,7 @@ ONE_LAYER = (
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 FUNCTIONS = ("descend_function",)
-COORDINATES = ("coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent")
+COORDINATES = ("column_moments", "coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent")
 DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 
 

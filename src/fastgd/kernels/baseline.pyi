@@ -238,6 +238,7 @@ def descend_function(
     lower: Doubles,
     upper: Doubles,
 ) -> tuple[int, int]: ...
+def column_moments(columns: Doubles, curvature: Doubles, sums: Doubles, squares: Doubles) -> None: ...
 def coordinate_descent(
     columns: Doubles,
     curvature: Doubles,
@@ -247,6 +248,7 @@ def coordinate_descent(
     ridges: Doubles,
     epochs: int,
     small: float,
+    zeros: bool,
     slopes: Doubles,
     v: Doubles,
 ) -> tuple[int, float]: ...
@@ -263,6 +265,7 @@ def sparse_coordinate_descent(
     ridges: Doubles,
     epochs: int,
     small: float,
+    zeros: bool,
     level: Doubles,
     slopes: Doubles,
     v: Doubles,
