@@ -269,6 +269,7 @@ def test_bad_text(tmp_path):
         ({"memory_limit": 10}, "memory_limit must be at least"),
         ({"memory_limit": True}, "memory_limit must be a number of bytes"),
         ({"target": "z"}, "has no column 'z'"),
+        ({"features": ["x1", "y"]}, "'y' cannot be the target or the weights and among the features"),
         ({"features": ["x1", "w"]}, "has no column 'w'"),
     ],
 )

@@ -304,8 +304,10 @@ def _of_frame(X):
 
 def of_callable(make):
     """Blocks (X, y, sample_weight) of arrays from a callable, each with its Place."""
-    number = 0
-    for number, block in enumerate(make(), start=1):
+    number, blocks = 0, make()
+    if not hasattr(blocks, "__iter__"):
+        raise TypeError(f"source() must give an iterator over blocks (X, y); got {type(blocks).__name__}")
+    for number, block in enumerate(blocks, start=1):
         if not isinstance(block, tuple) or not 2 <= len(block) <= 3:
             raise TypeError(
                 f"source() must give an iterator over (X, y) or (X, y, sample_weight); block {number} is neither"

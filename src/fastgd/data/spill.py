@@ -13,8 +13,8 @@ import weakref
 
 import numpy as np
 
-# Values of a chunk: 2 MB of float64, which stay in a cache while a kernel goes through them.
-CHUNK_VALUES = 1 << 18
+# Values of a chunk: 1 MB of float64, which stay in a cache while a kernel goes through them.
+CHUNK_VALUES = 1 << 17
 
 
 # Of a limit of memory, the share of chunks that are kept in memory.

@@ -11,7 +11,7 @@ from fastgd.data import encoding, readers, reading
 from fastgd.data.scanned import Scan
 from fastgd.data.spill import Chunks
 from fastgd.data.streams import Stream
-from fastgd.data.tables import INDEX, TableError, arrow, check_names, paths_of
+from fastgd.data.tables import INDEX, TableError, arrow, check_names, listed, paths_of
 from fastgd.errors import progress_bar
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -127,6 +127,8 @@ class StreamedTable(Streamed):
         check_names(columns, self.features, first.where)
         if not self.features:
             raise TableError(f"{first.where} has no column beside the target")
+        if both := [name for name in others if name in self.features]:
+            raise ValueError(f"{listed(both)} cannot be the target or the weights and among the features too")
 
     @property
     def total(self):
