@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from fastgd import GDClassifier, GDRegressor, LinearObjective, data, datasets, gradient_descent
+from fastgd.errors import ConditionWarning
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 polars = pytest.importorskip("polars", reason="polars is not installed")
@@ -158,7 +159,7 @@ def test_scan(tmp_path):
         (lambda: data.scan(tmp_path / "none.csv"), "cannot be read"),
         (lambda: data.scan(made, target="weight"), "no column 'weight'"),
         (lambda: data.scan(3), "source must be a path"),
-        (lambda: data.scan(made, memory_limit="1MB"), "memory_limit must be None"),
+        (lambda: data.scan(made, memory_limit="1MB"), "memory_limit must be at least"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             call()
@@ -188,3 +189,11 @@ def test_formulas(tmp_path):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             GDRegressor.from_formula(wrong, made.assign(y=y))
+
+
+def test_a_level_that_separates_is_named():
+    rng = np.random.default_rng(0)
+    made = pandas.DataFrame({"a": rng.normal(size=400), "t": rng.choice(list("pqrs"), 400)})
+    y = np.where(made.t == "s", 1, made.a + rng.logistic(size=400) > 0)
+    with pytest.warns(ConditionWarning, match="along column 't=s'"):
+        GDClassifier(penalty=None).fit(made, y)

@@ -5,6 +5,7 @@ sentence on standard error; 130: interrupted.
 """
 
 import dataclasses
+import functools
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from fastgd._version import __version__
-from fastgd.cli import fitting, options, printing, writers
+from fastgd.cli import fitting, options, printing, streams, writers
 from fastgd.cli.line import COMMANDS, stop
 from fastgd.data import encoding, tables
+from fastgd.data.spill import SpillError
 from fastgd.data.tables import TableError
 from fastgd.datasets import women_path
 from fastgd.engine.result import Status
@@ -35,7 +37,7 @@ class _Command(click.Command):
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except (TableError, whole.WriteError) as error:
+        except (TableError, SpillError, whole.WriteError) as error:
             raise stop(str(error), 2) from error
 
 
@@ -73,6 +75,8 @@ def fit(data, save, plot, report, as_json, progress, **given):
     2 on bad input.
     """
     _check_outputs(data, save, plot, report)
+    if (plot or report) and streams.is_stream(data, given["memory_limit"]):
+        raise TableError("--plot and --report need the table in memory: leave out --memory-limit, or take a part of it")
     task, run = options.task_and_run(data, given)
     begun = time.perf_counter()
     printing.notes(task.notes)
@@ -167,7 +171,7 @@ def _descend(task, run, progress, history):
     "--unknown", type=click.Choice(encoding.Rules.CHOICES["unknown"]), help="Levels that the fit did not have."
 )
 @options.of_text
-def predict(model, data, proba, out, unknown, **marks):
+def predict(model, data, proba, out, unknown, memory_limit, **marks):
     """Predict the target for each row of DATA by MODEL, a file of `fit --save` or of an estimator's `save`.
 
     Prints CSV with one column, `prediction`. The columns of DATA are found by their names, where the model knows them;
@@ -183,20 +187,38 @@ def predict(model, data, proba, out, unknown, **marks):
         if out.suffix not in writers.WRITERS:
             raise TableError(f"the name of --out must end in one of {', '.join(writers.WRITERS)}, and is {str(out)!r}")
     fitted = _load(model)
-    X = _encoded(fitted, tables.read(data, **marks).table, str(data), unknown)
+    if streams.is_stream(data, memory_limit):
+        features = None if fitted.columns is None else fitted.columns.names
+        parts = streams.scan(data, None, None, features, memory_limit, marks).inputs()
+    else:
+        parts = [tables.read(data, **marks).table]
+
+    def blocks():
+        first = 0
+        for table in parts:
+            where = f"{data}{f', after row {first}' if first else ''}"
+            yield _predicted(fitted, model, table, where, proba, unknown, first)
+            first += table.num_rows
+
+    if out is not None:
+        whole.write_whole(out, functools.partial(writers.WRITERS[out.suffix], blocks()))
+        return
+    for number, columns in enumerate(blocks()):
+        click.echo(writers.as_csv(columns, header=not number), nl=False)
+
+
+def _predicted(fitted, model, table, where, proba, unknown, first):
+    """The columns of predictions for the rows of a table, of which `first` came before."""
+    X = _encoded(fitted, tables.plain_text(table), where, unknown)
     try:
         found = fitted.probabilities(X) if proba else fitted.predict(X)[:, None]
     except ValueError as error:
         raise TableError(f"--proba: {model} holds none: {error}") from None
     if found.dtype.kind == "f" and not np.all(fine := np.isfinite(found).all(axis=1)):
-        row = int(np.argmin(fine)) + 1
-        raise TableError(f"the prediction for row {row} of {data} is beyond the range of floating point")
+        row = first + int(np.argmin(fine)) + 1
+        raise TableError(f"the prediction for row {row} of {where} is beyond the range of floating point")
     names = [f"probability={label}" for label in fitted.classes.tolist()] if proba else ["prediction"]
-    columns = dict(zip(names, found.T, strict=True))
-    if out is None:
-        click.echo(writers.as_csv(columns), nl=False)
-    else:
-        whole.write_whole(out, writers.WRITERS[out.suffix](columns))
+    return dict(zip(names, found.T, strict=True))
 
 
 def _load(path):

@@ -102,7 +102,7 @@ def task_of(
         raise TableError(
             f"{where} has {'a single' if table.num_rows else 'no whole'} row of data, and a fit needs at least two"
         )
-    y, classes, loss, activation = _target(table.column(target), target, loss, activation, where, rules, notes)
+    y, classes, loss, activation = target_of(table.column(target), target, loss, activation, where, rules, notes)
     s = None if weights is None else _weights(table.column(weights), weights, where)
     held = None if test_size is None else held_out(table.num_rows, test_size, seed)
     learnt = table if held is None else table.filter(~held)
@@ -136,7 +136,7 @@ def held_out(rows, share, seed):
     return mask
 
 
-def _target(cells, name, loss, activation, where, rules, notes):
+def target_of(cells, name, loss, activation, where, rules, notes):
     """(y, classes, loss, activation) as the objective takes them; a class is its number."""
     kind, _ = columns.kind_of(cells)
     if kind == "category":
@@ -268,7 +268,7 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
     held = None if task.held is None else scores(model, task, task.held)
     fit = Fit(objective, model, result, scores(model, task, task.fit), held)
     model.fit = {
-        "rows": len(task.fit.X), "loss": result.fun, "steps": result.nit, "converged": fit.converged, **fit.scores,
+        "rows": task.fit.X.shape[0], "loss": result.fun, "steps": result.nit, "converged": fit.converged, **fit.scores,
         "held_out": held,
     }  # fmt: skip
     return fit

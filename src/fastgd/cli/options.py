@@ -7,7 +7,7 @@ import click
 import numpy as np
 
 from fastgd import optimizers, schedules
-from fastgd.cli import fitting
+from fastgd.cli import fitting, streams
 from fastgd.data.encoding import Rules
 from fastgd.data.tables import TableError
 from fastgd.engine.plan import NAMES as SOLVERS
@@ -29,7 +29,9 @@ of_text = _options(
     click.option("--decimal", metavar="MARK", help="The decimal mark of text; found without it."),
     click.option("--thousands", metavar="MARK", help="The mark between thousands in text; found without it."),
     click.option("--encoding", metavar="NAME", help="Of text, such as utf-8 or latin-1; found without it."),
-)
+    click.option("--memory-limit", metavar="SIZE", help="Read DATA in blocks, in so much memory, such as 2GB; DATA may "
+                 "then be a folder or a pattern."),
+)  # fmt: skip
 
 of_columns = _options(
     click.option("--target", metavar="COLUMN", help="The column to predict."),
@@ -91,6 +93,9 @@ def task_and_run(data, options):
             raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
     rules = Rules(task.pop("missing"), dates=task.pop("dates"), shell=True)
     task |= {"target": target, "formula": formula, "features": features, "exclude": exclude or (), "rules": rules}
+    limit = task.pop("memory_limit")
+    if streams.is_stream(data, limit):
+        return streams.task_of(data, **task, memory_limit=limit), run
     return fitting.task_of(data, **task), run
 
 

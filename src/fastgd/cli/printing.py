@@ -43,9 +43,9 @@ def fit(task, fit, why_not, seconds, written):
     for line in coefficients(fit, task.encoder):
         out.print(line)
     rows = {
-        "rows": f"{len(task.fit.X)} ({task.where})", "target": f"{task.target}: {task.words}",
+        "rows": f"{task.fit.X.shape[0]} ({task.where})", "target": f"{task.target}: {task.words}",
         "fit": score_words(fit.scores),
-        "held out": fit.held_scores and f"{score_words(fit.held_scores)} ({len(task.held.X)} rows)",
+        "held out": fit.held_scores and f"{score_words(fit.held_scores)} ({task.held.X.shape[0]} rows)",
         "steps": str(fit.result.nit),
         "stopped": f"NOT CONVERGED: {why_not}" if why_not else f"converged: {fit.result.message}",
         "time": f"{seconds:.3g} s", **written,
@@ -69,7 +69,7 @@ def fit_as_json(task, fit, why_not, seconds, written):
     content = {
         "data": task.where, "target": task.target, "loss_name": task.loss, "activation": task.activation,
         "classes": classes, "coefficients": coef, "intercept": intercept,
-        "rows": len(task.fit.X), "loss": fit.result.fun, "fit": fit.scores, "held_out": fit.held_scores,
+        "rows": task.fit.X.shape[0], "loss": fit.result.fun, "fit": fit.scores, "held_out": fit.held_scores,
         "steps": fit.result.nit, "converged": fit.converged, "message": fit.result.message, "notes": task.notes,
         "seconds": seconds, **{name: path and str(path) for name, path in written.items()}, "fastgd": __version__,
     }  # fmt: skip
@@ -79,7 +79,8 @@ def fit_as_json(task, fit, why_not, seconds, written):
 def coefficients(fit, encoder, count=20):
     """Lines of name and coefficient, aligned at the decimal point; of many columns the `count` largest."""
     coef, intercept = np.atleast_2d(fit.model.arrays["coef_"]), fit.model.arrays["intercept_"]
-    spread = fit.objective.rows.dense(slice(None), np.float64).std(axis=0)
+    few = slice(None, None, max(1, fit.objective.rows.n >> 16))
+    spread = fit.objective.rows.dense(few, np.float64).std(axis=0)
     several = len(coef) > 1
     labels = [f"{one_line(label)}: " for label in fit.model.classes.tolist()] if several else [""]
     names, found = encoder.encoded_names, []

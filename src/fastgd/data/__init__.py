@@ -9,6 +9,11 @@ cells.py     one column of such a table
 encoding.py  columns of a table as numbers
 formulas.py  formulas
 scanned.py   `scan`, a table that stands for X and y
+streamed.py  the same, read in blocks
+readers.py   what can be read in blocks, and text_blocks.py: text
+reading.py   reading a source once
+spill.py     chunks of rows in memory and in a temporary file
+streams.py   rows of such chunks
 inputs.py    what is taken for X, and which kind it makes: `rows_of`, `register`
 moments.py   first and second moments, measures of the columns
 order.py     the order of epochs

@@ -53,7 +53,7 @@ class Dense(OfArrays):
         )  # fmt: skip
 
     def predict(self, W, b, activation):
-        out = np.empty((self.n, self.k), self.dtype)
+        out = np.empty((self.n, W.shape[1]), self.dtype)
         kernels.active.predict(self.X, W, b, activation, self.gemm, out)
         return out
 

@@ -51,20 +51,28 @@ def scan(
 
     Parameters
     ----------
-    source : path, pattern, folder, pyarrow dataset or frame
+    source : path, pattern, folder, pyarrow dataset, frame or callable
         CSV and other text in columns, Parquet, Arrow IPC, JSON lines and Excel files, compressed or not; several files
-        are rows of one table. Anything with `__arrow_c_stream__` is taken as it is.
+        are rows of one table, and folders named year=2020 are columns. Anything with `__arrow_c_stream__` is taken as
+        it is. An .npy file holds columns x0, x1, …, an .svmlight file targets and sparse rows. A callable returns an
+        iterator over blocks (X, y) or (X, y, sample_weight) of arrays.
     target, sample_weight : str, optional
         Names of columns.
     features : list of str, optional
         The columns to fit from; all others without it.
-    memory_limit : None
-        Tables are read into memory whole; another value is refused.
+    memory_limit : int or str, optional
+        Read the source in blocks, and keep no more of it in memory than so many bytes, or "2GB" say; what is beyond is
+        written to the temporary folder as float64, and gone after the fit. Without it files up to a quarter of the
+        memory of the machine are read whole, and others with a limit of half of it.
 
     Raises
     ------
     TableError
         The table cannot be read, or lacks a column.
+
+    Notes
+    -----
+    A source is read once for a fit, and again for predictions, which are then an iterator over blocks.
 
     Examples
     --------
@@ -72,7 +80,9 @@ def scan(
     >>> GDRegressor().fit(data.scan(datasets.women_path(), target="weight")).coef_.round(6)
     array([3.45])
     """
-    if memory_limit is not None:
-        raise ValueError(f"memory_limit must be None: tables are read into memory whole; got {memory_limit!r}")
-    features = [features] if isinstance(features, str) else features
-    return Scan(read_all(source), target, sample_weight, None if features is None else list(features))
+    from fastgd.data import streamed
+
+    features = [features] if isinstance(features, str) else None if features is None else list(features)
+    if memory_limit is not None or streamed.is_arrays(source) or streamed.is_large(source):
+        return streamed.streamed(source, target, sample_weight, features, memory_limit)
+    return Scan(read_all(source), target, sample_weight, features)

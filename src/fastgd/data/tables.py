@@ -50,7 +50,7 @@ def frame(X, name="X"):
     try:
         if hasattr(X, "iloc"):  # an index would become a column
             X = pa.Table.from_pandas(X.rename(columns=str), preserve_index=False)
-        table = _plain_text(pa.table(X))
+        table = plain_text(pa.table(X))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
         why = " ".join(str(error.args[0] if error.args else error).split())
         where = f" ({error.args[-1]})" if len(error.args) > 1 else ""
@@ -58,7 +58,7 @@ def frame(X, name="X"):
     return _named(table, name, [])
 
 
-def _plain_text(table):
+def plain_text(table):
     """Convert all text, and the levels of categories, to the string type that all compute functions support."""
     pa, types = arrow(), arrow().types
     for i, column in enumerate(table.columns):
@@ -111,7 +111,7 @@ def read(source, *, separator=None, decimal=None, thousands=None, encoding=None)
             table = text.parsed(data, where, notes, separator, decimal, thousands, encoding)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise TableError(f"{where} is damaged or cannot be read: {one_line(error)}") from None
-    table = _plain_text(_named(table, where, notes))
+    table = plain_text(_named(table, where, notes))
     if not table.num_rows:
         raise TableError(f"{where} has names of columns and no rows of data")
     return Read(table, notes)
@@ -123,12 +123,21 @@ def read_all(source):
     if is_frame(source):
         return frame(source, "source")
     if hasattr(source, "to_table"):
-        return _plain_text(_named(source.to_table(), "source", []))
+        return plain_text(_named(source.to_table(), "source", []))
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             "source must be a path or pattern of files, a pyarrow dataset or a table that Arrow can read; got "
             f"{type(source).__name__}"
         )
+    paths = paths_of(source)
+    try:
+        return pa.concat_tables([read(p).table for p in paths], promote_options="permissive")
+    except pa.ArrowInvalid as error:
+        raise TableError(f"the files of {source} have different columns: {one_line(error)}") from None
+
+
+def paths_of(source):
+    """The files that a path, a folder or a pattern names."""
     path = Path(source)
     paths = [path]
     if path.is_dir():
@@ -137,10 +146,7 @@ def read_all(source):
         paths = sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not paths:
         raise TableError(f"{source} holds no files")
-    try:
-        return pa.concat_tables([read(p).table for p in paths], promote_options="permissive")
-    except pa.ArrowInvalid as error:
-        raise TableError(f"the files of {source} have different columns: {one_line(error)}") from None
+    return paths
 
 
 def listed(names, most=None):

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastgd import losses
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
+from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
 from fastgd.engine.recorder import Epochs
@@ -283,6 +284,8 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
+        if isinstance(X, Stream):
+            return X.held_out(self.validation_fraction, int(check_random_state(self.random_state).randint(1 << 31)))
         inputs.refuse_infinite(X, "X")  # a fit looks at its own rows only
         # Rows of weight 0 are neither trained on nor held out.
         rows = np.arange(len(y)) if sample_weight is None else np.flatnonzero(sample_weight)

@@ -115,10 +115,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
         def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
+    @inputs.by_blocks
     def decision_function(self, X: Table) -> Floats:
         """h = Xw + b: (n,) for two classes, positive for the second, and (n, k) for more."""
         return self._scores(X)
 
+    @inputs.by_blocks
     def predict(self, X: Table) -> NDArray[Any]:
         """The label of each row.
 
@@ -130,6 +132,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         return self.classes_[numbers]
 
     @WithLogLoss
+    @inputs.by_blocks
     def predict_proba(self, X: Table) -> Floats:
         """The probability of each class, for loss="log_loss".
 
@@ -140,6 +143,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         return probabilities(self._scores(X), self._activation())
 
     @WithLogLoss
+    @inputs.by_blocks
     def predict_log_proba(self, X: Table) -> Floats:
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):

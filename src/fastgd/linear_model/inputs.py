@@ -4,6 +4,7 @@ scikit-learn converts what is no array of numbers yet. What else may be wrong is
 no decision and no sentence depends on the words of another library's errors.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -16,6 +17,8 @@ from fastgd.data.cells import complete
 from fastgd.data.encoding import Encoder, Rules, check
 from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
+from fastgd.data.streamed import Streamed
+from fastgd.data.streams import Stream
 from fastgd.data.tables import TableError, arrow, frame, is_frame
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
@@ -31,7 +34,7 @@ def validated(model, X, *y, finite=True, reset=True):
     reset : bool
         Whether the model takes the number and the names of the columns, or holds them against those it has.
     """
-    named = False
+    named = isinstance(X, Stream) and "_encoder" in model.__dict__
     if _is_table(model, X):
         X, named = _encoded(model, X, reset)
     table = _table(model, X)
@@ -103,6 +106,8 @@ def learn(model, X, y, sample_weight):
     if not _is_table(model, X):
         return X, y, sample_weight
     rules = Rules(model.missing, model.drop, model.dates, model.unknown)
+    if isinstance(X, Streamed):
+        return _learn_stream(model, X, rules, y, sample_weight)
     table, names = _columns_of_table(X)
     check(table, names, rules)
     if isinstance(X, Scan):
@@ -118,6 +123,28 @@ def learn(model, X, y, sample_weight):
     if is_frame(X) or isinstance(X, (Scan, Terms)):
         model.feature_names_in_ = np.array(names, dtype=object)
     return table, y, sample_weight
+
+
+def _learn_stream(model, X, rules, y, sample_weight):
+    """`learn` of what is read in blocks."""
+    if rules.missing == "drop" and not (y is None and sample_weight is None):
+        raise ValueError('missing="drop" needs target and sample_weight in the scan: their rows are left out too')
+    with X.bar(model.verbose) as bar:
+        learnt = X.learn(rules, bar)
+    if learnt.encoder is not None:
+        model._encoder, model.n_features_in_ = learnt.encoder, len(X.features)
+        model.feature_names_in_ = np.array(X.features, dtype=object)
+    return learnt.rows, learnt.y if y is None else y, learnt.weights if sample_weight is None else sample_weight
+
+
+def by_blocks(method):
+    """A method of X that gives an iterator over blocks for what is read in blocks."""
+
+    @functools.wraps(method)
+    def of(self, X):
+        return X.each(functools.partial(method, self)) if isinstance(X, Streamed) else method(self, X)
+
+    return of
 
 
 def _kept(values, kept):

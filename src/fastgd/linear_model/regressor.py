@@ -155,6 +155,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
         def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
+    @inputs.by_blocks
     def predict(self, X: Table) -> Floats:
         """Predictions for the rows of X.
 
@@ -197,7 +198,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        largest = float(np.max(np.abs(y), initial=0.0))
+        largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
         limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
         if largest > limit:
             raise ValueError(

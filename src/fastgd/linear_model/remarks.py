@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from fastgd.data.streams import Stream
 from fastgd.engine.result import Status
 from fastgd.errors import ConditionWarning, DivergenceWarning
 from fastgd.linear_model import separation
@@ -62,7 +63,8 @@ def _warn(sentence, category=ConditionWarning):
 
 def _names(model, columns, most=5):
     """Columns in words."""
-    known = getattr(model, "feature_names_in_", None)
+    encoder = model.__dict__.get("_encoder")
+    known = getattr(model, "feature_names_in_", None) if encoder is None else encoder.encoded_names
     names = [f"x{i}" if known is None else repr(str(known[i])) for i in columns[:most]]
     more = f" and {len(columns) - most} more" if len(columns) > most else ""
     return f"column{'s' * (len(columns) > 1)} {', '.join(names)}{more}"
@@ -79,6 +81,8 @@ def _separated(objective, losses):
 
 def _separating(objective, result):
     """Numbers of the columns along which the loss falls without end, none for the intercept; else None."""
+    if isinstance(objective.rows, Stream):  # the rows would not fit into memory
+        return None
     with np.errstate(all="ignore"):
         move = separation.direction(objective, objective.scores(*objective.split(result.x)))
     if move is None:

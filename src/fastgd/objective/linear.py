@@ -282,7 +282,7 @@ class LinearObjective(Sums):
         """W = 0 and the intercepts of the best model without columns, or one near it; (d, k), (k,)."""
         W, b = np.zeros((self.rows.d, self.rows.k)), np.zeros(self.rows.k)
         if self.fit_intercept:
-            start = self.record.start(self.Y.astype(np.float64), self.sample_weight)
+            start = self.record.start(self.Y.astype(np.float64, copy=False), self.sample_weight)
             b = np.asarray(start, np.float64).reshape(self.rows.k)
         return W, b
 
