@@ -25,8 +25,9 @@ if typing.TYPE_CHECKING:
     from fastgd import datasets, losses, optimizers, plot, schedules
     from fastgd.derivatives.check import check_gradient
     from fastgd.derivatives.gradient import numerical_diff, numerical_gradient
-    from fastgd.derivatives.hessian import hessian_vector_product, numerical_hessian
+    from fastgd.derivatives.hessian import numerical_hessian
     from fastgd.derivatives.jacobian import numerical_jacobian
+    from fastgd.derivatives.products import hessian_vector_product
     from fastgd.descent.saddles import classify
     from fastgd.descent.single import gradient_descent
     from fastgd.descent.starts import multi_start
@@ -81,7 +82,7 @@ _HOMES = {
     "check_gradient": "derivatives.check",
     "classify": "descent.saddles",
     "gradient_descent": "descent.single",
-    "hessian_vector_product": "derivatives.hessian",
+    "hessian_vector_product": "derivatives.products",
     "multi_start": "descent.starts",
     "numerical_diff": "derivatives.gradient",
     "numerical_gradient": "derivatives.gradient",

@@ -11,13 +11,14 @@ entry by entry. Where libraries write a rule differently, it is torch.optim's he
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import typing
 
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.kernels.codes import MOMENTS, PLAIN, RULES
+from fastgd.kernels.codes import DECAY, DECAY_SQUARE, EPS, EXTRA, MOMENTS, PLAIN, RULES
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -48,8 +49,31 @@ class State:
         return f"State(step={self.step}, moments of shape {self.moments.shape})"
 
 
+def _share(value, name) -> float:
+    """A decay: at least 0 and below 1."""
+    value = validation.scalar(value, name, minimum=0)
+    if value >= 1:
+        raise ValueError(f"{name} must be at least 0 and below 1; got {value}")
+    return value
+
+
+# Of each constant of a rule: where the kernels take it in their `parameters`, and the check of its value.
+CONSTANTS = {
+    "momentum": (DECAY, _share),
+    "rho": (DECAY, _share),
+    "beta1": (DECAY, _share),
+    "beta2": (DECAY_SQUARE, _share),
+    "eps": (EPS, functools.partial(validation.scalar, positive=True)),
+    "weight_decay": (EXTRA, functools.partial(validation.scalar, minimum=0)),
+    "start": (EXTRA, validation.count),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """What the rules share. A rule is a subclass with its constants as attributes and a row in the kernels' tables.
+    """What the rules share. A rule is a subclass with its constants as fields and a row in the kernels' tables.
+
+    Rules are immutable; two of one class with equal constants are equal.
 
     Attributes
     ----------
@@ -62,10 +86,14 @@ class Optimizer:
         the scale of the gradients.
     """
 
-    name: str | None = None
-    constants: tuple[str, ...] = ()
-    may_rise: bool = True
-    stable_formula: str | None = None
+    name: typing.ClassVar[str | None] = None
+    may_rise: typing.ClassVar[bool] = True
+    stable_formula: typing.ClassVar[str | None] = None
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _, check = CONSTANTS[field.name]
+            object.__setattr__(self, field.name, check(getattr(self, field.name), field.name))
 
     @property
     def kind(self):
@@ -74,7 +102,8 @@ class Optimizer:
     @property
     def kernel_constants(self):
         """The first four `parameters` of the kernels: DECAY, DECAY_SQUARE, EPS and EXTRA of `kernels/codes.py`."""
-        return 0.0, 0.0, 0.0, 0.0
+        places = {CONSTANTS[name][0]: float(value) for name, value in vars(self).items() if name in CONSTANTS}
+        return tuple(places.get(place, 0.0) for place in (DECAY, DECAY_SQUARE, EPS, EXTRA))
 
     @functools.cached_property
     def _parameters(self):
@@ -88,10 +117,7 @@ class Optimizer:
     def init(self, w: ArrayLike) -> State:
         """The state before the first step.
 
-        Parameters
-        ----------
-        w : array_like
-            Weights of any shape; float32 makes a state of float32, all else float64.
+        w is of any shape; float32 makes a state of float32, all else float64.
         """
         w = validation.real_array(w, "w", finite=False)
         return self.fresh_state(w.size, w.dtype)
@@ -152,24 +178,8 @@ class Optimizer:
         state.step += 1
         return w, state
 
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.constants)})"
 
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in self.constants)
-
-    def __hash__(self) -> int:
-        return hash((type(self), *(getattr(self, name) for name in self.constants)))
-
-
-def _share(value, name) -> float:
-    """A decay: at least 0 and below 1."""
-    value = validation.scalar(value, name, minimum=0)
-    if value >= 1:
-        raise ValueError(f"{name} must be at least 0 and below 1; got {value}")
-    return value
-
-
+@dataclasses.dataclass(frozen=True)
 class GD(Optimizer):
     """Gradient descent (Cauchy 1847).
 
@@ -186,6 +196,7 @@ class GD(Optimizer):
         return 2 / curvature
 
 
+@dataclasses.dataclass(frozen=True)
 class ASGD(GD):
     """Averaged gradient descent (Polyak & Juditsky 1992; Ruppert 1988): the result is the mean of the points.
 
@@ -206,16 +217,10 @@ class ASGD(GD):
     """
 
     name = "asgd"
-    constants = ("start",)
-
-    def __init__(self, start: int = 0) -> None:
-        self.start = validation.count(start, "start")
-
-    @property
-    def kernel_constants(self):
-        return 0.0, 0.0, 0.0, float(self.start)
+    start: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
 class Momentum(Optimizer):
     """Descent with momentum, the heavy ball (Polyak 1964).
 
@@ -235,15 +240,8 @@ class Momentum(Optimizer):
     """
 
     name = "momentum"
-    constants = ("momentum",)
     stable_formula = "2(1 + momentum)/L"
-
-    def __init__(self, momentum: float = 0.9) -> None:
-        self.momentum = _share(momentum, "momentum")
-
-    @property
-    def kernel_constants(self):
-        return self.momentum, 0.0, 0.0, 0.0
+    momentum: float = 0.9
 
     def stable_rate(self, curvature: float) -> float:
         return 2 * (1 + self.momentum) / curvature
@@ -274,6 +272,7 @@ class Nesterov(Momentum):
         return 2 * (1 + self.momentum) / ((1 + 2 * self.momentum) * curvature)
 
 
+@dataclasses.dataclass(frozen=True)
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan & Singer 2011).
 
@@ -286,16 +285,10 @@ class Adagrad(Optimizer):
     """
 
     name = "adagrad"
-    constants = ("eps",)
-
-    def __init__(self, eps: float = 1e-10) -> None:
-        self.eps = validation.scalar(eps, "eps", positive=True)
-
-    @property
-    def kernel_constants(self):
-        return 0.0, 0.0, self.eps, 0.0
+    eps: float = 1e-10
 
 
+@dataclasses.dataclass(frozen=True)
 class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012, arXiv 1212.5701).
 
@@ -311,17 +304,11 @@ class Adadelta(Optimizer):
     """
 
     name = "adadelta"
-    constants = ("rho", "eps")
-
-    def __init__(self, rho: float = 0.9, eps: float = 1e-6) -> None:
-        self.rho = _share(rho, "rho")
-        self.eps = validation.scalar(eps, "eps", positive=True)
-
-    @property
-    def kernel_constants(self):
-        return self.rho, 0.0, self.eps, 0.0
+    rho: float = 0.9
+    eps: float = 1e-6
 
 
+@dataclasses.dataclass(frozen=True)
 class RMSprop(Adadelta):
     """RMSprop (Tieleman & Hinton 2012, lecture 6e).
 
@@ -335,11 +322,11 @@ class RMSprop(Adadelta):
     """
 
     name = "rmsprop"
+    rho: float = 0.99
+    eps: float = 1e-8
 
-    def __init__(self, rho: float = 0.99, eps: float = 1e-8) -> None:
-        super().__init__(rho, eps)
 
-
+@dataclasses.dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1).
 
@@ -354,16 +341,9 @@ class Adam(Optimizer):
     """
 
     name = "adam"
-    constants = ("beta1", "beta2", "eps")
-
-    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
-        self.beta1 = _share(beta1, "beta1")
-        self.beta2 = _share(beta2, "beta2")
-        self.eps = validation.scalar(eps, "eps", positive=True)
-
-    @property
-    def kernel_constants(self):
-        return self.beta1, self.beta2, self.eps, 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
 
 
 class AdaMax(Adam):
@@ -419,6 +399,7 @@ class AMSGrad(Adam):
     name = "amsgrad"
 
 
+@dataclasses.dataclass(frozen=True)
 class AdamW(Adam):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101): Adam with weight decay apart from the gradient.
 
@@ -437,15 +418,7 @@ class AdamW(Adam):
     """
 
     name = "adamw"
-    constants = ("beta1", "beta2", "eps", "weight_decay")
-
-    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> None:
-        super().__init__(beta1, beta2, eps)
-        self.weight_decay = validation.scalar(weight_decay, "weight_decay", minimum=0)
-
-    @property
-    def kernel_constants(self):
-        return self.beta1, self.beta2, self.eps, self.weight_decay
+    weight_decay: float = 0.01
 
 
 # By name, in the order of Ruder's overview.

@@ -12,6 +12,7 @@ from fastgd.descent.starts import Minimum
 from fastgd.engine.result import History, Result, _Record
 from fastgd.optimizers import Optimizer
 
+Steps = ArrayLike | None  # a step, one for each coordinate, or the library's own
 Floats = NDArray[np.floating]  # float32 or float64, as the data
 Doubles = NDArray[np.float64]
 Number = float | np.floating | np.integer
@@ -90,19 +91,9 @@ Scheme = Literal["central", "forward", "backward", "five-point", "richardson", "
 NanPolicy = Literal["raise", "propagate"]
 Activation = Literal["identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"]
 LossName = Literal[
-    "sse",
-    "mse",
-    "squared_error",
-    "log",
-    "log_loss",
-    "huber",
-    "poisson",
-    "hinge",
-    "squared_hinge",
-    "epsilon_insensitive",
-    "quantile",
-    "gamma",
-]
+    "sse", "mse", "squared_error", "log", "log_loss", "huber", "poisson", "hinge", "squared_hinge",
+    "epsilon_insensitive", "quantile", "gamma",
+]  # fmt: skip
 RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile", "gamma"]
 ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
@@ -127,6 +118,12 @@ class SamplingOptions(TypedDict, total=False):
     workers: int | Map | None
     args: tuple[Any, ...]
     nan_policy: NanPolicy
+
+
+class SchemeOptions(SamplingOptions, total=False):
+    """The same with the scheme of the differences."""
+
+    scheme: Scheme
 
 
 class DescentOptions(TypedDict, total=False):

@@ -11,7 +11,7 @@ import numpy as np
 from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
-from fastgd.derivatives.hessian import gradient_at, named_gradient
+from fastgd.derivatives.products import gradient_at, named_gradient
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.kernels import c_functions
 
@@ -21,16 +21,8 @@ if typing.TYPE_CHECKING:
     from fastgd.objective import LinearObjective
     from fastgd.types import Bounds, Doubles, Gradient, Map, ScalarFunction
 
-# A component is wrong where it differs from the difference quotient by more than this many of its estimated errors.
-ERRORS = 10
-# Where they allow for more than this much of max(1, |slope|), it is said how precise f is.
-IMPRECISE = 1e-4
-# Components to show of those that are wrong or unclear.
-MOST_SHOWN = 5
-# A doubtful slope is looked for at these shares of a step: no powers of the ratios that gave it.
-SHARES = np.array([1.0, 0.7, 0.45])
-# Two numbers are the same factor if they differ by this share.
-SAME_FACTOR = 1e-4
+MOST_SHOWN = 5  # components, of those that are wrong or unclear
+SAME_FACTOR = 1e-4  # two numbers are the same factor if they differ by this share
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -206,18 +198,21 @@ def check_gradient(
         point = np.array(x, dtype=np.float64, order="C")
         sampler = sampling.sampler(f, point, args, vectorized=vectorized, workers=workers)
         limits, steps = stencils.limits(bounds, point), np.ravel(steps)
-        kinked = Sides(sampler, np.arange(point.size), steps, limits).kinked(0.0).reshape(point.shape)
-        suspects = np.flatnonzero(wrong | unclear | kinked)
+        sides = Sides(sampler, steps, limits)
+        suspects = np.flatnonzero(wrong | unclear | sides.kinked(0.0).reshape(x.shape))
         if len(suspects):
-            look = Look(sampler, suspects, steps[suspects], limits)
-            error.flat[suspects] = look.reconsider(numerical.flat[suspects], error.flat[suspects])
+            slopes, doubt = other_slopes(sampler, suspects, steps[suspects], limits)
+            # Differences may agree by chance at the steps that Richardson's scheme chose.
+            with np.errstate(all="ignore"):
+                off = np.max(np.abs(slopes - numerical.reshape(-1)[suspects, None]), axis=1)
+                error.flat[suspects] = np.fmax(error.flat[suspects], off)
             tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
-            for k, (below, above) in look.kinks.items():
+            for k in suspects[sides.kinked(doubt, suspects)].tolist():
                 i = np.unravel_index(k, x.shape)
                 wrong[i], unclear[i] = False, True
                 hints.append(
-                    f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {below:.4g} on one side and "
-                    f"{above:.4g} on the other"
+                    f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {sides.below[k]:.4g} on one side "
+                    f"and {sides.above[k]:.4g} on the other"
                 )
             hints[MOST_SHOWN:] = []
         nfev += sampler.nfev
@@ -275,7 +270,7 @@ def _judged(gradient, numerical, error, precision):
     with np.errstate(all="ignore"):
         size = np.fmax(np.abs(gradient), np.abs(numerical))
         largest = np.max(np.abs(numerical), initial=0.0, where=np.isfinite(numerical))
-        tolerance = ERRORS * error + np.sqrt(precision) * size + 16 * precision * largest
+        tolerance = 10 * error + np.sqrt(precision) * size + 16 * precision * largest
         unclear = ~np.isfinite(numerical)
         return tolerance, ~(np.abs(gradient - numerical) <= tolerance) & ~unclear, unclear
 
@@ -285,31 +280,31 @@ class Sides:
 
     Attributes
     ----------
-    below, above : (n,) float64
+    below, above : (d,) float64
         Over the shortest step.
     """
 
-    def __init__(self, sampler, coordinates, steps, limits):
-        x, here = sampler.x[coordinates], sampler.here()
-        steps = _within(x, steps / 2, coordinates, limits)
-        self.jumps = []
+    def __init__(self, sampler, steps, limits):
+        x, here, each = sampler.x, sampler.here(), np.arange(len(steps))
+        steps = _within(x, steps / 2, each, limits)
+        self._jumps = []
         with np.errstate(all="ignore"):
             for times in (2, 1, 1 / 8):
                 below, above = x - times * steps, x + times * steps
-                self.below, self.above = ((sampler.at(coordinates, at) - here) / (at - x) for at in (below, above))
-                self.jumps.append(np.abs(self.above - self.below))
-            self.rounding = 8 * EPSILON * np.abs(here) / (steps / 8)
+                self.below, self.above = ((sampler.at(each, at) - here) / (at - x) for at in (below, above))
+                self._jumps.append(np.abs(self.above - self.below))
+            self._rounding = 8 * EPSILON * np.abs(here) / (steps / 8)
 
-    def kinked(self, doubt):
+    def kinked(self, doubt, rows=np.s_[:]):
         """Whether the slopes differ by as much however close one comes, and by more than they are in doubt.
 
         In a smooth f the jump is f''·h, and shrinks with the step; noise makes it grow.
         """
+        far, near, nearest = (jump[rows] for jump in self._jumps)
         with np.errstate(all="ignore"):
-            far, near, nearest = self.jumps
-            scale = np.maximum(np.abs(self.above), np.abs(self.below))
+            scale = np.maximum(np.abs(self.above[rows]), np.abs(self.below[rows]))
             constant = (np.abs(near - far) < near / 4) & (np.abs(nearest - near) < near / 4)
-            return constant & (nearest > 10 * (self.rounding + doubt) + 1e-5 * scale)
+            return constant & (nearest > 10 * (self._rounding[rows] + doubt) + 1e-5 * scale)
 
 
 def _within(x, steps, coordinates, limits):
@@ -319,42 +314,21 @@ def _within(x, steps, coordinates, limits):
     return np.minimum(steps, np.minimum(x - limits[0][coordinates], limits[1][coordinates] - x) / 2)
 
 
-class Look:
-    """Five-point differences of some coordinates at several steps, and the slopes on both sides of kinks.
-
-    Attributes
-    ----------
-    slopes : (n, len(SHARES)) float64
-    rounding : (n,) float64
-        What the rounding of f may add to them.
-    kinks : dict
-        The slopes on either side, by number of the coordinate, where they differ however close one comes.
-    """
-
-    def __init__(self, sampler, coordinates, steps, limits):
-        self.sampler, self.coordinates, self.limits = sampler, coordinates, limits
-        x = sampler.x[coordinates]
-        h = _within(x, steps, coordinates, limits)[:, None] * SHARES
-        values, moved = {}, {}
-        with np.errstate(all="ignore"):
-            for k in (1, -1, 2, -2):
-                points = x[:, None] + k * h
-                moved[k] = points - x[:, None]
-                values[k] = sampler.at(np.repeat(coordinates, len(SHARES)), points.reshape(-1)).reshape(points.shape)
-            near, far = ((values[k] - values[-k]) / (moved[k] - moved[-k]) for k in (1, 2))
-            self.slopes = near + (near - far) / 3
-            every = np.array(list(values.values()))
-            self.rounding = 2 * EPSILON * np.max(np.abs(every), axis=(0, 2)) / h[:, -1]
-        sides = Sides(sampler, coordinates, steps, limits)
-        self.kinks = {
-            int(coordinates[n]): (float(sides.below[n]), float(sides.above[n]))
-            for n in np.flatnonzero(sides.kinked(self.rounding + np.ptp(self.slopes, axis=1)))
-        }
-
-    def reconsider(self, slopes, errors):
-        """Errors in the light of these: differences may agree by chance at the steps that Richardson's scheme chose."""
-        with np.errstate(all="ignore"):
-            return np.fmax(errors, np.max(np.abs(self.slopes - slopes[:, None]), axis=1))
+def other_slopes(sampler, coordinates, steps, limits):
+    """Five-point differences of some coordinates at three steps each, (n, 3), and how much they are in doubt, (n,)."""
+    x = sampler.x[coordinates]
+    shares = np.array([1.0, 0.7, 0.45])  # no powers of the ratios of Richardson's scheme
+    h = _within(x, steps, coordinates, limits)[:, None] * shares
+    values, moved = {}, {}
+    with np.errstate(all="ignore"):
+        for k in (1, -1, 2, -2):
+            points = x[:, None] + k * h
+            moved[k] = points - x[:, None]
+            values[k] = sampler.at(np.repeat(coordinates, len(shares)), points.reshape(-1)).reshape(points.shape)
+        near, far = ((values[k] - values[-k]) / (moved[k] - moved[-k]) for k in (1, 2))
+        slopes = near + (near - far) / 3
+        rounding = 2 * EPSILON * np.max(np.abs(list(values.values())), axis=(0, 2)) / h[:, -1]
+        return slopes, rounding + np.ptp(slopes, axis=1)
 
 
 def _hints(gradient, numerical, tolerance, wrong, unclear, known, of_function):
@@ -396,7 +370,7 @@ def _precision(numerical, tolerance, unclear):
     """How far the gradient could be checked, where that is not far."""
     with np.errstate(all="ignore"):
         share = np.where(unclear, 0.0, tolerance / np.maximum(1.0, np.abs(numerical)))
-    if not np.any(share > IMPRECISE):
+    if not np.any(share > 1e-4):
         return ""
     k = int(np.argmax(share))
     return (
@@ -420,16 +394,7 @@ def _verdict(gradient, numerical, tolerance, wrong, unclear, hint, nfev):
         k = int(np.argmax(np.where(among, scaled, -1.0)))
         worst, max_error = _index(k, gradient.shape), float(scaled.reshape(-1)[k])
     blamed = [name for name, at in (("gradient", wrong), ("f", unclear)) if at.any()]
+    fault = " and ".join(blamed) or None
     return GradientCheck(
-        ok=not blamed,
-        max_error=max_error,
-        worst_index=worst,
-        gradient=gradient,
-        numerical=numerical,
-        tolerance=tolerance,
-        wrong=wrong,
-        unclear=unclear,
-        fault=" and ".join(blamed) or None,
-        hint=hint,
-        nfev=nfev,
+        not blamed, max_error, worst, gradient, numerical, tolerance, wrong, unclear, fault, hint, nfev
     )

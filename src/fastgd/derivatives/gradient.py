@@ -15,14 +15,14 @@ from fastgd.derivatives.refinement import Slopes
 from fastgd.derivatives.stencils import EPSILON, Stencil
 from fastgd.kernels import c_functions
 from fastgd.kernels.c_code import CFunction
-from fastgd.kernels.codes import DOUBT, OWN_STEPS
+from fastgd.kernels.codes import DOUBT, OWN_STEPS, RELATIVE_STEP
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from fastgd.types import Doubles, Number, SamplingOptions, ScalarFunction, Scheme
+    from fastgd.types import Doubles, Number, ScalarFunction, SchemeOptions, Steps
 
 SCHEMES = ("central", "forward", "backward", "five-point", "richardson", "complex")
 NAN_POLICIES = {"raise": validation.finite_number, "propagate": validation.any_number}
@@ -114,56 +114,32 @@ def numerical_diff(f, x, h=1e-4):
 def numerical_gradient(
     f: ScalarFunction,
     x: Number,
-    h: ArrayLike | None = None,
+    h: Steps = None,
     *,
-    scheme: Scheme = "central",
     full_output: Literal[False] = False,
-    **options: Unpack[SamplingOptions],
+    **options: Unpack[SchemeOptions],
 ) -> float: ...
 @typing.overload
 def numerical_gradient(
     f: ScalarFunction,
     x: ArrayLike,
-    h: ArrayLike | None = None,
+    h: Steps = None,
     *,
-    scheme: Scheme = "central",
     full_output: Literal[False] = False,
-    **options: Unpack[SamplingOptions],
+    **options: Unpack[SchemeOptions],
 ) -> Doubles: ...
 @typing.overload
 def numerical_gradient(
-    f: ScalarFunction,
-    x: Number,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Scheme = "central",
-    full_output: Literal[True],
-    **options: Unpack[SamplingOptions],
+    f: ScalarFunction, x: Number, h: Steps = None, *, full_output: Literal[True], **options: Unpack[SchemeOptions]
 ) -> Derivative[float]: ...
 @typing.overload
 def numerical_gradient(
-    f: ScalarFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Scheme = "central",
-    full_output: Literal[True],
-    **options: Unpack[SamplingOptions],
+    f: ScalarFunction, x: ArrayLike, h: Steps = None, *, full_output: Literal[True], **options: Unpack[SchemeOptions]
 ) -> Derivative[Doubles]: ...
 def numerical_gradient(
-    f,
-    x,
-    h=None,
-    *,
-    scheme="central",
-    bounds=None,
-    typical_x=None,
-    vectorized=False,
-    workers=None,
-    args=(),
-    nan_policy="raise",
-    full_output=False,
-):
+    f, x, h=None, *, scheme="central", bounds=None, typical_x=None, vectorized=False, workers=None, args=(),
+    nan_policy="raise", full_output=False,
+):  # fmt: skip
     """Gradient of a scalar function of an array, by finite differences or complex steps.
 
     Parameters
@@ -260,21 +236,25 @@ def numerical_gradient(
     full_output = validation.boolean(full_output, "full_output")
     names = forms.named(x)
     if names is not None:
-        options = flat_options(names, h, bounds, typical_x, vectorized)
-        options |= {"scheme": scheme, "workers": workers, "args": args, "nan_policy": nan_policy}
-        return _with_names(names, f, full_output, options)
+        found = numerical_gradient(
+            names.function(f), names.flat, scheme=scheme, workers=workers, args=args, nan_policy=nan_policy,
+            full_output=True, **flat_options(names, h, bounds, typical_x, vectorized),
+        )  # fmt: skip
+        found = Derivative(*map(names.restore, found[:3]), found.nfev)
+        return found if full_output else found.gradient
     x = np.asarray(validation.real_array(x, "x", dtype=np.float64), order="C")
     searches = h is None and scheme in ("central", "richardson")
-    as_number = validation.any_number if searches else NAN_POLICIES[nan_policy]
-    sampler = sampling.sampler(f, x, args, as_number, vectorized, workers)
+    as_number = NAN_POLICIES[nan_policy]
+    first = validation.any_number if searches or scheme == "complex" else as_number  # of values that decide nothing yet
+    sampler = sampling.sampler(f, x, args, first, vectorized, workers)
     limits = stencils.limits(bounds, x)
     if scheme == "complex":
         if isinstance(f, CFunction):
             raise ValueError("scheme='complex' needs an f of complex numbers, which a C function of double is not")
         steps = stencils.sized(x, complex_step.STEP, h, typical_x)
-        found = complex_step.slopes(sampler, steps, limits, {"vectorized": vectorized, "workers": workers})
+        found = complex_step.slopes(sampler, as_number, steps, limits, {"vectorized": vectorized, "workers": workers})
     elif scheme == "richardson":
-        steps = stencils.sized(x, refinement.RICHARDSON_STEP, h, typical_x)
+        steps = stencils.sized(x, RELATIVE_STEP, h, typical_x)
         found = _extrapolated(sampler, steps, limits, searches, nan_policy == "raise")
     elif scheme == "central" and limits is None:
         found = _central(sampler, x, h, typical_x, nan_policy, full_output)
@@ -284,12 +264,6 @@ def numerical_gradient(
     if full_output:
         return Derivative(*(part.reshape(x.shape) if x.ndim else float(part[0]) for part in found), sampler.nfev)
     return found.value.reshape(x.shape) if x.ndim else float(found.value[0])
-
-
-def _with_names(names, f, full_output, options):
-    found = numerical_gradient(names.function(f), names.flat, full_output=True, **options)
-    found = Derivative(*map(names.restore, found[:3]), found.nfev)
-    return found if full_output else found.gradient
 
 
 def _quick(f, x, h, args, nan_policy):
@@ -317,9 +291,7 @@ def flat_options(names, h, bounds, typical_x, vectorized):
         raise ValueError("vectorized=True gives f points as rows: x must be an array then, without names")
     if isinstance(bounds, tuple):
         bounds = tuple(names.flatten(side, "bounds") for side in bounds)
-    return {
-        "h": names.flatten(h, "h"), "bounds": bounds, "typical_x": names.flatten(typical_x, "typical_x"),
-    }  # fmt: skip
+    return {"h": names.flatten(h, "h"), "bounds": bounds, "typical_x": names.flatten(typical_x, "typical_x")}
 
 
 def gradient_and_count(f, x, workers=None):
@@ -420,25 +392,16 @@ def _judged(sampler, stencil, values, slopes, line, probes, limits, nan_policy):
     """`Slopes` with their errors, and the doubtful of them looked at again but where nan_policy is None."""
     here = sampler.here() if stencil.needs_here or not line.two_sided else None
     every = np.concatenate([values.reshape(-1), probes, [] if here is None else [here]])
-    with np.errstate(all="ignore"):
-        size = np.max(np.abs(every), initial=0.0, where=np.isfinite(every))
-        middle = values[0, :2].mean() if here is None else here
-        misfit, jitter = line.misfits(slopes, probes, middle)
-        scaled = misfit * (stencil.steps / stencil.central_steps())
-        deviation = noise.deviation(size, scaled, jitter, stencil.misfit_share)
-        claimed = noise.deviation(size, scaled, jitter, stencil.misfit_share, noise.CLAIMED)
-        error = stencil.error(slopes, values, here, claimed)
-        limit = stencil.limit(slopes, size)
-        coarse = noise.is_coarse(every)
-        doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse
-    found = Slopes(slopes, np.where(np.isnan(error) | coarse, np.inf, error), stencil.steps)
+    middle = values[0, :2].mean() if here is None else here
+    misfits = line.misfits(slopes, probes, middle)
+    found, doubt, limit = refinement.judged(stencil, values, slopes, here, every, misfits, stencil.misfit_share)
     if nan_policy is None or not doubt.any():
         return found
     level, constant = noise.level(sampler.on, sampler.x, every, limits)
     if constant:
         return Slopes(np.zeros_like(slopes), noise.unseen(sampler.x, every[0], level), stencil.steps)
-    if line.two_sided and misfit > noise.EXPLAINED * level:
-        least = max(16 * EPSILON * size, np.min(limit * stencil.steps) / 4)
+    if line.two_sided and misfits[0] > noise.EXPLAINED * level:
+        least = max(16 * EPSILON * noise.largest(every), np.min(limit * stencil.steps) / 4)
         level = max(level, noise.jump(sampler.on, sampler.x, line.v, (probes[1], probes[0]), least) / 2)
     known = values if stencil.scheme == "central" else None
     base, limits = stencil.central_steps(), stencil.kept_side(limits)

@@ -1,4 +1,4 @@
-"""Hessians by second differences of a function, and their products with a vector by differences of its gradient.
+"""Hessians by second differences of a function.
 
 Second differences along the axes give the diagonal, and along the diagonals of each plane of two axes all the rest
 (Abramowitz & Stegun, 25.3.23 and 25.3.27):
@@ -19,33 +19,15 @@ import numpy as np
 
 from fastgd import forms, validation
 from fastgd.derivatives import noise, stencils
-from fastgd.derivatives.gradient import flat_options
+from fastgd.derivatives.gradient import NAN_POLICIES, flat_options
 from fastgd.derivatives.refinement import CAUTION
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.derivatives.vectorial import ScalarSampler
-from fastgd.kernels import c_functions
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastgd.types import Doubles, Gradient, SamplingOptions, ScalarFunction
-
-SCHEMES = ("central", "richardson")
-NAN_POLICIES = ("raise", "propagate")
-
-RELATIVE_STEP = EPSILON**0.25
-# The step of an axis is looked for where the second difference along it may err by this much of max(1, |∂ᵢᵢf|) …
-DOUBT = 1e-6
-# … in factors of 4, so often at most.
-MOST_LOOKS = 8
-# Richardson's steps, in those of the central scheme.
-RUNGS = (1.0, 4.0, 16.0, 64.0)
-# And where f is noisy: closer together, as the noise of an extrapolation is that of its smallest step.
-NOISY_RUNGS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-# Pairs of coordinates whose points are held at a time.
-MOST_PAIRS = 1 << 10
-# Steps that differ by less are taken together in a product with a vector.
-SPREAD = 1e3
+    from fastgd.types import Doubles, SamplingOptions, ScalarFunction, Steps
 
 
 class HessianEstimate(NamedTuple):
@@ -69,38 +51,18 @@ class HessianEstimate(NamedTuple):
 
 @typing.overload
 def numerical_hessian(
-    f: ScalarFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Literal["central", "richardson"] = "central",
-    full_output: Literal[False] = False,
-    **options: Unpack[SamplingOptions],
-) -> Doubles: ...
+    f: ScalarFunction, x: ArrayLike, h: Steps = None, *, scheme: Literal["central", "richardson"] = "central",
+    full_output: Literal[False] = False, **options: Unpack[SamplingOptions],
+) -> Doubles: ...  # fmt: skip
 @typing.overload
 def numerical_hessian(
-    f: ScalarFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Literal["central", "richardson"] = "central",
-    full_output: Literal[True],
-    **options: Unpack[SamplingOptions],
-) -> HessianEstimate: ...
+    f: ScalarFunction, x: ArrayLike, h: Steps = None, *, scheme: Literal["central", "richardson"] = "central",
+    full_output: Literal[True], **options: Unpack[SamplingOptions],
+) -> HessianEstimate: ...  # fmt: skip
 def numerical_hessian(
-    f,
-    x,
-    h=None,
-    *,
-    scheme="central",
-    bounds=None,
-    typical_x=None,
-    vectorized=False,
-    workers=None,
-    args=(),
-    nan_policy="raise",
-    full_output=False,
-):
+    f, x, h=None, *, scheme="central", bounds=None, typical_x=None, vectorized=False, workers=None, args=(),
+    nan_policy="raise", full_output=False,
+):  # fmt: skip
     """Hessian of a scalar function, by second differences.
 
     Parameters
@@ -146,7 +108,7 @@ def numerical_hessian(
     array([[4., 2.],
            [2., 0.]])
     """
-    validation.choice(scheme, "scheme", SCHEMES)
+    validation.choice(scheme, "scheme", ("central", "richardson"))
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
     names = forms.named(x)
@@ -155,7 +117,7 @@ def numerical_hessian(
         f, x, h, bounds, typical_x = names.function(f), names.flat, *options.values()
     x = validation.real_array(x, "x", dtype=np.float64)
     limits = stencils.limits(bounds, x)
-    steps = stencils.sized(x, RELATIVE_STEP, h, typical_x)
+    steps = stencils.sized(x, EPSILON**0.25, h, typical_x)
     grid = Grid(ScalarSampler(f, np.ascontiguousarray(x), args, vectorized, workers), steps, limits)
     if h is None and x.size:
         grid.measure_noise()
@@ -177,10 +139,10 @@ def numerical_hessian(
 
 def _pairs(n):
     """Pairs i < j below n, as many at a time as fit the cache (one row at least)."""
-    first = 0
+    first, most = 0, 1 << 10
     while first < n - 1:
         last = first + 1
-        while last < n - 1 and (last + 1 - first) * (n - first) <= MOST_PAIRS:
+        while last < n - 1 and (last + 1 - first) * (n - first) <= most:
             last += 1
         rows = np.arange(first, last)
         yield np.repeat(rows, n - 1 - rows), np.concatenate([np.arange(row + 1, n) for row in rows])
@@ -211,7 +173,8 @@ class Grid:
 
     def __init__(self, sampler, steps, limits):
         self.sampler, self.x, self.limits = sampler, sampler.x, limits
-        self.level, self.noisy, self.rungs = 0.0, False, RUNGS  # until the noise of f is measured
+        self.level, self.noisy = 0.0, False  # until the noise of f is measured
+        self.rungs = (1.0, 4.0, 16.0, 64.0)  # steps of Richardson's scheme, in those of the central scheme
         d = len(self.x)
         self.here = float(self.at([(slice(0, 0), 0.0)])[0])
         self.largest = abs(self.here)
@@ -229,8 +192,9 @@ class Grid:
         share = self.level / self.largest if self.largest else 0.0
         self.noisy = share > 64 * EPSILON
         if self.noisy:
-            self.rungs = NOISY_RUNGS
-            times = min(8 * share**0.25, 1 / NOISY_RUNGS[-1]) / RELATIVE_STEP
+            # Closer together, as the noise of an extrapolation is that of its smallest step.
+            self.rungs = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+            times = min(8 * share**0.25, 1 / self.rungs[-1]) / EPSILON**0.25
             self.steps = self._exact(np.arange(len(self.x)), np.minimum(times * self.steps, self._most()))
 
     def _most(self):
@@ -275,9 +239,9 @@ class Grid:
         """Take other steps for coordinates along whose axis second differences at h and 2h differ, or are rounding."""
         rows = np.flatnonzero(2 * self.steps <= self.room)
         best = self._look(rows, self.steps[rows])
-        for _ in range(MOST_LOOKS):
+        for _ in range(8):  # each time by a factor of 4
             with np.errstate(all="ignore"):
-                again = np.flatnonzero(~(best.error <= DOUBT * np.maximum(1.0, np.abs(best.value))))
+                again = np.flatnonzero(~(best.error <= 1e-6 * np.maximum(1.0, np.abs(best.value))))
                 trial = best.step[again] * np.where(best.shorter[again], 0.25, 4.0)
                 x = self.x[rows[again]]
                 possible = (2 * trial <= self.room[rows[again]]) & (x + trial != x) & np.isfinite(x + 2 * trial)
@@ -320,17 +284,14 @@ class Grid:
             self._note(*both)
             with np.errstate(all="ignore"):
                 mixed = both[0] - 2 * self.here + both[1] - bend[i] - bend[j]
-                self._put(hessian, wide[i], wide[j], mixed / (2 * h[wide[i]] * h[wide[j]]))
+                mixed /= 2 * h[wide[i]] * h[wide[j]]
+            hessian[wide[i], wide[j]] = hessian[wide[j], wide[i]] = mixed
         if times == 1:
             self._to_one_side(hessian, wide, up - down)
         return hessian
 
     def _note(self, *values):
         self.largest = max(self.largest, *(float(np.max(np.abs(v), initial=0.0)) for v in values))
-
-    @staticmethod
-    def _put(hessian, i, j, values):
-        hessian[i, j] = hessian[j, i] = values
 
     def _to_one_side(self, hessian, wide, change):
         """The entries of coordinates at a bound: 2f₀ − 5f₁ + 4f₂ − f₃, and products of first differences."""
@@ -339,13 +300,11 @@ class Grid:
         f = [np.full(len(near), self.here)] + [self.along(near, k * side * h) for k in (1, 2, 3)]
         with np.errstate(all="ignore"):
             hessian[near, near] = (2 * f[0] - 5 * f[1] + 4 * f[2] - f[3]) / h**2
-            n, w = (
-                index.reshape(-1) for index in np.meshgrid(np.arange(len(near)), np.arange(len(wide)), indexing="ij")
-            )
+            n, w = np.indices((len(near), len(wide))).reshape(2, -1)
             i, j = near[n], wide[w]
             corners = {(a, b): self.in_planes(i, j, (a * side[n], b)) for a in (1, 2) for b in (1, -1)}
             slope = -3 * change[w] + 4 * (corners[1, 1] - corners[1, -1]) - (corners[2, 1] - corners[2, -1])
-            self._put(hessian, i, j, side[n] * slope / (4 * h[n] * self.steps[j]))
+            hessian[i, j] = hessian[j, i] = side[n] * slope / (4 * h[n] * self.steps[j])
             n, w = np.triu_indices(len(near), 1)
             i, j = near[n], near[w]
             weights = (-1.5, 2.0, -0.5)
@@ -354,19 +313,14 @@ class Grid:
                 slope = slope + weights[0] * weights[a] * (f[a][n] + f[a][w])
                 for b in (1, 2):
                     slope = slope + weights[a] * weights[b] * self.in_planes(i, j, (a * side[n], b * side[w]))
-            self._put(hessian, i, j, side[n] * side[w] * slope / (h[n] * h[w]))
+            hessian[i, j] = hessian[j, i] = side[n] * side[w] * slope / (h[n] * h[w])
 
     def error_of(self, hessian):
         """Estimated errors of `second_differences(1.0)`, from those of twice the steps: truncation grows fourfold."""
         error = self.second_differences(2.0)
         with np.errstate(all="ignore"):
-            np.subtract(error, hessian, out=error)
-            np.abs(error, out=error)
-            error /= 3
-            for i, row in enumerate(error):
-                row += self.rounding() / (self.steps[i] * self.steps)
-            error[np.isnan(error)] = np.inf
-        return error
+            error = np.abs(error - hessian) / 3 + self.rounding() / np.outer(self.steps, self.steps)
+            return np.where(np.isnan(error), np.inf, error)
 
     def extrapolated(self):
         """Neville's scheme over the steps `rungs`, and for each entry the change that its best one made.
@@ -400,106 +354,3 @@ class Grid:
                 f"f returned NaN or an infinity at x = {at} or with coordinates {i} and {j} moved from there by "
                 f"{self.steps[i]:.3g} and {self.steps[j]:.3g}; a second derivative needs finite values there"
             )
-
-
-def hessian_vector_product(
-    grad: Gradient, x: ArrayLike, v: ArrayLike, h: ArrayLike | None = None, *, args: tuple[typing.Any, ...] = ()
-) -> Doubles:
-    """Product of a Hessian with a vector, by central differences of the gradient along it: two calls of `grad` or more.
-
-    (∇f(x + tv) − ∇f(x − tv)) / 2t, with t such that no coordinate moves by more than hᵢ. Hv for a d of millions takes
-    no more memory than a few gradients. Two more calls are made where a coordinate is small, for the scale of f may
-    then be its size; and two for each group of coordinates whose steps differ from others' by a factor of 1000.
-
-    Parameters
-    ----------
-    grad : callable or C function
-        grad(x, *args) returns an array of the shape of x. Each call gets a private copy, and what it returns is copied.
-        A scipy.LowLevelCallable or numba cfunc is `void (n, double *x, double *gradient, void *user_data)`.
-    x, v : array_like of float
-        Of one shape. Never written to.
-    h : float or array_like, optional
-        How far each coordinate may move; ε^(1/3)·max(1, |xᵢ|) without it.
-    args : tuple
-        Further arguments of `grad`.
-
-    Returns
-    -------
-    ndarray of float64, of the shape of x
-
-    Raises
-    ------
-    TypeError, ValueError
-        x, v or h is not of that kind, or `grad` did not return finite real numbers in the shape of x.
-
-    Examples
-    --------
-    >>> hessian_vector_product(lambda x: np.array([4.0, 2.0]) * x, [3.0, 5.0], [1.0, -1.0]).round(6)
-    array([ 4., -2.])
-    """
-    if not c_functions.is_c(grad):
-        validation.callable_(grad, "grad")
-    names = forms.named(x)
-    if names is not None:
-        found = hessian_vector_product(
-            named_gradient(names, grad), names.flat, names.flatten(v, "v"), names.flatten(h, "h"), args=args
-        )
-        return names.restore(found)
-    x = validation.real_array(x, "x", dtype=np.float64)
-    v = validation.real_array(v, "v", dtype=np.float64)
-    if v.shape != x.shape:
-        raise ValueError(f"v must have the shape of x, {x.shape}; got shape {v.shape}")
-    grad = c_functions.gradient_function(grad, x.size, args)
-    steps = stencils.steps(x, "central", h).reshape(x.shape)
-    product = np.zeros_like(x)
-    with np.errstate(all="ignore"):
-        lengths = np.where(v == 0, np.inf, steps / np.abs(v))
-    while np.any(np.isfinite(lengths)):
-        shortest = np.min(lengths)
-        # A step for all that would hardly move the others leaves them for another.
-        together = lengths <= SPREAD * shortest
-        lengths[together] = np.inf
-        # The scale of a small coordinate may be its own size.
-        small = together & (x != 0) & (np.abs(x) * EPSILON ** (1 / 3) < steps / SPREAD) & (h is None)
-        if np.any(together & ~small):
-            product += _slope(grad, x, np.where(together & ~small, v, 0.0), shortest, steps, args)[0]
-        if np.any(small):
-            product += _small(grad, x, np.where(small, v, 0.0), shortest, steps, args)
-    return product
-
-
-def _small(grad, x, v, t, steps, args):
-    """The slope of a gradient along v, by a difference of t, or by a shorter one where that shows another."""
-    moving = v != 0
-    shorter = EPSILON ** (1 / 3) * np.min(np.abs(x[moving] / v[moving]))
-    wide, _ = _slope(grad, x, v, t, steps, args, False)
-    close, rounding = _slope(grad, x, v, shorter, steps, args)
-    with np.errstate(all="ignore"):
-        agree = np.abs(wide - close) <= 8 * rounding + 1e-6 * np.abs(wide)
-    return np.where(agree, wide, close)
-
-
-def _slope(grad, x, v, t, steps, args, finite=True):
-    with np.errstate(all="ignore"):
-        points = x + t * v, x - t * v
-        # By the move that was made: in floating point it is not quite 2tv.
-        wanted = t * v / steps
-        times = t * float(np.sum((points[0] - points[1]) / steps * wanted) / np.sum(wanted * wanted))
-    if not np.isfinite(times) or times == 0:
-        raise ValueError(f"a step of {t!r} times v leads nowhere from x = {validation.show_point(x)}")
-    above, below = (gradient_at(grad, point, args, finite) for point in points)
-    with np.errstate(all="ignore"):
-        return (above - below) / times, EPSILON * np.maximum(np.abs(above), np.abs(below)) / t
-
-
-def named_gradient(names, grad):
-    """A gradient of named parameters for vectors."""
-    return lambda point, *args: names.flatten(grad(names.restore(point), *args), "what grad returned")
-
-
-def gradient_at(grad, x, args, finite=True):
-    """What a gradient returned at x, checked, as a new array of float64."""
-    value = validation.real_array(grad(x.copy(), *args), "what grad returned", dtype=np.float64, finite=finite)
-    if value.shape != x.shape:
-        raise ValueError(f"grad must return an array of the shape of x, {x.shape}; it returned shape {value.shape}")
-    return np.array(value)

@@ -16,30 +16,16 @@ import numpy as np
 from fastgd import forms, validation
 from fastgd.derivatives import complex_step, noise, refinement, stencils
 from fastgd.derivatives import sparsity as patterns
-from fastgd.derivatives.gradient import flat_options
+from fastgd.derivatives.gradient import NAN_POLICIES, flat_options
 from fastgd.derivatives.stencils import EPSILON, Stencil
 from fastgd.derivatives.vectorial import VectorSampler
-from fastgd.kernels.codes import MISFIT_OF_NOISE, misfit_share
+from fastgd.kernels.codes import MISFIT_OF_NOISE, RELATIVE_STEP, misfit_share
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from scipy.sparse import csr_array
 
-    from fastgd.types import Doubles, SamplingOptions, Scheme, Sparse, VectorFunction
-
-SCHEMES = (*stencils.SCHEMES, "richardson", "complex")
-NAN_POLICIES = ("raise", "propagate")
-
-# How far from real differences, as a share of max(1, |entry|), a complex step may be off.
-NOT_COMPLEX_SAFE = 1e-5
-
-# Entries that are looked at again at a time: their values on all steps are held in memory.
-MOST_ENTRIES = 1 << 16
-
-# What a pattern leaves out is noticed where it changes f by more than this share of what the pattern has in that row,
-# the errors of those, and rounding.
-LEFT_OUT = 1e-6
-
+    from fastgd.types import Doubles, SchemeOptions, Sparse, Steps, VectorFunction
 
 Matrix = TypeVar("Matrix")  # an ndarray, or a CSR array where there is a pattern
 
@@ -66,63 +52,28 @@ class JacobianEstimate(NamedTuple, Generic[Matrix]):
 
 @typing.overload
 def numerical_jacobian(
-    f: VectorFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Scheme = "central",
-    full_output: Literal[False] = False,
-    sparsity: None = None,
-    **options: Unpack[SamplingOptions],
-) -> Doubles: ...
+    f: VectorFunction, x: ArrayLike, h: Steps = None,
+    *, full_output: Literal[False] = False, sparsity: None = None, **options: Unpack[SchemeOptions],
+) -> Doubles: ...  # fmt: skip
 @typing.overload
 def numerical_jacobian(
-    f: VectorFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Scheme = "central",
-    full_output: Literal[False] = False,
-    sparsity: Sparse | ArrayLike,
-    **options: Unpack[SamplingOptions],
-) -> csr_array: ...
+    f: VectorFunction, x: ArrayLike, h: Steps = None,
+    *, full_output: Literal[False] = False, sparsity: Sparse | ArrayLike, **options: Unpack[SchemeOptions],
+) -> csr_array: ...  # fmt: skip
 @typing.overload
 def numerical_jacobian(
-    f: VectorFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Scheme = "central",
-    full_output: Literal[True],
-    sparsity: None = None,
-    **options: Unpack[SamplingOptions],
-) -> JacobianEstimate[Doubles]: ...
+    f: VectorFunction, x: ArrayLike, h: Steps = None,
+    *, full_output: Literal[True], sparsity: None = None, **options: Unpack[SchemeOptions],
+) -> JacobianEstimate[Doubles]: ...  # fmt: skip
 @typing.overload
 def numerical_jacobian(
-    f: VectorFunction,
-    x: ArrayLike,
-    h: ArrayLike | None = None,
-    *,
-    scheme: Scheme = "central",
-    full_output: Literal[True],
-    sparsity: Sparse | ArrayLike,
-    **options: Unpack[SamplingOptions],
-) -> JacobianEstimate[csr_array]: ...
+    f: VectorFunction, x: ArrayLike, h: Steps = None,
+    *, full_output: Literal[True], sparsity: Sparse | ArrayLike, **options: Unpack[SchemeOptions],
+) -> JacobianEstimate[csr_array]: ...  # fmt: skip
 def numerical_jacobian(
-    f,
-    x,
-    h=None,
-    *,
-    scheme="central",
-    bounds=None,
-    typical_x=None,
-    vectorized=False,
-    workers=None,
-    args=(),
-    nan_policy="raise",
-    full_output=False,
-    sparsity=None,
-):
+    f, x, h=None, *, scheme="central", bounds=None, typical_x=None, vectorized=False, workers=None, args=(),
+    nan_policy="raise", full_output=False, sparsity=None,
+):  # fmt: skip
     """Jacobian of a vector-valued function, by finite differences.
 
     Parameters
@@ -167,7 +118,7 @@ def numerical_jacobian(
            [1., 1.]])
     """
     validation.callable_(f, "f")
-    validation.choice(scheme, "scheme", SCHEMES)
+    validation.choice(scheme, "scheme", (*stencils.SCHEMES, "richardson", "complex"))
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
     names = forms.named(x)
@@ -193,7 +144,7 @@ def numerical_jacobian(
     np.minimum.at(steps, entries.columns, found.step)
     if positions is not None:
         # Steps of forward differences are too short to show what a pattern leaves out.
-        own = stencils.sized(x, refinement.RICHARDSON_STEP)
+        own = stencils.sized(x, RELATIVE_STEP)
         entries.check_pattern(found, np.maximum(steps, own) if scheme in ("forward", "backward") else steps, limits)
     steps[np.isinf(steps)] = np.nan  # a column without entries
     if not full_output:
@@ -211,7 +162,7 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits, want_error):
     if scheme == "richardson":
         sampler.here()  # tells m
         entries = Entries(sampler, group, positions)
-        base = stencils.sized(x, refinement.RICHARDSON_STEP, h, typical_x)
+        base = stencils.sized(x, RELATIVE_STEP, h, typical_x)
         return entries.extrapolated(base, limits, h is not None), entries
     steps = stencils.steps(x, scheme, h, typical_x)
     stencil = Stencil(sampler.x, steps, scheme, limits)
@@ -263,6 +214,8 @@ class Entries:
     positions : CSC array of (m, d) or None
         Which entries there are; None for all.
     """
+
+    not_analytic = 1e-5  # the share of max(1, |entry|) from which on a complex step differs from real differences
 
     def __init__(self, sampler, group, positions):
         m, d = sampler.m, sampler.x.size
@@ -345,30 +298,21 @@ class Entries:
         around = np.stack([of_point[group, self.rows] for of_point in values.swapaxes(0, 1)], axis=1)
         stencil = Stencil(self.x, steps[self.columns], scheme, self.limits(limits))
         here = self.here()[:, None] if stencil.needs_here else None
-        slopes = stencil.slopes(around, None if here is None else here[:, 0, None])
+        slopes = stencil.slopes(around, here)
         if not len(slopes) or not (searches or want_error):
             return refinement.Slopes(slopes, slopes, stencil.steps)
-        ratio = stencils.SCHEMES["central"].relative_step / stencils.SCHEMES[scheme].relative_step
-        line = noise.Line(sampler.x, steps * ratio, np.zeros(sampler.x.size), limits)
+        line = noise.Line(sampler.x, steps * stencil.central, np.zeros(sampler.x.size), limits)
         probes = sampler.on(line.points)
         middle = sampler.here() if stencil.needs_here or not line.two_sided else values[0, :2].mean(axis=0)
         every = np.concatenate(
             [values.reshape(-1, self.shape[0]), probes, [sampler.here()] if here is not None else probes[:0]]
         )
-        with np.errstate(all="ignore"):
-            size = np.max(np.abs(every), axis=0, initial=0.0, where=np.isfinite(every))
-            misfit, jitter = line.misfits(self.arranged(slopes), probes, middle)
-            share = misfit_share(sampler.x.size) if stencil.misfit_share < MISFIT_OF_NOISE else MISFIT_OF_NOISE
-            deviation = noise.deviation(size, misfit / ratio, jitter, share)[self.rows]
-            claimed = noise.deviation(size, misfit / ratio, jitter, share, noise.CLAIMED)[self.rows]
-            error = stencil.error(slopes, around, None if here is None else here[:, 0, None], claimed)
-            limit = stencil.limit(slopes, size[self.rows])
-            coarse = noise.is_coarse(every)[self.rows]
-            doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse
-        found = refinement.Slopes(slopes, np.where(np.isnan(error) | coarse, np.inf, error), stencil.steps)
+        misfits = line.misfits(self.arranged(slopes), probes, middle)
+        share = misfit_share(sampler.x.size) if stencil.misfit_share < MISFIT_OF_NOISE else MISFIT_OF_NOISE
+        found, doubt, _ = refinement.judged(stencil, around, slopes, here, every, misfits, share, self.rows)
         if not searches or not doubt.any():
             return found
-        level, constant = self.level(every, limits, line, misfit, size, probes)
+        level, constant = self.level(every, limits, line, misfits[0], noise.largest(every), probes)
         flat = constant[self.rows]
         unseen = noise.unseen(self.x, self.here(), level[self.rows])
         found = refinement.Slopes(np.where(flat, 0.0, slopes), np.where(flat, unseen, found.error), found.step)
@@ -426,7 +370,7 @@ class Entries:
         group = self.group[self.columns[chosen]]
         order = np.argsort(group, kind="stable")
         borders = np.flatnonzero(np.diff(group[order])) + 1
-        counts = borders // MOST_ENTRIES
+        counts = borders // (1 << 16)  # entries at a time: their values on all steps are held in memory
         found = refinement.Slopes(*(part.copy() for part in found))
         for e in np.split(chosen[order], borders[np.flatnonzero(np.diff(counts, prepend=0))]):
             if len(e):
@@ -437,7 +381,7 @@ class Entries:
     def agree_along_a_line(self, value, limits):
         """Whether differences along a line on which all coordinates move are what the entries say."""
         sampler = self.sampler
-        steps = refinement.RICHARDSON_STEP / noise.PROBE * np.sqrt(sampler.x.size) * np.maximum(1.0, np.abs(sampler.x))
+        steps = RELATIVE_STEP / noise.PROBE * np.sqrt(sampler.x.size) * np.maximum(1.0, np.abs(sampler.x))
         changes = []
         with np.errstate(all="ignore"):
             for times in (4.0, 1.0):
@@ -448,21 +392,18 @@ class Entries:
                 off, _ = line.misfits(matrix, (*ends, ends[0]), here)
                 size = abs(matrix) @ np.abs(line.v)
                 rounding = 64 * EPSILON * np.max(np.abs(ends), axis=0)
-                changes.append(off <= NOT_COMPLEX_SAFE * size + rounding)
+                changes.append(off <= self.not_analytic * size + rounding)
             return bool(np.all(changes[0] | changes[1]))
 
     def refuse_not_analytic(self, value, limits):
         """Raise for an entry that real differences do not confirm."""
-        real, error, _ = self.extrapolated(stencils.sized(self.sampler.x, refinement.RICHARDSON_STEP), limits, False)
+        real, error, _ = self.extrapolated(stencils.sized(self.sampler.x, RELATIVE_STEP), limits, False)
         with np.errstate(all="ignore"):
-            off = ~(np.abs(real - value) <= 10 * error + NOT_COMPLEX_SAFE * np.maximum(1.0, np.abs(real)))
+            off = ~(np.abs(real - value) <= 10 * error + self.not_analytic * np.maximum(1.0, np.abs(real)))
         off &= np.isfinite(value)  # what is not finite is for `nan_policy`
         if off.any():
             e = int(np.argmax(off))
-            raise ValueError(
-                f"scheme='complex' does not suit f: for entry {self.rows[e]} and coordinate {self.columns[e]} it gives "
-                f"{value[e]:.6g}, where real differences give {real[e]:.6g}; abs, max and conj, say, are not analytic"
-            )
+            complex_step.refuse(f"entry {self.rows[e]} and coordinate {self.columns[e]}", value[e], real[e])
 
     def refuse_nonfinite(self, slopes):
         """Raise if a slope is no finite number."""
@@ -480,7 +421,7 @@ class Entries:
         if not x.size:
             return
         # Steps of the complex scheme move no real number, and columns without entries have none.
-        own = stencils.sized(x, refinement.RICHARDSON_STEP)
+        own = stencils.sized(x, RELATIVE_STEP)
         steps = np.where(np.isfinite(steps) & (x + steps != x), steps, own) * np.sqrt(x.size) / noise.PROBE
         scale = np.floor(np.log10(steps / np.min(steps)) / 2)
         matrix, errors = self.arranged(found.value), self.arranged(found.error)
@@ -492,7 +433,8 @@ class Entries:
                 with np.errstate(all="ignore"):
                     off, _ = line.misfits(matrix, (*ends, ends[0]), here)
                     moved = np.abs(line.points[0] - x)
-                    allowed = 8 * (errors @ moved) + LEFT_OUT * (abs(matrix) @ moved)
+                    # Their errors, a small share of what the pattern has in that row, and rounding.
+                    allowed = 8 * (errors @ moved) + 1e-6 * (abs(matrix) @ moved)
                     wrong = off > allowed + 32 * EPSILON * np.max(np.abs(ends), axis=0)
                 if not wrong.any():
                     break

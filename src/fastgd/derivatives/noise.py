@@ -7,24 +7,16 @@ computational noise", SIAM J. Sci. Comput. 33, 1292), further apart where they a
 halving a piece of the line on which f changes otherwise than the slopes say: a jump stays as large as it is.
 """
 
+import math
+
 import numpy as np
 
 from fastgd.kernels.codes import BESIDE, EPSILON, JITTER, MISFIT_OF_NOISE, PROBE, ROUNDING, probe_shares
 
-CLAIMED = 4.0  # for `of_noise`
-# Values in a table, and what they are apart, in powers of two that are at least max(1, |x|): a point is exact then.
-TABLE = 7
-SPACINGS = 2.0 ** np.array([-43, -33, -29, -25, -21, -17, -13, -9, -6, -3])
-# The k-th differences of noise have this times its variance (2k over k), for the k that are used of a table.
-CLOSE = {2: 6.0, 3: 20.0, 4: 70.0, 5: 252.0}
-WIDE = {4: 70.0, 5: 252.0, 6: 924.0}  # where f bends between the values
-# Rounding to multiples of a quantum has this share of it as its standard deviation.
-OF_QUANTUM = 0.3
 # A misfit of so many deviations of the noise may be due to it: the slopes have their own, times the line's length.
 EXPLAINED = 300.0
-HALVINGS = 24
-SHORT = 2.0**-18  # of the line, for the slope beside x
-SMALLEST = 5e-324  # what float64 rounds to multiples of, however small f is
+# How far the values of a table are apart, in powers of two that are at least max(1, |x|): a point is exact then.
+SPACINGS = 2.0 ** np.array([-43, -33, -29, -25, -21, -17, -13, -9, -6, -3])
 
 
 class Line:
@@ -79,11 +71,17 @@ def deviation(size, misfit, jitter, misfit_share, of_noise=MISFIT_OF_NOISE):
     misfit_share : float
         How much of the misfit is the error of slopes where it is not due to noise.
     of_noise : float
-        And where it is. More is claimed than raises doubt: misfit and jitter may be small by chance.
+        And where it is.
     """
     with np.errstate(all="ignore"):
         share = np.where(jitter > 2 * EPSILON * size, of_noise, misfit_share)
-        return ROUNDING * EPSILON * size + SMALLEST + JITTER * jitter + share / (2 * PROBE) * misfit
+        # However small f is, float64 rounds it to multiples of 5e-324.
+        return ROUNDING * EPSILON * size + 5e-324 + JITTER * jitter + share / (2 * PROBE) * misfit
+
+
+def largest(values):
+    """max |f| over the finite ones of values (n, …)."""
+    return np.max(np.abs(values), axis=0, initial=0.0, where=np.isfinite(values))
 
 
 def is_coarse(values):
@@ -122,6 +120,7 @@ def level(on, x, values, limits=None):
     constant : (…) bool
         Where f was the same at all points, out to ones that differ by much of max(1, |x|).
     """
+    length, of_quantum = 7, 0.3  # of a table; of the rounding to multiples of a quantum, the standard deviation
     with np.errstate(all="ignore"):
         size, given = np.zeros(values.shape[1:]), values
         unit = 2.0 ** np.ceil(np.log2(np.maximum(1.0, np.abs(x)))) * np.where(np.arange(len(x)) % 2, -1.0, 1.0)
@@ -136,31 +135,31 @@ def level(on, x, values, limits=None):
         before = 0.0
         skip = np.all(values == values[:1]) and len(values) > 1  # over a step already
         for spacing in SPACINGS[4 if skip else 0 :].tolist():
-            if not np.any(open_) or (TABLE - 1) * spacing > room:
+            if not np.any(open_) or (length - 1) * spacing > room:
                 break
             # Further out powers of two would hide that f rounds its argument.
             share = 1.0 if spacing == SPACINGS[0] else shares
-            table = on(x + spacing * np.arange(TABLE)[:, None] * (unit * share))
+            table = on(x + spacing * np.arange(length)[:, None] * (unit * share))
             if not np.any(np.isfinite(table)):
                 break
             size = np.fmax(size, np.max(np.abs(table), axis=0))
             change = np.abs(np.diff(table, axis=0))
             equal = np.sum(change == 0, axis=0)
-            step = OF_QUANTUM * np.min(np.where(change > 0, change, np.inf), axis=0)
+            step = of_quantum * np.min(np.where(change > 0, change, np.inf), axis=0)
             if spacing == SPACINGS[0]:
-                measured = _of_differences(table, CLOSE)
+                measured = _of_differences(table, (2, 3, 4, 5))
             else:  # all were equal over the spacing before: a quantum is no less than the change over that
-                least = step * min(1.0, (TABLE - 1) * before / spacing)
-                measured = np.maximum(_of_differences(table, WIDE), least)
-            measured = np.where(equal < TABLE // 2, measured, step)
-            fine = open_ & np.isfinite(measured) & (equal < TABLE - 1)
+                least = step * min(1.0, (length - 1) * before / spacing)
+                measured = np.maximum(_of_differences(table, (4, 5, 6)), least)  # f bends between the values
+            measured = np.where(equal < length // 2, measured, step)
+            fine = open_ & np.isfinite(measured) & (equal < length - 1)
             found, open_ = np.where(fine, measured, found), open_ & ~fine
             values, before = np.concatenate([values, table]), spacing
         else:
             constant = np.all(values == values[:1], axis=0)
         # Far values may be much larger than those beside x.
-        size = np.where(size > 0, size, np.max(np.where(np.isfinite(given), np.abs(given), 0.0), axis=0))
-        step = np.where(is_coarse(values), OF_QUANTUM * quantum(values), 0.0)
+        size = np.where(size > 0, size, largest(given))
+        step = np.where(is_coarse(values), of_quantum * quantum(values), 0.0)
         return np.maximum(np.maximum(EPSILON * size, step), found), constant
 
 
@@ -169,10 +168,10 @@ def unseen(x, value, level):
     return np.maximum(level, quantum(np.asarray(value)[None])) / np.maximum(1.0, np.abs(x))
 
 
-def _of_differences(table, weights):
-    """The root of the mean variance that differences of these orders tell."""
-    total = sum(np.mean(np.diff(table, k, axis=0) ** 2, axis=0) / weight for k, weight in weights.items())
-    return np.sqrt(total / len(weights))
+def _of_differences(table, orders):
+    """The standard deviation that k-th differences tell: theirs is that times the root of (2k over k)."""
+    total = sum(np.mean(np.diff(table, k, axis=0) ** 2, axis=0) / math.comb(2 * k, k) for k in orders)
+    return np.sqrt(total / len(orders))
 
 
 def jump(on, x, v, ends, least):
@@ -192,11 +191,11 @@ def jump(on, x, v, ends, least):
         Smaller ones are not looked for.
     """
     low, high, (f_low, f_high) = -1.0, 1.0, ends
-    misfits = []
+    misfits, short = [], 2.0**-18  # of the line, for the slope beside x
     with np.errstate(all="ignore"):
-        above, below = on(np.stack([x + SHORT * v, x - SHORT * v]))
-        slope = float(above - below) / (2 * SHORT)
-        for _ in range(HALVINGS):
+        above, below = on(np.stack([x + short * v, x - short * v]))
+        slope = float(above - below) / (2 * short)
+        for _ in range(24):
             middle = (low + high) / 2
             f_middle = float(on((x + middle * v)[None])[0])
             left, right = f_middle - f_low - slope * (middle - low), f_high - f_middle - slope * (high - middle)

@@ -16,24 +16,8 @@ from fastgd.derivatives import noise
 from fastgd.kernels.codes import EPSILON, RELATIVE_STEP
 from fastgd.validation import refuse_step
 
-RATIO = 4.0
-DEPTH = 4  # columns of Neville's scheme beyond the first
-# The search for a better slope ends where its error is this much of max(1, |slope|).
-GOAL = 1e-9
-MOST_RUNGS = 12
-# Rungs of the ladder around the default step of a central difference, which is that of Richardson's scheme too.
-HIGHEST, LOWEST = 8, -11
-RICHARDSON_STEP = EPSILON ** (1 / 3)
-RICHARDSON_FIRST = (1, 0, -1)
-RICHARDSON_GOAL = 1e-10
-FIXED_RUNGS = 4
-# Two rungs agree on a slope where they differ by so much of it.
-AGREEMENT = 1e-3
-# So many times the noise to expect is explained by it.
-NOISE = 30
-KEPT_FOR_UP = 4
-# What the estimate of the search is multiplied by: it is the smallest of many.
-CAUTION = 2.5
+RATIO = 4.0  # between neighbouring steps of a ladder
+CAUTION = 2.5  # by which the estimate of a search is multiplied: it is the smallest of many
 
 
 class Slopes(NamedTuple):
@@ -42,6 +26,43 @@ class Slopes(NamedTuple):
     value: np.ndarray
     error: np.ndarray
     step: np.ndarray
+
+
+def judged(stencil, values, slopes, here, every, misfits, misfit_share, rows=...):
+    """Slopes with their errors, which of them are in doubt, and the error from which on they are.
+
+    Parameters
+    ----------
+    stencil : Stencil
+    values : (d, p) float64
+        f at its points.
+    slopes : (d,) float64
+    here : float or (d, 1), or None where the stencil does not need f(x)
+    every : (n, …) float64
+        All values of f that are known; for each of its outputs, where it has several.
+    misfits : pair (misfit, jitter) of floats, or an array for the outputs
+        As `noise.Line.misfits` gives them.
+    misfit_share : float
+        As for `noise.deviation`.
+    rows : (d,) intp, optional
+        The output that each slope belongs to.
+
+    Returns
+    -------
+    Slopes, (d,) bool, (d,) float64
+    """
+    with np.errstate(all="ignore"):
+        misfit, jitter = misfits
+        size = np.asarray(noise.largest(every))
+        known = size, misfit / stencil.central, jitter, misfit_share
+        deviation = np.asarray(noise.deviation(*known))[rows]
+        # More is claimed than raises doubt: misfit and jitter may be small by chance.
+        claimed = np.asarray(noise.deviation(*known, of_noise=4.0))[rows]
+        error = stencil.error(slopes, values, here, claimed)
+        limit = stencil.limit(slopes, size[rows])
+        coarse = np.asarray(noise.is_coarse(every))[rows]
+        doubt = ~np.isfinite(slopes) | ~(deviation * stencil.spread / stencil.steps <= limit) | coarse
+    return Slopes(slopes, np.where(np.isnan(error) | coarse, np.inf, error), stencil.steps), doubt, limit
 
 
 def mend(sampler, found, rows, level, base, bounds, known=None):
@@ -66,11 +87,11 @@ def mend(sampler, found, rows, level, base, bounds, known=None):
     """
     level = np.broadcast_to(level, base.shape)[rows]
     finite = np.isfinite(found.value[rows])
-    ladder = Ladder(sampler, rows, within_sight(sampler.x[rows], base[rows], finite), level, HIGHEST, LOWEST, bounds)
+    ladder = Ladder(sampler, rows, within_sight(sampler.x[rows], base[rows], finite), level, bounds=bounds)
     if known is not None:
         same = np.flatnonzero(ladder.two_sided & (ladder.base == base[rows]))
         ladder.keep(same, 0, *known[rows[same]].T)
-    better = ladder.search((), GOAL, start=ladder.start())
+    better = ladder.search((), start=ladder.start())
     found = Slopes(*(part.copy() for part in found))
     for kept, new in zip(found, better, strict=True):
         kept[rows] = new
@@ -104,19 +125,19 @@ def richardson(sampler, base, level, bounds, fixed, refuse):
     """
     everything, level = np.arange(len(base)), np.broadcast_to(level, base.shape)
     if fixed:
-        ladder = Ladder(sampler, everything, base, level, 0, 1 - FIXED_RUNGS, bounds)
+        ladder = Ladder(sampler, everything, base, level, 0, -3, bounds)
         ladder.refuse_useless()
-        found = ladder.search(range(0, -FIXED_RUNGS, -1), most=FIXED_RUNGS)
+        found = ladder.search((0, -1, -2, -3), most=4)
     else:
-        ladder = Ladder(sampler, everything, base, level, HIGHEST, LOWEST, bounds)
+        ladder = Ladder(sampler, everything, base, level, bounds=bounds)
         ladder.climb(everything, np.full(len(base), ladder.rung(0)))
         above, below = ladder.f_above[:, ladder.rung(0)], ladder.f_below[:, ladder.rung(0)]
         finite = np.isfinite(above) & np.isfinite(below)
         if not finite.all():
             base = within_sight(sampler.x, base, finite)
-            ladder = Ladder(sampler, everything, base, level, HIGHEST, LOWEST, bounds)
+            ladder = Ladder(sampler, everything, base, level, bounds=bounds)
             ladder.keep(np.flatnonzero(finite), 0, above[finite], below[finite])
-        found = ladder.search(RICHARDSON_FIRST, RICHARDSON_GOAL, start=ladder.start())
+        found = ladder.search((1, 0, -1), goal=1e-10, start=ladder.start())
     if refuse:
         ladder.refuse_not_finite(found.value)
     return found
@@ -136,7 +157,7 @@ class Ladder:
         A coordinate with no room for `base` on both sides has its quotients to the roomier side.
     """
 
-    def __init__(self, sampler, coordinates, base, level, top, bottom, bounds=None):
+    def __init__(self, sampler, coordinates, base, level, top=8, bottom=-11, bounds=None):
         self.sampler, self.coordinates, self.top, self.base = sampler, coordinates, top, base
         self.level = level
         self.x = sampler.x[coordinates]
@@ -255,11 +276,11 @@ class Ladder:
             # Of the slopes of a function that wiggles on a small scale, that at the smaller steps is meant. Where
             # neighbouring rungs agree on one, larger steps must come to the same or be wrong by what they miss it by.
             change = np.abs(entry - _shifted(entry))
-            agrees = (change <= AGREEMENT * np.abs(entry)) & (change + rounding <= np.abs(entry))
+            agrees = (change <= 1e-3 * np.abs(entry)) & (change + rounding <= np.abs(entry))
             witness = rungs - 1 - np.argmax(agrees[:, ::-1], axis=1)
             witnessed = np.where(agrees.any(axis=1), entry[rows, witness], np.nan)[:, None]
-            leeway = (4 * change[rows, witness] + NOISE * rounding[rows, witness])[:, None]
-            for depth in range(DEPTH + 1):
+            leeway = (4 * change[rows, witness] + 30 * rounding[rows, witness])[:, None]
+            for depth in range(5):  # more columns of Neville's scheme only add rounding
                 if depth:
                     previous = entry
                     gain = self.node[:, :-depth] / self.node[:, depth:] - 1
@@ -285,15 +306,19 @@ class Ladder:
         rows = np.arange(len(lowest))
         with np.errstate(all="ignore"):
             change = np.abs(quotient[rows, lowest] - quotient[rows, lowest - 1])
-            return ~(change <= NOISE * rounding[rows, lowest])
+            return ~(change <= 30 * rounding[rows, lowest])
 
-    def search(self, first, goal=GOAL, most=MOST_RUNGS, start=None):
+    def search(self, first, goal=1e-9, most=12, start=None):
         """Climb up and down from the rungs `first` until the slopes are good, or no rung makes them better.
 
         Parameters
         ----------
         first : iterable of int
             Rungs s, for all rows.
+        goal : float
+            It ends where the error is this much of max(1, |slope|).
+        most : int
+            Rungs at most; the last four are not for steps that are shorter only because two still differ.
         start : (n,) intp, optional
             The column of a rung of its own for each row, which is seen too, and one beside it.
 
@@ -320,7 +345,7 @@ class Ladder:
             highest = np.argmax(self.seen, axis=1)
             flat = self.flat[everything, highest] & ~np.isfinite(error)
             down = ~np.isfinite(error) | ((smallest == lowest) & ~rounded)
-            down |= self.unresolved(lowest) & (tried < most - KEPT_FOR_UP)
+            down |= self.unresolved(lowest) & (tried < most - 4)
             down &= ~self.flat[everything, lowest]
             up = ~down & ((largest == highest) | rounded | ~np.isfinite(error))
             column = np.where(down, lowest + 1, np.where(flat, np.maximum(highest - 3, 0), highest - 1))

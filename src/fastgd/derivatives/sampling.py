@@ -20,7 +20,6 @@ from fastgd.threads import Threads
 BATCH_NUMBERS = 1 << 15
 # A C function goes to threads where all its evaluations take longer than this, in seconds.
 WORTH_THREADS = 2e-3
-TRIAL = 4  # evaluations by which that is judged
 BORDER = ArithmeticError, ValueError  # what f may raise for a point outside of its domain
 
 
@@ -45,11 +44,7 @@ def sampler(f, x, args=(), as_number=validation.any_number, vectorized=False, wo
     TypeError, ValueError
         f is of none of these kinds, or the arguments exclude each other.
     """
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
-    vectorized, workers = validation.boolean(vectorized, "vectorized"), checked_workers(workers)
-    if vectorized and workers is not None:
-        raise ValueError("vectorized=True gives f all points of a batch at once: it goes without workers")
+    vectorized, workers = checked(args, vectorized, workers)
     if isinstance(f, c_functions.CFunction) or c_functions.is_c(f):
         if vectorized or args or callable(workers):
             raise ValueError(
@@ -167,26 +162,20 @@ class Compiled(Sampler):
         self.is_plain = threads == 1
 
     def _evaluate(self, coordinates, values, out):
-        done = 0
-        if self.threads > 1 and len(out) > 2 * TRIAL:
-            began = time.perf_counter()
-            self._part(coordinates, values, out, 0, TRIAL)
-            done = TRIAL
-            if (time.perf_counter() - began) / TRIAL * len(out) > WORTH_THREADS:
-                # Where the parts are cut changes no result: each evaluation has a point of its own.
-                cuts = np.linspace(done, len(out), self.threads + 1).astype(int).tolist()
-                with Threads(self.threads) as pool:
-                    parts = [
-                        pool.submit(self._part, coordinates, values, out, *cut) for cut in itertools.pairwise(cuts)
-                    ]
-                    for part in parts:
-                        part.result()
-                return
-        self._part(coordinates, values, out, done, len(out))
-
-    def _part(self, coordinates, values, out, start, stop):
-        part = slice(start, stop)
-        super()._evaluate(coordinates[part], values[part], out[part])
+        evaluate, first, jobs = super()._evaluate, 0, 1
+        if self.threads > 1 and len(out) > 8:
+            first, began = 4, time.perf_counter()  # the time of four evaluations decides
+            evaluate(coordinates[:first], values[:first], out[:first])
+            jobs = self.threads if (time.perf_counter() - began) / first * len(out) > WORTH_THREADS else 1
+        # Where the parts are cut changes no result: each evaluation has a point of its own.
+        cuts = np.linspace(first, len(out), jobs + 1).astype(int).tolist()
+        parts = [(coordinates[i:j], values[i:j], out[i:j]) for i, j in itertools.pairwise(cuts)]
+        if jobs == 1:
+            evaluate(*parts[0])
+            return
+        with Threads(jobs) as pool:
+            for future in [pool.submit(evaluate, *part) for part in parts]:
+                future.result()
 
 
 class Batches(Sampler):
@@ -323,17 +312,22 @@ def mapping(workers):
             yield pool.map
 
 
-def checked_workers(workers):
-    """None, a count of threads or a map."""
-    if workers is None or callable(workers):
-        return workers
-    try:
-        workers = validation.count(workers, "workers", minimum=-1)
-    except TypeError:
-        raise TypeError(
-            f"workers must be an integer or a map like concurrent.futures.Executor.map; got "
-            f"{validation.describe(workers)}"
-        ) from None
-    if workers == 0:
-        raise ValueError("workers must be at least 1, or -1 for one for each CPU; got 0")
-    return (os.cpu_count() or 1) if workers < 0 else workers
+def checked(args, vectorized, workers):
+    """vectorized as a bool, and workers as None, a count of threads or a map."""
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
+    vectorized = validation.boolean(vectorized, "vectorized")
+    if workers is not None and not callable(workers):
+        try:
+            workers = validation.count(workers, "workers", minimum=-1)
+        except TypeError:
+            raise TypeError(
+                f"workers must be an integer or a map like concurrent.futures.Executor.map; got "
+                f"{validation.describe(workers)}"
+            ) from None
+        if workers == 0:
+            raise ValueError("workers must be at least 1, or -1 for one for each CPU; got 0")
+        workers = (os.cpu_count() or 1) if workers < 0 else workers
+    if vectorized and workers is not None:
+        raise ValueError("vectorized=True gives f all points of a batch at once: it goes without workers")
+    return vectorized, workers

@@ -133,6 +133,8 @@ class Stencil:
         self.x = x
         # One-sided differences err by as much along the line of the probes as along an axis.
         self.misfit_share = MISFIT_OF_NOISE if scheme.one_sided else misfit_share(len(x))
+        # The default step of central differences, by which slopes are judged, in that of this scheme.
+        self.central = SCHEMES["central"].relative_step / scheme.relative_step
         offsets = np.broadcast_to(np.array(scheme.offsets, float), (len(x), len(scheme.offsets)))
         beside = np.full(len(x), scheme.one_sided)
         if bounds is not None:
@@ -220,7 +222,7 @@ class Stencil:
 
     def central_steps(self):
         """The steps that a search starts from, those of central differences where these are default steps."""
-        return self.steps * (SCHEMES["central"].relative_step / SCHEMES[self.scheme].relative_step)
+        return self.steps * self.central
 
     def kept_side(self, limits):
         """Bounds that keep one-sided differences on their side."""

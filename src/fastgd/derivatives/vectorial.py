@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgd import validation
-from fastgd.derivatives.sampling import BATCH_NUMBERS, BORDER, checked_workers, mapping
+from fastgd.derivatives.sampling import BATCH_NUMBERS, BORDER, checked, mapping
 from fastgd.kernels import c_functions
 
 
@@ -31,11 +31,7 @@ class VectorSampler:
     """
 
     def __init__(self, f, x, args=(), vectorized=False, workers=None):
-        if not isinstance(args, tuple):
-            raise TypeError(f"args must be a tuple; got {validation.describe(args)}")
-        self.vectorized, self.workers = validation.boolean(vectorized, "vectorized"), checked_workers(workers)
-        if vectorized and workers is not None:
-            raise ValueError("vectorized=True gives f all points of a batch at once: it goes without workers")
+        self.vectorized, self.workers = checked(args, vectorized, workers)
         self.f, self.shape, self.args = f, x.shape, args
         self.x = x.reshape(-1)
         self.m = None

@@ -10,12 +10,9 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.kernels import c_functions
-from fastgd.kernels.codes import CUSTOM, PointLoss
+from fastgd.kernels.codes import CUSTOM, RELATIVE_STEP, PointLoss
 from fastgd.losses import formulas
 from fastgd.losses.record import Loss
-
-# The step of differences of slopes, times max(1, |h|): ε^(1/3), which balances rounding and truncation.
-STEP = float(np.finfo(np.float64).eps) ** (1 / 3)
 
 
 class _Checked:
@@ -150,7 +147,7 @@ class Custom(Loss):
 
     def _curvature(self, h, y):
         """By central differences of slopes; 0 where it is negative, as a step is made with it."""
-        step = STEP * np.maximum(1.0, np.abs(h))
+        step = RELATIVE_STEP * np.maximum(1.0, np.abs(h))
         above, below = h + step, h - step
         return np.maximum((self._slope(above, y) - self._slope(below, y)) / (above - below), 0.0)
 

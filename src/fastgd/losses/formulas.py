@@ -27,6 +27,11 @@ def activated(h, activation, derivative=False):
     return out
 
 
+def within(inside, value):
+    """`value` in the domain of a conjugate, inf outside."""
+    return np.where(inside, value, math.inf)
+
+
 def xlogx(q):
     """q·log q; 0 at 0 and inf below."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,11 +43,11 @@ def parabola(r, width):
     return np.where(r > width, width / np.maximum(r, width), 0.0)
 
 
-# ------------------------------------------------------------------------------------- losses with any activation
+# ------------------------------------------------------------------------------------------ losses of the residual
 
 
-class Residual:
-    """A loss ρ(f(h) − y) for any activation f.
+def of_residual(activation, slope, curvature, straight=None, **of_identity):
+    """The facts of a loss ρ(f(h) − y) behind any activation f, as `Loss.facts` returns them.
 
     Its curvature is that of Gauss and Newton, ρ''·f'², which is not negative: the Hessian's where f is the identity,
     and elsewhere what a descent step may be made with.
@@ -52,138 +57,35 @@ class Residual:
     slope, curvature, straight : callable
         ρ', ρ'' and, for a ρ that is linear in parts, the curvature there of the parabola that touches it from above,
         as functions of r = f − y.
+    **of_identity
+        Facts that hold behind the identity alone, where the loss is convex.
     """
 
-    def __init__(self, activation, slope, curvature, straight=None):
-        self._activation, self._slope, self._curvature, self._straight = activation, slope, curvature, straight
-
-    def slope(self, h, y):
-        if self._activation == "identity":
-            return self._slope(h - y)
-        if self._activation == "softmax":
+    def slope_by_h(h, y):
+        if activation == "identity":
+            return slope(h - y)
+        if activation == "softmax":
             p = softmax(h)
-            inner = self._slope(p - y)
+            inner = slope(p - y)
             return p * (inner - np.sum(p * inner, axis=1, keepdims=True))
-        return self._slope(activated(h, self._activation) - y) * activated(h, self._activation, derivative=True)
+        return slope(activated(h, activation) - y) * activated(h, activation, derivative=True)
 
-    def curvature(self, h, y):
-        return self._bent(self._curvature, h, y)
+    def by_h(bend):
+        def bend_by_h(h, y):
+            if activation == "identity":
+                return bend(h - y)
+            if activation == "softmax":  # the diagonal of JᵀJ, J being diag(p) − ppᵀ
+                p = softmax(h)
+                jacobian = p * p * (1 - 2 * p + np.sum(p * p, axis=1, keepdims=True))
+                return np.mean(bend(p - y), axis=1, keepdims=True) * jacobian
+            return bend(activated(h, activation) - y) * activated(h, activation, derivative=True) ** 2
 
-    def straight(self, h, y):
-        return self._bent(self._straight, h, y)
+        return bend_by_h
 
-    def _bent(self, curvature, h, y):
-        if self._activation == "identity":
-            return curvature(h - y)
-        if self._activation == "softmax":  # the diagonal of JᵀJ, J being diag(p) − ppᵀ
-            p = softmax(h)
-            jacobian = p * p * (1 - 2 * p + np.sum(p * p, axis=1, keepdims=True))
-            return np.mean(curvature(p - y), axis=1, keepdims=True) * jacobian
-        return curvature(activated(h, self._activation) - y) * activated(h, self._activation, derivative=True) ** 2
-
-
-def squared_conjugate(u, y):
-    return 0.5 * u * u + u * y
-
-
-def huber_conjugate(delta):
-    def conjugate(u, y):
-        return np.where(np.abs(u) <= delta * (1 + BORDER), 0.5 * u * u + u * y, math.inf)
-
-    return conjugate
-
-
-def tube_conjugate(epsilon):
-    def conjugate(u, y):
-        return np.where(np.abs(u) <= 1 + BORDER, u * y + epsilon * np.abs(u), math.inf)
-
-    return conjugate
-
-
-def quantile_conjugate(q):
-    def conjugate(u, y):
-        return np.where((u >= -q - BORDER) & (u <= 1 - q + BORDER), u * y, math.inf)
-
-    return conjugate
-
-
-# -------------------------------------------------------------------------------------------------- log-likelihoods
-
-
-def log_slope(h, y):
-    return activated(h, "sigmoid") - y
-
-
-def log_curvature(h, y):
-    return activated(h, "sigmoid", derivative=True)
-
-
-def log_conjugate(u, y):
-    return xlogx(u + y) + xlogx(1 - (u + y))
-
-
-def softmax_slope(h, y):
-    return softmax(h) - y
-
-
-def softmax_curvature(h, y):
-    p = softmax(h)
-    return p * (1 - p)
-
-
-def softmax_conjugate(u, y):
-    return xlogx(u + y)  # summed over the outputs by whoever sums
-
-
-def poisson_slope(h, y):
-    return np.exp(h) - y
-
-
-def poisson_curvature(h, y):
-    return np.exp(h)
-
-
-def poisson_conjugate(u, y):
-    return xlogx(u + y) - (u + y)
-
-
-def gamma_slope(h, y):
-    return 1 - y * np.exp(-h)
-
-
-def gamma_curvature(h, y):
-    return y * np.exp(-h)
-
-
-def gamma_conjugate(u, y):
-    q = 1 - u
-    with np.errstate(invalid="ignore"):
-        return xlogx(q) - q * np.log(y) - q
-
-
-# ------------------------------------------------------------------------------------------------ margins, y = ±1
-
-
-def hinge_slope(h, y):
-    return np.where(y * h < 1, -y, 0.0)
-
-
-def hinge_conjugate(u, y):
-    q = u * y  # between −1 and 0
-    return np.where((q >= -1 - BORDER) & (q <= BORDER), q, math.inf)
-
-
-def squared_hinge_slope(h, y):
-    return -2 * y * np.maximum(1 - y * h, 0)
-
-
-def squared_hinge_curvature(h, y):
-    return 2.0 * (y * h < 1)
-
-
-def squared_hinge_conjugate(u, y):
-    q = u * y
-    return np.where(q <= 0, 0.25 * q * q + q, math.inf)
+    found = {"slope": slope_by_h, "curvature": by_h(curvature), "start": inverse_mean(activation), "convex": False}
+    if straight is not None:
+        found["straight"] = by_h(straight)
+    return {**found, "convex": True, **of_identity} if activation == "identity" else found
 
 
 # ------------------------------------------------------------------------------------------------- best constants h
@@ -226,18 +128,11 @@ def log_mean(y, s):
     return np.log(np.maximum(mean(y, s), MOST_CERTAIN))
 
 
-def exact_log_mean(y, s):
-    """Of targets that are positive."""
-    return np.log(mean(y, s))
-
-
 def inverse_mean(activation):
     """h with f(h) = the mean of y, for losses of f − y: where rows of every kind have a slope to learn by."""
     inverse = {
         "identity": lambda m: m,
-        "sigmoid": lambda m: (
-            np.log(np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN)) - np.log1p(-np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN))
-        ),
+        "sigmoid": lambda m: np.log(p := np.clip(m, MOST_CERTAIN, 1 - MOST_CERTAIN)) - np.log1p(-p),
         "tanh": lambda m: np.arctanh(np.clip(m, -1 + MOST_CERTAIN, 1 - MOST_CERTAIN)),
         "relu": lambda m: np.maximum(m, MOST_CERTAIN),
         "softplus": lambda m: np.log(np.expm1(np.clip(m, MOST_CERTAIN, 500.0))),

@@ -6,7 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from fastgd.linalg import softmax
 from fastgd.losses import formulas
+from fastgd.losses.formulas import activated, xlogx
 from fastgd.losses.record import Loss
 
 
@@ -32,15 +34,20 @@ class LogLoss(Loss):
     def facts(self, activation):
         if activation == "softmax":
             return {
-                "slope": formulas.softmax_slope, "curvature": formulas.softmax_curvature,
-                "start": formulas.log_priors, "conjugate": formulas.softmax_conjugate,
-            }  # fmt: skip
+                "slope": lambda h, y: softmax(h) - y,
+                "curvature": lambda h, y: (p := softmax(h)) * (1 - p),
+                "start": formulas.log_priors,
+                "conjugate": lambda u, y: xlogx(u + y),  # summed over the outputs by whoever sums
+            }
         return {
-            "slope": formulas.log_slope, "curvature": formulas.log_curvature, "start": formulas.log_odds,
-            "conjugate": formulas.log_conjugate, "entropy": True,
+            "slope": lambda h, y: activated(h, "sigmoid") - y,
+            "curvature": lambda h, y: activated(h, "sigmoid", derivative=True),
+            "start": formulas.log_odds,
+            "conjugate": lambda u, y: xlogx(u + y) + xlogx(1 - (u + y)),
+            "entropy": True,
             # Half a squared error has the slope (f − y)f', and 2⁶⁰ takes in any f between 0 and 1.
             "by_pass": ("sigmoid", "squared", -(2.0**60), 2.0**60),
-        }  # fmt: skip
+        }
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -63,9 +70,13 @@ class Poisson(Loss):
 
     def facts(self, activation):
         return {
-            "slope": formulas.poisson_slope, "curvature": formulas.poisson_curvature, "start": formulas.log_mean,
-            "conjugate": formulas.poisson_conjugate, "entropy": True, "by_pass": ("exp", "poisson", 0.0, 1.0),
-        }  # fmt: skip
+            "slope": lambda h, y: np.exp(h) - y,
+            "curvature": lambda h, y: np.exp(h),
+            "start": formulas.log_mean,
+            "conjugate": lambda u, y: xlogx(u + y) - (u + y),
+            "entropy": True,
+            "by_pass": ("exp", "poisson", 0.0, 1.0),
+        }
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -91,6 +102,14 @@ class Gamma(Loss):
 
     def facts(self, activation):
         return {
-            "slope": formulas.gamma_slope, "curvature": formulas.gamma_curvature, "start": formulas.exact_log_mean,
-            "conjugate": formulas.gamma_conjugate, "entropy": True,
-        }  # fmt: skip
+            "slope": lambda h, y: 1 - y * np.exp(-h),
+            "curvature": lambda h, y: y * np.exp(-h),
+            "start": lambda y, s: np.log(formulas.mean(y, s)),
+            "conjugate": _gamma_conjugate,
+            "entropy": True,
+        }
+
+
+def _gamma_conjugate(u, y):
+    with np.errstate(invalid="ignore"):
+        return xlogx(1 - u) - (1 - u) * np.log(y) - (1 - u)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from fastgd.losses import formulas
+from fastgd.losses.formulas import BORDER
 from fastgd.losses.record import Loss, Smoothing
 
 
@@ -31,11 +32,14 @@ class Hinge(Margin):
 
     def facts(self, activation):
         return {
-            "slope": formulas.hinge_slope, "curvature": lambda h, y: np.zeros_like(h), "start": formulas.zero,
-            "conjugate": formulas.hinge_conjugate, "smooth": False,
+            "slope": lambda h, y: np.where(y * h < 1, -y, 0.0),
+            "curvature": lambda h, y: np.zeros_like(h),
+            "start": formulas.zero,
+            "conjugate": lambda u, y: formulas.within((u * y >= -1 - BORDER) & (u * y <= BORDER), u * y),
+            "smooth": False,
             # ½|h − y| + ½(1 − y·h), as |1 − y·h| = |h − y|.
             "smoothing": Smoothing((0.0,), lambda y: -0.5 * y, lambda y: np.full_like(y, 0.5), lambda y: 1.0),
-        }  # fmt: skip
+        }
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -50,6 +54,8 @@ class SquaredHinge(Margin):
 
     def facts(self, activation):
         return {
-            "slope": formulas.squared_hinge_slope, "curvature": formulas.squared_hinge_curvature,
-            "start": formulas.mean, "conjugate": formulas.squared_hinge_conjugate,
-        }  # fmt: skip
+            "slope": lambda h, y: -2 * y * np.maximum(1 - y * h, 0),
+            "curvature": lambda h, y: 2.0 * (y * h < 1),
+            "start": formulas.mean,
+            "conjugate": lambda u, y: formulas.within(u * y <= 0, 0.25 * (u * y) ** 2 + u * y),
+        }

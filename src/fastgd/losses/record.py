@@ -16,8 +16,6 @@ from fastgd import validation
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 
-ANY = tuple(ACTIVATIONS)
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Loss:
@@ -55,7 +53,7 @@ class Loss:
     name: typing.ClassVar[str]
     synonyms: typing.ClassVar[tuple[str, ...]] = ()
     kernel: typing.ClassVar[str]
-    activations: typing.ClassVar[tuple[str, ...]] = ANY
+    activations: typing.ClassVar[tuple[str, ...]] = tuple(ACTIVATIONS)
     link: typing.ClassVar[str] = "identity"
     times: typing.ClassVar[float | None] = 1.0
     task: typing.ClassVar[str | None] = "regression"

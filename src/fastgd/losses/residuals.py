@@ -9,7 +9,7 @@ import numpy as np
 from fastgd import validation
 from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 from fastgd.losses import bounds, formulas
-from fastgd.losses.formulas import Residual
+from fastgd.losses.formulas import BORDER
 from fastgd.losses.record import Loss, Smoothing
 
 
@@ -24,13 +24,13 @@ class SquaredError(Loss):
         return bounds.of_squares(activation, y_min, y_max)
 
     def facts(self, activation):
-        found = Residual(activation, lambda r: r, np.ones_like)
-        identity = activation == "identity"
-        return {
-            "slope": found.slope, "curvature": found.curvature, "start": formulas.inverse_mean(activation),
-            "conjugate": formulas.squared_conjugate if identity else None, "convex": identity,
-            "by_pass": ("identity", "squared", -1.0, 1.0) if identity else None,
-        }  # fmt: skip
+        return formulas.of_residual(
+            activation,
+            lambda r: r,
+            np.ones_like,
+            conjugate=lambda u, y: 0.5 * u * u + u * y,
+            by_pass=("identity", "squared", -1.0, 1.0),
+        )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -72,18 +72,15 @@ class Huber(Loss):
         return bounds.of_huber(activation, self.delta)
 
     def facts(self, activation):
-        delta, identity = self.delta, activation == "identity"
-        found = Residual(
+        delta = self.delta
+        return formulas.of_residual(
             activation,
             lambda r: np.clip(r, -delta, delta),
             lambda r: (np.abs(r) <= delta).astype(np.float64),
             lambda r: formulas.parabola(np.abs(r), delta),
+            start=formulas.median,
+            conjugate=lambda u, y: formulas.within(np.abs(u) <= delta * (1 + BORDER), 0.5 * u * u + u * y),
         )
-        return {
-            "slope": found.slope, "curvature": found.curvature, "straight": found.straight,
-            "start": formulas.median if identity else formulas.inverse_mean(activation),
-            "conjugate": formulas.huber_conjugate(delta) if identity else None, "convex": identity,
-        }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -106,17 +103,21 @@ class EpsilonInsensitive(Loss):
         object.__setattr__(self, "epsilon", validation.scalar(self.epsilon, "epsilon", minimum=0))
 
     def facts(self, activation):
-        epsilon, identity = self.epsilon, activation == "identity"
-        found = Residual(activation, lambda r: np.where(np.abs(r) > epsilon, np.sign(r), 0.0), np.zeros_like)
-        smoothing = Smoothing(
-            (epsilon, -epsilon), np.zeros_like, lambda y: np.full_like(y, -epsilon), lambda y: max(np.std(y), epsilon)
+        epsilon = self.epsilon
+        found = formulas.of_residual(
+            activation,
+            lambda r: np.where(np.abs(r) > epsilon, np.sign(r), 0.0),
+            np.zeros_like,
+            start=formulas.median,
+            conjugate=lambda u, y: formulas.within(np.abs(u) <= 1 + BORDER, u * y + epsilon * np.abs(u)),
+            smoothing=Smoothing(
+                (epsilon, -epsilon),
+                np.zeros_like,
+                lambda y: np.full_like(y, -epsilon),
+                lambda y: max(np.std(y), epsilon),
+            ),
         )
-        return {
-            "slope": found.slope, "curvature": found.curvature, "smooth": False,
-            "start": formulas.median if identity else formulas.inverse_mean(activation),
-            "conjugate": formulas.tube_conjugate(epsilon) if identity else None, "convex": identity,
-            "smoothing": smoothing if identity else None,
-        }  # fmt: skip
+        return {**found, "smooth": False}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -141,15 +142,18 @@ class Quantile(Loss):
         object.__setattr__(self, "quantile", quantile)
 
     def facts(self, activation):
-        q, identity = self.quantile, activation == "identity"
-        found = Residual(activation, lambda r: np.where(r > 0, 1 - q, np.where(r < 0, -q, 0.0)), np.zeros_like)
-        # ½|r| + (½ − q)·r
-        smoothing = Smoothing(
-            (0.0,), lambda y: np.full_like(y, 0.5 - q), lambda y: (q - 0.5) * y, lambda y: float(np.std(y)) or 1.0
+        q = self.quantile
+        found = formulas.of_residual(
+            activation,
+            lambda r: np.where(r > 0, 1 - q, np.where(r < 0, -q, 0.0)),
+            np.zeros_like,
+            start=lambda y, s: formulas.quantile(y, s, q),
+            conjugate=lambda u, y: formulas.within((u >= -q - BORDER) & (u <= 1 - q + BORDER), u * y),
+            smoothing=Smoothing(  # ½|r| + (½ − q)·r
+                (0.0,),
+                lambda y: np.full_like(y, 0.5 - q),
+                lambda y: (q - 0.5) * y,
+                lambda y: float(np.std(y)) or 1.0,
+            ),
         )
-        return {
-            "slope": found.slope, "curvature": found.curvature, "smooth": False,
-            "start": (lambda y, s: formulas.quantile(y, s, q)) if identity else formulas.inverse_mean(activation),
-            "conjugate": formulas.quantile_conjugate(q) if identity else None, "convex": identity,
-            "smoothing": smoothing if identity else None,
-        }  # fmt: skip
+        return {**found, "smooth": False}

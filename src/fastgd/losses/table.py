@@ -11,9 +11,14 @@ from fastgd.losses.margins import Hinge, SquaredHinge
 from fastgd.losses.record import DataTerm, Loss
 from fastgd.losses.residuals import MSE, SSE, EpsilonInsensitive, Huber, Quantile, SquaredError
 
-RECORDS = (SSE, MSE, SquaredError, LogLoss, Huber, Poisson, Hinge, SquaredHinge, EpsilonInsensitive, Quantile, Gamma)
 # Each name, with the record of its defaults.
-LOSSES = {name: record() for record in RECORDS for name in (*record.synonyms, record.name)}
+LOSSES = {
+    name: record()
+    for record in (
+        SSE, MSE, SquaredError, LogLoss, Huber, Poisson, Hinge, SquaredHinge, EpsilonInsensitive, Quantile, Gamma,
+    )
+    for name in (*record.synonyms, record.name)
+}  # fmt: skip
 
 
 def names(task):
