@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 
 from fastgd import kernels, optimizers
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.losses.table import LOSSES as TABLE
 
 # |error| ≤ SAME·max(1, |value|), after some tens of steps.
@@ -15,6 +15,7 @@ NAMES = tuple(optimizers.BY_NAME)
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
+LOSSES = {loss.kernel: loss.point_loss for loss in TABLE.values()}
 PAIRS = sorted({(activation, loss.kernel) for loss in TABLE.values() for activation in loss.activations})
 MODEL = ACTIVATIONS["identity"], LOSSES["squared"]
 HUBER_DELTA, TUBE = LOSSES["huber"].parameter, LOSSES["epsilon_insensitive"].parameter
@@ -57,16 +58,20 @@ def laid_out(array, layout):
 
 
 def targets(rng, n, k, activation, loss):
-    """Targets that the loss is for."""
-    if (activation, loss) == ("sigmoid", "log"):
-        return np.where(rng.random((n, k)) < 0.5, rng.integers(0, 2, (n, k)), rng.random((n, k)))
-    if loss == "log":  # a class, or the probabilities of all
+    """Targets that the loss is for: of several kinds the first that its record does not refuse."""
+    if (activation, loss) == ("softmax", "log"):  # a class, or the probabilities of all
         return np.where(rng.random((n, 1)) < 0.5, np.eye(k)[rng.integers(0, k, n)], rng.dirichlet(np.ones(k), n))
-    if "hinge" in loss:
-        return rng.choice([-1, 1], (n, k))
-    if loss == "gamma":
-        return rng.gamma(2, size=(n, k))
-    return rng.poisson(2, (n, k)) if loss == "poisson" else 3 * rng.standard_normal((n, k))
+    record = next(record for record in TABLE.values() if record.kernel == loss)
+    for y in (
+        3 * rng.standard_normal((n, k)),
+        rng.poisson(2, (n, k)) * 1.0,
+        np.where(rng.random((n, k)) < 0.5, rng.integers(0, 2, (n, k)), rng.random((n, k))),
+        rng.choice([-1.0, 1.0], (n, k)),
+        rng.gamma(2, size=(n, k)),
+    ):
+        if record.refused(y) is None or not record.refused(y).any():
+            return y
+    raise AssertionError(loss)
 
 
 def problem(n, d, k, dtype, weighted=False, shifted=False, activation="identity", loss="squared", seed=0):

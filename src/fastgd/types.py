@@ -90,12 +90,6 @@ Workers = int | Map | Executor | None
 Scheme = Literal["central", "forward", "backward", "five-point", "richardson", "complex"]
 NanPolicy = Literal["raise", "propagate"]
 Activation = Literal["identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"]
-LossName = Literal[
-    "sse", "mse", "squared_error", "log", "log_loss", "huber", "poisson", "hinge", "squared_hinge",
-    "epsilon_insensitive", "quantile", "gamma",
-]  # fmt: skip
-RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile", "gamma"]
-ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
     "gd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw",
     "asgd",

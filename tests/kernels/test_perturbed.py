@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 from kernel_problems import (
     LAYOUTS,
+    LOSSES,
     MODEL,
     PAIRS,
     TOLERANCE,
@@ -24,7 +25,7 @@ from kernel_problems import (
 
 from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import rows, threads
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.kernels.reference import perturbed as reference_perturbed
 from fastgd.losses.table import LOSSES as TABLE
 from fastgd.objective import perturbed

@@ -1,6 +1,6 @@
-# Losses of points: the one place where a number becomes a formula.
+# Losses of points: the one place where a name becomes a formula.
 #
-# A kernel makes a `Formula` of what it was given once, at its entry, where a number that is not known is an error. From
+# A kernel makes a `Formula` of what it was given once, at its entry, where a name that is not known is an error. From
 # there on the loss is a pointer to a loop over points, `points`, and one to its slope at a point, `slope_at`: built in
 # or the user's, all have the same signature. A new loss is a row of `formula_of`, and its two loops.
 
@@ -10,11 +10,9 @@ from libc.math cimport NAN, exp, fabs
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_loss
 from fastgd.kernels.formulas cimport (
-    EPSILON_INSENSITIVE, EXP, GAMMA, HINGE, HUBER, IDENTITY, LOG, POISSON, QUANTILE, SIGMOID, SOFTMAX, SQUARED,
-    SQUARED_HINGE,
+    EXP, IDENTITY, SIGMOID, SOFTMAX,
     epsilon_insensitive, epsilon_insensitive_slope, gamma, hinge, hinge_slope, huber, huber_slope, poisson, quantile,
-    quantile_slope,
-    sigmoid_log, sigmoid_of, softplus_of, squared, squared_hinge_slope,
+    quantile_slope, sigmoid_log, sigmoid_of, softplus_of, squared, squared_hinge_slope,
 )
 
 from fastgd.kernels.c_code import CLoss as _CLoss
@@ -23,10 +21,7 @@ from fastgd.kernels.codes import CUSTOM as _CUSTOM
 from fastgd.kernels.codes import PointLoss as _PointLoss
 
 cdef enum:
-    USER = -1                   # the number of a function of the user's own, `codes.CUSTOM`
     PYTHON_PIECE = 2048         # points that a Python function is given at once, as a call takes some µs
-
-assert USER == _CUSTOM
 
 cdef struct Formula
 
@@ -247,41 +242,40 @@ cdef Formula formula_of(loss, int activation) except *:
     Raises
     ------
     ValueError
-        No loss has that number, or it does not go with the activation.
+        No loss has that name, or it does not go with the activation.
     """
     cdef Formula l
-    cdef int number
     if type(loss) is not _PointLoss:
         raise ValueError(f"loss must be a PointLoss of fastgd.kernels.codes; got {loss!r}")
     if not 0 <= activation <= SOFTMAX:
         raise ValueError(f"no activation has the number {activation}")
-    number, l.parameter = (<tuple> loss)[0], (<tuple> loss)[1]
+    name, l.parameter = (<tuple> loss)[0], (<tuple> loss)[1]
     l.activation, l.piece, l.python, l.error = activation, PIECE, NULL, NULL
-    l.squares = number == SQUARED and activation == IDENTITY
-    if number == SQUARED:
+    l.squares = name == "squared" and activation == IDENTITY
+    if name == "squared":
         l.points, l.slope_at = squared_points, squared_slope_at
-    elif number == HUBER:
+    elif name == "huber":
         l.points, l.slope_at = huber_points, huber_slope_at
-    elif number == EPSILON_INSENSITIVE:
+    elif name == "epsilon_insensitive":
         l.points, l.slope_at = epsilon_insensitive_points, epsilon_insensitive_slope_at
-    elif number == HINGE:
+    elif name == "hinge":
         l.points, l.slope_at = hinge_points, hinge_slope_at
-    elif number == SQUARED_HINGE:
+    elif name == "squared_hinge":
         l.points, l.slope_at = squared_hinge_points, squared_hinge_slope_at
-    elif number == QUANTILE:
+    elif name == "quantile":
         l.points, l.slope_at = quantile_points, quantile_slope_at
-    elif number == LOG and activation == SOFTMAX:
+    elif name == "log" and activation == SOFTMAX:
         l.points, l.slope_at = NULL, NULL
-    elif number == LOG:
+    elif name == "log":
         goes_with(loss, &l, SIGMOID)
         l.points, l.slope_at = log_points, log_slope_at
-    elif number == POISSON:
+    elif name == "poisson":
         goes_with(loss, &l, EXP)
         l.points, l.slope_at = poisson_points, poisson_slope_at
-    elif number == GAMMA:
+    elif name == "gamma":
         goes_with(loss, &l, EXP)
         l.points, l.slope_at = gamma_points, gamma_slope_at
-    elif number == USER:
+    elif name == _CUSTOM:
         goes_with(loss, &l, IDENTITY)
         l.slope_at = NULL
         if isinstance(loss.function, _CLoss):
@@ -293,14 +287,14 @@ cdef Formula formula_of(loss, int activation) except *:
         else:
             raise ValueError(f"a loss of the user's own needs its function; got {loss.function!r}")
     else:
-        raise ValueError(f"no loss has the number {number}")
+        raise ValueError(f"no loss has the name {name!r}")
     return l
 
 
 cdef int goes_with(loss, Formula* l, int activation) except -1:
     """The activation is in the loss's own formula, which is one of h."""
     if l.activation != activation:
-        raise ValueError(f"the loss of number {loss[0]} goes with activation {activation}; got {l.activation}")
+        raise ValueError(f"the loss {loss[0]!r} goes with activation {activation}; got {l.activation}")
     l.activation = IDENTITY
     return 0
 

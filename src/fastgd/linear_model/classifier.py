@@ -25,8 +25,9 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from fastgd.losses import Loss
+    from fastgd.losses.table import ClassificationLoss
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, ClassificationLoss, Floats, OptimizerName, Penalty, Rate, Solver, Table
+    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
 # Of a row in partial_fit.
 LARGEST_WEIGHT = 1e30

@@ -21,8 +21,9 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastgd.losses import Loss
+    from fastgd.losses.table import RegressionLoss
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, RegressionLoss, Solver, Table
+    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
 
 
 # Of targets, by the size of their dtype: sums of their squares stay in its range.
@@ -40,8 +41,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     loss : str or Loss
         A name, or an object of `fastgd.losses`. With r = y − f, "squared_error": ½r²; "mse": r², without the half;
         "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
-        "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
-        deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
+        "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson" and the other
+        likelihoods: half the deviance with f = exp(Xw + b). The documentation has a table of all;
+        `losses.custom(f)` is one of your own.
     penalty : {None, "l2", "l1", "elasticnet"}
         None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
     alpha : float

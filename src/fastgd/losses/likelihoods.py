@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from fastgd.linalg import softmax
 from fastgd.losses import formulas
 from fastgd.losses.formulas import activated, xlogx
 from fastgd.losses.record import Loss
+
+__all__ = ["Gamma", "LogLoss", "Poisson"]
+RegressionLoss = Literal["poisson", "gamma"]
+ClassificationLoss = Literal["log", "log_loss"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

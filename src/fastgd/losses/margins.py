@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
 from fastgd.losses import formulas
 from fastgd.losses.formulas import BORDER
 from fastgd.losses.record import Loss, Smoothing
+
+__all__ = ["Hinge", "SquaredHinge"]
+ClassificationLoss = Literal["hinge", "squared_hinge"]
 
 
 class Margin(Loss):

@@ -13,8 +13,7 @@ import typing
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.codes import ACTIVATIONS
-from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -27,7 +26,7 @@ class Loss:
         "" of a loss that has none.
     synonyms : tuple of str
     kernel : str
-        Its formula in the kernels, a key of `kernels.codes.LOSSES`.
+        The name of its formula in the kernels.
     activations : tuple of str
         Those that it goes with.
     link : str
@@ -82,8 +81,7 @@ class Loss:
     @property
     def point_loss(self):
         """What the kernels take."""
-        code = KERNEL_LOSSES[self.kernel]
-        return code._replace(parameter=next(iter(self.parameters.values()), code.parameter))
+        return PointLoss(self.kernel, next(iter(self.parameters.values()), 0.0))
 
     @property
     def shown(self):

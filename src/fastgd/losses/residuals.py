@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
 from fastgd.losses import bounds, formulas
 from fastgd.losses.formulas import BORDER
 from fastgd.losses.record import Loss, Smoothing
+
+__all__ = ["MSE", "SSE", "EpsilonInsensitive", "Huber", "Quantile", "SquaredError"]
+RegressionLoss = Literal["mse", "squared_error", "huber", "epsilon_insensitive", "quantile"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -59,7 +62,7 @@ class Huber(Loss):
         In the units of y, positive.
     """
 
-    delta: float = KERNEL_LOSSES["huber"].parameter
+    delta: float = 1.35  # 95 % efficient on normal errors of unit variance (Huber 1981)
     name = "huber"
     kernel = "huber"
     of_epsilon = "delta"
@@ -93,7 +96,7 @@ class EpsilonInsensitive(Loss):
         In the units of y, not negative.
     """
 
-    epsilon: float = KERNEL_LOSSES["epsilon_insensitive"].parameter
+    epsilon: float = 0.1  # as in LIBSVM
     name = "epsilon_insensitive"
     kernel = "epsilon_insensitive"
     of_epsilon = "epsilon"
@@ -130,7 +133,7 @@ class Quantile(Loss):
         Between 0 and 1, both excluded; at 0.5 it is half the absolute error.
     """
 
-    quantile: float = KERNEL_LOSSES["quantile"].parameter
+    quantile: float = 0.5
     name = "quantile"
     kernel = "quantile"
     flat_far_out = True

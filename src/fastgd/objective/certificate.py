@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
 # Slopes whose sum is no more than this share of their absolute sum balance but for rounding.
 BALANCED = 1e-9
@@ -98,7 +98,7 @@ def curvature_sums(objective, W, b, shift=None):
     activation, kernel, target, unit = o.record.by_pass
     if o.record.quadratic:  # the same at all weights; and at h = 0 the slope is −target
         W, b = np.zeros_like(W), np.zeros_like(b)
-    codes = ACTIVATIONS[activation], LOSSES[kernel]
+    codes = ACTIVATIONS[activation], PointLoss(kernel)
     source = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), o.Y.shape))
     _, by_W, by_b = o.sums_of(source, codes, W, b, shift)
     return by_W / unit, by_b / unit

@@ -22,7 +22,8 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastgd.losses import Loss
-    from fastgd.types import Activation, Floats, LossName, Table
+    from fastgd.losses.table import LossName
+    from fastgd.types import Activation, Floats, Table
 
 # Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
 MOMENT_COLUMNS = 2048
@@ -41,24 +42,16 @@ class LinearObjective:
         `fastgd.data.Rows`).
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
-        classes, 0 to k − 1. For the hinges −1 or 1. Not negative for "poisson", positive for "gamma".
+        classes, 0 to k − 1. For losses of a margin −1 or 1; of likelihoods what its record takes.
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
         f. The softmax is over the k outputs of a sample. Without it f is the one of a loss that goes with one alone
-        ("exp" for "poisson" and "gamma"), and else the identity.
+        ("exp" for "poisson"), and else the identity.
     loss : str or Loss
-        A name, which means the parameters given here, or an object of `fastgd.losses`: `losses.Huber(delta=2.0)`, or
-        `losses.custom(f)` of your own. "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others
-        are means, (1/Σs) ΣΣ s·l over samples (not over outputs), with l =
-        "mse": (y − f)², without the half; "squared_error": ½(y − f)²;
-        "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the
-        softmax;
-        "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
-        "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
-        "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
-        "epsilon_insensitive": max(0, |f − y| − 0.1);
-        "quantile": ½|f − y|, the pinball loss of the quantile 0.5;
-        "gamma": y/f − log(y/f) − 1 with f = exp, half the deviance.
-        At a kink the gradient takes the subgradient 0.
+        A name, or an object of `fastgd.losses`: `losses.Huber(delta=2.0)`, or `losses.custom(f)` of your own. "sse",
+        ½ ΣΣ s(y − f)², is the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over samples
+        (not over outputs), with the l that is in the docstring of each ("mse": (y − f)², without the half;
+        "squared_error": ½(y − f)²) and in the table of the documentation. At a kink the gradient takes the
+        subgradient 0.
     fit_intercept : bool
         Whether there is a b. It is then the last row of w.
     l2 : float
