@@ -135,6 +135,10 @@ def exact_row(h, y, activation, loss):
         return [(mpmath.exp(v) - t * v, mpmath.exp(v) - t) for v, t in zip(h, y, strict=True)]
     if loss == "gamma":
         return [(t * mpmath.exp(-v) + v, 1 - t * mpmath.exp(-v)) for v, t in zip(h, y, strict=True)]
+    if loss == "tweedie":
+        e, p = mpmath.exp, LOSSES[loss].parameter
+        return [(e((2 - p) * v) / (2 - p) + t * e((1 - p) * v) / (p - 1), e((2 - p) * v) - t * e((1 - p) * v))
+                for v, t in zip(h, y, strict=True)]  # fmt: skip
     f, f_prime = EXACT[activation]
     points = [exact_loss(f(v), t, loss) for v, t in zip(h, y, strict=True)]
     return [(value, slope * f_prime(v)) for (value, slope), v in zip(points, h, strict=True)]
@@ -154,7 +158,10 @@ def sizes(X, Y, W, b, shift, s, activation, loss):
     growth = np.maximum(1, np.exp(h)) if activation == "exp" else 1.0  # max(1, |f|', |f''|)
     if loss == "gamma":
         growth = np.maximum(1, Y * np.exp(-h))
-    if loss in ("log", "poisson", "gamma"):
+    if loss == "tweedie":
+        p = LOSSES[loss].parameter
+        growth = 1 + (np.exp((2 - p) * h) + Y * np.exp((1 - p) * h)) / min(2 - p, p - 1)
+    if loss in ("log", "poisson", "gamma", "tweedie"):
         value = (growth + abs(Y)) * (terms + 1)
         delta = growth * (terms + 1) + abs(Y)
     else:

@@ -7,6 +7,7 @@ import pickle
 import mpmath
 import numpy as np
 import pytest
+from kernel_problems import targets
 from numpy.testing import assert_allclose
 
 from fastgd import LinearObjective, losses
@@ -16,17 +17,7 @@ from fastgd.kernels.reference import losses as reference
 pytestmark = pytest.mark.with_reference
 
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
-NAMES = (
-    "squared_error",
-    "log",
-    "huber",
-    "poisson",
-    "hinge",
-    "squared_hinge",
-    "epsilon_insensitive",
-    "quantile",
-    "gamma",
-)
+NAMES = tuple({loss.kernel: name for name, loss in losses.LOSSES.items()}.values())
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name].activations]
 RECORDS += [
@@ -34,6 +25,7 @@ RECORDS += [
     losses.of(losses.Huber(0.4), "tanh"),
     losses.of(losses.EpsilonInsensitive(0.7)),
 ]
+RECORDS += [losses.of(losses.Tweedie(1.1)), losses.of(losses.Tweedie(1.9))]
 RECORDS += [losses.of(losses.Quantile(0.9)), losses.of(losses.Quantile(0.9), "sigmoid")]
 CONVEX = [record for record in RECORDS if record.convex]
 STEP = 1e-5
@@ -57,16 +49,7 @@ def points(record, n=60, spread=2.0, seed=0):
     rng = np.random.default_rng(seed)
     k = 3 if record.joint else 1
     h = rng.normal(0, spread, (n, k))
-    if record.loss.kernel == "log":
-        y = rng.dirichlet(np.ones(k), n) if record.joint else rng.uniform(0, 1, (n, k))
-    elif record.loss.kernel == "poisson":
-        y = rng.poisson(2.0, (n, k)) * 1.0
-    elif record.loss.kernel == "gamma":
-        y = rng.gamma(2.0, size=(n, k))
-    elif "hinge" in record.loss.kernel:
-        y = rng.choice([-1.0, 1.0], (n, k))
-    else:
-        y = rng.normal(0, spread, (n, k))
+    y = targets(rng, n, k, record.activation, record.loss.kernel)
     kept = np.abs(y * h - 1) > 1e-3 if "hinge" in record.loss.kernel else np.ones_like(h, bool)
     if record.activation == "relu":
         kept &= np.abs(h) > 1e-3
@@ -143,6 +126,7 @@ def test_what_is_in_no_table_is_refused():
         (losses.Huber, [0, -1, np.nan, np.inf, "1", None, True, [1.0]]),
         (losses.EpsilonInsensitive, [-1e-9, np.nan, "a"]),
         (losses.Quantile, [0, 1, 1.5, -0.5, np.nan, "a"]),
+        (losses.Tweedie, [0, 0.5, 1, 2, 3, -1, np.nan, "a"]),
     ],
 )
 def test_parameters_out_of_range_are_refused(make, bad):
@@ -267,7 +251,7 @@ def test_convex_losses_have_a_conjugate():
     assert all((record.conjugate is not None) is record.convex for record in RECORDS)
     assert {(record.loss.kernel, record.activation) for record in CONVEX} == {
         ("squared", "identity"), ("huber", "identity"), ("epsilon_insensitive", "identity"), ("log", "sigmoid"),
-        ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"),
+        ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"), ("tweedie", "exp"),
         ("quantile", "identity"), ("hinge", "identity"), ("squared_hinge", "identity"),
     }  # fmt: skip
 
@@ -323,7 +307,7 @@ def test_no_slope_changes_quicker_than_the_bound(record):
     low, high = (
         (-1.0, 1.0) if "hinge" in record.loss.kernel else (0.0, 1.0) if record.loss.kernel == "log" else (-2.0, 3.0)
     )
-    low = max(low, 0.0) if record.loss.kernel in ("poisson", "gamma") else low
+    low = max(low, 0.0) if record.loss.link == "exp" else low
     bound = record.bound(low, high)
     if not record.smooth or record.activation == "exp":
         assert bound == math.inf
@@ -362,7 +346,13 @@ def test_slopes_at_another_target_are_curvatures(record):
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("weighted", [False, True])
-@each([record for record in RECORDS if record.convex and record.loss.kernel in ("squared", "log", "poisson", "gamma")])
+@each(
+    [
+        record
+        for record in RECORDS
+        if (record.convex and record.loss.kernel in ("squared", "log")) or record.loss.link == "exp"
+    ]
+)
 def test_the_best_constant_has_no_slope(record, weighted):
     _, y = points(record, 40)
     s = np.random.default_rng(2).uniform(0.5, 2, len(y)) if weighted else None

@@ -15,7 +15,7 @@ from fastgd.objective.standardised import Standardised
 LOSSES = {
     "squared_error": "identity", "sse": "identity", "huber": "identity", "log": "sigmoid", "softmax": "softmax",
     "poisson": "exp", "squared_hinge": "identity", "hinge": "identity", "epsilon_insensitive": "identity",
-    "quantile": "identity", "gamma": "exp",
+    "quantile": "identity", "gamma": "exp", "tweedie": "exp",
 }  # fmt: skip
 SMOOTH = [name for name in LOSSES if name not in ("hinge", "epsilon_insensitive", "quantile")]
 PENALTIES = [(0.0, 0.3), (0.1, 0.0), (0.05, 0.2)]
@@ -33,6 +33,8 @@ def problem(name, l1, l2, fit_intercept, k=1, weighted=False, sparse=False, n=40
         y = (h > 0) * 1.0
     elif name == "poisson":
         y = rng.poisson(np.exp(0.3 * h))
+    elif name == "tweedie":
+        y = rng.gamma(2, np.exp(0.3 * h)) * rng.integers(0, 2, h.shape)
     elif name == "gamma":
         y = rng.gamma(2, np.exp(0.3 * h))
     elif "hinge" in name:

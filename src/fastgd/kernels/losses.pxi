@@ -189,6 +189,33 @@ cdef double gamma_slope_at(double h, double y, double parameter) noexcept nogil:
     return 1.0 - y * exp(-h)
 
 
+cdef void tweedie_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                         double* slope) noexcept nogil:
+    """e^((2 − p)h)/(2 − p) + y·e^((1 − p)h)/(p − 1), the power p ≠ 1, 2; its slope by h is the difference of the two
+    exponentials. A target of 0 leaves the second out, also where it is infinite."""
+    cdef double[PIECE] mean, share
+    cdef double p = l.parameter
+    cdef Py_ssize_t start = 0, m, i
+    while start < n:
+        m = min(<Py_ssize_t> PIECE, n - start)
+        for i in range(m):
+            mean[i] = (2.0 - p) * h[start + i]
+            share[i] = (1.0 - p) * h[start + i]
+        exp_block(mean, mean, m)
+        exp_block(share, share, m)
+        for i in range(m):
+            share[i] = 0.0 if y[start + i] == 0.0 else y[start + i] * share[i]
+            value[start + i] = mean[i] / (2.0 - p) + share[i] / (p - 1.0)
+        if slope != NULL:
+            for i in range(m):
+                slope[start + i] = mean[i] - share[i]
+        start += m
+
+
+cdef double tweedie_slope_at(double h, double y, double p) noexcept nogil:
+    return exp((2.0 - p) * h) - (0.0 if y == 0.0 else y * exp((1.0 - p) * h))
+
+
 # ------------------------------------------------------------------------------------------------ of the user's own
 
 cdef void c_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
@@ -275,6 +302,9 @@ cdef Formula formula_of(loss, int activation) except *:
     elif name == "gamma":
         goes_with(loss, &l, EXP)
         l.points, l.slope_at = gamma_points, gamma_slope_at
+    elif name == "tweedie":
+        goes_with(loss, &l, EXP)
+        l.points, l.slope_at = tweedie_points, tweedie_slope_at
     elif name == _CUSTOM:
         goes_with(loss, &l, IDENTITY)
         l.slope_at = NULL

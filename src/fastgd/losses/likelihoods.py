@@ -7,13 +7,14 @@ from typing import Literal
 
 import numpy as np
 
+from fastgd import validation
 from fastgd.linalg import softmax
 from fastgd.losses import formulas
 from fastgd.losses.formulas import activated, xlogx
 from fastgd.losses.record import Loss
 
-__all__ = ["Gamma", "LogLoss", "Poisson"]
-RegressionLoss = Literal["poisson", "gamma"]
+__all__ = ["Gamma", "LogLoss", "Poisson", "Tweedie"]
+RegressionLoss = Literal["poisson", "gamma", "tweedie"]
 ClassificationLoss = Literal["log", "log_loss"]
 
 
@@ -118,3 +119,76 @@ class Gamma(Loss):
 def _gamma_conjugate(u, y):
     with np.errstate(invalid="ignore"):
         return xlogx(1 - u) - (1 - u) * np.log(y) - (1 - u)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Tweedie(Loss):
+    """f^(2 − p)/(2 − p) + y·f^(1 − p)/(p − 1) with f = exp(Xw + b), less its least value: half the deviance of sums of
+    a Poisson number of gamma-distributed amounts, such as claims, which are 0 or positive (Jørgensen 1987).
+
+    Parameters
+    ----------
+    power : float
+        p, between 1 and 2, both excluded: the variance grows like the mean to this power.
+    """
+
+    power: float = 1.5
+    name = "tweedie"
+    kernel = "tweedie"
+    activations = ("exp",)
+    link = "exp"
+    targets = 'not be negative for loss="tweedie"'
+    deviance = True
+
+    def __post_init__(self):
+        power = validation.scalar(self.power, "power")
+        if not 1 < power < 2:
+            raise ValueError(
+                f'power must be between 1 and 2, both excluded (1 is loss="poisson", 2 loss="gamma"); got {power:g}'
+            )
+        object.__setattr__(self, "power", power)
+
+    def refused(self, y):
+        return y < 0
+
+    def least(self, y):
+        return y.astype(np.float64) ** (2 - self.power) / ((self.power - 1) * (2 - self.power))
+
+    def typical_curvature(self, activation, mean, from_zero):
+        p, near = self.power, max(mean, 1e-3) ** (2 - self.power)
+        return max(near, (p - 1) * mean + 2 - p) if from_zero else near
+
+    def facts(self, activation):
+        p = self.power
+
+        def share(h, y):
+            return np.where(y > 0, y * np.exp((1 - p) * h), 0.0)
+
+        return {
+            "slope": lambda h, y: np.exp((2 - p) * h) - share(h, y),
+            "curvature": lambda h, y: (2 - p) * np.exp((2 - p) * h) + (p - 1) * share(h, y),
+            "start": formulas.log_mean,
+            "conjugate": lambda u, y: _tweedie_conjugate(u, y, p - 1, 2 - p),
+        }
+
+
+def _tweedie_conjugate(u, y, a, b):
+    """u·h − e^(bh)/b − y·e^(−ah)/a at the h where the slope e^(bh) − y·e^(−ah) is u.
+
+    In logarithms, log(u + y·e^(−ah)) = bh for a u > 0 and log(e^(bh) − u) + ah = log y else, the equation is concave or
+    convex, so that Newton's method from the side that is taken comes to h without overshooting.
+    """
+    with np.errstate(all="ignore"):
+        log_y, log_u = np.log(y), np.log(np.abs(u))
+        up = u >= 0
+        h = np.where(up, np.maximum(log_y, log_u / b), np.minimum(log_y, (log_y - log_u) / a))
+        for _ in range(100):
+            grown = np.where(up, log_y - a * h, b * h)
+            total = np.logaddexp(log_u, grown)
+            part = np.exp(grown - total)
+            step = np.where(up, (b * h - total) / (b + a * part), (total + a * h - log_y) / (a + b * part))
+            h = h - step
+            if not np.any(np.abs(step) > 1e-15 * np.maximum(1, np.abs(h))):
+                break
+        found = u * h - np.exp(b * h) / b - np.exp(log_y - a * h) / a
+    return np.where((y == 0) & (u <= 0), np.where(u < 0, np.inf, 0.0), found)

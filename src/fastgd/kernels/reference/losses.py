@@ -95,6 +95,12 @@ def gamma_loss(h, y, _):
     return y * np.exp(-h) + h, 1 - y * np.exp(-h)
 
 
+def tweedie_loss(h, y, p):
+    """e^((2 − p)h)/(2 − p) + y·e^((1 − p)h)/(p − 1), and its slope."""
+    mean, share = np.exp((2 - p) * h), np.where(y == 0, 0, y * np.exp((1 - p) * h))
+    return mean / (2 - p) + share / (p - 1), mean - share
+
+
 # By name. A new loss is a row here or in LINKED, and in `losses.pxi`. These are functions of f = f(h),
 LOSS_FORMULAS = {
     "squared": squared_loss,
@@ -109,6 +115,7 @@ LINKED = {
     "log": ("sigmoid", sigmoid_log_loss),
     "poisson": ("exp", poisson_loss),
     "gamma": ("exp", gamma_loss),
+    "tweedie": ("exp", tweedie_loss),
 }
 
 
