@@ -110,6 +110,11 @@ def exact_loss(f, y, loss):
     if "hinge" in loss:
         short_of = max(1 - y * f, mpmath.mpf(0))
         return (short_of, -y * (short_of > 0)) if loss == "hinge" else (short_of**2, -2 * y * short_of)
+    if loss == "modified_huber":
+        short_of = max(1 - y * f, mpmath.mpf(0))
+        return (-4 * y * f, -4 * y) if y * f < -1 else (short_of**2, -2 * y * short_of)
+    if loss == "perceptron":
+        return max(-y * f, mpmath.mpf(0)), -y * (y * f <= 0)
     if loss == "epsilon_insensitive":
         return max(abs(r) - TUBE, mpmath.mpf(0)), mpmath.sign(r) * (abs(r) > TUBE)
     if loss == "quantile":
@@ -135,6 +140,18 @@ def exact_row(h, y, activation, loss):
         return [(mpmath.exp(v) - t * v, mpmath.exp(v) - t) for v, t in zip(h, y, strict=True)]
     if loss == "gamma":
         return [(t * mpmath.exp(-v) + v, 1 - t * mpmath.exp(-v)) for v, t in zip(h, y, strict=True)]
+    if loss == "negative_binomial":
+        a, e = LOSSES[loss].parameter, mpmath.exp
+        return [((t + 1 / a) * mpmath.log1p(a * e(v)) - t * v, (e(v) - t) / (1 + a * e(v)))
+                for v, t in zip(h, y, strict=True)]  # fmt: skip
+    if loss == "probit":
+        f, F = mpmath.npdf, mpmath.ncdf
+        return [(-t * mpmath.log(F(v)) - (1 - t) * mpmath.log(F(-v)), (1 - t) * f(v) / F(-v) - t * f(v) / F(v))
+                for v, t in zip(h, y, strict=True)]  # fmt: skip
+    if loss == "cloglog":
+        m = [mpmath.exp(v) for v in h]
+        return [((1 - t) * v - t * mpmath.log(-mpmath.expm1(-v)), (1 - t) * v - t * v / mpmath.expm1(v))
+                for v, t in zip(m, y, strict=True)]  # fmt: skip
     if loss == "tweedie":
         e, p = mpmath.exp, LOSSES[loss].parameter
         return [(e((2 - p) * v) / (2 - p) + t * e((1 - p) * v) / (p - 1), e((2 - p) * v) - t * e((1 - p) * v))
@@ -161,7 +178,11 @@ def sizes(X, Y, W, b, shift, s, activation, loss):
     if loss == "tweedie":
         p = LOSSES[loss].parameter
         growth = 1 + (np.exp((2 - p) * h) + Y * np.exp((1 - p) * h)) / min(2 - p, p - 1)
-    if loss in ("log", "poisson", "gamma", "tweedie"):
+    if loss == "negative_binomial":
+        growth = Y + 1 / LOSSES[loss].parameter + 1
+    if loss in ("probit", "cloglog"):
+        growth = 1 + h * h if loss == "probit" else 1 + np.exp(h)
+    if loss in ("log", "poisson", "gamma", "tweedie", "negative_binomial", "probit", "cloglog"):
         value = (growth + abs(Y)) * (terms + 1)
         delta = growth * (terms + 1) + abs(Y)
     else:

@@ -12,7 +12,9 @@ from fastgd.losses import LOSSES, of
 
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]
-PAIRS = [(activation, name) for name, loss in LOSSES.items() for activation in loss.activations]
+# Those of one activation whose second derivatives are in no formula here are held to their slopes in test_losses.py.
+ELSEWHERE = ("probit", "cloglog", "modified_huber", "perceptron", "negative_binomial")
+PAIRS = [(act, name) for name, loss in LOSSES.items() if name not in ELSEWHERE for act in loss.activations]
 LOGS = ("log", "log_loss")  # two names of one loss
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp" and loss not in KINKED]

@@ -18,14 +18,17 @@ pytestmark = pytest.mark.with_reference
 
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
 NAMES = tuple({loss.kernel: name for name, loss in losses.LOSSES.items()}.values())
-KINKED = ("hinge", "epsilon_insensitive", "quantile")
+KINKED = ("hinge", "epsilon_insensitive", "quantile", "perceptron")
+# The corners of losses of a margin, y·h.
+CORNERS = {"hinge": (1,), "squared_hinge": (1,), "modified_huber": (1, -1), "perceptron": (0,)}
 RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name].activations]
 RECORDS += [
     losses.of(losses.Huber(0.4)),
     losses.of(losses.Huber(0.4), "tanh"),
     losses.of(losses.EpsilonInsensitive(0.7)),
 ]
-RECORDS += [losses.of(losses.Tweedie(1.1)), losses.of(losses.Tweedie(1.9))]
+RECORDS += [losses.of(losses.Tweedie(1.1)), losses.of(losses.Tweedie(1.9)), losses.of("inverse_gaussian")]
+RECORDS += [losses.of(losses.NegativeBinomial(0.01)), losses.of(losses.NegativeBinomial(7.0))]
 RECORDS += [losses.of(losses.Quantile(0.9)), losses.of(losses.Quantile(0.9), "sigmoid")]
 CONVEX = [record for record in RECORDS if record.convex]
 STEP = 1e-5
@@ -50,7 +53,9 @@ def points(record, n=60, spread=2.0, seed=0):
     k = 3 if record.joint else 1
     h = rng.normal(0, spread, (n, k))
     y = targets(rng, n, k, record.activation, record.loss.kernel)
-    kept = np.abs(y * h - 1) > 1e-3 if "hinge" in record.loss.kernel else np.ones_like(h, bool)
+    kept = np.ones_like(h, bool)
+    for corner in CORNERS.get(record.loss.kernel, ()):
+        kept &= np.abs(y * h - corner) > 1e-3
     if record.activation == "relu":
         kept &= np.abs(h) > 1e-3
     if threshold(record) is not None:
@@ -127,6 +132,7 @@ def test_what_is_in_no_table_is_refused():
         (losses.EpsilonInsensitive, [-1e-9, np.nan, "a"]),
         (losses.Quantile, [0, 1, 1.5, -0.5, np.nan, "a"]),
         (losses.Tweedie, [0, 0.5, 1, 2, 3, -1, np.nan, "a"]),
+        (losses.NegativeBinomial, [0, -1, np.inf, "a"]),
     ],
 )
 def test_parameters_out_of_range_are_refused(make, bad):
@@ -226,7 +232,7 @@ def test_only_losses_with_a_kink_have_slopes_that_jump(record):
     if record.activation in ("relu", "softmax"):
         return
     h = np.linspace(-4, 1.5 if record.activation == "exp" else 4, 80_001)[:, None]
-    y = np.full_like(h, 0.3 if record.loss.kernel in ("squared", "huber", "epsilon_insensitive", "quantile") else 1.0)
+    y = np.full_like(h, 0.3 if record.loss.targets == "" else 1.0)
     slope = record.slope(h, y)[:, 0]
     jump = np.max(np.abs(np.diff(slope)))
     assert jump < 0.02 if record.smooth else jump > 0.02
@@ -248,15 +254,17 @@ def test_slopes_of_convex_losses_rise(record):
 
 @pytest.mark.one_build
 def test_convex_losses_have_a_conjugate():
-    assert all((record.conjugate is not None) is record.convex for record in RECORDS)
+    assert all((record.conjugate is not None) is (record.convex and record.name != "perceptron") for record in RECORDS)
     assert {(record.loss.kernel, record.activation) for record in CONVEX} == {
         ("squared", "identity"), ("huber", "identity"), ("epsilon_insensitive", "identity"), ("log", "sigmoid"),
         ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"), ("tweedie", "exp"),
+        ("negative_binomial", "exp"), ("probit", "identity"), ("cloglog", "identity"), ("modified_huber", "identity"),
+        ("perceptron", "identity"),
         ("quantile", "identity"), ("hinge", "identity"), ("squared_hinge", "identity"),
     }  # fmt: skip
 
 
-@each(CONVEX)
+@each([record for record in CONVEX if record.conjugate])
 def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(record):
     """Fenchel and Young: l(h) + l*(u) ≥ u·h, with equality at u = ∂l/∂h."""
     h, y = points(record)
@@ -271,10 +279,10 @@ def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(recor
 
 
 @pytest.mark.one_build
-@each([record for record in CONVEX if not record.joint])
+@each([record for record in CONVEX if record.conjugate and not record.joint])
 def test_a_conjugate_is_the_largest_of_all_differences_and_inf_where_these_have_no_end(record):
     """Against max_h u·h − l(h) by a grid, for u inside and outside of the slopes that there are."""
-    y = {"log": 0.3, "poisson": 2.0, "gamma": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.loss.kernel, 0.4)
+    y = -1.0 if record.loss.kernel in CORNERS else 2.0 if record.loss.link == "exp" else 0.4
     h = np.concatenate([np.linspace(-30, 30, 20_001), np.geomspace(30, 600, 50), -np.geomspace(30, 1e4, 50)])[:, None]
     h = np.vstack([h, [[1.0]], [[-1.0]]])
     heights = value(record, h, np.full_like(h, y))
@@ -304,17 +312,21 @@ def test_a_conjugate_of_entropies_loses_no_digits_near_the_ends():
 @pytest.mark.one_build
 @each(RECORDS)
 def test_no_slope_changes_quicker_than_the_bound(record):
-    low, high = (
-        (-1.0, 1.0) if "hinge" in record.loss.kernel else (0.0, 1.0) if record.loss.kernel == "log" else (-2.0, 3.0)
-    )
+    low, high = (-1.0, 1.0) if record.loss.kernel in CORNERS else (-2.0, 3.0)
+    if isinstance(record.loss, losses.likelihoods.Binary):
+        low, high = 0.0, 1.0
     low = max(low, 0.0) if record.loss.link == "exp" else low
     bound = record.bound(low, high)
-    if not record.smooth or record.activation == "exp":
+    if (
+        not record.smooth
+        or (record.activation == "exp" and record.name != "negative_binomial")
+        or record.name == "cloglog"
+    ):
         assert bound == math.inf
         return
     h = np.linspace(-12, 12, 24_001)[:, None]
     steepest = 0.0
-    for y in (low, high, 0.5 * (low + high)) if "hinge" not in record.loss.kernel else (low, high):
+    for y in (low, high, 0.5 * (low + high)) if record.loss.kernel not in CORNERS else (low, high):
         if record.joint:
             h3 = np.hstack([h, 0.5 * h[::-1], np.zeros_like(h)])
             target = np.tile([y, low, high] if record.loss.kernel != "log" else [1.0, 0.0, 0.0], (len(h), 1))
@@ -327,7 +339,7 @@ def test_no_slope_changes_quicker_than_the_bound(record):
         steepest = max(steepest, change.max())
     assert steepest <= bound * (1 + 1e-6)
     # Else 1e9 would do. Only those that add up the worst of several terms are further off.
-    loose = record.joint or record.loss.kernel == "huber"
+    loose = record.joint or record.loss.kernel in ("huber", "probit")  # that of the probit is its limit far out
     assert bound <= steepest * (10 if loose else 1 + 1e-3)
 
 

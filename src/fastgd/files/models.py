@@ -31,7 +31,6 @@ from fastgd.files.whole import write_whole
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.linalg import softmax
 from fastgd.losses.formulas import activated
-from fastgd.objective.functions import sigmoid
 
 if typing.TYPE_CHECKING:
     from typing import Self
@@ -64,6 +63,12 @@ class Model:
         return self.arrays.get("classes_")
 
     @property
+    def loss(self):
+        """The Loss of a classifier."""
+        loss = self.parameters.get("loss", "log_loss")
+        return losses.from_dict(loss) if isinstance(loss, dict) else losses.get(loss)
+
+    @property
     def columns(self):
         """The Encoder of a table; None where the model knows no names of columns."""
         names = self.arrays.get("feature_names_in_")
@@ -83,13 +88,13 @@ class Model:
         h = self.scores(X)
         if self.classes is None:
             return outputs(h, self.activation)
-        return self.classes[(h > 0).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)]
+        return self.classes[(h > self.loss.border).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)]
 
     def probabilities(self, X):
         """(n, classes); ValueError for a model without."""
-        if self.classes is None or self.activation not in ("sigmoid", "softmax"):
-            raise ValueError("probabilities are for classes by the log loss")
-        return probabilities(self.scores(X), self.activation)
+        if self.classes is None or self.loss.probabilities is None:
+            raise ValueError("probabilities are for classes by a loss that has them, such as log_loss")
+        return probabilities(self.scores(X), self.activation, self.loss)
 
     # ------------------------------------------------------------------------------------------------------------ files
 
@@ -188,12 +193,16 @@ def outputs(h, activation):
     return softmax(h) if activation == "softmax" else activated(h, activation)
 
 
-def probabilities(h, activation):
+def probabilities(h, activation, loss):
     """The probability of each class, (n, k), from the scores (n,) or (n, k)."""
     if h.ndim == 1:
-        return np.column_stack([sigmoid(-h), sigmoid(h)])
-    # Of k sigmoids, one against the rest, σ(h) are made to add up to 1 by their logarithms, which do not underflow.
-    return softmax(h if activation == "softmax" else -np.logaddexp(0, -h))
+        return np.column_stack(loss.probabilities(h))
+    if activation != "identity":
+        # Of k sigmoids, one against the rest, σ(h) are made to add up to 1 by their logarithms, which do not underflow.
+        return softmax(h if activation == "softmax" else -np.logaddexp(0, -h))
+    p = loss.probabilities(h)[1]
+    total = p.sum(axis=1, keepdims=True)
+    return np.where(total > 0, p / np.where(total > 0, total, 1), 1 / p.shape[1])
 
 
 def known(path):

@@ -6,7 +6,7 @@
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.math cimport NAN, exp, fabs
+from libc.math cimport NAN, exp, expm1, fabs, log
 
 from fastgd.kernels.callbacks cimport CCallback, c_callback, c_loss
 from fastgd.kernels.formulas cimport (
@@ -216,6 +216,171 @@ cdef double tweedie_slope_at(double h, double y, double p) noexcept nogil:
     return exp((2.0 - p) * h) - (0.0 if y == 0.0 else y * exp((1.0 - p) * h))
 
 
+cdef void negative_binomial_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                                   double* slope) noexcept nogil:
+    """(y + 1/a)·log(1 + a·e^h) − y·h; its slope by h is (e^h − y)/(1 + a·e^h). e is e^−|z|, z = h + log a."""
+    cdef double[PIECE] e
+    cdef double a = l.parameter, log_a = log(a)
+    cdef Py_ssize_t start = 0, m, i
+    while start < n:
+        m = min(<Py_ssize_t> PIECE, n - start)
+        for i in range(m):
+            e[i] = -fabs(h[start + i] + log_a)
+        exp_block(e, e, m)
+        for i in range(m):
+            value[start + i] = ((y[start + i] + 1.0 / a) * softplus_of(h[start + i] + log_a, log1p_of_unit(e[i]))
+                                - y[start + i] * h[start + i])
+        if slope != NULL:
+            for i in range(m):
+                slope[start + i] = negative_binomial_slope(h[start + i] + log_a, y[start + i], a, e[i])
+        start += m
+
+
+cdef inline double negative_binomial_slope(double z, double y, double a, double e) noexcept nogil:
+    """Without the cancellation of (y + 1/a)·σ(z) − y where a is small."""
+    return (e / a - y if z < 0 else 1.0 / a - y * e) / (1.0 + e)
+
+
+cdef double negative_binomial_slope_at(double h, double y, double a) noexcept nogil:
+    return negative_binomial_slope(h + log(a), y, a, exp(-fabs(h + log(a))))
+
+
+cdef inline double tail_ratio(double a) noexcept nogil:
+    """e^(a²)·erfc(a) for a ≥ 0: a polynomial in t = (a − 3.5)/(a + 3.5), over 1 + 2a; relative error 4e-16."""
+    cdef double t, g
+    a = a if a < 1e150 else 1e150
+    t = (a - 3.5) / (a + 3.5)
+    g = 2.0835126120367879962e-10
+    g = g * t - 9.051331763827203e-11
+    g = g * t - 2.470289096653225e-09
+    g = g * t + 6.015181123994349e-10
+    g = g * t + 1.7218394739236483e-08
+    g = g * t - 7.49947523643767e-10
+    g = g * t - 1.0212703261352564e-07
+    g = g * t - 6.485685496741016e-09
+    g = g * t + 6.073190142459013e-07
+    g = g * t - 4.5117627491856075e-08
+    g = g * t - 3.817985587595258e-06
+    g = g * t + 2.3286054063457546e-06
+    g = g * t + 2.4262131879706926e-05
+    g = g * t - 4.278227504341432e-05
+    g = g * t - 0.0001215126877653439
+    g = g * t + 0.000564384414795248
+    g = g * t - 0.0003022678388388429
+    g = g * t - 0.0042150199057071416642
+    g = g * t + 0.019099330938957040055
+    g = g * t - 0.048823325828200463907
+    g = g * t + 0.087983153825037555712
+    g = g * t - 0.11508959816017429075
+    g = g * t + 0.097519095153254622555
+    g = g * t - 0.010555596332218661125
+    g = g * t - 0.1400091801376193923
+    g = g * t + 1.2423492448711543807
+    return g / (1.0 + 2.0 * a)
+
+
+cdef inline void probit_point(double h, double y, double gauss, double* value, double* slope) noexcept nogil:
+    """−y·log Φ(h) − (1 − y)·log Φ(−h), Φ the normal distribution, and its slope; `gauss` is e^(−h²/2).
+
+    Both are computed on the far side, Φ(−|h|) = ½·gauss·r, and what is left on the near one.
+    """
+    cdef double r = tail_ratio(0.70710678118654752440 * fabs(h))
+    cdef double q = 0.5 * gauss * r
+    cdef double far = log(0.5 * r) - 0.5 * h * h, near = -log1p_of_unit(q / (1.0 - q))
+    cdef double far_slope = 0.79788456080286535588 / r, near_slope = 0.39894228040143267794 * gauss / (1.0 - q)
+    if h > 0:
+        value[0] = -y * near - (1.0 - y) * far
+        slope[0] = (1.0 - y) * far_slope - y * near_slope
+    else:
+        value[0] = -y * far - (1.0 - y) * near
+        slope[0] = (1.0 - y) * near_slope - y * far_slope
+
+
+cdef void probit_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                        double* slope) noexcept nogil:
+    cdef double[PIECE] gauss
+    cdef double unused
+    cdef Py_ssize_t start = 0, m, i
+    while start < n:
+        m = min(<Py_ssize_t> PIECE, n - start)
+        for i in range(m):
+            gauss[i] = -0.5 * h[start + i] * h[start + i]
+        exp_block(gauss, gauss, m)
+        for i in range(m):
+            probit_point(h[start + i], y[start + i], gauss[i], value + start + i,
+                         &unused if slope == NULL else slope + start + i)
+        start += m
+
+
+cdef double probit_slope_at(double h, double y, double parameter) noexcept nogil:
+    cdef double value, slope
+    probit_point(h, y, exp(-0.5 * h * h), &value, &slope)
+    return slope
+
+
+cdef inline void cloglog_point(double h, double y, double mean, double rest, double* value,
+                               double* slope) noexcept nogil:
+    """(1 − y)·m − y·log(1 − e^−m), m = e^h, and its slope (1 − y)·m − y·m/(e^m − 1); `rest` is e^−m."""
+    cdef double p = -expm1(-mean), zero = 0.0 if y == 1.0 else (1.0 - y) * mean
+    cdef bint tiny = mean < 1e-8, huge = mean > 745.0
+    value[0] = zero - y * (h - 0.5 * mean if tiny else log(p))
+    slope[0] = zero - (0.0 if huge else y * (1.0 - 0.5 * mean if tiny else mean * rest / p))
+
+
+cdef void cloglog_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                         double* slope) noexcept nogil:
+    cdef double[PIECE] mean, rest
+    cdef double unused
+    cdef Py_ssize_t start = 0, m, i
+    while start < n:
+        m = min(<Py_ssize_t> PIECE, n - start)
+        exp_block(h + start, mean, m)
+        for i in range(m):
+            rest[i] = -mean[i]
+        exp_block(rest, rest, m)
+        for i in range(m):
+            cloglog_point(h[start + i], y[start + i], mean[i], rest[i], value + start + i,
+                          &unused if slope == NULL else slope + start + i)
+        start += m
+
+
+cdef double cloglog_slope_at(double h, double y, double parameter) noexcept nogil:
+    cdef double value, slope
+    cloglog_point(h, y, exp(h), exp(-exp(h)), &value, &slope)
+    return slope
+
+
+cdef void modified_huber_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                                double* slope) noexcept nogil:
+    """max(0, 1 − y·h)² where y·h ≥ −1 and −4y·h beyond, y = −1 or 1."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        value[i] = -4.0 * y[i] * h[i] if y[i] * h[i] < -1.0 else hinge(h[i], y[i]) * hinge(h[i], y[i])
+    if slope != NULL:
+        for i in range(n):
+            slope[i] = modified_huber_slope_at(h[i], y[i], 0.0)
+
+
+cdef double modified_huber_slope_at(double h, double y, double parameter) noexcept nogil:
+    return -4.0 * y if y * h < -1.0 else squared_hinge_slope(h, y)
+
+
+cdef void perceptron_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
+                            double* slope) noexcept nogil:
+    """max(0, −y·h); its slope is −y also at h = 0, where Rosenblatt's rule begins."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        value[i] = 0.0 if y[i] * h[i] >= 0.0 else -y[i] * h[i]
+    if slope != NULL:
+        for i in range(n):
+            slope[i] = perceptron_slope_at(h[i], y[i], 0.0)
+
+
+cdef double perceptron_slope_at(double h, double y, double parameter) noexcept nogil:
+    cdef double margin = y * h
+    return -y if margin <= 0.0 else (0.0 if margin > 0.0 else margin)
+
+
 # ------------------------------------------------------------------------------------------------ of the user's own
 
 cdef void c_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
@@ -305,6 +470,19 @@ cdef Formula formula_of(loss, int activation) except *:
     elif name == "tweedie":
         goes_with(loss, &l, EXP)
         l.points, l.slope_at = tweedie_points, tweedie_slope_at
+    elif name == "negative_binomial":
+        goes_with(loss, &l, EXP)
+        l.points, l.slope_at = negative_binomial_points, negative_binomial_slope_at
+    elif name == "probit":
+        goes_with(loss, &l, IDENTITY)
+        l.points, l.slope_at = probit_points, probit_slope_at
+    elif name == "cloglog":
+        goes_with(loss, &l, IDENTITY)
+        l.points, l.slope_at = cloglog_points, cloglog_slope_at
+    elif name == "modified_huber":
+        l.points, l.slope_at = modified_huber_points, modified_huber_slope_at
+    elif name == "perceptron":
+        l.points, l.slope_at = perceptron_points, perceptron_slope_at
     elif name == _CUSTOM:
         goes_with(loss, &l, IDENTITY)
         l.slope_at = NULL

@@ -33,8 +33,8 @@ if typing.TYPE_CHECKING:
 LARGEST_WEIGHT = 1e30
 
 
-class WithLogLoss:
-    """A method that is there for loss="log_loss" alone: meta-estimators ask with hasattr.
+class WithProbabilities:
+    """A method that is there for losses with probabilities alone: meta-estimators ask with hasattr.
 
     Of `available_if` of scikit-learn the error would not tell why it is not there.
     """
@@ -45,15 +45,18 @@ class WithLogLoss:
 
     def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[[Table], Floats]:
         if model is not None and not gives_probabilities(model.loss):
-            name = self.method.__name__
-            raise AttributeError(f'{name} needs loss="log_loss"; loss={model.loss!r} gives no probabilities')
+            able = ", ".join(repr(name) for name in losses.names("classification") if gives_probabilities(name))
+            raise AttributeError(
+                f"{self.method.__name__} needs a loss with probabilities, {able}; loss={model.loss!r} has none: "
+                "sklearn.calibration.CalibratedClassifierCV learns them"
+            )
         return self.method.__get__(model, kind)
 
 
 def gives_probabilities(loss):
-    """Whether a loss, or what stands in its place, is the log loss."""
+    """Whether a loss, or what stands in its place, has probabilities."""
     known = losses.LOSSES.get(loss) if isinstance(loss, str) else loss
-    return isinstance(known, losses.LogLoss)
+    return isinstance(known, losses.Loss) and known.probabilities is not None
 
 
 class GDClassifier(ClassifierMixin, LinearModel):
@@ -66,7 +69,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
     ----------
     loss : str or Loss
         A name, or an object of `fastgd.losses`. "log_loss" or "log": cross-entropy; "hinge": max(0, 1 − y·h) with
-        y = −1 or 1; "squared_hinge": its square. A loss of your own is given y = −1 or 1.
+        y = −1 or 1; "squared_hinge": its square; "modified_huber"; "perceptron", which needs a learning_rate; "probit"
+        and "cloglog": the likelihood of these links. A loss of your own is given y = −1 or 1.
     penalty, alpha, l1_ratio, fit_intercept, solver, learning_rate, optimizer, batch_size, max_iter, tol
         As in GDRegressor; the penalty is "l2" unless said otherwise.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
@@ -178,7 +182,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
     def decision_function(self, X: Table) -> Floats:
-        """h = Xw + b: (n,) for two classes, positive for the second, and (n, k) for more."""
+        """h = Xw + b: (n,) for two classes, positive for the second (with "cloglog" above log log 2), and (n, k) for
+        more."""
         return self._scores(X)
 
     def predict(self, X: Table) -> NDArray[Any]:
@@ -190,17 +195,19 @@ class GDClassifier(ClassifierMixin, LinearModel):
         """
         return self._labels(self._scores(X))
 
-    @WithLogLoss
+    @WithProbabilities
     def predict_proba(self, X: Table) -> Floats:
-        """The probability of each class, for loss="log_loss".
+        """The probability of each class, for a loss that has them.
+
+        Of one against the rest, those of all classes are made to add up to 1.
 
         Returns
         -------
         ndarray, (n, k)
         """
-        return probabilities(self._scores(X), self._activation())
+        return probabilities(self._scores(X), self._activation(), self._loss)
 
-    @WithLogLoss
+    @WithProbabilities
     def predict_log_proba(self, X: Table) -> Floats:
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
@@ -208,7 +215,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _labels(self, scores):
         if scores.ndim == 1:
-            return self.classes_[(scores > 0).astype(np.intp)]
+            return self.classes_[(scores > self._loss.border).astype(np.intp)]
         return self.classes_[scores.argmax(axis=1)]
 
     def _score_of(self, X, y, sample_weight):
@@ -313,11 +320,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
         return self._numbers(_column(y)), self._activation()
 
     def _is_softmax(self):
-        return len(self.classes_) > 2 and gives_probabilities(self.loss) and self.multi_class != "ovr"
+        return len(self.classes_) > 2 and "softmax" in self._loss.activations and self.multi_class != "ovr"
 
     def _activation(self):
         validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
-        if self.multi_class == "softmax" and not gives_probabilities(self.loss):
+        if self.multi_class == "softmax" and "softmax" not in self._loss.activations:
             raise ValueError(f'multi_class="softmax" is for loss="log_loss"; got loss={self.loss!r}')
         return "softmax" if self._is_softmax() else self._loss.link
 

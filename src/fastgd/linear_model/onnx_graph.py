@@ -20,7 +20,8 @@ class Exported:
 
         The input "X" has shape (n, d) and the dtype of `coef_`. A regressor has one output, "prediction", of shape (n,)
         or (n, k). A classifier has the outputs "label", (n,), "scores", those of `decision_function`, and for
-        loss="log_loss" "probabilities", (n, k).
+        loss="log_loss" "probabilities", (n, k); other losses' are a function of the scores (`fastgd.losses`), which
+        runtimes have no operators for in double precision.
 
         Returns
         -------
@@ -47,8 +48,8 @@ class Exported:
             graph.output("prediction", graph.flat(h) if is_flat else h, 1 if is_flat else 2)
             return graph.model(type(self).__name__)
         if is_one:
-            flat, zero = graph.flat(h), graph.constant(np.zeros(1, self.coef_.dtype))
-            number = graph.add("Cast", graph.add("Greater", flat, zero), to=graph.INT64)
+            flat, border = graph.flat(h), graph.constant(np.full(1, self._loss.border, self.coef_.dtype))
+            number = graph.add("Cast", graph.add("Greater", flat, border), to=graph.INT64)
             graph.output("scores", flat, 1)
         else:
             number = graph.add("ArgMax", h, axis=1, keepdims=0)

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
 
 from fastgd import validation
+from fastgd.kernels.codes import PointLoss
 from fastgd.linalg import softmax
 from fastgd.losses import formulas
 from fastgd.losses.formulas import activated, xlogx
 from fastgd.losses.record import Loss
 
-__all__ = ["Gamma", "LogLoss", "Poisson", "Tweedie"]
-RegressionLoss = Literal["poisson", "gamma", "tweedie"]
-ClassificationLoss = Literal["log", "log_loss"]
+__all__ = ["CLogLog", "Gamma", "InverseGaussian", "LogLoss", "NegativeBinomial", "Poisson", "Probit", "Tweedie"]
+RegressionLoss = Literal["poisson", "gamma", "tweedie", "inverse_gaussian", "negative_binomial"]
+ClassificationLoss = Literal["log", "log_loss", "probit", "cloglog"]
+
+
+class Binary(Loss):
+    """What the likelihoods of binary data, or of proportions, have in common."""
+
+    activations = ("identity",)
+    task = "classification"
+    targets = "be between 0 and 1 for the likelihood of a probability"
+    separable = True
+
+    def refused(self, y):
+        return (y < 0) | (y > 1)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class LogLoss(Loss):
+class LogLoss(Binary):
     """Cross-entropy: −y log f − (1 − y) log(1 − f) with the sigmoid, −Σ y log f with the softmax."""
 
     name = "log_loss"
@@ -27,12 +41,10 @@ class LogLoss(Loss):
     kernel = "log"
     activations = ("sigmoid", "softmax")
     link = "sigmoid"
-    task = "classification"
     targets = "be between 0 and 1 for the log loss"
-    separable = True
 
-    def refused(self, y):
-        return (y < 0) | (y > 1)
+    def probabilities(self, h):
+        return tuple(activated(side, "sigmoid").astype(h.dtype, copy=False) for side in (-h, h))
 
     def bound(self, activation, y_min, y_max):  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
         return 0.25 if activation == "sigmoid" else 0.5
@@ -53,6 +65,86 @@ class LogLoss(Loss):
             "entropy": True,
             # Half a squared error has the slope (f − y)f', and 2⁶⁰ takes in any f between 0 and 1.
             "by_pass": ("sigmoid", "squared", -(2.0**60), 2.0**60),
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Probit(Binary):
+    """−y log Φ(h) − (1 − y) log Φ(−h), Φ the standard normal distribution: a normal variable is above a threshold."""
+
+    name = "probit"
+    kernel = "probit"
+
+    def bound(self, activation, y_min, y_max):
+        return 1.0
+
+    def typical_curvature(self, activation, mean, from_zero):
+        return 0.64  # 2/π, at h = 0
+
+    def probabilities(self, h):
+        from scipy.special import ndtr
+
+        return ndtr(-h), ndtr(h)
+
+    def facts(self, activation):
+        from scipy.special import log_ndtr, ndtri
+
+        def ratio(h):  # φ/Φ
+            return np.exp(-0.5 * h * h - log_ndtr(h)) / math.sqrt(2 * math.pi)
+
+        def slope(h, y):
+            return (1 - y) * ratio(-h) - y * ratio(h)
+
+        def curvature(h, y):
+            return np.maximum(y * ratio(h) * (ratio(h) + h) + (1 - y) * ratio(-h) * (ratio(-h) - h), 0.0)
+
+        def value(h, y):
+            return -y * log_ndtr(h) - (1 - y) * log_ndtr(-h)
+
+        return {
+            "slope": slope,
+            "curvature": curvature,
+            "start": lambda y, s: ndtri(formulas.uncertain(formulas.mean(y, s))),
+            "conjugate": formulas.conjugate_of(value, slope, curvature),
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class CLogLog(Binary):
+    """−y log(1 − e^−m) + (1 − y)·m with m = e^h, the complementary log-log link: whether there is one event or more,
+    of which m are expected."""
+
+    name = "cloglog"
+    kernel = "cloglog"
+    border = math.log(math.log(2))
+
+    def typical_curvature(self, activation, mean, from_zero):
+        return 1.0
+
+    def probabilities(self, h):
+        with np.errstate(over="ignore"):
+            return np.exp(-np.exp(h)), -np.expm1(-np.exp(h))
+
+    def facts(self, activation):
+        def rest(m):  # m/(e^m − 1)
+            return np.where(m > 700, 0.0, m / np.expm1(np.clip(m, 1e-300, 700)))
+
+        def slope(h, y):
+            return (1 - y) * np.exp(h) - y * rest(np.exp(h))
+
+        def curvature(h, y):
+            m = np.maximum(np.exp(h), 1e-300)
+            return (1 - y) * m + y * rest(m) * (m / -np.expm1(-m) - 1)
+
+        def value(h, y):
+            m = np.exp(h)
+            return (1 - y) * m - y * np.where(m < 1e-8, h - 0.5 * m, np.log(-np.expm1(-np.maximum(m, 1e-8))))
+
+        return {
+            "slope": slope,
+            "curvature": curvature,
+            "start": lambda y, s: np.log(-np.log1p(-formulas.uncertain(formulas.mean(y, s)))),
+            "conjugate": formulas.conjugate_of(value, slope, curvature),
         }
 
 
@@ -169,6 +261,93 @@ class Tweedie(Loss):
             "curvature": lambda h, y: (2 - p) * np.exp((2 - p) * h) + (p - 1) * share(h, y),
             "start": formulas.log_mean,
             "conjugate": lambda u, y: _tweedie_conjugate(u, y, p - 1, 2 - p),
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class InverseGaussian(Loss):
+    """(y − f)²/(2y·f²) with f = exp(Xw + b): half the inverse Gaussian deviance, of positive targets whose variance
+    grows like the third power of their mean. It is not convex by Xw + b: a fit ends by its gradient."""
+
+    name = "inverse_gaussian"
+    kernel = "tweedie"
+    activations = ("exp",)
+    link = "exp"
+    targets = 'be positive for loss="inverse_gaussian"'
+    deviance = True
+
+    @property
+    def point_loss(self):
+        return PointLoss(self.kernel, 3.0)
+
+    def refused(self, y):
+        return y <= 0
+
+    def least(self, y):
+        return -0.5 / y.astype(np.float64)
+
+    def typical_curvature(self, activation, mean, from_zero):
+        return max(1 / mean, 2 * mean - 1) if from_zero else 1 / mean
+
+    def facts(self, activation):
+        return {
+            "slope": lambda h, y: np.exp(-h) - y * np.exp(-2 * h),
+            "curvature": lambda h, y: np.exp(-h) + 0 * y,  # what is expected of it
+            "start": lambda y, s: np.log(formulas.mean(y, s)),
+            "convex": False,
+        }
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class NegativeBinomial(Loss):
+    """(y + 1/alpha)·log(1 + alpha·f) − y log f with f = exp(Xw + b), less its least value: half the deviance of counts
+    whose variance f + alpha·f² is larger than their mean.
+
+    Parameters
+    ----------
+    alpha : float
+        Positive; towards 0 it becomes the Poisson distribution.
+    """
+
+    alpha: float = 1.0
+    name = "negative_binomial"
+    kernel = "negative_binomial"
+    activations = ("exp",)
+    link = "exp"
+    targets = 'not be negative for loss="negative_binomial"'
+    deviance = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "alpha", validation.scalar(self.alpha, "alpha", positive=True))
+
+    def refused(self, y):
+        return y < 0
+
+    def least(self, y):
+        y = y.astype(np.float64)
+        return (y + 1 / self.alpha) * np.log1p(self.alpha * y) - y * np.log(np.where(y > 0, y, 1.0))
+
+    def bound(self, activation, y_min, y_max):
+        return 0.25 * (max(y_max, 0.0) + 1 / self.alpha)
+
+    def typical_curvature(self, activation, mean, from_zero):
+        at = 1.0 if from_zero else max(mean, 1e-3)
+        return at * (1 + self.alpha * mean) / (1 + self.alpha * at) ** 2
+
+    def facts(self, activation):
+        a, log_a = self.alpha, math.log(self.alpha)
+
+        def conjugate(u, y):
+            mass, most = u + y, y + 1 / a
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rest = np.where(mass == most, 0.0, (most - mass) * np.log1p(-mass / most))
+                return formulas.within((mass >= 0) & (mass <= most), xlogx(mass) - mass * np.log1p(a * y) + rest)
+
+        return {
+            "slope": lambda h, y: (y + 1 / a) * activated(h + log_a, "sigmoid") - y,
+            "curvature": lambda h, y: (y + 1 / a) * activated(h + log_a, "sigmoid", derivative=True),
+            "start": formulas.log_mean,
+            "conjugate": conjugate,
         }
 
 

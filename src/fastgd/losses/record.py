@@ -45,6 +45,8 @@ class Loss:
         Whether the least value that it can have for the targets is subtracted, beside an estimator, which always does.
     separable : bool
         Whether it has no minimum where classes can be told apart.
+    border : float
+        The h at which both classes are as likely.
     flat_far_out : bool
         Whether its slope is bounded, so that an infinite target leaves the weights finite.
     """
@@ -61,6 +63,9 @@ class Loss:
     of_epsilon: typing.ClassVar[str | None] = None
     deviance: typing.ClassVar[bool] = False
     separable: typing.ClassVar[bool] = False
+    border: typing.ClassVar[float] = 0.0
+    # h → the probabilities of the first and of the second class; None where there are none.
+    probabilities: typing.ClassVar[typing.Callable | None] = None
     flat_far_out: typing.ClassVar[bool] = False
 
     def __repr__(self):

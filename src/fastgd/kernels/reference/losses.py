@@ -1,6 +1,7 @@
 """Activations and losses of points in plain NumPy, and the one dispatch over them."""
 
 import numpy as np
+import scipy.special
 
 from fastgd.kernels.codes import ACTIVATIONS, CUSTOM, PointLoss
 
@@ -101,6 +102,43 @@ def tweedie_loss(h, y, p):
     return mean / (2 - p) + share / (p - 1), mean - share
 
 
+def negative_binomial_loss(h, y, a):
+    """(y + 1/a)·log(1 + a·e^h) − y·h, and its slope (e^h − y)/(1 + a·e^h), written so that neither end overflows."""
+    z = h + np.log(a)
+    e = np.exp(-np.abs(z))
+    return (y + 1 / a) * softplus(z) - y * h, np.where(z < 0, e / a - y, 1 / a - y * e) / (1 + e)
+
+
+def probit_loss(h, y, _):
+    """−y·log Φ(h) − (1 − y)·log Φ(−h), Φ the normal distribution, and its slope."""
+    above, below = scipy.special.log_ndtr(h), scipy.special.log_ndtr(-h)
+    density = -0.5 * h * h - 0.5 * np.log(2 * np.pi)
+    return -y * above - (1 - y) * below, (1 - y) * np.exp(density - below) - y * np.exp(density - above)
+
+
+def cloglog_loss(h, y, _):
+    """(1 − y)·m − y·log(1 − e^−m), m = e^h, and its slope (1 − y)·m − y·m/(e^m − 1); 1 − e^−m is m to within rounding
+    where m is tiny, and its logarithm then h."""
+    m = np.exp(h)
+    p, tiny = -np.expm1(-m), m < 1e-8
+    log_p = np.where(tiny, h - 0.5 * m, np.log(np.where(tiny, 1, p)))
+    zero = np.where(y == 1, 0, (1 - y) * m)
+    rest = np.where(m > 745, 0, np.where(tiny, 1 - 0.5 * m, m * np.exp(-m) / np.where(tiny, 1, p)))
+    return zero - y * log_p, zero - y * rest
+
+
+def modified_huber_loss(f, y, _):
+    """max(0, 1 − y·f)² where y·f ≥ −1 and −4y·f beyond, and its slope."""
+    short_of = np.maximum(1 - y * f, 0)
+    return np.where(y * f < -1, -4 * y * f, short_of**2), np.where(y * f < -1, -4 * y, -2 * y * short_of)
+
+
+def perceptron_loss(f, y, _):
+    """max(0, −y·f), and a subgradient: −y where y·f ≤ 0."""
+    margin = y * f
+    return np.maximum(-margin, 0), np.where(margin <= 0, -y, np.where(margin > 0, 0, margin))
+
+
 # By name. A new loss is a row here or in LINKED, and in `losses.pxi`. These are functions of f = f(h),
 LOSS_FORMULAS = {
     "squared": squared_loss,
@@ -109,6 +147,8 @@ LOSS_FORMULAS = {
     "squared_hinge": squared_hinge_loss,
     "epsilon_insensitive": epsilon_insensitive_loss,
     "quantile": quantile_loss,
+    "modified_huber": modified_huber_loss,
+    "perceptron": perceptron_loss,
 }
 # and these, which belong to one activation, of h.
 LINKED = {
@@ -116,6 +156,9 @@ LINKED = {
     "poisson": ("exp", poisson_loss),
     "gamma": ("exp", gamma_loss),
     "tweedie": ("exp", tweedie_loss),
+    "negative_binomial": ("exp", negative_binomial_loss),
+    "probit": ("identity", probit_loss),
+    "cloglog": ("identity", cloglog_loss),
 }
 
 
