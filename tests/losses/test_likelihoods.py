@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.linear_model import SGDClassifier, TweedieRegressor
+from sklearn.linear_model import HuberRegressor, SGDClassifier, TweedieRegressor
+from sklearn.metrics import d2_tweedie_score
 
 import fastgd
 from fastgd import GDClassifier, GDRegressor, LinearObjective, losses
@@ -166,3 +167,45 @@ def test_probabilities_of_three_classes_one_against_the_rest():
     for loss in ("probit", "cloglog"):
         p = GDClassifier(loss).fit(X, y).predict_proba(far)
         assert_allclose(p.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("power", [1, 1.5, 2])
+def test_a_score_is_the_share_of_the_deviance_explained(power):
+    X, targets, s = table()
+    y = targets["tweedie"] + (power == 2)
+    loss = {1: "poisson", 1.5: losses.Tweedie(), 2: "gamma"}[power]
+    model = GDRegressor(loss).fit(X, y, s)
+    assert_allclose(model.score(X, y), d2_tweedie_score(y, model.predict(X), power=power), rtol=1e-10)
+    theirs = d2_tweedie_score(y, model.predict(X), sample_weight=s, power=power)
+    assert_allclose(model.score(X, y, s), theirs, rtol=1e-10)
+    both = GDRegressor(loss).fit(X, np.column_stack([y, 2 * y]))
+    assert_allclose(both.score(X, np.column_stack([y, 2 * y])), GDRegressor(loss).fit(X, y).score(X, y), rtol=1e-4)
+    early = GDRegressor(loss, early_stopping=True, random_state=0).fit(X, y)
+    assert np.nanmax(early.history_["validation_score"]) < 1
+    assert model.score(X, np.full(40, 2.0)) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e6])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_scale_of_residuals_is_estimated_with_the_coefficients_as_by_scikit_learn(scale, weighted):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(200, 3))
+    y = X @ [1.0, -2.0, 0.5] + 3 + 0.3 * rng.standard_t(1.5, 200)
+    s = rng.uniform(0.2, 2, 200) if weighted else None
+    theirs = HuberRegressor(alpha=0, tol=1e-10, max_iter=10_000).fit(X, y, s)
+    ours = GDRegressor("huber", epsilon="auto", tol=1e-12).fit(X, scale * y, s)
+    assert_allclose(ours.coef_ / scale, theirs.coef_, rtol=1e-4)
+    assert_allclose(ours.intercept_ / scale, theirs.intercept_, rtol=1e-4)
+    assert_allclose(ours.scale_ / scale, theirs.scale_, rtol=1e-4)
+    assert ours._loss.delta == 1.35 * ours.scale_
+
+
+def test_what_epsilon_auto_does_not_go_with_is_said():
+    X, targets, _ = table()
+    for model, call in (
+        (GDRegressor("poisson", epsilon="auto"), "fit"), (GDRegressor("huber", epsilon="automatic"), "fit"),
+        (GDRegressor("huber", epsilon="auto", early_stopping=True), "fit"),
+        (GDRegressor("huber", epsilon="auto"), "partial_fit"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="epsilon"):
+            getattr(model, call)(X, targets["tweedie"])

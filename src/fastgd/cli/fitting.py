@@ -179,9 +179,9 @@ def _target(cells, name, loss, activation, where, rules, notes):
             f"{where}: the target {name!r} has {len(classes)} different values in {len(y)} rows, too many for classes"
         )
     record = losses.get(loss)
-    if not record.signed:
+    if not record.signed and (len(classes) == 2 or "softmax" in record.activations):
         return y.astype(float), classes, loss, record.link if len(classes) == 2 else "softmax"
-    signs = np.where(y[:, None] == np.arange(len(classes)), 1.0, -1.0)
+    signs = np.where(y[:, None] == np.arange(len(classes)), 1.0, -1.0 if record.signed else 0.0)
     return signs[:, 1] if len(classes) == 2 else signs, classes, loss, record.link
 
 
@@ -302,12 +302,13 @@ def scores(model, task, rows):
         mse = float(np.average((y - outputs(h, task.activation)) ** 2, weights=s))
         spread = float(np.average((y - np.average(y, weights=s)) ** 2, weights=s))
         return {"r2": 1 - mse / spread if spread > 0 else None, "mean_squared_error": mse}
-    number = rows.y if task.activation != "identity" else rows.y > 0 if rows.y.ndim == 1 else rows.y.argmax(axis=1)
+    loss, one_number = losses.get(task.loss), rows.y.ndim == 1
+    number = rows.y if task.activation != "identity" else rows.y > 0 if one_number else rows.y.argmax(axis=1)
     number = number.astype(int)
-    chosen = (h > 0).astype(int) if h.ndim == 1 else h.argmax(axis=1)
+    chosen = (h > loss.border).astype(int) if h.ndim == 1 else h.argmax(axis=1)
     found = {"accuracy": float(np.average(chosen == number, weights=s))}
-    if task.activation != "identity":
-        p = probabilities(h, task.activation)[np.arange(len(h)), number]
+    if loss.probabilities is not None:
+        p = probabilities(h, task.activation, loss)[np.arange(len(h)), number]
         with np.errstate(divide="ignore"):
             loss = float(np.average(-np.log(p), weights=s))
         found["log_loss"] = loss if math.isfinite(loss) else None

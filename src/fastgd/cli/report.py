@@ -13,7 +13,7 @@ from fastgd._version import __version__
 from fastgd.cli import printing
 from fastgd.errors import import_extra
 from fastgd.files import whole
-from fastgd.files.models import outputs, probabilities
+from fastgd.files.models import outputs
 
 
 def check_extras():
@@ -83,7 +83,7 @@ def _pictures(task, fit):
         found = outputs(h, task.activation)
         yield f"Residuals of {of}", _scatter, found, rows.y - found, "predicted", "residual"
     elif task.activation != "identity":
-        p = probabilities(h, task.activation)
+        p = fit.model.probabilities(rows.X)
         yes = rows.y[:, None] == np.arange(len(task.classes))
         yield f"Calibration on {of}", _calibration, p.ravel(), yes.ravel()
     losses = fit.result.history.fun

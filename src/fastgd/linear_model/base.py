@@ -134,6 +134,12 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         loss, epsilon = losses.get(self.loss, self._task), self.epsilon
         if epsilon is None:
             return loss
+        if isinstance(epsilon, str):
+            if epsilon != "auto" or self.loss != "huber":
+                raise ValueError(
+                    f'epsilon must be a number, or "auto" for loss="huber"; got {epsilon!r} beside {loss!r}'
+                )
+            return losses.Huber(loss.delta * getattr(self, "scale_", 1.0))
         epsilon = validation.scalar(epsilon, "epsilon", positive=True)
         if isinstance(self.loss, losses.Loss):
             raise ValueError(f"epsilon is for a loss that is given by its name; got {epsilon} beside loss={loss!r}")
@@ -274,7 +280,9 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             rate_word="learning_rate",
         )  # fmt: skip
         solver = plan.choose(request)
-        if self.warm_start and hasattr(self, "coef_"):
+        if checked.start is not None:
+            request.start = checked.start
+        elif self.warm_start and hasattr(self, "coef_"):
             request.start = self._warm_start(objective, checked)
         elif solver == "sgd" and checked.rate is not None:
             # Where the textbook starts, and partial_fit.
@@ -598,7 +606,7 @@ def _separated(objective, losses):
 class Checked:
     """Parameters after their check.
 
-    `dropped` are numbers of columns that vary, but for which there are no weights.
+    `dropped` are numbers of columns that vary, but for which there are no weights; `start` is (W, b), or None.
     """
 
-    dropped = ()
+    dropped, start = (), None

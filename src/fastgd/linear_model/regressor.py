@@ -9,10 +9,12 @@ import typing
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
+from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
     from os import PathLike
@@ -83,8 +85,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     callbacks : callable or list of callables, optional
         Each is called after every epoch with a Result (epoch, coef, intercept, loss, validation_score, grad_norm,
         learning_rate); StopIteration ends the fit.
-    epsilon : float, optional
-        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it; of a loss that is given by its name.
+    epsilon : float or "auto", optional
+        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it, in the units of y; of a loss that is given by its
+        name. "auto", for "huber": 1.35 times the scale of the residuals, which is estimated with the coefficients.
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
     target : float, optional
@@ -128,6 +131,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         Of the columns of X.
     coef_names_ : (d,)
         Of the coefficients, such as "height" or "sex=male".
+    scale_ : float
+        Of the residuals, with epsilon="auto".
 
     Examples
     --------
@@ -166,7 +171,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         n_jobs: int | None = None,
         verbose: int = 0,
         callbacks: Callbacks | None = None,
-        epsilon: float | None = None,
+        epsilon: float | Literal["auto"] | None = None,
         shuffle: bool = True,
         target: float | None = None,
         max_seconds: float | None = None,
@@ -214,9 +219,22 @@ class GDRegressor(RegressorMixin, LinearModel):
             tags.target_tags.positive_only = losses.get(self.loss, self._task).link == "exp"
         return tags
 
-    if typing.TYPE_CHECKING:
+    def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
-        def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+        The fraction of the deviance explained, D² = 1 − D(y, ŷ)/D(y, constant), for a loss that is one with an exp
+        ("poisson", "gamma", …), as `d2_tweedie_score` of scikit-learn; the mean over outputs. R² for all others.
+
+        Returns
+        -------
+        float
+        """
+        if self._loss.link != "exp":
+            return super().score(X, y, sample_weight)
+        check_is_fitted(self, "coef_")
+        X, y = inputs.validated(self, X, y, reset=False)
+        sample_weight = inputs.weights(sample_weight, X, relative=True)
+        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight)
 
     def predict(self, X: Table) -> Floats:
         """Predictions for the rows of X.
@@ -245,7 +263,36 @@ class GDRegressor(RegressorMixin, LinearModel):
         with self._as_before_if_it_fails():
             return self._partial_fit(X, y, sample_weight)
 
+    def _run(self, objective, checked, score):
+        """As of all estimators; with epsilon="auto" again and again, with the scale of the last residuals.
+
+        The scale σ solves Σ s·min((r/σ)², 1.35²) = Σ s, as in Huber's proposal 2 with the constant of HuberRegressor:
+        at the end coefficients and scale are those of its convex function of both (Owen 2007), where alpha = 0.
+        """
+        if self.epsilon != "auto":
+            return super()._run(objective, checked, score)
+        if self.early_stopping or self.checkpoint is not None:
+            raise ValueError('epsilon="auto" fits several times: it goes with neither early_stopping nor a checkpoint')
+        o, factor, passes = objective, losses.Huber().delta, 0
+        y, s = o.Y.astype(np.float64), o.sample_weight
+        self.scale_ = _scale(y - losses.formulas.median(y, s), s, factor)
+        for _ in range(100):
+            o = LinearObjective.of_arrays(
+                o.X, o.y, o.rows.weights, losses.of(losses.Huber(factor * self.scale_)),
+                fit_intercept=o.fit_intercept, l1=o.l1, l2=o.l2, deviance=True, n_jobs=self.n_jobs,
+            )  # fmt: skip
+            result, error = super()._run(o, checked, score)
+            W, b = (part.astype(np.float64) for part in o.split(result.x))
+            passes, checked.start = passes + result.nit, (W, b)
+            before, self.scale_ = self.scale_, _scale(y - o.scores(W, b), s, factor)
+            if error or abs(self.scale_ - before) <= 1e-7 * before:
+                break
+        result.nit = passes
+        return result, error
+
     def _partial_fit(self, X, y, sample_weight):
+        if self.epsilon == "auto":
+            raise ValueError('epsilon="auto" is for fit, which sees all residuals: give a number to partial_fit')
         first = not hasattr(self, "coef_")
         X, y = inputs.validated(self, X, y, reset=first)
         Y, activation = self._targets(y, X.dtype)
@@ -314,4 +361,33 @@ class GDRegressor(RegressorMixin, LinearModel):
             return np.exp(scores)
 
     def _score_of(self, X, y, sample_weight):
-        return r2_score(y, self._predicted(self._raw_scores(X)), sample_weight=sample_weight)
+        h = self._raw_scores(X)
+        if self._loss.link != "exp":
+            return r2_score(y, h, sample_weight=sample_weight)
+        h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))
+        return float(np.mean([self._explained(*map(np.ascontiguousarray, pair), sample_weight)
+                              for pair in zip(h.T[:, :, None], Y.T[:, :, None], strict=True)]))  # fmt: skip
+
+    def _explained(self, h, y, sample_weight):
+        """D² of one output, (n, 1); as R² it is 1 or 0 where y is constant."""
+        s = np.empty(0) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        o = LinearObjective.of_arrays(h, y, s, losses.of(self._loss), fit_intercept=True, deviance=True)
+        constant = o.value_at_constant(o.best_constant()[1])
+        rest = o.value_of_scores(h) + o.constant
+        return 1 - rest / constant if constant > 0 else float(rest <= 0)
+
+
+def _scale(r, s, factor):
+    """σ with Σ s·min((r/σ)², factor²) = Σ s, of residuals (n, k); the smallest float beside them where most are 0."""
+    r = np.sort(np.abs(r), axis=None) if s is None else np.abs(r).ravel()
+    s = np.ones(r.size) if s is None else np.repeat(s, r.size // len(s))
+    order = np.argsort(r)
+    r, s = r[order], s[order]
+    # Between r[i − 1] and r[i] = factor·σ the sum is (Σ_{j<i} s·r²)/σ² + factor²·Σ_{j≥i} s.
+    squares, rest = np.append(0.0, np.cumsum(s * r * r)), s.sum() - np.append(0.0, np.cumsum(s))
+    room = s.sum() - factor**2 * rest
+    found = np.sqrt(np.divide(squares, room, out=np.full(len(room), np.nan), where=room > 0))
+    edge = factor * found
+    fits = (edge >= np.append(0.0, r)) & (edge <= np.append(r, np.inf))
+    scale = float(found[np.argmax(fits)]) if fits.any() else 0.0
+    return max(scale, float(r[-1]) * 1e-12) or 1.0
