@@ -272,6 +272,14 @@ def entry(name, index):
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
+def offset(values, n, dtype):
+    """Offsets (n,) of that dtype, finite."""
+    values = real_array(values, "offset", ndim=1, dtype=dtype)
+    if len(values) != n:
+        raise ValueError(f"offset must have a number for each of the {n} rows; got shape {values.shape}")
+    return np.ascontiguousarray(values)
+
+
 def sample_weights(s, n, dtype):
     """Sample weights as an (n,) array: not negative, at least one positive."""
     s = real_array(s, "sample_weight", ndim=1, dtype=dtype)

@@ -55,6 +55,7 @@ class Rows:
     """
 
     one_array = has_columns = False
+    offset = None  # (n,), see `data.offset`
 
     def __init__(self, n, d, dtype, Y=None, weights=None):
         self.n, self.d, self.dtype, self.values = n, d, np.dtype(dtype), n * d

@@ -19,6 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from fastgd import losses, optimizers, validation
 from fastgd.data import Scan, encoding, formulas, rows_of
 from fastgd.data import cells as columns
+from fastgd.data.offset import WithOffset
+from fastgd.data.offset import scores as with_offset
 from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
 from fastgd.engine.rates import rate_of
@@ -147,7 +149,13 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     # ----------------------------------------------------------------------------------------------------------- fit
 
-    def fit(self, X: Table, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+    ) -> Self:
         """Fit the model.
 
         Ctrl-C ends the fit: the best weights so far are kept, and the KeyboardInterrupt is raised again, with `result`.
@@ -162,6 +170,8 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             Targets, (n,) or, for a regressor, (n, k). A scan may hold them.
         sample_weight : array_like, (n,), optional
             Not negative; a weight of 2 is the same as the sample twice.
+        offset : array_like, (n,), optional
+            A known part of each score, h = Xw + b + offset: of counts the logarithm of the exposure.
 
         Returns
         -------
@@ -179,7 +189,7 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         """
         checked = self._check_parameters()
         with self._as_before_if_it_fails():
-            objective, result, error = self._fit(checked, X, y, sample_weight)
+            objective, result, error = self._fit(checked, X, y, sample_weight, offset)
         if isinstance(error, KeyboardInterrupt):
             raise error
         self._warn(objective, result, error, checked)
@@ -218,23 +228,24 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         is_text = columns.kind_of(cells)[0] == "category"
         return cls(**parameters).fit(terms, columns.labels(cells) if is_text else columns.numbers(cells), sample_weight)
 
-    def _fit(self, checked, X, y, sample_weight):
-        X, y, sample_weight = inputs.learn(self, X, y, sample_weight)
+    def _fit(self, checked, X, y, sample_weight, offset):
+        X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
         X, y = inputs.validated(self, X, y, finite=False)
+        offset = inputs.offsets(offset, X)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, activation = self._targets(y, X.dtype)
         weighted, held_out = self._weights(y, sample_weight, X), None
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
-            held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
-            X, y, weighted = X[train], y[train], None if weighted is None else weighted[train]
-        objective = self._objective(X, y, activation, checked, weighted)
+            held_out = X[held], y[held], *(None if part is None else part[held] for part in (sample_weight, offset))
+            X, y, weighted, offset = (None if part is None else part[train] for part in (X, y, weighted, offset))
+        objective = self._objective(X, y, activation, checked, weighted, offset)
         score = None if held_out is None else self._scorer(objective, *held_out)
         result, error = self._run(objective, checked, score)
         self._keep(objective, result, X.dtype, y)
         # Where steps on single rows end is near the minimum, and not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
-        self._kept = Kept.of(objective) if at_minimum else None
+        self._kept = Kept.of(objective) if at_minimum and offset is None else None
         return objective, result, error
 
     def _run(self, objective, checked, score):
@@ -351,14 +362,17 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
             return Statistics.of(objective, *self._weights_so_far(objective))
 
-    def _objective(self, X, y, activation, checked, sample_weight):
+    def _objective(self, X, y, activation, checked, sample_weight, offset=None):
+        self._offset_fitted = offset is not None
+        if offset is not None and self._several(y):
+            raise ValueError("offset is for one output: fit each by itself")
         try:
             inputs.refuse_infinite(X, "X", getattr(self, "feature_names_in_", None))
             record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
-                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, deviance=True,
-                n_jobs=self.n_jobs,
+                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, offset=offset,
+                deviance=True, n_jobs=self.n_jobs,
             )  # fmt: skip
         except OverflowError as error:  # of memory or of indices
             raise ValueError(f"X and y do not make an objective: {error}") from error
@@ -485,10 +499,10 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
         s = self._class_weighted(y, sample_weight)
         return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
 
-    def _scorer(self, objective, X, y, sample_weight):
+    def _scorer(self, objective, X, y, sample_weight, offset):
         def score(w):
             self._set_weights(*objective.split(w), y)
-            return self._score_of(X, y, sample_weight)
+            return self._score_of(X, y, sample_weight, offset)
 
         return score
 
@@ -505,9 +519,20 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
             )  # fmt: skip
         return None if zeros else inputs.weights(s, X), not zeros
 
-    def _feed(self, X, Y, s):
+    def _feed(self, X, Y, s, offset=None):
         online = self._online
-        if online.feed(X, Y, s, rows_of(X, Y, s)):
+        rows = rows_of(X, Y, s)
+        if offset is not None:
+            given = s.astype(np.float64) if s.size else np.ones(len(Y))
+            found = self._loss.absorbed(
+                online.record.activation, Y.astype(np.float64), given, offset.astype(np.float64)
+            )
+            if found is None:
+                rows = WithOffset(rows, offset)
+            else:
+                Y, s = (np.ascontiguousarray(part, X.dtype) for part in found[:2])
+                rows = rows_of(X, Y, s)
+        if online.feed(X, Y, s, rows):
             return self
         inputs.refuse_infinite(X, "X")
         inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
@@ -577,10 +602,12 @@ class LinearModel(Saved, Exported, Summarised, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------------------- predict
 
-    def _scores(self, X):
+    def _scores(self, X, offset=None):
         check_is_fitted(self, "coef_")
+        if offset is None and isinstance(X, Scan) and X.offset is not None:
+            offset = X.column(X.offset)
         X = inputs.validated(self, X, reset=False)
-        return self._raw_scores(X)
+        return with_offset(self._raw_scores(X), inputs.offsets(offset, X))
 
 
 def _rate(learning_rate):

@@ -13,6 +13,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastgd import losses, validation
+from fastgd.data.offset import scores as with_offset
 from fastgd.files.models import probabilities
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
@@ -39,11 +40,11 @@ class WithProbabilities:
     Of `available_if` of scikit-learn the error would not tell why it is not there.
     """
 
-    def __init__(self, method: Callable[[GDClassifier, Table], Floats]) -> None:
+    def __init__(self, method: Callable[..., Floats]) -> None:
         self.method = method
         functools.update_wrapper(self, method)
 
-    def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[[Table], Floats]:
+    def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[..., Floats]:
         if model is not None and not gives_probabilities(model.loss):
             able = ", ".join(repr(name) for name in losses.names("classification") if gives_probabilities(name))
             raise AttributeError(
@@ -177,26 +178,28 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     # ------------------------------------------------------------------------------------------------------- predict
 
-    if typing.TYPE_CHECKING:
+    def score(
+        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+    ) -> float:
+        """The share of the labels that are predicted."""
+        return accuracy_score(y, self.predict(X, offset), sample_weight=sample_weight)
 
-        def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
-
-    def decision_function(self, X: Table) -> Floats:
+    def decision_function(self, X: Table, offset: ArrayLike | None = None) -> Floats:
         """h = Xw + b: (n,) for two classes, positive for the second (with "cloglog" above log log 2), and (n, k) for
         more."""
-        return self._scores(X)
+        return self._scores(X, offset)
 
-    def predict(self, X: Table) -> NDArray[Any]:
+    def predict(self, X: Table, offset: ArrayLike | None = None) -> NDArray[Any]:
         """The label of each row.
 
         Returns
         -------
         ndarray, (n,)
         """
-        return self._labels(self._scores(X))
+        return self._labels(self._scores(X, offset))
 
     @WithProbabilities
-    def predict_proba(self, X: Table) -> Floats:
+    def predict_proba(self, X: Table, offset: ArrayLike | None = None) -> Floats:
         """The probability of each class, for a loss that has them.
 
         Of one against the rest, those of all classes are made to add up to 1.
@@ -205,26 +208,32 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         ndarray, (n, k)
         """
-        return probabilities(self._scores(X), self._activation(), self._loss)
+        return probabilities(self._scores(X, offset), self._activation(), self._loss)
 
     @WithProbabilities
-    def predict_log_proba(self, X: Table) -> Floats:
+    def predict_log_proba(self, X: Table, offset: ArrayLike | None = None) -> Floats:
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return np.log(self.predict_proba(X, offset))
 
     def _labels(self, scores):
         if scores.ndim == 1:
             return self.classes_[(scores > self._loss.border).astype(np.intp)]
         return self.classes_[scores.argmax(axis=1)]
 
-    def _score_of(self, X, y, sample_weight):
-        return accuracy_score(self.classes_[y], self._labels(self._raw_scores(X)), sample_weight=sample_weight)
+    def _score_of(self, X, y, sample_weight, offset=None):
+        labels = self._labels(with_offset(self._raw_scores(X), offset))
+        return accuracy_score(self.classes_[y], labels, sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
     def partial_fit(
-        self, X: Table, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> Self:
         """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
 
@@ -238,15 +247,16 @@ class GDClassifier(ClassifierMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and classes is None and online is not None and online.takes(X, y, self):
+        plain = sample_weight is None and classes is None and offset is None
+        if plain and online is not None and online.takes(X, y, self):
             # As the last batch was: straight to the kernel.
             Y = online.coded(y)
             if Y is not None:
                 return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
         with self._as_before_if_it_fails():
-            return self._partial_fit(X, y, classes, sample_weight)
+            return self._partial_fit(X, y, classes, sample_weight, offset)
 
-    def _partial_fit(self, X, y, classes, sample_weight):
+    def _partial_fit(self, X, y, classes, sample_weight, offset):
         first = not hasattr(self, "classes_")
         if first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit")
@@ -259,6 +269,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
             check_classification_targets(y)
             self.classes_ = given
         numbers, activation = self._known_targets(y, X.dtype)
+        offset = inputs.offsets(offset, X)
+        if offset is not None and self._several(y):
+            raise ValueError("offset is for two classes: fit each against the rest")
         s, learns = self._batch_weights(sample_weight, X)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str) and self.class_weight == "balanced":
@@ -275,7 +288,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
             s = s.astype(X.dtype)
         online = self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
         Y = np.ascontiguousarray(self._coded(numbers, X.dtype).reshape(len(numbers), -1))
-        return self if not learns else self._feed(X, Y, online.none if s is None else s)
+        return self if not learns else self._feed(X, Y, online.none if s is None else s, offset)
 
     def _numbers(self, y):
         """The number of each label."""
@@ -334,6 +347,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
             coded = numbers.astype(dtype)
             return coded if low == 0 else 2 * coded - 1
         return np.where(numbers[:, None] == np.arange(len(self.classes_)), 1.0, low).astype(dtype)
+
+    def _several(self, y):
+        return len(self.classes_) > 2
 
     def _class_weighted(self, numbers, sample_weight):
         if self.class_weight is None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.data import Dense
+from fastgd.data.offset import WithOffset
 from fastgd.engine.epochs import follows_gradient
 from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS
 from fastgd.engine.update import Update
@@ -175,7 +176,8 @@ class Online:
     def _steps_on(self, X, Y, s, rows):
         count = self._prepare(len(Y))
         if self.rate is None:
-            self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count)
+            offset = None if rows is None else rows.offset
+            self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count, offset)
         elif not self._plain or not (rows is None or rows.one_array):
             self._steps.take(rows or Dense(X, Y, s), self._order, self._rates)
             if self._steps.w is not self.w:
@@ -185,7 +187,7 @@ class Online:
                 X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates, *self._rule
             )  # fmt: skip
 
-    def _automatic(self, X, Y, s, count):
+    def _automatic(self, X, Y, s, count, offset):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
         self.calls += 1
         if self.calls & (self.calls - 1) == 0 or self.v is None:
@@ -196,12 +198,14 @@ class Online:
         rate = float(self._rates[0])
         Z = (X - self.mean) * self._inverse
         v = self.v
-        if type(self.rule) is GD:
+        if type(self.rule) is GD and offset is None:
             kernels.active.stochastic(
                 Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
             )
         else:
-            self._scaled_steps.take(Dense(Z, Y, s), self._order, self._rates)
+            batch = Dense(Z, Y, s)
+            batch = batch if offset is None else WithOffset(batch, offset)
+            self._scaled_steps.take(batch, self._order, self._rates)
         if self.l2:
             self._owed += rate * count * self.l2 * self._largest
             if self._owed > WORTH_TAKING or not self.calls % PENALTY_STEPS:

@@ -12,6 +12,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
+from fastgd.data.offset import scores as with_offset
 from fastgd.linear_model import inputs
 from fastgd.linear_model.base import OF_STREAMS, LinearModel
 from fastgd.objective import LinearObjective
@@ -219,33 +220,38 @@ class GDRegressor(RegressorMixin, LinearModel):
             tags.target_tags.positive_only = losses.get(self.loss, self._task).link == "exp"
         return tags
 
-    def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+    ) -> float:
         """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
         The fraction of the deviance explained, D² = 1 − D(y, ŷ)/D(y, constant), for a loss that is one with an exp
-        ("poisson", "gamma", …), as `d2_tweedie_score` of scikit-learn; the mean over outputs. R² for all others.
+        ("poisson", "gamma", …), as `d2_tweedie_score` of scikit-learn; the mean over outputs; with an offset that is
+        in the constant model, too. R² for all others.
 
         Returns
         -------
         float
         """
-        if self._loss.link != "exp":
+        if self._loss.link != "exp" and offset is None:
             return super().score(X, y, sample_weight)
         check_is_fitted(self, "coef_")
         X, y = inputs.validated(self, X, y, reset=False)
         sample_weight = inputs.weights(sample_weight, X, relative=True)
-        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight)
+        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight, inputs.offsets(offset, X))
 
-    def predict(self, X: Table) -> Floats:
-        """Predictions for the rows of X.
+    def predict(self, X: Table, offset: ArrayLike | None = None) -> Floats:
+        """Predictions for the rows of X, with an offset of each where it has one.
 
         Returns
         -------
         ndarray, (n,) or (n, k)
         """
-        return self._predicted(self._scores(X))
+        return self._predicted(self._scores(X, offset))
 
-    def partial_fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+    ) -> Self:
         """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
 
         With a number as learning_rate the iterates are those of fit with solver="sgd" on the same batches. With "auto"
@@ -256,12 +262,13 @@ class GDRegressor(RegressorMixin, LinearModel):
         self
         """
         online = self.__dict__.get("_online")
-        if sample_weight is None and online is not None and online.takes(X, y, self) and online.numbers(y):
+        plain = sample_weight is None and offset is None
+        if plain and online is not None and online.takes(X, y, self) and online.numbers(y):
             # As the last batch was: straight to the kernel.
             Y = y.astype(online.dtype, copy=False)[:, None]
             return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
         with self._as_before_if_it_fails():
-            return self._partial_fit(X, y, sample_weight)
+            return self._partial_fit(X, y, sample_weight, offset)
 
     def _run(self, objective, checked, score):
         """As of all estimators; with epsilon="auto" again and again, with the scale of the last residuals.
@@ -290,7 +297,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         result.nit = passes
         return result, error
 
-    def _partial_fit(self, X, y, sample_weight):
+    def _partial_fit(self, X, y, sample_weight, offset):
         if self.epsilon == "auto":
             raise ValueError('epsilon="auto" is for fit, which sees all residuals: give a number to partial_fit')
         first = not hasattr(self, "coef_")
@@ -303,10 +310,13 @@ class GDRegressor(RegressorMixin, LinearModel):
             raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
         self._one_target = (y if first else self.coef_).ndim == 1
         s, learns = self._batch_weights(sample_weight, X)
+        offset = inputs.offsets(offset, X)
+        if offset is not None and k > 1:
+            raise ValueError("offset is for one output: fit each by itself")
         online = self._stream(activation, X.dtype, k)
         if not learns:
             return self
-        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s)
+        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s, offset)
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
@@ -328,6 +338,9 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _coded(self, y, dtype):
         return y
+
+    def _several(self, y):
+        return y.ndim == 2 and y.shape[1] > 1
 
     def _set_weights(self, W, b, y):
         one = y.ndim == 1
@@ -360,19 +373,25 @@ class GDRegressor(RegressorMixin, LinearModel):
         with np.errstate(over="ignore"):
             return np.exp(scores)
 
-    def _score_of(self, X, y, sample_weight):
-        h = self._raw_scores(X)
+    def _score_of(self, X, y, sample_weight, offset=None):
+        h = with_offset(self._raw_scores(X), offset)
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
         h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))
+        if offset is not None:
+            return self._explained(h, Y, sample_weight, offset)
         return float(np.mean([self._explained(*map(np.ascontiguousarray, pair), sample_weight)
                               for pair in zip(h.T[:, :, None], Y.T[:, :, None], strict=True)]))  # fmt: skip
 
-    def _explained(self, h, y, sample_weight):
+    def _explained(self, h, y, sample_weight, offset=None):
         """D² of one output, (n, 1); as R² it is 1 or 0 where y is constant."""
         s = np.empty(0) if sample_weight is None else np.asarray(sample_weight, np.float64)
         o = LinearObjective.of_arrays(h, y, s, losses.of(self._loss), fit_intercept=True, deviance=True)
         constant = o.value_at_constant(o.best_constant()[1])
+        if offset is not None:  # the best constant beside an offset is fitted
+            null = type(self)(self.loss, tol=1e-10).fit(np.zeros((len(h), 1)), y[:, 0], sample_weight, offset)
+            at = np.ascontiguousarray(offset[:, None] + null.intercept_, np.float64)
+            constant = o.value_of_scores(at) + o.constant
         rest = o.value_of_scores(h) + o.constant
         return 1 - rest / constant if constant > 0 else float(rest <= 0)
 

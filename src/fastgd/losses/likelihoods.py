@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from typing import Literal
 
 import numpy as np
@@ -148,19 +149,42 @@ class CLogLog(Binary):
         }
 
 
+class OfMean(Loss):
+    """What the likelihoods of a mean f = exp(Xw + b) have in common.
+
+    Attributes
+    ----------
+    variance : float or None
+        The variance grows like the mean to this power, p. An offset o then is that of the targets y·e^−o with the
+        weights s·e^((2 − p)o), as the deviance of c·y and c·f is c^(2 − p) that of y and f.
+    """
+
+    activations = ("exp",)
+    link = "exp"
+    variance: typing.ClassVar[float | None] = None
+
+    def absorbed(self, activation, y, s, offset):
+        if self.variance is None:
+            return None
+        return y * np.exp(-offset[:, None]), s * np.exp((2 - self.variance) * offset), 0.0
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
-class Poisson(Loss):
+class Poisson(OfMean):
     """f − y log f with f = exp(Xw + b): the negative log-likelihood of counts, less log y!; half the deviance, but for
     what depends on y alone."""
 
     name = "poisson"
     kernel = "poisson"
-    activations = ("exp",)
-    link = "exp"
+    variance = 1.0
     targets = 'not be negative for loss="poisson"'
 
     def refused(self, y):
         return y < 0
+
+    def absorbed(self, activation, y, s, offset):
+        *found, _ = super().absorbed(activation, y, s, offset)
+        return *found, -float(s @ (y * offset[:, None]).sum(axis=1))
 
     def least(self, y):
         y = y.astype(np.float64)
@@ -178,14 +202,13 @@ class Poisson(Loss):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Gamma(Loss):
+class Gamma(OfMean):
     """y/f − log(y/f) − 1 with f = exp(Xw + b): half the gamma deviance, of positive targets whose spread grows like
     their mean."""
 
     name = "gamma"
     kernel = "gamma"
-    activations = ("exp",)
-    link = "exp"
+    variance = 2.0
     targets = 'be positive for loss="gamma"'
     deviance = True
 
@@ -214,7 +237,7 @@ def _gamma_conjugate(u, y):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Tweedie(Loss):
+class Tweedie(OfMean):
     """f^(2 − p)/(2 − p) + y·f^(1 − p)/(p − 1) with f = exp(Xw + b), less its least value: half the deviance of sums of
     a Poisson number of gamma-distributed amounts, such as claims, which are 0 or positive (Jørgensen 1987).
 
@@ -227,8 +250,6 @@ class Tweedie(Loss):
     power: float = 1.5
     name = "tweedie"
     kernel = "tweedie"
-    activations = ("exp",)
-    link = "exp"
     targets = 'not be negative for loss="tweedie"'
     deviance = True
 
@@ -239,6 +260,10 @@ class Tweedie(Loss):
                 f'power must be between 1 and 2, both excluded (1 is loss="poisson", 2 loss="gamma"); got {power:g}'
             )
         object.__setattr__(self, "power", power)
+
+    @property
+    def variance(self):
+        return self.power
 
     def refused(self, y):
         return y < 0
@@ -265,20 +290,19 @@ class Tweedie(Loss):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class InverseGaussian(Loss):
+class InverseGaussian(OfMean):
     """(y − f)²/(2y·f²) with f = exp(Xw + b): half the inverse Gaussian deviance, of positive targets whose variance
     grows like the third power of their mean. It is not convex by Xw + b: a fit ends by its gradient."""
 
     name = "inverse_gaussian"
     kernel = "tweedie"
-    activations = ("exp",)
-    link = "exp"
+    variance = 3.0
     targets = 'be positive for loss="inverse_gaussian"'
     deviance = True
 
     @property
     def point_loss(self):
-        return PointLoss(self.kernel, 3.0)
+        return PointLoss(self.kernel, self.variance)
 
     def refused(self, y):
         return y <= 0
@@ -299,7 +323,7 @@ class InverseGaussian(Loss):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class NegativeBinomial(Loss):
+class NegativeBinomial(OfMean):
     """(y + 1/alpha)·log(1 + alpha·f) − y log f with f = exp(Xw + b), less its least value: half the deviance of counts
     whose variance f + alpha·f² is larger than their mean.
 
@@ -312,8 +336,6 @@ class NegativeBinomial(Loss):
     alpha: float = 1.0
     name = "negative_binomial"
     kernel = "negative_binomial"
-    activations = ("exp",)
-    link = "exp"
     targets = 'not be negative for loss="negative_binomial"'
     deviance = True
 

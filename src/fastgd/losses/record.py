@@ -104,6 +104,17 @@ class Loss:
             index = tuple(np.argwhere(refused)[0].tolist())
             raise ValueError(f"y must {self.targets}; {validation.entry('y', index)} is {y[index]}")
 
+    def absorbed(self, activation, y, s, offset):
+        """What an offset in h is the same as: other targets and weights, (n,) or (n, k) and (n,) in float64, and what
+        the sum of the losses has besides; None of a loss without such.
+
+        Parameters
+        ----------
+        y, s, offset : (n, k), (n,), (n,)
+            In float64.
+        """
+        return None
+
     def least(self, y):
         """A lower bound of the kernel's loss for each target, over all predictions."""
         return 0.0

@@ -16,8 +16,15 @@ __all__ = ["MSE", "SSE", "EpsilonInsensitive", "Huber", "Quantile", "SquaredErro
 RegressionLoss = Literal["mse", "squared_error", "huber", "epsilon_insensitive", "quantile"]
 
 
+class Residual(Loss):
+    """What they have in common."""
+
+    def absorbed(self, activation, y, s, offset):
+        return (y - offset[:, None], s, 0.0) if activation == "identity" else None
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
-class SquaredError(Loss):
+class SquaredError(Residual):
     """(1/n) Σ ½(y − f)²."""
 
     name = "squared_error"
@@ -53,7 +60,7 @@ class SSE(SquaredError):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Huber(Loss):
+class Huber(Residual):
     """½r² for |r| ≤ delta and delta(|r| − ½delta) beyond: squares, without the weight that they give to outliers.
 
     Parameters
@@ -87,7 +94,7 @@ class Huber(Loss):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class EpsilonInsensitive(Loss):
+class EpsilonInsensitive(Residual):
     """max(0, |r| − epsilon): errors up to epsilon are none; with 0 the mean absolute error.
 
     Parameters
@@ -124,7 +131,7 @@ class EpsilonInsensitive(Loss):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Quantile(Loss):
+class Quantile(Residual):
     """The pinball loss, quantile·(y − f) where f < y and (1 − quantile)·(f − y) else: f is the quantile of y given x.
 
     Parameters

@@ -46,6 +46,8 @@ def duality_gap(objective, W, b, record=None):
         if excess is None:
             value = o.sums(W, b, gradient=False) - o.constant
             excess = value + o.mean(record.conjugate(u, Y)) - float(np.vdot(W, v))
+            if o.rows.offset is not None:
+                excess -= o.mean(u * o.rows.offset[:, None])
             if o.fit_intercept:
                 excess -= o.factor * float(b @ (u if s is None else u * s).sum(axis=0))
         return excess + fenchel_gap(o, W, v) if math.isfinite(excess) else math.inf

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastgd import kernels, losses, validation
 from fastgd.data import Scan, even_blocks, inputs, threads
+from fastgd.data.offset import WithOffset
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
@@ -60,6 +61,8 @@ class LinearObjective:
         Adds l1·‖w‖₁, the intercept excepted, to the value; gradients are those of the rest, which is smooth.
     sample_weight : array_like, (n,), optional
         s, not negative, all ones without it. A weight of 2 is the same as the sample twice.
+    offset : array_like, (n,), optional
+        A known part of each score: f(Xw + b + offset), the logarithm of the exposure for counts, say.
     n_jobs : int, optional
         Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded; results are
         bitwise the same for any number.
@@ -101,9 +104,11 @@ class LinearObjective:
         l2: float = 0.0,
         l1: float = 0.0,
         sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
         n_jobs: int | None = None,
     ) -> None:
         if isinstance(X, Scan):
+            offset = X.column(X.offset) if offset is None and X.offset is not None else offset
             X, y, sample_weight = X.arrays(y, sample_weight)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
@@ -115,13 +120,16 @@ class LinearObjective:
         s = np.empty(0, X.dtype)
         if sample_weight is not None:
             s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
-        self._set(X, y, s, record, fit_intercept, l2, l1, 0.0, n_jobs, jobs)
+        offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
+        self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs, jobs)
         self.loss = shown
         if record.loss.deviance:
             self._subtract_least()
 
     @classmethod
-    def of_arrays(cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, deviance=False, n_jobs=None):
+    def of_arrays(
+        cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, offset=None, deviance=False, n_jobs=None
+    ):  # fmt: skip
         """An objective of arrays that have been checked, and of a Loss.
 
         Parameters
@@ -134,8 +142,7 @@ class LinearObjective:
             Whether the least value that the loss can have for these targets is subtracted, so that F is not negative.
         """
         self = cls.__new__(cls)
-        constant = 0.0
-        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, constant, n_jobs, threads.job_count(n_jobs))
+        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, offset, n_jobs, threads.job_count(n_jobs))
         if deviance or record.loss.deviance:
             self._subtract_least()
         return self
@@ -146,20 +153,47 @@ class LinearObjective:
             self.constant = -self._least_of_loss
             self._settle_on_a_way()
 
-    def _set(self, X, y, s, record, fit_intercept, l2, l1, constant, n_jobs, jobs):
+    def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs, jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
-        self.fit_intercept, self.l2, self.l1, self.constant = fit_intercept, l2, l1, constant
+        self.fit_intercept, self.l2, self.l1, self.constant = fit_intercept, l2, l1, 0.0
+        self.dtype, self.offset, self.gain, beside = X.dtype, offset, 1.0, 0.0
+        absorbed = None if offset is None else self._absorbed(y, s, X.shape[0])
+        if absorbed is not None:
+            y, s, beside = absorbed
         self.n_jobs, self._jobs = n_jobs, jobs
-        self.X, self.y, self.dtype = X, y, X.dtype
+        self.X, self.y = X, y
         n, d = X.shape
         self.shape = (d + fit_intercept, *y.shape[1:])
         self.Y = y.reshape(n, -1)
         self.rows = inputs.rows_of(X, self.Y, s)
+        if offset is not None and absorbed is None:
+            self.rows = WithOffset(self.rows, offset)
         self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
         self.total_weight = self.rows.total_weight
-        self.factor = record.factor(self.total_weight)  # of Σ s·l of the kernel
+        self.factor = self.gain * record.factor(self.total_weight)  # of Σ s·l of the kernel
+        self.constant = self.factor * beside
         self.codes = record.codes
         self._settle_on_a_way()
+
+    def _absorbed(self, y, s, n):
+        """Targets and weights that make the offset the loss's own (see `Loss.absorbed`), in the dtype of X; or None.
+
+        F stays the mean by the weights given: `gain` is the sum of the new ones over theirs.
+        """
+        given, offset = s.astype(np.float64) if s.size else np.ones(n), self.offset.astype(np.float64)
+        with np.errstate(all="ignore"):
+            found = self.record.loss.absorbed(self.activation, y.reshape(n, -1).astype(np.float64), given, offset)
+            if found is None:
+                return None
+            Y, weights, beside = found
+            Y, weights = Y.astype(y.dtype).reshape(y.shape), weights.astype(y.dtype)
+        self.gain = float(weights.sum(dtype=np.float64) / given.sum())
+        if not (np.all(np.isfinite(Y)) and 0 < self.gain < math.inf):
+            raise ValueError(
+                f"offset must have an exponential in the range of {self.dtype}; it goes from {offset.min():g} to "
+                f"{offset.max():g}: measure the exposure in other units"
+            )
+        return Y, s if weights is given or np.array_equal(weights, given) else weights, beside
 
     def _settle_on_a_way(self):
         """Whether one kernel gives all of a value and its gradient."""
@@ -245,8 +279,8 @@ class LinearObjective:
         """`numerical_gradient` in float64, in which it is computed whatever the dtype of the data."""
         return perturbed.central_differences(self, w, h)
 
-    def predict(self, w: ArrayLike, X: Table | None = None) -> Floats:
-        """ŷ = f(Xw + b) for the rows of X, or of the objective's own X.
+    def predict(self, w: ArrayLike, X: Table | None = None, offset: ArrayLike | None = None) -> Floats:
+        """ŷ = f(Xw + b + offset) for the rows of X, or of the objective's own X, with its own offset.
 
         Returns
         -------
@@ -254,12 +288,17 @@ class LinearObjective:
         """
         w = validation.weights(w, "w", self.shape, self.dtype)
         source = self.rows
+        if X is None and offset is None and self.offset is not None and source.offset is None:
+            source = WithOffset(source, self.offset)
         if X is not None:
             X = inputs.samples(X, dtype=self.dtype, least=0)
             if X.shape[1] != self.X.shape[1]:
                 raise ValueError(f"X must have {self.X.shape[1]} columns; got shape {X.shape}")
             no_targets = np.empty((X.shape[0], self.rows.k), self.dtype)
             source = inputs.rows_of(X, no_targets, np.empty(0, self.dtype))
+        if offset is not None:
+            source = getattr(source, "source", source)
+            source = WithOffset(source, validation.offset(offset, source.n, self.dtype))
         W, b = self.split(w)
         return source.predict(W, b, self.codes[0]).reshape(source.n, *self.shape[1:])
 
@@ -399,10 +438,13 @@ class LinearObjective:
             return None
         deviance = self.constant != 0
         y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
-        return LinearObjective.of_arrays(
+        other = LinearObjective.of_arrays(
             self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
             deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
+        # An absorbed offset is in y and s already.
+        other.gain, other.factor, other.constant = self.gain, self.gain * other.factor, self.gain * other.constant
+        return other
 
     def linear_term(self, A):
         """The gradients of f·Σ s·A·h by W, (d, k), and b, (k,), for A (n, k)."""
@@ -441,6 +483,8 @@ class LinearObjective:
         if self.fit_intercept:
             start = self.record.start(self.Y.astype(np.float64), self.sample_weight)
             b = np.asarray(start, np.float64).reshape(self.rows.k)
+            if self.rows.offset is not None:
+                b = b - np.average(self.rows.offset.astype(np.float64), weights=self.sample_weight)
         return W, b
 
     @functools.cached_property
@@ -450,8 +494,10 @@ class LinearObjective:
 
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
-        source = inputs.rows_of(np.zeros((self.rows.n, 1), self.dtype), self.rows.Y, self.rows.weights)
-        W = np.zeros((1, self.rows.k), self.dtype)
+        offset = self.rows.offset
+        column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
+        source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
+        W = np.ones((1, self.rows.k), self.dtype)
         with np.errstate(all="ignore"):
             model = W, b.astype(self.dtype), None, *self.codes, False
             parts = [source.sums(block, *model) for block in source.blocks()]
