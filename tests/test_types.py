@@ -15,7 +15,7 @@ from fastgd import kernels, losses, optimizers, types
 from fastgd.derivatives import gradient as numdiff
 from fastgd.descent import starts
 from fastgd.engine import plan
-from fastgd.linear_model import base
+from fastgd.linear_model import parameters
 from fastgd.losses import table
 
 pytestmark = pytest.mark.one_build
@@ -68,7 +68,7 @@ def test_keywords_of_multi_start():
         (table.RegressionLoss, losses.names("regression")),
         (table.ClassificationLoss, losses.names("classification")),
         (types.OptimizerName, optimizers.BY_NAME),
-        (types.Penalty, [name for name in base.PENALTIES if name is not None]),
+        (types.Penalty, [name for name in parameters.PENALTIES if name is not None]),
         (types.Solver, plan.NAMES),
         (typing.get_args(types.RateOfRun)[-1], ["auto", "bb", "armijo", "adgd"]),
     ],

@@ -25,9 +25,8 @@ if typing.TYPE_CHECKING:
     from fastgd import datasets, losses, optimizers, plot, schedules
     from fastgd.derivatives.check import check_gradient
     from fastgd.derivatives.gradient import numerical_diff, numerical_gradient
-    from fastgd.derivatives.hessian import numerical_hessian
+    from fastgd.derivatives.hessian import hessian_vector_product, numerical_hessian
     from fastgd.derivatives.jacobian import numerical_jacobian
-    from fastgd.derivatives.products import hessian_vector_product
     from fastgd.descent.saddles import classify
     from fastgd.descent.single import gradient_descent
     from fastgd.descent.starts import multi_start
@@ -39,60 +38,30 @@ if typing.TYPE_CHECKING:
     from fastgd.objective.functions import sigmoid, sigmoid_prime, sse
 
 __all__ = [
-    "ConditionWarning",
-    "DivergenceError",
-    "DivergenceWarning",
-    "GDClassifier",
-    "GDRegressor",
-    "History",
-    "LinearObjective",
-    "Result",
-    "Status",
-    "__version__",
-    "check_gradient",
-    "classify",
-    "datasets",
-    "gradient_descent",
-    "hessian_vector_product",
-    "losses",
-    "multi_start",
-    "numerical_diff",
-    "numerical_gradient",
-    "numerical_hessian",
-    "numerical_jacobian",
-    "optimizers",
-    "plot",
-    "schedules",
-    "show_config",
-    "sigmoid",
-    "sigmoid_prime",
-    "sse",
-    "sweep",
-]
+    "ConditionWarning", "DivergenceError", "DivergenceWarning", "GDClassifier", "GDRegressor", "History",
+    "LinearObjective", "Result", "Status", "__version__", "check_gradient", "classify", "datasets",
+    "gradient_descent", "hessian_vector_product", "losses", "multi_start", "numerical_diff", "numerical_gradient",
+    "numerical_hessian", "numerical_jacobian", "optimizers", "plot", "schedules", "show_config", "sigmoid",
+    "sigmoid_prime", "sse", "sweep",
+]  # fmt: skip
 
 
-# The module of each name, imported when the name is first used. Names that are not here are modules themselves.
-_HOMES = {
-    "GDClassifier": "linear_model",
-    "GDRegressor": "linear_model",
-    "History": "engine.result",
-    "LinearObjective": "objective",
-    "Result": "engine.result",
-    "Status": "engine.result",
-    "check_gradient": "derivatives.check",
-    "classify": "descent.saddles",
-    "gradient_descent": "descent.single",
-    "hessian_vector_product": "derivatives.products",
-    "multi_start": "descent.starts",
-    "numerical_diff": "derivatives.gradient",
-    "numerical_gradient": "derivatives.gradient",
-    "numerical_hessian": "derivatives.hessian",
-    "numerical_jacobian": "derivatives.jacobian",
-    "show_config": "kernels.config",
-    "sigmoid": "objective.functions",
-    "sigmoid_prime": "objective.functions",
-    "sse": "objective.functions",
-    "sweep": "descent.sweep",
+# The names of each module, which is imported when one of them is first used. Other names are modules themselves.
+_NAMES = {
+    "derivatives.check": ("check_gradient",),
+    "derivatives.gradient": ("numerical_diff", "numerical_gradient"),
+    "derivatives.hessian": ("numerical_hessian",),
+    "derivatives.jacobian": ("numerical_jacobian",),
+    "derivatives.products": ("hessian_vector_product",),
+    "descent.saddles": ("classify",),
+    "descent.single": ("gradient_descent",),
+    "descent.starts": ("multi_start",),
+    "descent.sweep": ("sweep",),
+    "engine.result": ("History", "Result", "Status"),
+    "kernels.config": ("show_config",),
+    "linear_model": ("GDClassifier", "GDRegressor"),
+    "objective": ("LinearObjective",),
+    "objective.functions": ("sigmoid", "sigmoid_prime", "sse"),
 }
 
 
@@ -100,15 +69,15 @@ if not typing.TYPE_CHECKING:  # a type checker would otherwise accept any name
 
     def __getattr__(name):
         if not name.startswith("_"):
-            module = f"fastgd.{_HOMES.get(name, name)}"
+            home = next((home for home, names in _NAMES.items() if name in names), None)
+            module = f"fastgd.{home or name}"
             try:
                 found = importlib.import_module(module)
             except ModuleNotFoundError as error:
                 if error.name != module:  # the module exists, but one that it imports does not
                     raise
             else:
-                value = getattr(found, name) if name in _HOMES else found
-                globals()[name] = value
+                globals()[name] = value = getattr(found, name) if home else found
                 return value
         raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
 

@@ -29,7 +29,7 @@ class _NoPandas:
 
 
 def _without_pandas():
-    """Let pyarrow look for pandas in vain: importing it with the first value takes longer than reading a table."""
+    """Hide pandas while pyarrow looks for it, at its first value: importing it takes longer than reading a table."""
     import pyarrow
 
     sys.meta_path.insert(0, _NoPandas)

@@ -32,19 +32,10 @@ class DivergenceError(ArithmeticError):
     result: Result
 
     def __init__(
-        self,
-        message: str,
-        *,
-        step: int,
-        lr: float | None,
-        stable_lr: float | None = None,
-        result: Result | None = None,
+        self, message: str, *, step: int, lr: float | None, stable_lr: float | None = None, result: Result | None = None
     ) -> None:
         super().__init__(message)
-        self.step = step
-        self.lr = lr
-        self.stable_lr = stable_lr
-        self.result = result
+        self.step, self.lr, self.stable_lr, self.result = step, lr, stable_lr, result
 
     def __reduce__(self):
         # By default unpickling an exception passes only its positional arguments; this class has keyword arguments too.

@@ -79,6 +79,15 @@ def test_a_report_is_escaped_and_whole(run, tmp_path):
     assert "95 % interval" in text and "mean squared error, held out" in text
 
 
+def test_a_unit_that_is_no_linear_model_has_no_standard_errors(run, tmp_path):
+    pytest.importorskip("jinja2", reason="the extra report is not installed")
+    result = run("fit", "data.csv", "--target", "y", "--exclude", "won,several", "--activation", "softplus",
+                 "--max-steps", 5, "--report", "r.html")  # fmt: skip
+    text = (tmp_path / "r.html").read_text()
+    assert result.status in (0, 1) and "95 % interval" not in text
+    assert "Standard errors are for the squared error" in text
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("target", ["y", "won", "several"])
 def test_a_report_in_a_browser(run, tmp_path, browser, target):

@@ -182,6 +182,7 @@ def test_missing_cells(run, way):
 BAD = {
     "empty": ("", "is empty"), "blank": ("\n \n", "is empty"),
     "header only": ("x,y\n", "has a header line and no rows"),
+    "Parquet without rows": (lambda: written(lambda table, sink: parquet(table[:0], sink)), "no rows of data"),
     "single row": ("x,y\n1,2\n", "has a single row of data"),
     "other capitals": ("x,Y\n1,2\n2,3\n", "capital letters count"),
     "ragged, longer": ("x,y\n1,2\n2,3,4\n", "line 3 has 3 cells, and the header has 2"),

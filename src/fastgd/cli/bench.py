@@ -1,7 +1,7 @@
-"""A first look at the speed on this machine: some kernels beside what one writes in NumPy or calls in SciPy.
+"""`fastgd bench`: times of some kernels on this machine, compared with NumPy and SciPy.
 
-The benchmarks of the repository compare more, with more care. Before a case is timed, both sides must agree. Both have
-one thread, which a BLAS can be told only before NumPy is imported: `in_one_thread` is for that a process of its own.
+The benchmarks of the repository compare more cases, more precisely. Results are compared before a case is timed. Both
+sides use one thread; since BLAS reads its number of threads when NumPy is imported, `in_one_thread` starts a process.
 """
 
 import os
@@ -17,9 +17,6 @@ from fastgd.derivatives.gradient import numerical_gradient
 from fastgd.descent.single import gradient_descent
 from fastgd.objective import LinearObjective
 from fastgd.objective.functions import sigmoid
-
-# What the BLAS libraries that NumPy comes with read their number of threads from.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Row(NamedTuple):
@@ -43,7 +40,9 @@ def rows(seconds):
 def in_one_thread(seconds):
     """The lines of the report, as they come, from a process whose BLAS has one thread."""
     command = [sys.executable, "-m", "fastgd.cli.bench", repr(float(seconds))]
-    environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONIOENCODING": "utf-8"}
+    # What the BLAS libraries that NumPy comes with read their number of threads from.
+    threads = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+    environment = os.environ | dict.fromkeys(threads, "1") | {"PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as process:
         for line in process.stdout:
             yield line.rstrip("\n")
@@ -125,7 +124,7 @@ def _times(calls, seconds):
     end = time.perf_counter() + seconds
     while True:
         for i, call in enumerate(calls):
-            # Short calls are repeated, for the clock to tell them apart.
+            # Short calls are repeated: the clock's resolution is too coarse for one.
             repeats = 20 if least[i] < 1e-3 else 1
             started = time.perf_counter()
             for _ in range(repeats):

@@ -5,8 +5,6 @@ sentence on standard error; 130: interrupted.
 """
 
 import dataclasses
-import json
-import os
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from tqdm import tqdm
 
 from fastgd._version import __version__
 from fastgd.cli import fitting, options, printing, writers
+from fastgd.cli.group import CommandLine, stop
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.datasets import women_path
@@ -27,65 +26,11 @@ from fastgd.files import models, whole
 from fastgd.kernels.config import show_config
 
 BAR_DELAY = 1.0  # seconds; shorter work needs no bar
-BAR_FORMAT = "{desc}: step {n_fmt} of at most {total_fmt} |{bar:20}| {elapsed}, {rate_noinv_fmt}{postfix}"
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
 PATH = click.Path(path_type=Path)
 
 
-class _Closed(Exception):
-    """Whoever reads the output has read enough."""
-
-
-class _CommandLine(click.Group):
-    """A group of commands whose errors are one sentence."""
-
-    def invoke(self, context):
-        try:
-            found = super().invoke(context)
-            sys.stdout.flush()
-            return found
-        except BrokenPipeError:  # of which click makes status 1
-            raise _Closed from None
-
-    def main(self, *args, **extra):
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a console that lacks a letter still shows the rest
-                stream.reconfigure(errors="backslashreplace")
-        extra["standalone_mode"] = False
-        try:
-            sys.exit(super().main(*args, **extra) or 0)
-        except _Closed:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        except click.Abort:
-            _fail("interrupted", 130)
-        except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else "fastgd"
-            _fail(f"{error.format_message().rstrip('.')} (see '{command} --help')", 2)
-        except click.ClickException as error:
-            _fail(error.format_message(), error.exit_code)
-        except ImportError as error:  # an extra that is not there
-            _fail(str(error), 1)
-        except (TableError, whole.WriteError) as error:
-            _fail(str(error), 2)
-        except OSError as error:
-            _fail(f"the output cannot be written: {error.strerror or error}", 1)
-
-
-def _fail(sentence, status):
-    click.echo(f"Error: {printing.one_line(sentence)}", err=True)
-    sys.exit(status)
-
-
-def _stop(sentence, status):
-    """An exception that ends the command with a sentence and an exit status."""
-    error = click.ClickException(sentence)
-    error.exit_code = status
-    return error
-
-
 @click.group(
-    cls=_CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
+    cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
 )  # fmt: skip
 @click.version_option(__version__, prog_name="fastgd")
 @click.pass_context
@@ -129,16 +74,15 @@ def fit(data, save, plot, report, as_json, progress, **given):
     """
     _check_outputs(data, save, plot, report)
     task, run = options.task_and_run(data, given)
-    read = time.perf_counter()
-    for sentence in task.notes:
-        printing.note(sentence)
+    begun = time.perf_counter()
+    printing.notes(task.notes)
     fit = _descend(task, run, progress, "fun" if plot or report else False)
-    seconds = time.perf_counter() - read
+    seconds = time.perf_counter() - begun
     if fit.result.lost:
-        printing.note(
+        printing.notes([
             "the features are collinear to within rounding error, so that other coefficients predict as well; these "
             "have the smallest norm in standardised columns"
-        )
+        ])  # fmt: skip
     fit.model.fit["fastgd"] = __version__
     if save is not None:
         fit.model.save(save)
@@ -149,17 +93,17 @@ def fit(data, save, plot, report, as_json, progress, **given):
         from fastgd.cli.report import write
 
         write(report, task, fit)
-    why_not = None if fit.converged else _why_not(fit.result, run["tol"])
-    if as_json:
-        click.echo(json.dumps(_as_json(task, fit, seconds, save, plot, report), ensure_ascii=False, allow_nan=False))
-    else:
-        _print_fit(task, fit, why_not, seconds, save, plot, report)
+    why_not = None if fit.converged else fit.result.message
+    if fit.result.status == Status.STEP_LIMIT:
+        why_not = f"took all {fit.result.nit} steps without reaching --tol {run['tol']:g}; raise --max-steps"
+    show = printing.fit_as_json if as_json else printing.fit
+    show(task, fit, why_not, seconds, {"saved": save, "drawn": plot, "report": report})
     if why_not:
-        raise _stop(f"the fit has not converged: {why_not}", 1)
+        raise stop(f"the fit has not converged: {why_not}", 1)
 
 
 def _check_outputs(data, save, plot, report=None):
-    """All that could keep the results from being written, found out before the work."""
+    """Raise an error before any work if the results could not be written."""
     for path, option in ((save, "--save"), (plot, "--plot"), (report, "--report")):
         if path is None:
             continue
@@ -177,17 +121,19 @@ def _check_outputs(data, save, plot, report=None):
         check_extras()
     if plot is None:
         return
-    if plot.suffix.lower() not in PICTURES:
-        raise TableError(f"the name of the picture must end in one of {', '.join(PICTURES)}, and is {str(plot)!r}")
+    pictures = (".png", ".pdf", ".svg", ".jpg")
+    if plot.suffix.lower() not in pictures:
+        raise TableError(f"the name of the picture must end in one of {', '.join(pictures)}, and is {str(plot)!r}")
     import_extra("matplotlib.figure", "plot", "--plot")
 
 
 def _descend(task, run, progress, history):
-    """The Fit, with a bar where it takes long."""
+    """Fit, with a progress bar if it takes longer than BAR_DELAY."""
     step = 0
     with tqdm(
-        total=run["max_steps"], disable=not progress, delay=BAR_DELAY, desc="fitting", bar_format=BAR_FORMAT,
-        unit=" steps", leave=False, mininterval=0.2 if sys.stderr.isatty() else 1.0, miniters=1, dynamic_ncols=True,
+        total=run["max_steps"], disable=not progress, delay=BAR_DELAY, unit=" steps", leave=False,
+        bar_format="fitting: step {n_fmt} of at most {total_fmt} |{bar:20}| {elapsed}, {rate_noinv_fmt}{postfix}",
+        mininterval=0.2 if sys.stderr.isatty() else 1.0, miniters=1, dynamic_ncols=True,
     ) as bar:  # fmt: skip
 
         def watch(result):
@@ -200,55 +146,11 @@ def _descend(task, run, progress, history):
         try:
             return fitting.fitted(task, callback=watch, history=history, **run)
         except KeyboardInterrupt:
-            raise _stop(f"interrupted at step {step}, nothing was written", 130) from None
+            raise stop(f"interrupted at step {step}, nothing was written", 130) from None
         except DivergenceError as error:
-            raise _stop(str(error), 1) from error
+            raise stop(str(error), 1) from error
         except ValueError as error:
             raise TableError(f"these numbers cannot be fitted: {error}") from error
-
-
-def _why_not(result, tol):
-    if result.status == Status.STEP_LIMIT:
-        return f"took all {result.nit} steps without reaching --tol {tol:g}; raise --max-steps"
-    return result.message
-
-
-def _print_fit(task, fit, why_not, seconds, save, plot, report):
-    out = printing.console()
-    for line in printing.coefficients(fit, task.encoder):
-        out.print(line)
-    rows = [
-        ("rows", f"{len(task.fit.X)} ({task.where})"), ("target", f"{task.target}: {task.words}"),
-        ("fit", printing.score_words(fit.scores)),
-        ("held out", fit.held_scores and f"{printing.score_words(fit.held_scores)} ({len(task.held.X)} rows)"),
-        ("steps", str(fit.result.nit)),
-        ("stopped", f"NOT CONVERGED: {why_not}" if why_not else f"converged: {fit.result.message}"),
-        ("time", f"{seconds:.3g} s"), ("saved", save), ("drawn", plot), ("report", report),
-    ]  # fmt: skip
-    out.print()
-    for name, text in rows:
-        if text is not None:
-            style = "bold red" if name == "stopped" and why_not else None
-            out.print(f"{name:<8}  {printing.one_line(text)}", style=style)
-
-
-def _as_json(task, fit, seconds, save, plot, report):
-    coef, intercept = fit.model.arrays["coef_"], fit.model.arrays["intercept_"].tolist()
-    names, classes = task.encoder.encoded_names, task.classes
-    if len(intercept) == 1:
-        coef, intercept = dict(zip(names, np.ravel(coef).tolist(), strict=True)), intercept[0]
-    else:
-        labels = list(map(str, classes.tolist()))
-        coef = {label: dict(zip(names, row, strict=True)) for label, row in zip(labels, coef.tolist(), strict=True)}
-        intercept = dict(zip(labels, intercept, strict=True))
-    return {
-        "data": task.where, "target": task.target, "loss_name": task.loss, "activation": task.activation,
-        "classes": None if classes is None else classes.tolist(), "coefficients": coef, "intercept": intercept,
-        "rows": len(task.fit.X), "loss": fit.result.fun, "fit": fit.scores, "held_out": fit.held_scores,
-        "steps": fit.result.nit, "converged": fit.converged, "message": fit.result.message, "notes": task.notes,
-        "seconds": seconds, "saved": save and str(save), "drawn": plot and str(plot),
-        "report": report and str(report), "fastgd": __version__,
-    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------ predict
@@ -261,7 +163,9 @@ def _as_json(task, fit, seconds, save, plot, report):
 @click.option(
     "--out", metavar="FILE", type=PATH, help="Write *.csv, *.parquet, *.arrow or *.jsonl instead of printing."
 )
-@click.option("--unknown", type=click.Choice(encoding.CHOICES["unknown"]), help="Levels that the fit did not have.")
+@click.option(
+    "--unknown", type=click.Choice(encoding.Rules.CHOICES["unknown"]), help="Levels that the fit did not have."
+)
 @options.of_text
 def predict(model, data, proba, out, unknown, **marks):
     """Predict the target for each row of DATA by MODEL, a file of `fit --save` or of an estimator's `save`.
@@ -279,20 +183,16 @@ def predict(model, data, proba, out, unknown, **marks):
         if out.suffix not in writers.WRITERS:
             raise TableError(f"the name of --out must end in one of {', '.join(writers.WRITERS)}, and is {str(out)!r}")
     fitted = _load(model)
-    table, _ = tables.read(data, **marks)
-    X = _encoded(fitted, table, str(data), unknown)
-    if not proba:
-        columns = {"prediction": fitted.predict(X)}
-    else:
-        try:
-            p = fitted.probabilities(X)
-        except ValueError as error:
-            raise TableError(f"--proba: {model} holds none: {error}") from None
-        columns = {f"probability={label}": p[:, i] for i, label in enumerate(fitted.classes.tolist())}
-    for values in columns.values():
-        bad = np.flatnonzero(~np.isfinite(values)) if values.dtype.kind == "f" else []
-        if len(bad):
-            raise TableError(f"the prediction for row {bad[0] + 1} of {data} is beyond the range of floating point")
+    X = _encoded(fitted, tables.read(data, **marks).table, str(data), unknown)
+    try:
+        found = fitted.probabilities(X) if proba else fitted.predict(X)[:, None]
+    except ValueError as error:
+        raise TableError(f"--proba: {model} holds none: {error}") from None
+    if found.dtype.kind == "f" and not np.all(fine := np.isfinite(found).all(axis=1)):
+        row = int(np.argmin(fine)) + 1
+        raise TableError(f"the prediction for row {row} of {data} is beyond the range of floating point")
+    names = [f"probability={label}" for label in fitted.classes.tolist()] if proba else ["prediction"]
+    columns = dict(zip(names, found.T, strict=True))
     if out is None:
         click.echo(writers.as_csv(columns), nl=False)
     else:
@@ -354,16 +254,13 @@ def compare(data, losses, optimizers, rates, plot, **given):
     if what == "rates" and given["solver"] == "auto":
         given["solver"] = "gd"
     task, run = options.task_and_run(data, given if what != "losses" else given | {"loss": values[0]})
-    for sentence in task.notes:
-        printing.note(sentence)
-    found = list(
-        comparing.compare(
-            lambda loss: task if loss is None else options.task_and_run(data, given | {"loss": loss})[0],
-            run,
-            what,
-            values,
-        )
-    )
+    printing.notes(task.notes)
+    found = []
+    for value in values:
+        if what == "losses" and found:
+            task, _ = options.task_and_run(data, given | {"loss": value})
+        changed = {"optimizers": {"optimizer": value}, "rates": {"lr": value}}.get(what, {})
+        found.append(comparing.fitted(task, value, run | changed))
     if plot is not None:
         comparing.draw(plot, found)
     comparing.print_table(what, found)
@@ -395,7 +292,7 @@ def check(what, at, gradient):
         raise TableError(f"{what}: {type(error).__name__}: {error}") from error
     click.echo(repr(found))
     if not found.ok:
-        raise _stop(f"the gradient of {what} is not right", 1)
+        raise stop(f"the gradient of {what} is not right", 1)
 
 
 # -------------------------------------------------------------------------------------------------- demo, bench, info
@@ -442,9 +339,9 @@ def bench(seconds):
         for line in in_one_thread(seconds):
             click.echo(line)
     except KeyboardInterrupt:
-        raise _stop("interrupted", 130) from None
+        raise stop("interrupted", 130) from None
     except subprocess.CalledProcessError as error:
-        raise _stop(f"the measurements failed, with exit status {error.returncode}", 1) from error
+        raise stop(f"the measurements failed, with exit status {error.returncode}", 1) from error
 
 
 @cli.command(short_help="Which build of the kernels runs.")

@@ -1,4 +1,4 @@
-"""`fastgd compare` and `fastgd check`: several ways to fit one table, and a gradient held against its function."""
+"""`fastgd compare` and `fastgd check`: several fits of one table; a gradient compared with finite differences."""
 
 import importlib
 import importlib.util
@@ -14,32 +14,17 @@ from fastgd.derivatives.check import check_gradient
 from fastgd.errors import DivergenceError
 from fastgd.files import whole
 
-GRADIENTS = ("{}_gradient", "{}_grad", "gradient_{}", "grad_{}", "gradient", "grad")
 
-
-def compare(make, run, what, values):
-    """One fit after the other: (value, Fit or the DivergenceError, seconds).
-
-    Parameters
-    ----------
-    make : callable
-        make(loss) → the Task, of the loss of the options where None.
-    run : dict
-        Options of `fitting.fitted`.
-    what : "losses", "optimizers" or "rates"
-    """
-    task = make(None) if what != "losses" else None
-    for value in values:
-        option = {"optimizers": "optimizer", "rates": "lr"}.get(what)
-        options = run if option is None else run | {option: value}
-        started = time.perf_counter()
-        try:
-            fit = fitting.fitted(task or make(value), history="fun", **options)
-        except DivergenceError as error:
-            fit = error
-        except ValueError as error:
-            raise TableError(f"{value}: {error}") from None
-        yield value, fit, time.perf_counter() - started
+def fitted(task, value, run):
+    """(value, Fit or the DivergenceError that ended it, seconds) of one of the fits."""
+    started = time.perf_counter()
+    try:
+        fit = fitting.fitted(task, history="fun", **run)
+    except DivergenceError as error:
+        fit = error
+    except ValueError as error:
+        raise TableError(f"{value}: {error}") from None
+    return value, fit, time.perf_counter() - started
 
 
 def print_table(what, found):
@@ -83,7 +68,8 @@ def check(target, gradient, at):
         raise TableError(f"--at must be numbers separated by commas, such as 1,-0.5; got {at!r}") from None
     f = _function(module, name, place)
     if gradient is None:
-        gradient = next((g for g in (pattern.format(name) for pattern in GRADIENTS) if hasattr(module, g)), None)
+        known = f"{name}_gradient", f"{name}_grad", f"gradient_{name}", f"grad_{name}", "gradient", "grad"
+        gradient = next((name for name in known if hasattr(module, name)), None)
     if gradient is not None:
         return check_gradient(f, _function(module, gradient, place), x)
     value = f(x.copy())

@@ -25,7 +25,7 @@ def show(plot, no_picture):
         f"   {steps}. The same from the shell:\n\n"
         f"   fastgd fit {women_path()} --target weight\n"
     )
-    # That is over too soon to be watched, so here is the textbook's descent.
+    # One step shows no descent: repeat it with the fixed rate of a textbook.
     mean, spread, rate, count = X.mean(), X.std(), 0.1, 100
     textbook = LinearObjective((X - mean) / spread, y, loss="mse", fit_intercept=True)
     by_formula = gradient_descent(textbook, lr=rate, step_num=count, history=True)

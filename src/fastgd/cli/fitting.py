@@ -11,17 +11,11 @@ from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.descent.single import gradient_descent
 from fastgd.engine.result import Status
-from fastgd.files.models import Model, outputs, probabilities
+from fastgd.files.models import Model, chosen, outputs, probabilities
 from fastgd.objective import LinearObjective
 
 OF_NUMBERS, OF_CLASSES = losses.names("regression"), losses.names("classification")
 PENALTIES = {"none": (0.0, 0.0), "l2": (0.0, 1.0), "l1": (1.0, 0.0), "elasticnet": (0.15, 0.85)}
-ALPHA = 1e-4  # as in the estimators
-# What an activation can reach; the identity reaches everything.
-RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, math.inf), "softplus": (0.0, math.inf),
-          "exp": (0.0, math.inf)}  # fmt: skip
-FEW = 5  # rows; two numbers in fewer are no classes
-MANY_CLASSES = 100
 
 
 @dataclasses.dataclass
@@ -59,7 +53,7 @@ class Task:
 
     @property
     def words(self):
-        """The task as a sentence has it."""
+        """The task in words, for the printed summary."""
         loss = self.loss.replace("_", " ")
         if self.classes is None:
             how = "" if self.activation in ("identity", "exp") else f" by a {self.activation}"
@@ -72,7 +66,7 @@ def task_of(
     data, target, *, formula=None, features=None, exclude=(), weights=None, loss=None, activation=None, rules,
     test_size=None, seed=0, **marks,
 ):  # fmt: skip
-    """Read a table and find out what is to be fitted.
+    """Read a table, and choose the loss and the encoding of the target.
 
     Raises
     ------
@@ -84,8 +78,7 @@ def task_of(
     also = [target, *([] if weights is None else [weights])]
     tables.check_names(table, also, where)
     tables.check_names(table, [*(features or []), *exclude], where, once=False)
-    taken = {*also, *exclude}
-    names = [n for n in (features or dict.fromkeys(table.column_names)) if n not in taken]
+    names = [n for n in (features or dict.fromkeys(table.column_names)) if n not in (*also, *exclude)]
     if formula is not None:
         from fastgd.data import formulas
 
@@ -96,7 +89,9 @@ def task_of(
     if not names:
         way = f": add --features {tables.INDEX}" if tables.INDEX in table.column_names else ""
         raise TableError(f"{where} has no column with a name besides {encoding.listed(also)} to fit from{way}")
-    _refuse_target(table.column(target), target, where)
+    kind, why = columns.kind_of(table.column(target))
+    if why or kind == "date":
+        raise TableError(f"{where}: the target {target!r} {why or 'holds dates, and must hold numbers or classes'}")
     encoding.check(table, names, rules, where, also)
     if rules.missing:
         kept = columns.complete(table, also + (names if rules.missing == "drop" else []))
@@ -116,9 +111,8 @@ def task_of(
     else:
         encoder = formulas.Formula.of(formula, learnt, rules, where)
     X = encoder.encode(learnt, where)
-    _check_magnitudes(X, encoder, where)
-    if classes is None:
-        _check_magnitude(y, f"{where}, column {target!r}")
+    for name, column in [*zip(encoder.encoded_names, X.T, strict=True), *([(target, y)] if classes is None else [])]:
+        _check_magnitude(column, f"{where}, column {name!r}")
     notes += encoder.notes(len(X))
     constant = [name for name, c in zip(encoder.encoded_names, X.T, strict=True) if c.min() == c.max()]
     constant += [column.name for column in encoder.columns if len(column.levels) == 1]
@@ -142,13 +136,6 @@ def held_out(rows, share, seed):
     return mask
 
 
-def _refuse_target(cells, name, where):
-    """Refuse a target that is neither numbers nor classes."""
-    kind, why = columns.kind_of(cells)
-    if why or kind == "date":
-        raise TableError(f"{where}: the target {name!r} {why or 'holds dates, and must hold numbers or classes'}")
-
-
 def _target(cells, name, loss, activation, where, rules, notes):
     """(y, classes, loss, activation) as the objective takes them; a class is its number."""
     kind, _ = columns.kind_of(cells)
@@ -162,19 +149,20 @@ def _target(cells, name, loss, activation, where, rules, notes):
         loss = loss or "log_loss"
     else:
         labels = columns.numbers(cells)
-        if loss is None and activation in (None, "sigmoid") and len(labels) >= FEW and len(np.unique(labels)) == 2:
+        # Two numbers are classes, but in fewer than five rows.
+        if loss is None and activation in (None, "sigmoid") and len(labels) >= 5 and len(np.unique(labels)) == 2:
             loss, (low, high) = "log_loss", np.unique(labels)
             notes.append(f"{name} is {low:g} or {high:g}, so these are classes (--loss squared_error fits a number)")
     if loss not in OF_CLASSES:
         return labels, None, *_of_numbers(labels, name, loss, activation, where, notes)
     if activation not in (None, "sigmoid"):
         raise TableError(f"--activation {activation} is for numbers, and --loss {loss} is for classes")
-    if columns.whole(cells):
+    if tables.arrow().types.is_integer(cells.type):
         labels = labels.astype(np.int64)
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise TableError(f"{where}: the target {name!r} has one value only, {str(classes[0])!r}")
-    if len(classes) > MANY_CLASSES and 2 * len(classes) > len(y):
+    if len(classes) > 100 and 2 * len(classes) > len(y):
         raise TableError(
             f"{where}: the target {name!r} has {len(classes)} different values in {len(y)} rows, too many for classes"
         )
@@ -186,7 +174,7 @@ def _target(cells, name, loss, activation, where, rules, notes):
 
 
 def _of_numbers(y, name, loss, activation, where, notes):
-    """(loss, activation) of a target that is a number, with what is to be said of it."""
+    """(loss, activation) of a numeric target; remarks are appended to `notes`."""
     least, most, whole = y.min(), y.max(), np.all(y == np.floor(y))
     if loss is None and whole and 0 <= least <= 1 and most > 2:
         notes.append(f"{name} looks like counts, for which there is --loss poisson")
@@ -201,7 +189,8 @@ def _of_numbers(y, name, loss, activation, where, notes):
         raise TableError(
             f"{where}: for --loss {loss} the target {name!r} must {record.targets}; it has {y[refused][0]:g}"
         )
-    low, high = RANGES.get(activation, (-math.inf, math.inf))
+    low = {"identity": -math.inf, "tanh": -1.0}.get(activation, 0.0)
+    high = 1.0 if activation in ("sigmoid", "tanh") else math.inf
     if least < low or most > high:
         notes.append(f"{name} goes from {least:g} to {most:g}, and a {activation} only from {low:g} to {high:g}")
     return loss or "squared_error", activation
@@ -212,11 +201,6 @@ def _weights(cells, name, where):
     if not np.all(np.isfinite(s)) or s.min() < 0 or not s.max() > 0:
         raise TableError(f"{where}: the weights {name!r} must be finite, not negative and not all 0")
     return s
-
-
-def _check_magnitudes(X, encoder, where):
-    for name, column in zip(encoder.encoded_names, X.T, strict=True):
-        _check_magnitude(column, f"{where}, column {name!r}")
 
 
 def _check_magnitude(column, where):
@@ -255,21 +239,17 @@ class Fit:
         return self.result.status == Status.CONVERGED
 
 
-def objective_of(task, penalty, alpha, jobs):
+def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
+    """Fit a task; `options` are those of `gradient_descent`."""
+    penalty = penalty or ("none" if task.classes is None else "l2")
     l1, l2 = (share * alpha for share in PENALTIES[penalty])
     try:
-        return LinearObjective(
+        objective = LinearObjective(
             task.fit.X, task.fit.y, activation=task.activation, loss=task.loss, l1=l1, l2=l2, n_jobs=jobs,
             fit_intercept=task.encoder.intercept, sample_weight=task.fit.weights,
         )  # fmt: skip
     except ValueError as error:
         raise TableError(f"{task.where} cannot be fitted: {error}") from error
-
-
-def fitted(task, *, penalty=None, alpha=ALPHA, jobs=None, max_steps, **options):
-    """Fit a task; `options` are those of `gradient_descent`."""
-    penalty = penalty or ("none" if task.classes is None else "l2")
-    objective = objective_of(task, penalty, alpha, jobs)
     # At zero weights the slope of relu is 0 in every row: no step would be taken.
     start = objective.join(*objective.best_constant()) if task.activation == "relu" else None
     result = gradient_descent(objective, start, step_num=max_steps, **options)
@@ -295,18 +275,17 @@ def fitted(task, *, penalty=None, alpha=ALPHA, jobs=None, max_steps, **options):
 
 
 def scores(model, task, rows):
-    """How well a model does on rows; numbers, or None where there are none."""
+    """Scores of a model on rows; None where a score is not finite."""
     h, s = model.scores(rows.X), rows.weights
     if task.classes is None:
         y = rows.y
         mse = float(np.average((y - outputs(h, task.activation)) ** 2, weights=s))
         spread = float(np.average((y - np.average(y, weights=s)) ** 2, weights=s))
         return {"r2": 1 - mse / spread if spread > 0 else None, "mean_squared_error": mse}
-    loss, one_number = losses.get(task.loss), rows.y.ndim == 1
-    number = rows.y if task.activation != "identity" else rows.y > 0 if one_number else rows.y.argmax(axis=1)
+    loss = losses.get(task.loss)
+    number = rows.y if task.activation != "identity" else rows.y > 0 if rows.y.ndim == 1 else rows.y.argmax(axis=1)
     number = number.astype(int)
-    chosen = (h > loss.border).astype(int) if h.ndim == 1 else h.argmax(axis=1)
-    found = {"accuracy": float(np.average(chosen == number, weights=s))}
+    found = {"accuracy": float(np.average(chosen(h, loss) == number, weights=s))}
     if loss.probabilities is not None:
         p = probabilities(h, task.activation, loss)[np.arange(len(h)), number]
         with np.errstate(divide="ignore"):

@@ -8,18 +8,15 @@ import numpy as np
 
 from fastgd import optimizers, schedules
 from fastgd.cli import fitting
-from fastgd.data import encoding
+from fastgd.data.encoding import Rules
 from fastgd.data.tables import TableError
 from fastgd.engine.plan import NAMES as SOLVERS
+from fastgd.kernels.codes import ACTIVATIONS
 
-# Options that go to `fitting` as they are.
-OF_RUNS = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "seed")
-OF_TASKS = ("weights", "loss", "activation", "test_size", "seed", "separator", "decimal", "thousands", "encoding")
 # Schedules of a rate and a number of steps.
 SCHEDULES = {
     "cosine": schedules.cosine_decay, "polynomial": schedules.polynomial_decay, "one-cycle": schedules.one_cycle,
 }  # fmt: skip
-ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "softplus", "exp")
 
 
 def _options(*options):
@@ -40,16 +37,16 @@ of_columns = _options(
     click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option."),
     click.option("--exclude", metavar="A,B,…", help="Columns to leave out."),
     click.option("--weights", metavar="COLUMN", help="How often each row counts."),
-    click.option("--missing", type=click.Choice(encoding.CHOICES["missing"][1:]), help="What to do with missing cells: "
+    click.option("--missing", type=click.Choice(Rules.CHOICES["missing"][1:]), help="What to do with missing cells: "
                  "leave out their rows, fill in the mean, or fill and mark them."),
-    click.option("--dates", type=click.Choice(encoding.CHOICES["dates"][1:]), help="Count dates in days."),
+    click.option("--dates", type=click.Choice(Rules.CHOICES["dates"][1:]), help="Count dates in days."),
     click.option("--loss", type=click.Choice([*fitting.OF_NUMBERS, *fitting.OF_CLASSES]),
                  help="squared_error for numbers and log_loss for classes without it."),
-    click.option("--activation", type=click.Choice(ACTIVATIONS),
+    click.option("--activation", type=click.Choice([name for name in ACTIVATIONS if name != "softmax"]),
                  help="f in prediction = f(sum of coefficient * feature + intercept), of numbers."),
     click.option("--penalty", type=click.Choice(tuple(fitting.PENALTIES)),
                  help="none for numbers and l2 for classes without it."),
-    click.option("--alpha", type=click.FloatRange(0), default=fitting.ALPHA, show_default=True,
+    click.option("--alpha", type=click.FloatRange(0), default=1e-4, show_default=True,
                  help="Factor of the penalty."),
     click.option("--test-size", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
                  help="The share of the rows to hold out, for a score on rows that the fit has not seen."),
@@ -71,14 +68,16 @@ of_runs = _options(
 
 def task_and_run(data, options):
     """The Task of the options that say what is to be fitted, and the others, as `fitting.fitted` takes them."""
-    run = {name: options[name] for name in OF_RUNS}
+    task = dict(options)
+    of_run = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "lr")
+    run = {name: task.pop(name) for name in of_run} | {"seed": options["seed"]}
     if not 0 < run["tol"] < np.inf:
         raise TableError(f"--tol must be a positive number, and is {run['tol']}")
     run["lr"] = rate(options["lr"], "--lr")
-    if options["schedule"] is not None:
+    if (schedule := task.pop("schedule")) is not None:
         if options["lr"] is None:
             raise TableError("--schedule needs --lr, the rate that it begins from or rises to")
-        run["lr"] = SCHEDULES[options["schedule"]](run["lr"], run["max_steps"])
+        run["lr"] = SCHEDULES[schedule](run["lr"], run["max_steps"])
     target, formula = options["target"], options["formula"]
     if (target is None) == (formula is None):
         raise click.UsageError("Missing option '--target', or '--formula': one of them")
@@ -90,11 +89,9 @@ def task_and_run(data, options):
     for name in (target, options["weights"]):
         if name is not None and name in (features or []):
             raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
-    rules = encoding.Rules(options["missing"], dates=options["dates"], shell=True)
-    what = {name: options[name] for name in OF_TASKS}
-    return fitting.task_of(
-        data, target, formula=formula, features=features, exclude=exclude or (), rules=rules, **what
-    ), run
+    rules = Rules(task.pop("missing"), dates=task.pop("dates"), shell=True)
+    task |= {"target": target, "formula": formula, "features": features, "exclude": exclude or (), "rules": rules}
+    return fitting.task_of(data, **task), run
 
 
 def rate(text, option):

@@ -1,13 +1,14 @@
 """What the commands print and draw."""
 
+import json
 import sys
 import warnings
 
 import numpy as np
 
+from fastgd._version import __version__
 from fastgd.files import whole
 
-LARGEST = 20  # coefficients that are printed of a wide table
 SCORES = {"r2": "R²", "mean_squared_error": "mean squared error", "accuracy": "accuracy", "log_loss": "log loss"}
 LONG_RUN = 101  # points; the axis of a longer run's loss is logarithmic
 
@@ -31,12 +32,52 @@ def one_line(name):
     return "".join(c if c.isprintable() else " " for c in " ".join(str(name).split()))
 
 
-def note(sentence):
-    console(stderr=True).print(f"Note: {one_line(sentence)}.", style="dim")
+def notes(sentences):
+    for sentence in sentences:
+        console(stderr=True).print(f"Note: {one_line(sentence)}.", style="dim")
 
 
-def coefficients(fit, encoder, count=LARGEST):
-    """Lines of name and coefficient, aligned at the decimal point; of many columns the largest."""
+def fit(task, fit, why_not, seconds, written):
+    """Coefficients and a summary of a fit; `written` are the files by what was done to them."""
+    out = console()
+    for line in coefficients(fit, task.encoder):
+        out.print(line)
+    rows = {
+        "rows": f"{len(task.fit.X)} ({task.where})", "target": f"{task.target}: {task.words}",
+        "fit": score_words(fit.scores),
+        "held out": fit.held_scores and f"{score_words(fit.held_scores)} ({len(task.held.X)} rows)",
+        "steps": str(fit.result.nit),
+        "stopped": f"NOT CONVERGED: {why_not}" if why_not else f"converged: {fit.result.message}",
+        "time": f"{seconds:.3g} s", **written,
+    }  # fmt: skip
+    out.print()
+    for name, text in rows.items():
+        if text is not None:
+            style = "bold red" if name == "stopped" and why_not else None
+            out.print(f"{name:<8}  {one_line(text)}", style=style)
+
+
+def fit_as_json(task, fit, why_not, seconds, written):
+    """The same as one JSON object."""
+    coef, intercept = np.atleast_2d(fit.model.arrays["coef_"]), fit.model.arrays["intercept_"].tolist()
+    coef = [dict(zip(task.encoder.encoded_names, row, strict=True)) for row in coef.tolist()]
+    classes = None if task.classes is None else task.classes.tolist()
+    if len(coef) == 1:
+        coef, intercept = coef[0], intercept[0]
+    else:
+        coef, intercept = (dict(zip(map(str, classes), values, strict=True)) for values in (coef, intercept))
+    content = {
+        "data": task.where, "target": task.target, "loss_name": task.loss, "activation": task.activation,
+        "classes": classes, "coefficients": coef, "intercept": intercept,
+        "rows": len(task.fit.X), "loss": fit.result.fun, "fit": fit.scores, "held_out": fit.held_scores,
+        "steps": fit.result.nit, "converged": fit.converged, "message": fit.result.message, "notes": task.notes,
+        "seconds": seconds, **{name: path and str(path) for name, path in written.items()}, "fastgd": __version__,
+    }  # fmt: skip
+    print(json.dumps(content, ensure_ascii=False, allow_nan=False))
+
+
+def coefficients(fit, encoder, count=20):
+    """Lines of name and coefficient, aligned at the decimal point; of many columns the `count` largest."""
     coef, intercept = np.atleast_2d(fit.model.arrays["coef_"]), fit.model.arrays["intercept_"]
     spread = fit.objective.rows.dense(slice(None), np.float64).std(axis=0)
     several = len(coef) > 1
@@ -79,11 +120,8 @@ def draw(path, objective, w, feature, target, history, *, loss_title=None, of_nu
     axes = figure.subplots(1, 1 + of_number, squeeze=False)[0]
     if of_number:
         # Between dollar signs matplotlib would read mathematics.
-        names = {
-            "feature_name": one_line(feature).replace("$", r"\$"),
-            "target_name": one_line(target).replace("$", r"\$"),
-        }
-        plot.fit(objective, w, axes[0], **names)
+        feature, target = (one_line(name).replace("$", r"\$") for name in (feature, target))
+        plot.fit(objective, w, axes[0], feature_name=feature, target_name=target)
     right = axes[-1]
     plot.loss(history, right)
     right.set_ylabel("loss")

@@ -66,35 +66,37 @@ def _summary(fit, names, table):
     if fit.objective.l1 or fit.objective.l2:
         return None, "A fit with a penalty has no standard errors."
     try:
-        from fastgd.linear_model.summary import LIKELIHOODS, Statistics, Summary
+        from fastgd.linear_model.summary import Summary
 
-        if fit.objective.loss not in LIKELIHOODS or table.shape[1] != 1 or not fit.objective.fit_intercept:
+        record = fit.objective.record
+        is_likelihood = record.loss.likelihood and record.activation == record.loss.link
+        if not is_likelihood or table.shape[1] != 1 or not fit.objective.fit_intercept:
             return None, "Standard errors are for the squared error, the log loss of two classes and counts."
-        found = Statistics.of(fit.objective, table[:-1], table[-1])
-        return Summary(found, names, table[:, 0], 0.95), ""
+        return Summary(fit.objective, table[:-1], table[-1], names[:-1], 0.95), ""
     except (ImportError, ValueError) as error:
         return None, f"There are no standard errors: {error}."
 
 
 def _pictures(task, fit):
+    from fastgd import plot
+
     rows, of = (task.fit, "the rows of the fit") if task.held is None else (task.held, "held-out rows")
     h = fit.model.scores(rows.X)
     if task.classes is None:
         found = outputs(h, task.activation)
-        yield f"Residuals of {of}", _scatter, found, rows.y - found, "predicted", "residual"
+        yield f"Residuals of {of}", _residuals, found, rows.y - found
     elif task.activation != "identity":
         p = fit.model.probabilities(rows.X)
         yes = rows.y[:, None] == np.arange(len(task.classes))
         yield f"Calibration on {of}", _calibration, p.ravel(), yes.ravel()
-    losses = fit.result.history.fun
-    yield "Loss at each step", _line, np.arange(len(losses)), losses, "step", "loss"
+    yield "Loss at each step", lambda ax: plot.loss(fit.result.history, ax).set_title("")
 
 
-def _scatter(ax, x, y, xlabel, ylabel):
-    few = np.random.default_rng(0).permutation(len(x))[:2000]
-    ax.plot(x[few], y[few], ".", alpha=0.6)
+def _residuals(ax, predicted, residual):
+    few = np.random.default_rng(0).permutation(len(predicted))[:2000]
+    ax.plot(predicted[few], residual[few], ".", alpha=0.6)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel="predicted", ylabel="residual")
 
 
 def _calibration(ax, p, yes):
@@ -105,12 +107,6 @@ def _calibration(ax, p, yes):
         ax.plot(np.bincount(bins, p, 10) / counts, np.bincount(bins, yes, 10) / counts, "o-")
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     ax.set(xlabel="predicted probability", ylabel="share of rows")
-
-
-def _line(ax, x, y, xlabel, ylabel):
-    ax.plot(x, y, ".-" if len(x) < 100 else "-")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
 
 
 def _svg(draw, *arguments):

@@ -4,9 +4,6 @@ import numpy as np
 
 from fastgd.data.tables import NUMBER, arrow
 
-MOST_LEVELS = 1000  # of a text in half as many rows
-DAY = 86_400_000_000  # microseconds
-
 
 def complete(table, names):
     """Mask of the rows without a missing cell in these columns."""
@@ -17,18 +14,16 @@ def complete(table, names):
 
 
 def kind_of(cells):
-    """(kind, None), or (None, why there is none)."""
-    pa = arrow()
-    types, kind = pa.types, cells.type
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if not len(cells) or missing(cells) == len(cells):
+    """("number", "category" or "date", None), or (None, why the column cannot be used)."""
+    types, kind = arrow().types, cells.type
+    if missing(cells) == len(cells):
         return None, "has no values"
-    if types.is_dictionary(cells.type) or types.is_boolean(kind):
+    if types.is_dictionary(kind) or types.is_boolean(kind):
         return "category", None
+    if types.is_floating(kind) and np.isinf(numbers(cells)).any():
+        return None, "holds infinity"
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        bad = types.is_floating(kind) and np.isinf(numbers(cells, "number")).any()
-        return ("number", None) if not bad else (None, "holds infinity")
+        return "number", None
     if types.is_temporal(kind):
         return "date", None
     if types.is_string(kind):
@@ -38,7 +33,7 @@ def kind_of(cells):
 
 
 def ambiguous(cells):
-    """(mark, a cell with it) of numbers in which a comma or point may be of thousands or decimals; None for others."""
+    """(mark, an example) if every cell is a number whose comma or point may separate thousands or decimals; or None."""
     import pyarrow.compute as pc
 
     if arrow().types.is_boolean(cells.type):
@@ -52,7 +47,7 @@ def ambiguous(cells):
 
 
 def _mixed(cells):
-    """What is wrong with text half of which is numbers; None where it is text."""
+    """The error for a text column in which at least half of the cells are numbers; None for others."""
     import pyarrow.compute as pc
 
     cells = as_text(cells)
@@ -67,47 +62,34 @@ def _mixed(cells):
 
 
 def _too_many(cells):
-    """What is wrong with text that tells rows apart; None where it does not."""
-    count = len(cells.unique()) if len(cells) > MOST_LEVELS else 0
-    return (
-        f"holds {count:,} different texts in {len(cells):,} rows"
-        if count > max(MOST_LEVELS, 0.5 * len(cells))
-        else None
-    )
+    """The error for a text column with more than 1000 levels, different in most rows; None for others."""
+    count = len(cells.unique()) if len(cells) > 1000 else 0
+    return f"holds {count:,} different texts in {len(cells):,} rows" if count > max(1000, 0.5 * len(cells)) else None
 
 
 def missing(cells):
-    return int(np.isnan(numbers(cells, "number")).sum()) if _floats(cells) else cells.null_count
-
-
-def _floats(cells):
-    return arrow().types.is_floating(cells.type)
+    """How many cells are missing."""
+    return int(np.count_nonzero(missing_mask(cells)))
 
 
 def missing_mask(cells):
     import pyarrow.compute as pc
 
-    return np.isnan(numbers(cells, "number")) if _floats(cells) else np.asarray(pc.is_null(cells))
+    return np.asarray(pc.is_null(cells, nan_is_null=True))
 
 
 def numbers(cells, kind="number"):
-    """float64 with NaN where a cell is missing."""
-    pa = arrow()
+    """float64 with NaN where a cell is missing; dates in days since 1970-01-01, times and durations in days."""
+    pa, unit = arrow(), cells.type
     if kind == "date":
-        types, unit = pa.types, cells.type
-        if types.is_date(unit):
-            cells, unit = cells.cast(pa.timestamp("us")), pa.timestamp("us")
-        if types.is_timestamp(unit):
-            cells = cells.cast(pa.timestamp("us", unit.tz), safe=False)
-        elif types.is_time(unit):
-            cells = cells.cast(pa.time64("us"), safe=False)
-        elif types.is_duration(unit):
-            cells = cells.cast(pa.duration("us"), safe=False)
-        values = np.asarray(cells.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy())
-        return values / DAY
-    if not pa.types.is_float64(cells.type):
-        cells = cells.cast(pa.float64(), safe=False)
-    return cells.to_numpy()
+        if pa.types.is_time(unit):
+            unit = pa.time64("us")
+        elif pa.types.is_duration(unit):
+            unit = pa.duration("us")
+        else:
+            unit = pa.timestamp("us", getattr(unit, "tz", None))
+        return numbers(cells.cast(unit, safe=False).cast(pa.int64())) / 86_400_000_000
+    return (cells if pa.types.is_float64(unit) else cells.cast(pa.float64(), safe=False)).to_numpy()
 
 
 def as_text(cells):
@@ -120,11 +102,6 @@ def as_text(cells):
     if pa.types.is_boolean(cells.type):
         return pc.if_else(cells, "True", "False")
     return cells.cast(pa.string())
-
-
-def whole(cells):
-    """Whether a column is of integers."""
-    return arrow().types.is_integer(cells.type)
 
 
 def labels(cells):

@@ -17,22 +17,17 @@ class DenseColumns:
     """
 
     def __init__(self, rows, numbers, shift, scale):
-        self._set(self._taken(rows, numbers, shift, scale))
+        self.columns = None
+        self.extend(rows, numbers, shift, scale)
 
-    def _set(self, columns):
-        self.columns, self.m = columns, len(columns)
-        self.offsets = np.zeros(self.m)
-
-    @staticmethod
-    def _taken(rows, numbers, shift, scale):
+    def extend(self, rows, numbers, shift, scale):
+        """Take more columns, after those that are here."""
         columns = np.ascontiguousarray(rows.columns(numbers).T)
         columns -= shift[numbers][:, None]
         columns /= scale[numbers][:, None]
-        return columns
-
-    def extend(self, rows, numbers, shift, scale):
-        """Take more columns, behind those here."""
-        self._set(np.concatenate([self.columns, self._taken(rows, numbers, shift, scale)]))
+        self.columns = columns if self.columns is None else np.concatenate([self.columns, columns])
+        self.m = len(self.columns)
+        self.offsets = np.zeros(self.m)
 
     def product(self, v):
         return v @ self.columns
@@ -71,17 +66,13 @@ class SparseColumns:
     """Columns X/scale of a sparse matrix, which are not centred; see `DenseColumns`."""
 
     def __init__(self, rows, numbers, shift, scale):
-        self._numbers = numbers
-        self._set(rows, shift, scale)
-
-    def _set(self, rows, shift, scale):
-        numbers = self._numbers
-        self.m, self._scale, self.offsets = len(numbers), scale[numbers], (shift / scale)[numbers]
-        self._X = rows.by_columns[:, numbers]
+        self._numbers = numbers[:0]
+        self.extend(rows, numbers, shift, scale)
 
     def extend(self, rows, numbers, shift, scale):
-        self._numbers = np.concatenate([self._numbers, numbers])
-        self._set(rows, shift, scale)
+        self._numbers = numbers = np.concatenate([self._numbers, numbers])
+        self.m, self._scale, self.offsets = len(numbers), scale[numbers], (shift / scale)[numbers]
+        self._X = rows.by_columns[:, numbers]
 
     def product(self, v):
         return self._X @ (v / self._scale)

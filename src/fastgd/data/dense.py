@@ -3,20 +3,14 @@
 import numpy as np
 
 from fastgd import kernels, validation
-from fastgd.data.rows import Rows
+from fastgd.data.rows import OfArrays
 from fastgd.kernels.codes import PLAIN
 
 
-class Dense(Rows):
+class Dense(OfArrays):
     """Rows of an array of any strides."""
 
-    one_array = has_columns = True
-
-    def __init__(self, X, Y, weights):
-        self.X, self.Y, self.weights = X, Y, weights
-        (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
-        self.values = X.size
-        self._none = np.empty(0, self.dtype)
+    one_array = True
 
     @classmethod
     def takes(cls, X):
@@ -26,10 +20,6 @@ class Dense(Rows):
     @classmethod
     def checked(cls, X, dtype=None):
         return validation.real_array(X, "X", ndim=2, dtype=dtype)
-
-    @classmethod
-    def made_of(cls, X, Y, weights):
-        return cls(X, Y, weights)
 
     def dense(self, part, dtype=None):
         # Indexing by row numbers has made a C-contiguous copy already; a slice is a view.
@@ -41,9 +31,6 @@ class Dense(Rows):
 
     def take(self, part):
         return Dense(np.ascontiguousarray(self.X[part]), self.Y[part], self._weights_of(part))
-
-    def with_targets(self, Y, weights=None):
-        return Dense(self.X, Y, self.weights if weights is None else weights)
 
     def arrays_for_digest(self):
         return (self.X,)
@@ -75,6 +62,3 @@ class Dense(Rows):
         kernels.active.stochastic(
             self.X, self.Y, w, self.weights, activation, loss, factor, l2, order, batch, mean, rates, *rule
         )  # fmt: skip
-
-    def column_product(self, u):
-        return self.X.T @ u

@@ -2,18 +2,13 @@
 
 import dataclasses
 import shlex
+import typing
 
 import numpy as np
 
 from fastgd import validation
 from fastgd.data import cells as one
-from fastgd.data.tables import TableError, arrow, check_names
-
-CHOICES = {"missing": (None, "drop", "mean", "indicator"), "dates": (None, "number"), "drop": ("first", None),
-           "unknown": ("error", "zeros")}  # fmt: skip
-# An encoded table of more numbers than this, 4 GiB of them, is refused.
-MOST_VALUES = 1 << 29
-SHOWN = 5  # levels that a sentence lists
+from fastgd.data.tables import TableError, arrow, check_names, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +30,10 @@ class Rules:
         Whether sentences name options of the command line, to be pasted, or arguments.
     """
 
+    CHOICES: typing.ClassVar = {
+        "missing": (None, "drop", "mean", "indicator"), "dates": (None, "number"), "drop": ("first", None),
+        "unknown": ("error", "zeros"),
+    }  # fmt: skip
     missing: str | None = None
     drop: str | None = "first"
     dates: str | None = None
@@ -42,11 +41,17 @@ class Rules:
     shell: bool = False
 
     def __post_init__(self):
-        for name, known in CHOICES.items():
+        for name, known in self.CHOICES.items():
             value = getattr(self, name)
             if not (value is None or isinstance(value, str)) or value not in known:
-                names = ", ".join(map(repr, known))
-                raise ValueError(f"{name} must be one of {names}; got {validation.describe(value)}")
+                raise ValueError(f"{name} must be one of {listed(known)}; got {validation.describe(value)}")
+
+    def to_dict(self):
+        return {name: getattr(self, name) for name in self.CHOICES}
+
+    @classmethod
+    def from_dict(cls, content):
+        return cls(**{name: content[name] for name in cls.CHOICES})
 
     def option(self, name, value):
         return f"--{name} {value}" if self.shell else f"{name}={value!r}"
@@ -56,20 +61,26 @@ class Rules:
             return f"--exclude {shlex.quote(','.join(quoted(name) for name in names))}"
         return f"leave out {listed(names)}"
 
-    def refuse(self, where, problems, remedies):
-        """Raise one sentence for all that is wrong, with what to add."""
+    def refuse(self, where, problems):
+        """Raise one sentence for all that is wrong, (what, remedy) each; do nothing where nothing is."""
+        if not problems:
+            return
+        what, remedies = zip(*problems, strict=True)
         say = "add " if self.shell and remedies[0].startswith("--") else "pass "
         ways = (" " if self.shell else ", ").join(dict.fromkeys(remedies))
-        raise TableError(f"{where}: {'; '.join(problems)}: {'' if ways.startswith('leave') else say}{ways}")
+        raise TableError(f"{where}: {'; '.join(what)}: {'' if ways.startswith('leave') else say}{ways}")
 
 
 def quoted(name):
-    """A name as an option that lists names takes it."""
+    """A column name, quoted for an option that takes a list of names."""
     return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
 
 
-def listed(names):
-    return ", ".join(map(repr, names))
+def _missing(table, names):
+    """({column: number of missing cells}, the error message about them)."""
+    counts = {name: one.missing(table.column(name)) for name in names}
+    counts = {name: count for name, count in counts.items() if count}
+    return counts, "cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in counts.items())
 
 
 @dataclasses.dataclass
@@ -108,19 +119,17 @@ class Encoder:
 
     @classmethod
     def of(cls, table, names, rules, where="X"):
-        """Learn levels and means from the rows of a fit, which `check` has passed."""
+        """Take levels and means from the rows of a fit, after `check`."""
         self = cls([_learnt(table.column(name), name, rules) for name in names], rules)
-        if self.width * table.num_rows > MOST_VALUES:
-            most = sorted((c for c in self.columns if c.levels), key=lambda c: -len(c.levels))[:SHOWN]
-            rules.refuse(
-                where, [f"column {c.name!r} has {len(c.levels):,} levels" for c in most],
-                [rules.without([c.name for c in most])],
-            )  # fmt: skip
+        if self.width * table.num_rows > 1 << 29:  # numbers, 4 GiB of them
+            most = sorted((c for c in self.columns if c.levels), key=lambda c: -len(c.levels))[:5]
+            remedy = rules.without([c.name for c in most])
+            rules.refuse(where, [(f"column {c.name!r} has {len(c.levels):,} levels", remedy) for c in most])
         return self
 
     @classmethod
     def of_numbers(cls, names):
-        """That of a fit on columns of numbers."""
+        """The encoder of a fit on columns of numbers."""
         return cls([Column(str(name), "number") for name in names], Rules())
 
     def replace_rules(self, rules):
@@ -157,7 +166,7 @@ class Encoder:
         return [*names, f"{column.name}=missing"] if column.marked else names
 
     def encode(self, table, where="X"):
-        """The numbers (n, d) of a table with these columns, and others.
+        """Encode a table that has these columns, in any order and among others, as numbers (n, d).
 
         Raises
         ------
@@ -165,30 +174,21 @@ class Encoder:
             Columns are absent or of another kind, cells are missing, or levels unknown.
         """
         check_names(table, self.names, where)
-        out = np.zeros((table.num_rows, self.width))
-        problems, remedies, j = [], [], 0
-        missing = {c.name: one.missing(table.column(c.name)) for c in self.columns if c.fill is None}
-        missing = {name: count for name, count in missing.items() if count}
+        out, j, problems = np.zeros((table.num_rows, self.width)), 0, []
+        missing, sentence = _missing(table, [column.name for column in self.columns if column.fill is None])
         if missing:
-            problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
-            remedies.append("rows where every cell is known, or fit with " + self.rules.option("missing", "mean"))
+            remedy = "rows where every cell is known, or fit with " + self.rules.option("missing", "mean")
+            problems.append((sentence, remedy))
         for column in self.columns:
             width = len(self._encoded(column))
-            problem = (
-                None
-                if column.name in missing
-                else self._encode(column, table.column(column.name), out[:, j : j + width])
-            )
-            if problem:
-                problems.append(problem[0])
-                remedies.append(problem[1])
+            if column.name not in missing:
+                problems.append(self._encode(column, table.column(column.name), out[:, j : j + width]))
             j += width
-        if problems:
-            self.rules.refuse(where, problems, remedies)
+        self.rules.refuse(where, [problem for problem in problems if problem])
         return out
 
     def _encode(self, column, cells, out):
-        """Fill the columns `out` of one; (what is wrong, what helps) or None."""
+        """Write the encoded column to `out`; (problem, remedy) if that is impossible, or None."""
         kind, why = one.kind_of(cells)
         if kind != column.kind and one.missing(cells) < len(cells):
             was = {"number": "numbers", "date": "dates", "category": "text"}
@@ -217,8 +217,7 @@ class Encoder:
             unknown = pc.and_(pc.is_null(codes), pc.is_valid(cells))
             if pc.any(unknown).as_py():
                 new = sorted(cells.filter(unknown).unique().to_pylist())
-                shown = listed(new[:SHOWN]) + (f" and {len(new) - SHOWN} more" if len(new) > SHOWN else "")
-                problem = f"column {column.name!r} holds levels that the fit did not have, {shown}"
+                problem = f"column {column.name!r} holds levels that the fit did not have, {listed(new, 5)}"
                 return problem, self.rules.option("unknown", "zeros")
         first = len(column.levels) - len(self._kept(column))
         numbers = pc.fill_null(codes, -1).to_numpy() - first
@@ -229,7 +228,7 @@ class Encoder:
     # ---------------------------------------------------------------------------------------------------------- remarks
 
     def notes(self, rows):
-        """What can be fitted but is hardly meant, a sentence each."""
+        """Sentences about columns that can be fitted but are probably not meant as features."""
         rules, found = self.rules, []
         ids = [c.name for c in self.columns if c.kind == "category" and len(c.levels) > max(10, 0.9 * rows)]
         if ids:
@@ -247,20 +246,18 @@ class Encoder:
     # ------------------------------------------------------------------------------------------------------------ files
 
     def to_dict(self):
-        rules = {name: getattr(self.rules, name) for name in CHOICES}
-        return {**rules, "columns": [dataclasses.asdict(column) for column in self.columns]}
+        return self.rules.to_dict() | {"columns": [dataclasses.asdict(column) for column in self.columns]}
 
     @classmethod
     def from_dict(cls, content):
-        """KeyError, TypeError or ValueError for what is none."""
-        rules = Rules(**{name: content[name] for name in CHOICES})
+        """The inverse of `to_dict`; KeyError, TypeError or ValueError for invalid content."""
         columns = [Column(**column) for column in content["columns"]]
         for c in columns:
             fill = c.fill is None or isinstance(c.fill, str if c.kind == "category" else (int, float))
             texts = [c.name, *c.levels]
             if c.kind not in ("number", "date", "category") or not fill or not all(isinstance(t, str) for t in texts):
                 raise ValueError(f"the encoding of column {c.name!r} is none")
-        return cls(columns, rules)
+        return cls(columns, Rules.from_dict(content))
 
 
 def check(table, names, rules, where="X", also=()):
@@ -277,37 +274,27 @@ def check(table, names, rules, where="X", also=()):
     TableError
     """
     twice = [name for name in names if table.column_names.count(name) > 1]
-    if twice:
-        problems = [f"there are {table.column_names.count(name)} columns named {name!r}" for name in twice]
-        rules.refuse(where, problems, [rules.without(twice)])
+    remedy = rules.without(twice)
+    rules.refuse(where, [(f"there are {table.column_names.count(n)} columns named {n!r}", remedy) for n in twice])
     check_names(table, [*names, *also], where)
-    problems, remedies, missing, exclude = [], [], {}, {}
+    problems, unfit = [], {}
     for name in names:
         kind, why = one.kind_of(table.column(name))
         if why:
-            exclude[name] = why
+            unfit[name] = why
         elif kind == "date" and rules.dates is None:
-            problems.append(f"column {name!r} holds dates")
-            remedies.append(rules.option("dates", "number"))
+            problems.append((f"column {name!r} holds dates", rules.option("dates", "number")))
         elif kind == "category" and (marked := one.ambiguous(table.column(name))):
             mark, example = marked
-            problems.append(
-                f"column {name!r} holds numbers such as {example!r}, with {mark!r} for thousands or decimals"
-            )
-            either = f"--thousands {mark} or --decimal {mark}"
-            remedies.append(either if rules.shell else f"{name!r} as numbers")
-    if rules.missing is None:
-        counts = {name: one.missing(table.column(name)) for name in [*also, *names] if name not in exclude}
-        missing = {name: count for name, count in counts.items() if count}
-    if missing:
-        problems.append("cells are missing in " + ", ".join(f"{name!r} ({n})" for name, n in missing.items()))
+            either = f"--thousands {mark} or --decimal {mark}" if rules.shell else f"{name!r} as numbers"
+            what = f"column {name!r} holds numbers such as {example!r}, with {mark!r} for thousands or decimals"
+            problems.append((what, either))
+    missing, sentence = _missing(table, [name for name in [*also, *names] if name not in unfit])
+    if missing and rules.missing is None:
         few = one.complete(table, missing).sum() <= 0.5 * table.num_rows
-        remedies.append(rules.option("missing", "mean" if few else "drop"))
-    if exclude:
-        problems += [f"column {name!r} {why}" for name, why in exclude.items()]
-        remedies.append(rules.without(list(exclude)))
-    if problems:
-        rules.refuse(where, problems, remedies)
+        problems.append((sentence, rules.option("missing", "mean" if few else "drop")))
+    remedy = rules.without(list(unfit))
+    rules.refuse(where, [*problems, *((f"column {name!r} {why}", remedy) for name, why in unfit.items())])
 
 
 def _learnt(cells, name, rules):
@@ -318,10 +305,9 @@ def _learnt(cells, name, rules):
         return column
     pa = arrow()
     values = cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
-    counts = [(pair["values"], pair["counts"]) for pair in values.value_counts().to_pylist()]
-    counts = sorted(pair for pair in counts if pair[0] is not None and pair[0] == pair[0])
-    column.levels = one.as_text(pa.chunked_array([pa.array([level for level, _ in counts], values.type)])).to_pylist()
+    counts = {pair["values"]: pair["counts"] for pair in values.value_counts().to_pylist()}
+    levels = sorted(level for level in counts if level is not None and level == level)
+    column.levels = one.as_text(pa.chunked_array([pa.array(levels, values.type)])).to_pylist()
     if fills:
-        most = max(range(len(counts)), key=lambda i: counts[i][1])
-        column.fill = column.levels[most]
+        column.fill = column.levels[int(np.argmax([counts[level] for level in levels]))]
     return column

@@ -8,11 +8,8 @@ import numpy as np
 
 from fastgd.data import cells as one
 from fastgd.data import encoding
-from fastgd.data.tables import TableError, check_names
+from fastgd.data.tables import TableError, check_names, one_line
 from fastgd.errors import import_extra
-
-# Formulas may come with a file, and formulaic evaluates what they say: beside columns they may name these alone.
-FUNCTIONS = {"C", "I", "Q", "log", "log2", "log10", "exp", "np", "sqrt", "abs", "contr", "treatment", "sum", "base"}
 
 
 class Terms(typing.NamedTuple):
@@ -33,16 +30,19 @@ def sides(formula):
 
 def needed(text, names):
     """The columns, of those with these names, that the right side of a formula takes."""
+    # Formulas may come with a file, and formulaic evaluates what they say: besides columns only these may be named.
+    functions = {"C", "I", "Q", "log", "log2", "log10", "exp", "sqrt", "abs", "contr", "treatment", "sum"}
     bare = re.sub(r"`[^`]*`|\"[^\"]*\"|'[^']*'", " ", text)
-    wrong = [word for word in re.findall(r"[^\W\d]\w*", bare) if word not in FUNCTIONS and word not in names]
+    words = re.findall(r"[^\W\d]\w*", bare)
+    wrong = [word for word in words if word not in functions and word not in names and word not in ("np", "base")]
     if wrong:
-        allowed = ", ".join(sorted(FUNCTIONS - {"np", "base"}))
+        allowed = ", ".join(sorted(functions))
         raise TableError(f"the formula names {wrong[0]!r}, which is no column, and none of the functions {allowed}")
     formulaic = import_extra("formulaic", "formula", "a formula")
     try:
         found = [str(name) for name in formulaic.Formula(text).required_variables]
     except Exception as error:  # whatever its parser raises
-        raise TableError(f"the formula {text!r} cannot be read: {' '.join(str(error).split())}") from None
+        raise TableError(f"the formula {text!r} cannot be read: {one_line(error)}") from None
     return [name for name in names if name in found]
 
 
@@ -64,7 +64,7 @@ class Formula:
     def __init__(self, text, levels, rules):
         self.text, self.levels, self.rules, self.names = text, levels, rules, list(levels)
         needed(text, self.names)
-        # Rows with every level of every column tell how the columns are made.
+        # The encoded columns are found by encoding rows that contain every level of every column.
         made = self._made({name: known or [0.5, 1.5] for name, known in levels.items()})
         self.intercept = "Intercept" in made.columns
         self.encoded_names = [name for name in made.columns if name != "Intercept"]
@@ -80,7 +80,7 @@ class Formula:
         return type(self)(self.text, self.levels, rules)
 
     def encode(self, table, where="X"):
-        """The numbers (n, d) of a table with these columns, and others."""
+        """Encode a table that has these columns, in any order and among others, as numbers (n, d)."""
         check_names(table, self.names, where)
         columns = [encoding.Column(n, "category" if k else "number", k or []) for n, k in self.levels.items()]
         encoding.Encoder(columns, self.rules).encode(table, where)  # which refuses what was not in the fit
@@ -99,30 +99,22 @@ class Formula:
         import formulaic
         import pandas
 
-        rows, frame = max(map(len, columns.values()), default=1), {}
-        for name, values in columns.items():
-            cells = values if len(values) == rows else np.resize(values, rows)
-            known = self.levels[name]
-            frame[name] = cells
-            if known:
-                at = [known.index(cell) if cell in known else -1 for cell in cells]
-                frame[name] = pandas.Categorical.from_codes(at, known)
+        rows = max(map(len, columns.values()), default=1)
+        frame = {name: np.resize(values, rows) for name, values in columns.items()}
+        frame |= {name: pandas.Categorical(frame[name], known) for name, known in self.levels.items() if known}
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
                 return formulaic.model_matrix(self.text, pandas.DataFrame(frame), na_action="ignore")
             except Exception as error:  # whatever the functions of a formula raise
-                why = " ".join(str(error).split())[:200]
-                raise TableError(f"the formula {self.text!r} cannot be evaluated: {why}") from None
+                raise TableError(f"the formula {self.text!r} cannot be evaluated: {one_line(error)}") from None
 
     def notes(self, rows):
         return []
 
     def to_dict(self):
-        rules = {name: getattr(self.rules, name) for name in encoding.CHOICES}
-        return {**rules, "formula": self.text, "levels": self.levels}
+        return self.rules.to_dict() | {"formula": self.text, "levels": self.levels}
 
     @classmethod
     def from_dict(cls, content):
-        rules = encoding.Rules(**{name: content[name] for name in encoding.CHOICES})
-        return cls(str(content["formula"]), dict(content["levels"]), rules)
+        return cls(str(content["formula"]), dict(content["levels"]), encoding.Rules.from_dict(content))

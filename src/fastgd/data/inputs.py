@@ -7,12 +7,12 @@ from fastgd.data.dense import Dense
 from fastgd.data.rows import Rows
 from fastgd.data.sparse import Sparse
 
-# The first that takes an X has it. Rows are what they are; what nobody knows is made into an array.
+# Asked in this order: the first whose `takes` is true is used. The last, Dense, takes everything.
 _kinds = [Sparse, Rows, Dense]
 
 
 def register(kind):
-    """Make a kind of data known: a subclass of Rows, which is returned, so that this is a decorator.
+    """Register a kind of data, a subclass of Rows. It is returned, so that this is a decorator.
 
     From then on an X that `kind.takes` is its: `kind.checked` coerces it and `kind.made_of` makes the rows. A subclass
     whose instances are the data themselves needs none of the three.
@@ -37,7 +37,7 @@ def rows_of(X, Y, weights):
 
 
 def rows_of_another_kind(X):
-    """The Rows, without targets, of an X that is neither sparse nor made into an array; None for one that is."""
+    """The Rows, without targets, of an X of a registered kind; None for sparse matrices and what becomes an array."""
     kind = Dense if type(X) is np.ndarray else kind_of(X)
     if kind is Sparse or kind is Dense:
         return None

@@ -9,7 +9,7 @@ PIECE_VALUES = 1 << 17
 # Multiplications of XᵀX from which BLAS's dsyrk is used: it halves them, but importing
 # scipy.linalg takes 0.15 s, once.
 SYRK_PRODUCTS = 1 << 30
-# Rows per column from which a sample gives means and curvatures well enough for centring and preconditioning.
+# Rows per column from which the means and curvatures of a sample are exact enough for centring and preconditioning.
 ROWS_PER_COLUMN = 8
 
 
@@ -58,19 +58,6 @@ def slices(n, length):
 def parts(n, d):
     """Slices that cover n rows of d columns, each of about PIECE_VALUES values."""
     return slices(n, max(1, PIECE_VALUES // d))
-
-
-def transformed(rows, shift, scale):
-    """Iterate over pieces of rows: √s·(X − shift)/scale in float64, √s, and the slice."""
-    for part in parts(rows.n, rows.d):
-        A = rows.view(part).astype(np.float64)
-        root = np.ones(len(A))
-        A -= shift
-        A /= scale
-        if rows.weights.size:
-            root = np.sqrt(rows.weights[part].astype(np.float64))
-            A *= root[:, None]
-        yield A, root, part
 
 
 def moments_of(rows, origin=None):

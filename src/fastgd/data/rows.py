@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.data.columns import DenseColumns
-from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices, transformed
+from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices
 from fastgd.data.threads import tree_sum
 from fastgd.kernels.codes import ACTIVATIONS, PLAIN, PointLoss
 
@@ -223,7 +223,7 @@ class Rows:
         default plain gradient descent.
         """
         kind, parameters, moments, done, *limits = PLAIN[self.dtype] if rule is None else rule
-        step = 4 * batch  # the kernels take four steps at a time: pieces of whole fours round as one call does
+        step = 4 * batch  # kernels take four steps at a time: pieces of 4m steps round as one call
         for part in slices(len(order), step * max(1, PIECE_VALUES // (step * self.d))):
             rows = order[part]
             first, count = part.start // batch, -(-len(rows) // batch)
@@ -248,7 +248,15 @@ class Rows:
 
     def pieces(self, shift=0.0, scale=1.0):
         """Iterate over pieces of rows: √s·(X − shift)/scale in float64, √s, and the slice."""
-        return transformed(self, shift, scale)
+        for part in parts(self.n, self.d):
+            A = self.view(part).astype(np.float64)
+            root = np.ones(len(A))
+            A -= shift
+            A /= scale
+            if self.weights.size:
+                root = np.sqrt(self.weights[part].astype(np.float64))
+                A *= root[:, None]
+            yield A, root, part
 
     def moments(self):
         """The `Moments` of the columns; None if their squares overflow or underflow."""
@@ -313,6 +321,32 @@ class Rows:
 
     def _weights_of(self, part):
         return self.weights[part] if self.weights.size else self.weights
+
+
+class OfArrays(Rows):
+    """Rows of an X in memory, dense or sparse, that NumPy or scipy indexes and multiplies."""
+
+    has_columns = True
+
+    def __init__(self, X, Y, weights):
+        super().__init__(*X.shape, X.dtype, Y, weights)
+        self.X = X
+
+    @classmethod
+    def made_of(cls, X, Y, weights):
+        return cls(X, Y, weights)
+
+    def take(self, part):
+        return type(self)(self.X[part], self.Y[part], self._weights_of(part))
+
+    def with_targets(self, Y, weights=None):
+        return type(self)(self.X, Y, self.weights if weights is None else weights)
+
+    def product(self, part, W):
+        return self.X[part] @ W
+
+    def column_product(self, u):
+        return self.X.T @ u
 
 
 class Some(Rows):

@@ -7,7 +7,7 @@ import numpy as np
 from fastgd import kernels, validation
 from fastgd.data.columns import SparseColumns
 from fastgd.data.moments import centred, looked_into, rounded
-from fastgd.data.rows import Rows
+from fastgd.data.rows import OfArrays
 from fastgd.kernels.codes import PLAIN
 
 # The cost of one product of two stored entries of a row, when XᵀX is formed, in values of a pass over X: while XᵀX fits
@@ -17,14 +17,11 @@ ENTRY_PRODUCT = 2.5
 CHOLESKY_ADVANTAGE = 96
 
 
-class Sparse(Rows):
+class Sparse(OfArrays):
     """Rows of a scipy.sparse matrix or array in CSR form."""
 
-    has_columns = True
-
     def __init__(self, X, Y, weights):
-        self.X, self.Y, self.weights = X, Y, weights
-        (self.n, self.d), self.k, self.dtype = X.shape, Y.shape[1], X.dtype
+        super().__init__(X, Y, weights)
         self.values = X.nnz
         # scipy may store the two index arrays in different types; the kernels take one type for both.
         wide = np.int64 if X.indptr.dtype != X.indices.dtype else X.indices.dtype
@@ -47,10 +44,6 @@ class Sparse(Rows):
         check_columns(X)
         return type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
 
-    @classmethod
-    def made_of(cls, X, Y, weights):
-        return cls(X, Y, weights)
-
     def dense(self, part, dtype=None):
         return self.X[part].toarray().astype(self.dtype if dtype is None else dtype, order="C", copy=False)
 
@@ -64,12 +57,6 @@ class Sparse(Rows):
 
     def column_block(self, numbers, shift, scale):
         return SparseColumns(self, numbers, shift, scale)
-
-    def take(self, part):
-        return Sparse(self.X[part], self.Y[part], self._weights_of(part))
-
-    def with_targets(self, Y, weights=None):
-        return Sparse(self.X, Y, self.weights if weights is None else weights)
 
     def arrays_for_digest(self):
         return self.X.data, self.X.indices, self.X.indptr
@@ -161,12 +148,6 @@ class Sparse(Rows):
     def _column_sums(self, numbers):
         """Column sums of `numbers`, one for each stored entry."""
         return np.bincount(self.X.indices, numbers, self.d).astype(np.float64)  # integers if nothing is stored
-
-    def product(self, part, W):
-        return self.X[part] @ W
-
-    def column_product(self, u):
-        return self.X.T @ u
 
     def gram_products(self):
         stored = np.diff(self.X.indptr).astype(np.float64)

@@ -19,8 +19,7 @@ from fastgd.errors import import_extra
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 MISSING_NUMBERS = (*MISSING, "na", "None", "none", "missing", "?", "-", "--", ".")
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
-# What a first column without a name is called, such as rows' names of other programs; no feature unless asked for.
+# Name of a first column without a name (row labels of other programs); a feature only if it is listed.
 INDEX = "index"
 
 
@@ -60,21 +59,15 @@ def frame(X, name="X"):
 
 
 def _plain_text(table):
-    """The same with all text, and the levels of categories, in the one type of text that has every function."""
+    """Convert all text, and the levels of categories, to the string type that all compute functions support."""
     pa, types = arrow(), arrow().types
     for i, column in enumerate(table.columns):
-        kind = column.type
-        inner = kind.value_type if types.is_dictionary(kind) else kind
-        if not (types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)):
-            continue
-        chunks = column.chunks
-        if inner is not kind:
-            chunks = [
-                pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(pa.string())).dictionary_decode()
-                for c in chunks
-            ]
-        chunks = [chunk.cast(pa.string()) for chunk in chunks]
-        table = table.set_column(i, table.column_names[i], pa.chunked_array(chunks, pa.string()))
+        is_category = types.is_dictionary(column.type)
+        kind = column.type.value_type if is_category else column.type
+        if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+            chunks = [c.dictionary.cast(pa.string()).take(c.indices) if is_category else c for c in column.chunks]
+            chunks = [chunk.cast(pa.string()) for chunk in chunks]
+            table = table.set_column(i, table.column_names[i], pa.chunked_array(chunks, pa.string()))
     return table
 
 
@@ -100,7 +93,7 @@ def read(source, *, separator=None, decimal=None, thousands=None, encoding=None)
     where = "standard input" if str(source) == "-" else str(source)
     data = _contents(source, where)
     pa = arrow(f"reading {where}")
-    for magic, codec in COMPRESSED.items():
+    for magic, codec in {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}.items():
         if data.startswith(magic):
             try:
                 data = pa.CompressedInputStream(pa.BufferReader(data), codec).read()
@@ -112,14 +105,15 @@ def read(source, *, separator=None, decimal=None, thousands=None, encoding=None)
 
     notes = []
     try:
-        table = _arrow_file(data, where) or _json(data, where) or text.parsed(
-            data, where, notes, {"separator": separator, "decimal": decimal, "thousands": thousands}, encoding
-        )  # fmt: skip
+        table = _arrow_file(data, where)
+        table = _json(data, where) if table is None else table
+        if table is None:
+            table = text.parsed(data, where, notes, separator, decimal, thousands, encoding)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise TableError(f"{where} is damaged or cannot be read: {one_line(error)}") from None
     table = _plain_text(_named(table, where, notes))
     if not table.num_rows:
-        raise TableError(f"{where} has a header line and no rows of data")
+        raise TableError(f"{where} has names of columns and no rows of data")
     return Read(table, notes)
 
 
@@ -149,6 +143,12 @@ def read_all(source):
         raise TableError(f"the files of {source} have different columns: {one_line(error)}") from None
 
 
+def listed(names, most=None):
+    """Names in a sentence, `most` of them."""
+    more = f" and {len(names) - most} more" if most and len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
 def one_line(error):
     return " ".join(str(error).split())[:200]
 
@@ -157,16 +157,11 @@ def _contents(source, where):
     try:
         if str(source) == "-":
             return sys.stdin.buffer.read()
-        path = Path(source)
-        if path.is_dir():
-            raise TableError(f"{where} is a directory, not a table")
-        return path.read_bytes()
-    except OSError as error:
-        raise TableError(f"{where} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        if isinstance(error, TableError):
-            raise
-        raise TableError(f"{where} cannot be read: {error}") from None
+        if not Path(source).is_dir():
+            return Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        raise TableError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    raise TableError(f"{where} is a directory, not a table")
 
 
 # ------------------------------------------------------------------------------------------------------ binary formats
@@ -192,7 +187,7 @@ def _excel(data, where):
     calamine = import_extra("python_calamine", "excel", f"reading {where}, an Excel file,")
     try:
         rows = calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0).to_python()
-    except Exception as error:  # whatever the bytes lead its reader to
+    except Exception as error:  # damaged bytes may make its reader raise anything
         raise TableError(f"{where} is damaged or is no Excel file: {one_line(error)}") from None
     if not rows:
         raise TableError(f"{where} has nothing on its first sheet")
@@ -231,12 +226,14 @@ def _json(data, where):
 def _of_objects(names, columns):
     """A table of Python values; a column of several types becomes text."""
     pa = arrow()
-    made = []
-    for values in columns:
+
+    def column(values):
         try:
-            made.append(pa.array(values))
+            return pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            made.append(pa.array([None if value is None else str(value) for value in values]))
+            return pa.array([None if value is None else str(value) for value in values])
+
+    made = list(map(column, columns))
     if len(made) != len(names):
         raise TableError("columns and names do not have the same number")
     return pa.table(made, names=names)
@@ -246,7 +243,7 @@ def _of_objects(names, columns):
 
 
 def _named(table, where, notes):
-    """The same with names without spaces around them; without a name the first is called INDEX, others are left out."""
+    """Strip the names of columns. A first column without a name is called INDEX; others without a name are dropped."""
     names = [str(name).strip() for name in table.column_names]
     names = ["" if name == "Unnamed: 0" else name for name in names]
     if not any(names):
@@ -264,11 +261,9 @@ def check_names(table, names, where, once=True):
     has = table.column_names
     absent = [name for name in dict.fromkeys(names) if name not in has]
     if absent:
-        known = ", ".join(map(repr, has[:30])) + (f" and {len(has) - 30} more" if len(has) > 30 else "")
-        close = {name.casefold(): name for name in has}
-        hint = " (capital letters count)" if any(name.casefold() in close for name in absent) else ""
-        columns = ", ".join(map(repr, absent))
-        raise TableError(f"{where} has no column {columns}; it has {known}{hint}")
+        close = {name.casefold() for name in has} & {name.casefold() for name in absent}
+        hint = " (capital letters count)" if close else ""
+        raise TableError(f"{where} has no column {listed(absent)}; it has {listed(has, 30)}{hint}")
     twice = [name for name in dict.fromkeys(names) if has.count(name) > 1]
     if twice and once:
         columns = " and ".join(f"{has.count(name)} columns named {name!r}" for name in twice)

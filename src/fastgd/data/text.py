@@ -10,18 +10,16 @@ import re
 from fastgd.data.tables import MISSING, MISSING_NUMBERS, NUMBER, TableError, arrow, one_line
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-DATES = ("%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S")  # beside ISO 8601
-HEAD = 1 << 16  # letters that the separator is judged by
 
 
-def parsed(data, where, notes, marks, encoding):
+def parsed(data, where, notes, separator, decimal, thousands, encoding):
     """The table of text in columns, the first line of which has their names."""
     text = _decoded(data, where, notes, encoding).lstrip("\ufeff")
-    separator = marks["separator"] or _separator(text)
+    given, separator = separator, separator or _separator(text)
     separator = "\t" if separator in ("\\t", "tab") else separator
     if len(separator) != 1:
         raise TableError(f"the separator must be one character; got {separator!r}")
-    if separator != "," and marks["separator"] is None:
+    if separator != "," and given is None:
         notes.append(f"columns are separated by {SEPARATORS[separator]} (--separator)")
     if separator == " ":
         text = _without_runs(text)
@@ -34,7 +32,6 @@ def parsed(data, where, notes, marks, encoding):
     elif len(next(csv.reader(io.StringIO(body), delimiter=separator), names)) == len(names) + 1:
         names = ["", *names]  # names of rows, as R writes them
     parse = functools.partial(_parsed, body, where, names, separator, line)
-    decimal, thousands = marks["decimal"], marks["thousands"]
     table = parse(decimal or ".")
     if decimal is None and thousands is None:
         decimal = _decimal(table)
@@ -62,7 +59,7 @@ def _decoded(data, where, notes, encoding):
     for guess in guesses:
         with contextlib.suppress(UnicodeError):
             text = data.decode(guess)
-            if "\0" in text[:HEAD]:
+            if "\0" in text[: 1 << 16]:
                 break
             if guess != "utf-8":
                 notes.append(f"the text is read as {guess} (--encoding)")
@@ -71,12 +68,13 @@ def _decoded(data, where, notes, encoding):
 
 
 def _separator(text):
-    """The mark that splits all of the first lines into equally many cells; of several the one that makes most.
+    """The mark that splits all of the first lines into the same number of cells; of several, that with the most cells.
 
     A space is taken only where no other mark does, and a comma where none does.
     """
-    lines = [line.strip(" \r\n") for line in text[:HEAD].splitlines() if line.strip()]
-    lines = lines[:-1] if len(text) > HEAD else lines  # the last is cut short
+    head = text[: 1 << 16]
+    lines = [line.strip(" \r\n") for line in head.splitlines() if line.strip()]
+    lines = lines[:-1] if len(text) > len(head) else lines  # the last is cut short
     found = []
     for mark in SEPARATORS:
         with contextlib.suppress(csv.Error):
@@ -87,7 +85,7 @@ def _separator(text):
 
 
 def _without_runs(text):
-    """The same with one space between cells."""
+    """Replace runs of spaces between cells by one space."""
     out = io.StringIO()
     rows = csv.reader((line.strip() for line in io.StringIO(text)), delimiter=" ", skipinitialspace=True)
     csv.writer(out, delimiter=" ", lineterminator="\n").writerows(rows)
@@ -112,7 +110,7 @@ def _parsed(body, where, names, separator, line, decimal):
 
     data = body.encode()
     if body.count('"') % 2 and (wrong := _ragged(body, where, names, separator, line)):
-        raise TableError(wrong)  # it would take a quotation that is never closed for text up to the end
+        raise TableError(wrong)  # pyarrow would read everything after an unclosed quotation mark as one cell
     try:
         return reader.read_csv(
             pa.BufferReader(data),
@@ -120,7 +118,9 @@ def _parsed(body, where, names, separator, line, decimal):
             read_options=reader.ReadOptions(column_names=names, block_size=min(len(data) + 1, (1 << 31) - 1)),
             parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values='"' in body),
             convert_options=reader.ConvertOptions(
-                null_values=MISSING_NUMBERS, decimal_point=decimal, timestamp_parsers=[reader.ISO8601, *DATES]
+                null_values=MISSING_NUMBERS,
+                decimal_point=decimal,
+                timestamp_parsers=[reader.ISO8601, "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"],
             ),
         )
     except pa.ArrowInvalid as error:
@@ -128,7 +128,7 @@ def _parsed(body, where, names, separator, line, decimal):
 
 
 def _ragged(body, where, names, separator, line):
-    """A sentence about the first row that has not as many cells as the header, or None."""
+    """The error for the first row whose number of cells is not that of the header, or None."""
     rows = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     start = 0
     try:
@@ -161,7 +161,7 @@ def _marked(table):
 
 
 def _decimal(table):
-    """A comma where some number can be read in no other way, else a point."""
+    """The decimal mark: a comma if some number is valid in no other reading, else a point."""
     pa = arrow()
     if any(pa.types.is_floating(column.type) for column in table.columns):
         return "."
@@ -172,15 +172,14 @@ def _decimal(table):
 
 
 def _thousands(table, decimal):
-    """The mark between thousands, where it can be nothing else; None without one."""
+    """The thousands separator if no other reading is possible, or None."""
     pa = arrow()
     sure = decimal == "," or any(pa.types.is_floating(column.type) for column in table.columns)
     for cells in _marked(table):
         for mark in ("." if decimal == "," else ",", " ", "\u00a0", "'", "’"):
             m, d = re.escape(mark), re.escape(decimal)
-            if not all(re.fullmatch(rf"[+-]?(\d+|\d{{1,3}}({m}\d{{3}})+)({d}\d+)?", cell) for cell in cells):
-                continue
-            if not any(mark in cell for cell in cells):
+            grouped = rf"[+-]?(\d+|\d{{1,3}}({m}\d{{3}})+)({d}\d+)?"
+            if not (any(mark in cell for cell in cells) and all(re.fullmatch(grouped, cell) for cell in cells)):
                 continue
             # "2,757" alone may also be a decimal.
             if sure or mark not in ".," or any(re.search(rf"{m}\d{{3}}{m}|{m}\d{{3}}{d}", cell) for cell in cells):

@@ -5,7 +5,7 @@ identity of the run and its state, a tree of dicts, lists, numbers, strings and 
 own, `array0`, `array1`, …, which the text refers to. Numbers come back to the last bit. The comment of the archive, its
 last bytes, is a checksum of all the bytes before, so that damage is found before any content is looked at.
 
-A checkpoint is there to save a run, so it must not end one: where it cannot be written, the run goes on with a warning.
+If a checkpoint cannot be written, the run continues with a warning.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import operator
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +26,13 @@ from fastgd.engine.result import History, Result, Status
 from fastgd.errors import DivergenceError
 from fastgd.files.whole import check_writable, remove_abandoned, write_whole
 
-# To be raised with every change of what a run keeps, and of how it is kept.
+# Increase it with every change of the state or of its encoding.
 FORMAT = 2
-# Bytes of a checksum in hexadecimal digits.
-CHECKSUM = 64
-# After these ends there may be a way on.
-GOES_ON = (Status.STEP_LIMIT, Status.STOPPED_BY_CALLBACK, Status.TIME_LIMIT)
-# And after these where a tighter tolerance is asked for.
-MET = (
-    Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS,
-)  # fmt: skip
-# What an array is in the text.
-REFERENCE = "__array__"
+# What a run that ended so needs to continue: nothing, more steps, or also a tighter tolerance. Others do not continue.
+CONTINUES = {Status.STOPPED_BY_CALLBACK: "", Status.TIME_LIMIT: "", Status.STEP_LIMIT: "steps"} | dict.fromkeys(
+    (Status.CONVERGED, Status.TARGET_REACHED, Status.VALUE_SETTLED, Status.POINT_SETTLED, Status.NO_PROGRESS),
+    "tolerance",
+)
 
 
 class DamagedError(ValueError):
@@ -53,7 +49,7 @@ class Checkpoint:
     path : str or os.PathLike
         Its name, as it is: no suffix is added.
     identity : dict
-        What makes the run what it is, name → number, string or None. A file with another identity is refused, with the
+        All that the result depends on, name → number, string or None. A file with another identity is refused, with the
         names that differ.
     asked : dict, optional
         The tolerances that end the run, name → number or None: the smaller, the more is asked.
@@ -76,7 +72,8 @@ class Checkpoint:
         except OSError as error:
             raise ValueError(f"checkpoint must be a file that can be written: {error}") from error
         remove_abandoned(self.path)
-        self.identity, self.asked = _plain(identity), asked or {}
+        self.identity = json.loads(json.dumps(identity, default=np.generic.item))  # as it comes back from a file
+        self.asked = asked or {}
         self._interval = interval
         self._written = -np.inf
         self._latest = None  # the bytes of the last state, which may not be those in the file
@@ -95,13 +92,14 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         identity, state = decode(data, self.path)
-        names = [name for name in {**self.identity, **identity} if identity.get(name) != self.identity.get(name)]
-        if names:
-            differences = "; ".join(
-                f"{name} is {_short(identity.get(name))} there and {_short(self.identity.get(name))} here"
-                for name in names
-            )
-            raise ValueError(f"checkpoint {self.path!r} belongs to another run: {differences}")
+        both = {name: (identity.get(name), self.identity.get(name)) for name in {**self.identity, **identity}}
+        differences = [
+            "{} is {} there and {} here".format(name, *("absent" if value is None else repr(value) for value in pair))
+            for name, pair in both.items()
+            if pair[0] != pair[1]
+        ]
+        if differences:
+            raise ValueError(f"checkpoint {self.path!r} belongs to another run: {'; '.join(differences)}")
         self._latest = data
         return state
 
@@ -113,7 +111,7 @@ class Checkpoint:
         limit : int
             Steps at most.
         limit_name, unit : str
-            What the face calls that, and a step.
+            The name of that argument for the user, and of a step.
 
         Raises
         ------
@@ -128,7 +126,7 @@ class Checkpoint:
         with self.restoring():
             if result := ended(saved, limit, self.asked):
                 return None, result
-            if "loop" not in saved:  # its time was up before the first step
+            if "loop" not in saved:  # max_seconds had passed before the first step
                 return None, None
             taken = operator.index(saved["step"])
         if taken > limit:
@@ -137,12 +135,12 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def restoring(self):
-        """Where a run restores itself from a loaded state: what does not fit there is damage of the file."""
+        """A context in which a run restores a loaded state: any error in it means that the file is damaged."""
         try:
             yield
         except (DamagedError, DivergenceError):
             raise
-        except Exception as error:  # a forged state leads to whatever error it leads to
+        except Exception as error:  # a corrupt state may raise anything
             raise DamagedError(f"checkpoint {self.path!r} is damaged: {error}") from error
 
     @property
@@ -156,17 +154,16 @@ class Checkpoint:
         self._write(self._latest)
 
     def finish(self, result, error=None):
-        """Put the end of the run into the file; how to go on stays there, where more steps or time would."""
-        kept = {}
-        if result.status in (*GOES_ON, *MET) and self._latest is not None:
-            _, kept = decode(self._latest, self.path)
-        ended = {**result, "status": int(result.status), "history": None}
-        history = None if result.history is None else dict(result.history)
+        """Write the result to the file; the state stays in it if more steps or time could continue the run."""
+        goes_on = result.status in CONTINUES and self._latest is not None
+        state = decode(self._latest, self.path)[1] if goes_on else {}
+        state |= {"result": {**result, "history": None}, "history": result.history, "asked": self.asked}
+        state["error"] = None
         if error is not None:
-            error = {"message": str(error), "step": error.step, "lr": error.lr, "stable_lr": error.stable_lr}
-        self._write(
-            encode(self.identity, {**kept, "result": ended, "history": history, "error": error, "asked": self.asked})
-        )
+            state["error"] = {name: getattr(error, name) for name in ("step", "lr", "stable_lr")} | {
+                "message": str(error)
+            }
+        self._write(encode(self.identity, state))
 
     def _write(self, data):
         try:
@@ -187,16 +184,16 @@ def ended(state, limit, asked):
     """
     if "result" not in state:
         return None
-    status, there = Status(state["result"]["status"]), state["asked"]
-    if status == Status.TIME_LIMIT and "loop" not in state:
+    status = Status(state["result"]["status"])
+    needs, more_steps = CONTINUES.get(status), "loop" in state and state["step"] < limit
+    if "loop" not in state:
+        goes_on = status == Status.TIME_LIMIT
+    elif needs == "tolerance":
+        goes_on = more_steps and any(_tighter(asked.get(name), value) for name, value in state["asked"].items())
+    else:
+        goes_on = needs == "" or (needs == "steps" and more_steps)
+    if goes_on:
         return None
-    if "loop" in state:
-        more_steps = state["step"] < limit
-        tighter = any(_tighter(asked.get(name), value) for name, value in there.items())
-        if status in GOES_ON and (status != Status.STEP_LIMIT or more_steps):
-            return None
-        if status in MET and tighter and more_steps:
-            return None
     history = None if state["history"] is None else History(state["history"])
     result = Result({**state["result"], "status": status, "history": history})
     if state["error"] is not None:
@@ -222,13 +219,19 @@ def read(path):
 
 def encode(identity, state):
     """The bytes of a checkpoint."""
-    arrays = []
-    text = json.dumps({"format": FORMAT, "identity": _plain(identity), "state": _plain(state, arrays)})
+    entries = {}
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            entries[f"array{len(entries)}"] = value
+            return {"__array__": len(entries) - 1}
+        return dict(value) if isinstance(value, Mapping) else value.item()
+
+    text = json.dumps({"format": FORMAT, "identity": identity, "state": state}, default=plain)
     file = io.BytesIO()
-    entries = {f"array{number}": array for number, array in enumerate(arrays)}
     np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **entries)
     file.seek(-2, os.SEEK_END)
-    file.write(CHECKSUM.to_bytes(2, "little"))  # the length of the comment, which ends an archive
+    file.write(len(_checksum(b"")).to_bytes(2, "little"))  # the length of the comment, which ends an archive
     checksum = _checksum(file.getbuffer())
     file.write(checksum)
     return file.getvalue()
@@ -237,13 +240,25 @@ def encode(identity, state):
 def decode(data, path):
     """Identity and state in the bytes of a checkpoint; `path` is for the messages."""
     foreign = f"{path!r} is no checkpoint of fastgd, or is damaged"
-    if data[-CHECKSUM:] != _checksum(memoryview(data)[:-CHECKSUM]):
+    length = len(_checksum(b""))
+    if data[-length:] != _checksum(memoryview(data)[:-length]):
         raise DamagedError(f"{foreign}: its checksum is wrong")
+
+    def tree(branch):
+        if branch.keys() != {"__array__"}:
+            return _Branch(branch, path)
+        name = f"array{branch['__array__']}"
+        if name not in entries:
+            raise DamagedError(f"checkpoint {path!r} is damaged: its entry {name!r} is missing")
+        return entries[name]
+
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             entries = {name: archive[name] for name in archive}
-        header = json.loads(entries["header"].tobytes())
-    except Exception as error:  # readers of archives, arrays and JSON raise whatever the bytes lead them to
+        header = json.loads(entries["header"].tobytes(), object_hook=tree)
+    except DamagedError:
+        raise
+    except Exception as error:  # damaged bytes may make the readers of zip, npy and JSON raise anything
         raise DamagedError(f"{foreign}: {error}") from error
     if not isinstance(header, dict):
         raise DamagedError(foreign)
@@ -251,14 +266,14 @@ def decode(data, path):
         raise DamagedError(
             f"{path!r} is a checkpoint of format {header.get('format')}; this fastgd reads format {FORMAT}"
         )
-    identity, state = header.get("identity"), _with_arrays(header.get("state"), entries, path)
+    identity, state = header.get("identity"), header.get("state")
     if not isinstance(identity, dict) or not isinstance(state, dict):
         raise DamagedError(foreign)
     return identity, state
 
 
 class _Branch(dict):
-    """A dict of a loaded state: what is missing in it is damage of the file."""
+    """A dict of a loaded state: a missing entry means that the file is damaged."""
 
     def __init__(self, content, path):
         super().__init__(content)
@@ -269,38 +284,13 @@ class _Branch(dict):
 
 
 def digest(*arrays):
-    """A short text that tells arrays apart by shape, dtype and bytes; of large ones, by rows at even distances."""
+    """A hash of shapes, dtypes and bytes of arrays; of arrays above 1 MiB, of equally spaced rows."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.shape} {array.dtype.str}".encode())
         stride = max(1, -(-array.nbytes // (1 << 20)))
         found.update(np.ascontiguousarray(array[::stride] if array.ndim else array).tobytes())
     return found.hexdigest()[:16]
-
-
-def _plain(tree, arrays=None):
-    """A tree as JSON has it; its arrays go into the list and leave their numbers behind."""
-    if isinstance(tree, dict):
-        return {str(name): _plain(branch, arrays) for name, branch in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_plain(branch, arrays) for branch in tree]
-    if isinstance(tree, np.generic):
-        return tree.item()
-    if isinstance(tree, np.ndarray):
-        arrays.append(tree)
-        return {REFERENCE: len(arrays) - 1}
-    return tree
-
-
-def _with_arrays(tree, entries, path):
-    if isinstance(tree, dict):
-        if tree.keys() == {REFERENCE}:
-            name = f"array{tree[REFERENCE]}"
-            if name not in entries:
-                raise DamagedError(f"checkpoint {path!r} is damaged: its entry {name!r} is missing")
-            return entries[name]
-        return _Branch({name: _with_arrays(branch, entries, path) for name, branch in tree.items()}, path)
-    return [_with_arrays(branch, entries, path) for branch in tree] if isinstance(tree, list) else tree
 
 
 def _bytes(path):
@@ -314,7 +304,3 @@ def _bytes(path):
 
 def _checksum(data):
     return hashlib.sha256(data).hexdigest().encode()
-
-
-def _short(value):
-    return "absent" if value is None else repr(value)

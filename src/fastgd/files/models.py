@@ -27,6 +27,7 @@ import numpy as np
 
 from fastgd import losses
 from fastgd.data.encoding import Encoder
+from fastgd.data.tables import one_line
 from fastgd.files.whole import write_whole
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.linalg import softmax
@@ -37,8 +38,6 @@ if typing.TYPE_CHECKING:
 
 FORMAT, FORMAT_VERSION = "fastgd model", 2
 ARRAYS = ("coef_", "intercept_", "classes_", "feature_names_in_")
-CLASSES = ("GDRegressor", "GDClassifier")
-PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclasses.dataclass
@@ -78,17 +77,13 @@ class Model:
 
     def scores(self, X):
         """h = Xw + b, (n,) or (n, k), of the encoded columns."""
-        coef = self.arrays["coef_"]
         with np.errstate(over="ignore", invalid="ignore"):
-            h = X @ np.atleast_2d(coef).T + self.arrays["intercept_"]
-        return h[:, 0] if coef.ndim == 1 or (self.classes is not None and len(coef) == 1) else h
+            return scores(X, self.arrays["coef_"], self.arrays["intercept_"], self.classes)
 
     def predict(self, X):
         """Predictions, or labels, for rows of encoded columns."""
         h = self.scores(X)
-        if self.classes is None:
-            return outputs(h, self.activation)
-        return self.classes[(h > self.loss.border).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)]
+        return outputs(h, self.activation) if self.classes is None else self.classes[chosen(h, self.loss)]
 
     def probabilities(self, X):
         """(n, classes); ValueError for a model without."""
@@ -145,29 +140,30 @@ class Model:
             version = int(head["format_version"])
         except OSError:
             raise
-        except Exception as error:  # readers of JSON, archives and arrays raise whatever the bytes lead them to
-            raise ValueError(f"{path} is not a fastgd model, or is damaged ({_first_words(error)})") from error
+        except Exception as error:  # damaged bytes may make the readers of JSON, zip and npy raise anything
+            raise ValueError(f"{path} is not a fastgd model, or is damaged ({one_line(error)})") from error
         if version != FORMAT_VERSION:
             way = "install a newer one" if version > FORMAT_VERSION else "fit and save the model again"
             raise ValueError(f"{path} has format {version}, and this fastgd reads format {FORMAT_VERSION}: {way}")
         try:
             self = cls(
                 str(head["class"]), str(head["activation"]), arrays, dict(head["parameters"]),
-                _texts(head["left_out"]), _columns(head["encoding"]), head["target"], int(head["n_iter_"]),
+                head["left_out"], _columns(head["encoding"]), head["target"], int(head["n_iter_"]),
                 int(head["n_features_in_"]), dict(head["fit"]),
             )  # fmt: skip
             self._check()
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
-            raise ValueError(f"{path} is damaged ({_first_words(error)})") from error
+            raise ValueError(f"{path} is damaged ({one_line(error)})") from error
         return self
 
     def _check(self):
-        """Refuse what does not fit together."""
+        """Refuse arrays and names that do not belong together."""
+        if not isinstance(self.left_out, list) or not all(isinstance(name, str) for name in self.left_out):
+            raise TypeError("left_out must be names")
         coef, intercept, classes = self.arrays["coef_"], self.arrays["intercept_"], self.classes
         d = self.n_features if self.encoder is None else self.encoder.width
         k = 1 if coef.ndim == 1 else len(coef)
-        kind = CLASSES[classes is not None]
-        if self.name != kind or self.activation not in ACTIVATIONS:
+        if self.name != ("GDRegressor" if classes is None else "GDClassifier") or self.activation not in ACTIVATIONS:
             raise TypeError(f"a {self.name} with activation {self.activation}")
         if coef.ndim not in ((1, 2) if classes is None else (2,)) or coef.shape[-1] != d or intercept.shape != (k,):
             raise TypeError(f"coef_ has shape {coef.shape}, intercept_ {intercept.shape}")
@@ -181,6 +177,17 @@ class Model:
         names = self.arrays.get("feature_names_in_")
         if names is not None and (names.shape != (self.n_features,) or names.dtype.kind != "U"):
             raise TypeError(f"feature_names_in_ must be {self.n_features} names")
+
+
+def scores(X, coef, intercept, classes):
+    """h = Xw + b: (n,) of one target or of two classes, (n, k) of several; `classes` is None in a regression."""
+    h = X @ np.atleast_2d(coef).T + intercept
+    return h[:, 0] if coef.ndim == 1 or (classes is not None and len(coef) == 1) else h
+
+
+def chosen(h, loss):
+    """The number of the predicted class of each row."""
+    return (h > loss.border).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)
 
 
 def outputs(h, activation):
@@ -198,7 +205,7 @@ def probabilities(h, activation, loss):
     if h.ndim == 1:
         return np.column_stack(loss.probabilities(h))
     if activation != "identity":
-        # Of k sigmoids, one against the rest, σ(h) are made to add up to 1 by their logarithms, which do not underflow.
+        # One against the rest: the k values σ(h) are normalised through their logarithms, which do not underflow.
         return softmax(h if activation == "softmax" else -np.logaddexp(0, -h))
     p = loss.probabilities(h)[1]
     total = p.sum(axis=1, keepdims=True)
@@ -206,23 +213,13 @@ def probabilities(h, activation, loss):
 
 
 def known(path):
-    """The path of a model, whose name says how it is written."""
+    """The path of a model, with a suffix that is known."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the name of a file; got {path!r}")
     path = Path(path)
     if path.suffix not in (".json", ".npz"):
         raise ValueError(f"path must end in .json or .npz; got {path.name!r}")
     return path
-
-
-def _first_words(error):
-    return " ".join(str(error).split())[:200]
-
-
-def _texts(content):
-    if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
-        raise TypeError("left_out must be names")
-    return content
 
 
 def _columns(content):
@@ -234,7 +231,7 @@ def _columns(content):
 
 
 def _in_json(array):
-    """A list, of what JSON has names for: a history may hold NaN, and infinity where a fit diverged."""
+    """A list for JSON: NaN as null and infinity as text, which a history may hold."""
     if array.dtype.kind != "f":
         return array.tolist()
     return [v if math.isfinite(v) else None if math.isnan(v) else str(v) for v in array.tolist()]
@@ -316,7 +313,7 @@ class Saved:
             self.history_ = {k[9:]: v for k, v in model.arrays.items() if k.startswith("history_.")}
             activation = self._activation()
         except (TypeError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} is damaged ({_first_words(error)})") from error
+            raise ValueError(f"{path} is damaged ({one_line(error)})") from error
         if activation != model.activation:
             raise ValueError(
                 f"{path} predicts by activation {model.activation!r}, which {cls.__name__} does not have with its "
@@ -336,7 +333,9 @@ def _plain_parameters(model):
         value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, losses.Loss):
             parameters[name] = losses.to_dict(value)
-        elif isinstance(value, PLAIN):  # no dict: JSON would turn the labels of class_weight into strings
+        elif value is None or isinstance(
+            value, (bool, int, float, str)
+        ):  # no dict: JSON would turn the labels of class_weight into strings
             parameters[name] = value
         else:
             left_out.append(name)

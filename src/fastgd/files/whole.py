@@ -7,9 +7,9 @@ import stat
 import time
 from pathlib import Path
 
-# Temporary files have names that no other program and no other process gives, so that writers of one path never meet.
+# The random part of the name of a temporary file keeps processes that write to one path apart.
 PREFIX, SUFFIX = ".fastgd-", ".part"
-# A temporary file that nobody has written to for so many seconds was left by a process that was killed.
+# Seconds without a write after which a temporary file is taken to be left by a process that was killed.
 ABANDONED = 3600
 
 

@@ -1,9 +1,11 @@
 """scikit-learn estimators of one-layer models (extra "sklearn").
 
 regressor.py, classifier.py    the estimators: targets, predictions, scikit-learn's conventions
-base.py                        parameters, fit, fitted attributes
+parameters.py                  what both take, declared and checked
+base.py                        fit, fitted attributes
 inputs.py                      validation of tables, targets and weights
 online.py                      partial_fit, and its state between calls
+remarks.py, separation.py      what a fit warns of
 summary.py                     standard errors
 onnx_graph.py                  export to ONNX
 

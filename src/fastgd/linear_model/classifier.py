@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import typing
@@ -13,31 +14,27 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastgd import losses, validation
-from fastgd.data.offset import scores as with_offset
-from fastgd.files.models import probabilities
+from fastgd.files.models import chosen, probabilities
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import OF_STREAMS, LinearModel
+from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.online import OF_STREAMS
+from fastgd.linear_model.parameters import names_parameters
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from os import PathLike
     from typing import Any, Literal, Self
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastgd.losses import Loss
     from fastgd.losses.table import ClassificationLoss
-    from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
-
-# Of a row in partial_fit.
-LARGEST_WEIGHT = 1e30
+    from fastgd.types import Floats, Penalty, Table
 
 
 class WithProbabilities:
-    """A method that is there for losses with probabilities alone: meta-estimators ask with hasattr.
+    """A method that exists only for losses with probabilities: meta-estimators ask with hasattr.
 
-    Of `available_if` of scikit-learn the error would not tell why it is not there.
+    The error of scikit-learn's `available_if` would not say why the method is missing.
     """
 
     def __init__(self, method: Callable[..., Floats]) -> None:
@@ -60,6 +57,8 @@ def gives_probabilities(loss):
     return isinstance(known, losses.Loss) and known.probabilities is not None
 
 
+@names_parameters
+@dataclasses.dataclass(repr=False, eq=False)
 class GDClassifier(ClassifierMixin, LinearModel):
     """Linear classification by gradient descent: logistic regression, softmax regression, linear support vectors.
 
@@ -79,7 +78,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
     target, max_seconds, checkpoint, resume
         As in GDRegressor.
     class_weight : dict, "balanced" or None
-        {label: weight}, or n/(classes·count). Labels that are not in the data are taken where all others are named.
+        {label: weight}, or n/(classes·count). Labels that are not in the data are allowed if all that are in it are
+        named.
     multi_class : {"auto", "softmax", "ovr"}
         For three classes or more: one model of all ("softmax", for "log_loss"), or one against the rest for each.
         "auto" is "softmax" for "log_loss" and "ovr" for the others.
@@ -103,80 +103,20 @@ class GDClassifier(ClassifierMixin, LinearModel):
     """
 
     _task = "classification"
-    _numeric_targets = False
-    _least_held_out = 1
     _of_stream = operator.itemgetter(*OF_STREAMS, "class_weight", "multi_class")
-    epsilon = None  # no loss of a classifier has one
 
-    classes_: NDArray[Any]
-
-    @validation.names_arguments
-    def __init__(
-        self,
-        loss: ClassificationLoss | Loss = "log_loss",
-        *,
-        penalty: Penalty | None = "l2",
-        alpha: float = 1e-4,
-        l1_ratio: float = 0.15,
-        fit_intercept: bool = True,
-        solver: Solver = "auto",
-        learning_rate: Rate | Literal["auto"] = "auto",
-        optimizer: OptimizerName | Optimizer = "gd",
-        batch_size: int | None = None,
-        max_iter: int = 1000,
-        tol: float | None = 1e-4,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-        callbacks: Callbacks | None = None,
-        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
-        multi_class: Literal["auto", "softmax", "ovr"] = "auto",
-        shuffle: bool = True,
-        target: float | None = None,
-        max_seconds: float | None = None,
-        checkpoint: str | PathLike[str] | None = None,
-        resume: bool = False,
-        missing: Literal["drop", "mean", "indicator"] | None = None,
-        drop: Literal["first"] | None = "first",
-        dates: Literal["number"] | None = None,
-        unknown: Literal["error", "zeros"] = "error",
-    ) -> None:
-        self.loss = loss
-        self.penalty = penalty
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.learning_rate = learning_rate
-        self.optimizer = optimizer
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-        self.callbacks = callbacks
-        self.class_weight = class_weight
-        self.multi_class = multi_class
-        self.shuffle = shuffle
-        self.target = target
-        self.max_seconds = max_seconds
-        self.checkpoint = checkpoint
-        self.resume = resume
-        self.missing = missing
-        self.drop = drop
-        self.dates = dates
-        self.unknown = unknown
+    loss: ClassificationLoss | Loss = "log_loss"
+    _: dataclasses.KW_ONLY
+    penalty: Penalty | None = "l2"
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = None
+    multi_class: Literal["auto", "softmax", "ovr"] = "auto"
 
     # ------------------------------------------------------------------------------------------------------- predict
+
+    if typing.TYPE_CHECKING:
+
+        @property
+        def classes_(self) -> NDArray[Any]: ...
 
     def score(
         self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
@@ -196,7 +136,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         ndarray, (n,)
         """
-        return self._labels(self._scores(X, offset))
+        numbers = chosen(self._scores(X, offset), self._loss)
+        return self.classes_[numbers]
 
     @WithProbabilities
     def predict_proba(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -216,14 +157,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X, offset))
 
-    def _labels(self, scores):
-        if scores.ndim == 1:
-            return self.classes_[(scores > self._loss.border).astype(np.intp)]
-        return self.classes_[scores.argmax(axis=1)]
-
     def _score_of(self, X, y, sample_weight, offset=None):
-        labels = self._labels(with_offset(self._raw_scores(X), offset))
-        return accuracy_score(self.classes_[y], labels, sample_weight=sample_weight)
+        return accuracy_score(y, chosen(self._raw_scores(X, offset), self._loss), sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
@@ -246,13 +181,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         self
         """
-        online = self.__dict__.get("_online")
-        plain = sample_weight is None and classes is None and offset is None
-        if plain and online is not None and online.takes(X, y, self):
-            # As the last batch was: straight to the kernel.
-            Y = online.coded(y)
-            if Y is not None:
-                return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
+        if sample_weight is None and classes is None and offset is None and self._fed_at_once(X, y):
+            return self
         with self._as_before_if_it_fails():
             return self._partial_fit(X, y, classes, sample_weight, offset)
 
@@ -269,9 +199,6 @@ class GDClassifier(ClassifierMixin, LinearModel):
             check_classification_targets(y)
             self.classes_ = given
         numbers, activation = self._known_targets(y, X.dtype)
-        offset = inputs.offsets(offset, X)
-        if offset is not None and self._several(y):
-            raise ValueError("offset is for two classes: fit each against the rest")
         s, learns = self._batch_weights(sample_weight, X)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str) and self.class_weight == "balanced":
@@ -280,42 +207,37 @@ class GDClassifier(ClassifierMixin, LinearModel):
                     "from sklearn.utils.class_weight.compute_class_weight"
                 )
             s = self._class_weighted(numbers, s)
-            if np.max(s) > LARGEST_WEIGHT:
+            if np.max(s) > 1e30:
                 raise ValueError(
-                    f"class_weight must make no weight larger than {LARGEST_WEIGHT:g} for partial_fit, where it is the "
+                    "class_weight must make no weight larger than 1e+30 for partial_fit, where it is the "
                     f"length of a step; got {np.max(s):g}"
                 )
             s = s.astype(X.dtype)
-        online = self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
+        self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
         Y = np.ascontiguousarray(self._coded(numbers, X.dtype).reshape(len(numbers), -1))
-        return self if not learns else self._feed(X, Y, online.none if s is None else s, offset)
+        return self._feed(X, Y, s, inputs.offsets(offset, X)) if learns else self
 
     def _numbers(self, y):
         """The number of each label."""
         classes = self.classes_
-        if len(classes) == 2 and classes.dtype == y.dtype:
-            second = y == classes[1]
-            if not (second | (y == classes[0])).all():
-                self._refuse(y)
-            return second.astype(np.intp)
         try:
-            numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+            if len(classes) == 2 and classes.dtype == y.dtype:
+                numbers = (y == classes[1]).astype(np.intp)  # sooner than by a search
+            else:
+                numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
             known = bool(np.all(classes[numbers] == y))
         except TypeError:  # labels that have no order with the classes are not among them
             known = False
         if not known:
-            self._refuse(y)
+            new = [label for label in dict.fromkeys(y.tolist()) if label not in classes.tolist()]
+            names = str(new[:5])[1:-1]
+            raise ValueError(f"y holds labels that are not among the classes {classes.tolist()}: {names}")
         return numbers
-
-    def _refuse(self, y):
-        known = self.classes_.tolist()
-        new = [label for label in dict.fromkeys(y.tolist()) if label not in known]
-        raise ValueError(f"y holds labels that are not among the classes {known}: {str(new[:5])[1:-1]}")
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = _column(y)
+        y = column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
             _refuse_objects(y)
@@ -330,35 +252,31 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
-        return self._numbers(_column(y)), self._activation()
-
-    def _is_softmax(self):
-        return len(self.classes_) > 2 and "softmax" in self._loss.activations and self.multi_class != "ovr"
+        return self._numbers(column_or_1d(y, warn=True)), self._activation()
 
     def _activation(self):
         validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
         if self.multi_class == "softmax" and "softmax" not in self._loss.activations:
             raise ValueError(f'multi_class="softmax" is for loss="log_loss"; got loss={self.loss!r}')
-        return "softmax" if self._is_softmax() else self._loss.link
+        joint = len(self.classes_) > 2 and "softmax" in self._loss.activations and self.multi_class != "ovr"
+        return "softmax" if joint else self._loss.link
 
     def _coded(self, numbers, dtype):
-        low = -1.0 if self._loss.signed else 0.0
-        if len(self.classes_) == 2:
-            coded = numbers.astype(dtype)
-            return coded if low == 0 else 2 * coded - 1
-        return np.where(numbers[:, None] == np.arange(len(self.classes_)), 1.0, low).astype(dtype)
+        coded = numbers if len(self.classes_) == 2 else numbers[:, None] == np.arange(len(self.classes_))
+        coded = coded.astype(dtype)
+        return 2 * coded - 1 if self._loss.signed else coded
 
-    def _several(self, y):
-        return len(self.classes_) > 2
+    def _outputs(self, y):
+        return 1 if len(self.classes_) == 2 else len(self.classes_)
 
     def _class_weighted(self, numbers, sample_weight):
-        if self.class_weight is None:
-            return sample_weight
         given = self.class_weight
+        if given is None:
+            return sample_weight
         if isinstance(given, dict):
             classes = self.classes_.tolist()
             unknown, unnamed = [a for a in given if a not in classes], [a for a in classes if a not in given]
-            # A part of the data may lack a class, as in cross-validation. Else a label is another than was meant.
+            # A part of the data may lack a class, as in cross-validation; otherwise a label is probably misspelt.
             if unknown and unnamed:
                 raise ValueError(f"class_weight names labels that are not in the data, {unknown}, and not {unnamed}")
             weights = [given.get(label, 1.0) for label in classes]
@@ -371,39 +289,15 @@ class GDClassifier(ClassifierMixin, LinearModel):
         weights = weights[numbers]
         return weights if sample_weight is None else weights * sample_weight
 
-    def _strata(self, y):
-        return y
-
-    def _set_weights(self, W, b, y):
-        self.coef_, self.intercept_ = np.ascontiguousarray(W.T), b
-
-    def _weights_matrix(self):
-        return self.coef_.T, self.intercept_
-
-    def _weights_so_far(self, objective):
-        W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
-        shape = objective.rows.d, objective.rows.k
-        if W.shape != shape:
-            raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
-        return W, b
-
     def _attach_online(self):
-        online = self._online
-        online.parameters = self._of_stream(self.__dict__)
-        online.coef_of_user = online.coef.T
-        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
-        online.low = -1.0 if self._loss.signed else 0.0
-        online.labels = None
+        super()._attach_online()
+        online, online.labels = self._online, None
         if online.k == 1 and self.class_weight is None and self.classes_.dtype.kind in "iufb":
             online.labels, (online.first, online.second) = set(self.classes_.tolist()), self.classes_[:, None]
 
-    def _raw_scores(self, X):
-        h = X @ self.coef_.T + self.intercept_
-        return h[:, 0] if len(self.coef_) == 1 else h
-
 
 def _sorted_labels(classes):
-    """The labels that partial_fit is told of."""
+    """The sorted labels given to partial_fit, checked."""
     classes = list(classes) if isinstance(classes, (set, frozenset)) else classes
     if np.ndim(classes) != 1:
         raise ValueError(f"classes must be a list of labels; got {validation.describe(classes)}")
@@ -413,11 +307,6 @@ def _sorted_labels(classes):
     if np.any(labels != labels):
         raise ValueError(f"classes must not hold NaN; got {labels.tolist()}")
     return labels
-
-
-def _column(y):
-    """Labels (n,) from an array of them."""
-    return y if y.ndim == 1 else column_or_1d(y, warn=True)
 
 
 def _refuse_objects(y):
@@ -435,7 +324,7 @@ def _refuse_objects(y):
 def _two_classes(y):
     """The classes and the number of each label where there are two whole numbers; (None, None) otherwise.
 
-    That is what most tables have, and sorting a million labels would take longer than a pass over X.
+    Most tables have such labels, and sorting a million of them would take longer than a pass over X.
     """
     if y.dtype.kind not in "iuf" or not len(y):
         return None, None

@@ -4,7 +4,6 @@ scikit-learn converts what is no array of numbers yet. What else may be wrong is
 no decision and no sentence depends on the words of another library's errors.
 """
 
-import inspect
 import math
 
 import numpy as np
@@ -20,9 +19,6 @@ from fastgd.data.inputs import first_bad, rows_of_another_kind
 from fastgd.data.tables import TableError, arrow, frame, is_frame
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
-# Weights up to so much, and down to one part in so much, are taken as they are, by the size of their dtype.
-MODERATE = {8: 1e30, 4: 1e9}
-TIMES = ("date", "time", "duration")
 
 
 def validated(model, X, *y, finite=True, reset=True):
@@ -40,7 +36,7 @@ def validated(model, X, *y, finite=True, reset=True):
         X, named = _encoded(model, X, reset)
     table = _table(model, X)
     if finite:
-        refuse_infinite(table, "X", columns_of(X))
+        refuse_infinite(table, "X", list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None)
     targets = [_targets(model, target) for target in y]
     if targets and len(targets[0]) != table.shape[0]:
         raise ValueError(f"X and y: inconsistent numbers of samples: [{table.shape[0]}, {len(targets[0])}]")
@@ -81,7 +77,7 @@ def _columns(model, X, reset):
 def _targets(model, y):
     if y is None:
         raise ValueError(f"{type(model).__name__} requires y to be passed, but the target y is None")
-    numeric, given = model._numeric_targets, y
+    numeric, given = model._task == "regression", y
     if not (type(y) is np.ndarray and y.dtype.kind in "fiub"):
         y = _array(y, "y", times=numeric)
         if numeric and y.dtype == object:
@@ -101,8 +97,8 @@ def _targets(model, y):
 def learn(model, X, y, sample_weight, offset=None):
     """(X, y, sample_weight, offset) of a fit.
 
-    Of a table the model learns how its columns become numbers, and X is its rows. Rows with missing cells are left out
-    where the model does so.
+    Of a table the model learns how its columns become numbers, and X is its rows. Rows with missing cells
+    are left out where the model does so.
     """
     model.__dict__.pop("_encoder", None)
     if not _is_table(model, X):
@@ -178,7 +174,7 @@ def _encoded(model, X, reset):
 def weights(s, X, relative=False, name="sample_weight"):
     """Weights of the rows of X in its dtype: finite, not negative, with a sum that is finite and not 0; or None.
 
-    With `relative` only their ratios matter, and weights whose squares might overflow are brought to about 1.
+    With `relative` only their ratios matter: weights up to 1e±30 (1e±9 in float32) are not rescaled, others to about 1.
     """
     if s is None:
         return None
@@ -193,7 +189,8 @@ def weights(s, X, relative=False, name="sample_weight"):
     largest = float(np.max(s))
     if not largest:
         raise ValueError(f"{name} must not be zero for all samples")
-    if relative and not 1 / MODERATE[X.dtype.itemsize] < largest < MODERATE[X.dtype.itemsize]:
+    limit = 1e30 if X.dtype == np.float64 else 1e9
+    if relative and not 1 / limit < largest < limit:
         s = np.ldexp(s, -math.frexp(largest)[1])
     with np.errstate(over="ignore"):
         s = np.ascontiguousarray(s, X.dtype)
@@ -211,11 +208,6 @@ def offsets(values, X):
     return validation.offset(values, X.shape[0], X.dtype)
 
 
-def columns_of(X):
-    """The names of the columns of a frame of pandas or polars; None for what is none."""
-    return list(X.columns) if is_frame(X) and hasattr(X, "dtypes") else None
-
-
 def refuse_infinite(array, name, columns=None):
     """Refuse NaN and infinity in an array or in CSR, naming the first, or all columns where they have names."""
     found = first_bad(array)
@@ -231,19 +223,6 @@ def refuse_infinite(array, name, columns=None):
         )
     what = "NaN" if np.isnan(value) else "infinity"
     raise ValueError(f"{name} contains {what}: {validation.entry(name, place)} is {value}; {name} must be finite")
-
-
-def of_one_argument(function, name, what):
-    """A function of the user's, refused here and not in the middle of a fit if it cannot be called so."""
-    validation.callable_(function, name)
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
-        got = validation.describe(function)
-        raise TypeError(f"{name} must be callable with one argument, {what}; got {got}: {error}") from None
-    except ValueError:  # builtins need not tell what they take
-        pass
-    return function
 
 
 def _array(value, name, dtypes=None, *, times=True, **options):
@@ -275,5 +254,5 @@ def _refuse(value, name, times):
     if not times:
         return
     for dtype in list(value.dtypes) if hasattr(value, "columns") else [getattr(value, "dtype", None)]:
-        if str(dtype).lower().startswith(TIMES):
+        if str(dtype).lower().startswith(("date", "time", "duration")):
             raise TypeError(f"{name} must hold real numbers; got dtype {dtype}: make dates a number of days, say")

@@ -1,31 +1,30 @@
 """Steps on rows as they come, behind partial_fit: the weights of a stream, and what it keeps between calls."""
 
+import copy
 import math
+import warnings
 from operator import is_
 
 import numpy as np
 
-from fastgd import kernels
-from fastgd.data import Dense
+from fastgd import kernels, losses
+from fastgd.data import Dense, rows_of
 from fastgd.data.offset import WithOffset
 from fastgd.engine.epochs import follows_gradient
-from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS
+from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS, refuse_penalty
 from fastgd.engine.update import Update
+from fastgd.errors import DivergenceWarning
 from fastgd.kernels.codes import PLAIN
+from fastgd.linalg import soft_threshold
+from fastgd.linear_model import inputs
 from fastgd.optimizers import GD, State
 
-# An automatic rate falls like 1/√(1 + rows/this).
-RATE_ROWS = 1000.0
-# For so few labels nothing is as quick as Python's sets.
-FEW_LABELS = 256
-# What the l2 penalty takes is small: it is taken once it is this share of the weights.
-WORTH_TAKING = 1e-3
-# What a copy of a stream makes anew.
-VIEWS = ("coef", "intercept", "coef_of_user", "parameters")
+# The parameters that a stream depends on, in both estimators.
+OF_STREAMS = ("loss", "penalty", "alpha", "l1_ratio", "fit_intercept", "learning_rate", "optimizer", "batch_size")
 
 
 class Steps:
-    """Steps on weights w (d', k) in place, by a rule; penalties are for the first d rows of w."""
+    """Steps of an optimizer on weights w (d', k), in place; penalties apply to the first d rows of w."""
 
     def __init__(self, record, w, d, *, rule, batch, l1, l2):
         self.codes, self.w, self.batch, self.l2 = record.codes, w, batch, l2
@@ -39,7 +38,7 @@ class Steps:
         self.update.took(len(rates))
 
     def reported(self):
-        """The weights that the rule has come to: w itself, but for a rule that averages."""
+        """The optimizer's current weights: w itself, or their average for an averaging optimizer."""
         return self.update.reported(self.w)
 
 
@@ -70,7 +69,7 @@ class Online:
         self._owed = 0.0
 
     def _begin(self):
-        """The rule's state at its start; a rule that averages walks apart from the weights."""
+        """Initialise the optimizer's state; an averaging optimizer iterates on a copy of the weights."""
         walked = self.w.copy() if self.rule.name == "asgd" else self.w
         self._steps = Steps(self.record, walked, self.d, rule=self.rule, batch=self.batch, l1=self.l1, l2=self.l2)
 
@@ -79,9 +78,9 @@ class Online:
         self.intercept = self.w[self.d] if self.fit_intercept else np.zeros(self.k, self.dtype)
 
     def go_on_from(self, other):
-        """Go on where a stream of other parameters or dtype has come to, with these weights."""
+        """Take over the counts, column statistics and optimizer state of a stream of other parameters or dtype."""
         self.step, self.rows_seen, self.calls = other.step, other.rows_seen, other.calls
-        # What is known of the columns; the next call adds its rows to it.
+        # Statistics of the columns; the next call adds its rows.
         self.mean, self.spread = other.mean, other.spread
         if other.mean is not None:
             self._weight, self._mean, self._square = other._weight, other._mean.copy(), other._square.copy()
@@ -92,7 +91,8 @@ class Online:
                 self._steps.w[:] = walked
 
     def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name not in VIEWS}
+        remade = ("coef", "intercept", "coef_of_user", "parameters")  # by `_view` and `Streamed._attach_online`
+        return {name: value for name, value in self.__dict__.items() if name not in remade}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -103,9 +103,9 @@ class Online:
         return model.coef_ is self.coef_of_user and all(map(is_, model._of_stream(model.__dict__), self.parameters))
 
     def takes(self, X, y, model):
-        """Whether the stream is still the model's and a batch is arrays as they are used, so that it needs no check.
+        """Whether the stream is still that of the model and the batch needs no conversion.
 
-        Their values are looked at after the step: what is not finite makes the weights so.
+        Values are checked after the step: NaN or infinity in the batch makes the weights not finite.
         """
         return (
             self.is_of(model)
@@ -120,27 +120,27 @@ class Online:
         )
 
     def numbers(self, y):
-        """Whether targets are such numbers as the loss takes; somebody else explains what others are."""
-        kind = y.dtype.kind
-        loss = self.record.loss
+        """Targets (n, 1) from numbers that the loss takes; None for others, which the caller explains."""
+        kind, loss = y.dtype.kind, self.record.loss
         if kind not in "iubf" or (loss.targets and loss.refused(y).any()):
-            return False
-        if kind != "f" or (y.dtype is self.dtype and not loss.flat_far_out):
-            return True
-        return bool(np.all(np.abs(y) <= np.finfo(self.dtype).max))
+            return None
+        unchecked = kind != "f" or (y.dtype is self.dtype and not loss.flat_far_out)
+        if not (unchecked or np.all(np.abs(y) <= np.finfo(self.dtype).max)):
+            return None
+        return y.astype(self.dtype, copy=False)[:, None]
 
     def coded(self, y):
-        """Targets (n, 1) from labels of two numbers; None where they are others, which somebody else explains."""
+        """Targets (n, 1) from labels of two numbers; None for others, which the caller explains."""
         if self.labels is None:
             return None
-        if len(y) <= FEW_LABELS:
+        if len(y) <= 256:  # for so few labels nothing is as quick as Python's sets
             known = self.labels.issuperset(y.tolist())
         else:
             known = bool(np.all((y == self.second) | (y == self.first)))
         if not known:
             return None
         Y = (y == self.second).astype(self.dtype)[:, None]
-        return Y if self.low == 0 else 2 * Y - 1
+        return 2 * Y - 1 if self.record.loss.signed else Y
 
     def _prepare(self, n):
         """The order and the rates of n rows, kept for the next call of the same length."""
@@ -193,7 +193,7 @@ class Online:
         if self.calls & (self.calls - 1) == 0 or self.v is None:
             self._measure(X, Y)
         n = len(Y)
-        self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / RATE_ROWS))
+        self._rates.fill(self._first_rate / math.sqrt(1 + self.rows_seen / 1000))
         self.rows_seen += n
         rate = float(self._rates[0])
         Z = (X - self.mean) * self._inverse
@@ -203,17 +203,16 @@ class Online:
                 Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
             )
         else:
-            batch = Dense(Z, Y, s)
-            batch = batch if offset is None else WithOffset(batch, offset)
+            batch = Dense(Z, Y, s) if offset is None else WithOffset(Dense(Z, Y, s), offset)
             self._scaled_steps.take(batch, self._order, self._rates)
         if self.l2:
             self._owed += rate * count * self.l2 * self._largest
-            if self._owed > WORTH_TAKING or not self.calls % PENALTY_STEPS:
+            # The shrinkage of one call is small: it is applied once it is 1e-3 of the weights.
+            if self._owed > 1e-3 or not self.calls % PENALTY_STEPS:
                 v[: self.d] *= 1 - np.minimum(self._owed * self._relative_squares, 1.0)
                 self._owed = 0.0
         if self.l1:
-            V = v[: self.d]
-            np.copyto(V, np.sign(V) * np.maximum(np.abs(V) - rate * count * self.l1 * self._inverse[:, None], 0))
+            v[: self.d] = soft_threshold(v[: self.d], rate * count * self.l1 * self._inverse[:, None])
         v = self._scaled_steps.reported()
         np.multiply(v[: self.d], self._inverse[:, None], out=self.coef)
         if self.fit_intercept:
@@ -237,7 +236,7 @@ class Online:
         self._largest = float(squares.max()) or 1.0
         self._relative_squares = squares / self._largest
         typical = self.record.typical_curvature(float(np.mean(Y)), from_zero=True)
-        # A row of a batch that is seen once is scaled by what is known of it: no row may be far longer than that.
+        # Means and spreads of few rows may be far off: the longest row of this batch bounds the step size too.
         Z = (X - self.mean) * self._inverse
         length = max(self.d, float(np.max(np.sum(Z * Z, axis=1)))) + self.fit_intercept
         if follows_gradient(self.rule):
@@ -249,5 +248,108 @@ class Online:
         self.v[: self.d] = scale * self.coef
         if self.fit_intercept:
             self.v[self.d] = self.intercept + self.mean @ self.coef
-        # In other units than before: the rule begins anew.
+        # The units have changed, so the optimizer's state is initialised again.
         self._scaled_steps = Steps(self.record, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
+
+
+class Streamed:
+    """What both estimators' `partial_fit` has; an estimator says how its targets are coded and what `y` it takes."""
+
+    def _fed_at_once(self, X, y):
+        """Feed a batch that is of the kind of the last one, without a check; False where it is not."""
+        online = self.__dict__.get("_online")
+        if online is None or not online.takes(X, y, self):
+            return False
+        Y = online.numbers(y) if self._task == "regression" else online.coded(y)
+        if Y is None:
+            return False
+        if not online.feed(X, Y, online.none):
+            self._feed(X, Y, None)
+        return True
+
+    def _batch_weights(self, s, X):
+        """Weights of a batch; (weights or None, whether there is anything to learn); if not, that is said."""
+        values = np.asarray(s) if isinstance(s, (list, tuple)) else s
+        zeros = getattr(values, "shape", None) == (X.shape[0],) and values.dtype.kind in "fiub" and not np.any(values)
+        if zeros:
+            warnings.warn(
+                f"{type(self).__name__}.partial_fit: all weights are 0, so that nothing was learnt", UserWarning,
+                stacklevel=4,
+            )  # fmt: skip
+        return None if zeros else inputs.weights(s, X), not zeros
+
+    def _feed(self, X, Y, s, offset=None):
+        """Steps on a batch; weights that overflow are undone, with a warning or what is wrong with the data."""
+        online = self._online
+        s = online.none if s is None else s
+        rows = rows_of(X, Y, s)
+        if offset is not None:
+            if online.k > 1:
+                raise ValueError("offset is for one output, or two classes: fit each by itself")
+            doubles = Y.astype(float), s.astype(float) if s.size else np.ones(len(Y)), offset.astype(float)
+            found = online.record.loss.absorbed(online.record.activation, *doubles)
+            if found is None:
+                rows = WithOffset(rows, offset)
+            else:
+                Y, s = (np.ascontiguousarray(part, X.dtype) for part in found[:2])
+                rows = rows_of(X, Y, s)
+        if online.feed(X, Y, s, rows):
+            return self
+        inputs.refuse_infinite(X, "X")
+        inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
+        warnings.warn(
+            f"{type(self).__name__}.partial_fit diverged: the weights overflowed, and those before this call are "
+            'kept. Scale the features, take a smaller learning_rate, or "auto".',
+            DivergenceWarning,
+            stacklevel=4,
+        )
+        return self
+
+    def _stream(self, activation, dtype, k):
+        """Go on with the stream, or with a new one where weights, dtype or parameters are no longer its own.
+
+        A new stream starts from the weights of the model. If only parameters or the dtype have changed, it continues
+        the schedule and the column statistics of the old one.
+        """
+        old = self.__dict__.get("_online")
+        if old is not None and old.is_of(self) and dtype == old.dtype:
+            return
+        checked = self._check_parameters()
+        if checked.rate is None:
+            refuse_penalty(checked.rule, checked.l1, checked.l2)
+        elif checked.rate.observes:
+            raise ValueError(
+                "learning_rate looks at the losses of epochs, which partial_fit does not have: take a schedule of the "
+                "step alone"
+            )
+        coef, intercept = self._weights_matrix() if hasattr(self, "coef_") else (None, None)
+        online = Online(
+            losses.of(checked.loss, activation), self.n_features_in_, k, dtype,
+            fit_intercept=checked.fit_intercept, rate=checked.rate,
+            rule=checked.rule, batch=checked.batch or 1, l1=checked.l1, l2=checked.l2, coef=coef, intercept=intercept,
+        )  # fmt: skip
+        if old is not None and self.coef_ is old.coef_of_user:
+            online.go_on_from(old)
+        self._online, self._kept, self.n_iter_ = online, None, 1
+        self._attach_online()
+
+    def _attach_online(self):
+        """Make the weights of the model views of those of the stream."""
+        online = self._online
+        online.parameters = self._of_stream(self.__dict__)
+        one = self._task == "regression" and online.k == 1 and self._one_target
+        online.coef_of_user = online.coef[:, 0] if one else online.coef.T
+        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        online = state.get("_online")
+        if online is not None:
+            # The weights are views into the stream: without new views a copy would not be updated.
+            state["_online"] = copy.deepcopy(online) if online.is_of(self) else None
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.__dict__.get("_online") is not None:
+            self._attach_online()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import operator
 import typing
 
@@ -12,27 +13,25 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
-from fastgd.data.offset import scores as with_offset
+from fastgd.files.models import outputs
 from fastgd.linear_model import inputs
-from fastgd.linear_model.base import OF_STREAMS, LinearModel
+from fastgd.linear_model.base import LinearModel
+from fastgd.linear_model.online import OF_STREAMS
+from fastgd.linear_model.parameters import names_parameters
 from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
-    from os import PathLike
     from typing import Literal, Self
 
     from numpy.typing import ArrayLike
 
     from fastgd.losses import Loss
     from fastgd.losses.table import RegressionLoss
-    from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, Floats, OptimizerName, Penalty, Rate, Solver, Table
+    from fastgd.types import Floats, Table
 
 
-# Of targets, by the size of their dtype: sums of their squares stay in its range.
-LARGEST = {8: 1e150, 4: 1e15}
-
-
+@names_parameters
+@dataclasses.dataclass(repr=False, eq=False)
 class GDRegressor(RegressorMixin, LinearModel):
     """Linear regression by gradient descent.
 
@@ -44,9 +43,8 @@ class GDRegressor(RegressorMixin, LinearModel):
     loss : str or Loss
         A name, or an object of `fastgd.losses`. With r = y − f, "squared_error": ½r²; "mse": r², without the half;
         "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
-        "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson" and the other
-        likelihoods: half the deviance with f = exp(Xw + b). The documentation has a table of all;
-        `losses.custom(f)` is one of your own.
+        "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
+        deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
     penalty : {None, "l2", "l1", "elasticnet"}
         None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
     alpha : float
@@ -66,17 +64,18 @@ class GDRegressor(RegressorMixin, LinearModel):
     max_iter : int
         Epochs at most.
     tol : float or None
-        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. That bounds the loss; the
-        weights are off by about the root of it: `result_.message` says by how much a further step would change them.
-        With "sgd" and a loss with a kink, which has no gap to be told: when the loss has not fallen by tol of it for
-        n_iter_no_change epochs.
+        The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. This bounds the loss; the
+        relative error of the weights is about √tol, and `result_.message` gives the change by one more step. For "sgd"
+        with a loss that has a kink, whose gap is not known: when the loss has decreased by less than tol, relatively,
+        in n_iter_no_change epochs.
     early_stopping : bool
         Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
         and keep the weights with the best score.
     validation_fraction : float
     n_iter_no_change : int
     warm_start : bool
-        Start from the weights of the last fit, where no rate is given only if they are better than no weights.
+        Start from the weights of the last fit; without a rate only if their loss is lower than that of the constant
+        model.
     random_state : int, RandomState or None
         Of the order of rows with "sgd", and of what early_stopping holds out.
     n_jobs : int, optional
@@ -92,18 +91,18 @@ class GDRegressor(RegressorMixin, LinearModel):
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
     target : float, optional
-        The fit ends where F, as `history_.loss` has it, is at most that.
+        The fit ends when F, as in `history_.loss`, is at most this.
     max_seconds : float, optional
-        The fit ends when so much time has passed since its first epoch began; what was reached is kept.
+        The fit ends when this time has passed since its first epoch began; the weights reached are kept.
     checkpoint : path, optional
-        A file that the state of the fit is written to, at least every second and at the end, whole or not at all; where
-        it cannot be written the fit warns once and goes on. It is written over where it exists, unless `resume`. Where
-        rows are shuffled or held out it needs a random_state.
+        File to which the state of the fit is written, atomically, at least every second and at the end; if it cannot be
+        written, the fit warns once and continues. An existing file is overwritten unless `resume`. If rows are shuffled
+        or held out, a random_state is needed.
     resume : bool
-        Go on from the checkpoint, to the same weights by the bit as if nothing had happened. Without a file the fit
-        starts afresh; the file of a fit that came to its end gives what it came to, unless max_iter is larger now, or
-        it was a callback or the clock that ended it: then it goes on. The file of other data or parameters is refused;
-        a function as learning_rate cannot be told from others.
+        Continue from the checkpoint; the weights are bitwise those of an uninterrupted fit. Without a file the fit
+        starts from the beginning. The file of a completed fit gives its result, unless max_iter is larger now, or a
+        callback or max_seconds ended it: then the fit continues. A file of other data or parameters is refused;
+        functions given as learning_rate are not compared.
     missing : {None, "drop", "mean", "indicator"}
         Missing cells of X: refused; their rows left out; filled with the mean of the column, or its most frequent
         level; or filled, and marked by a column `column=missing` of 0 and 1.
@@ -145,73 +144,11 @@ class GDRegressor(RegressorMixin, LinearModel):
     """
 
     _task = "regression"
-    _numeric_targets = True
-    _least_held_out = 2  # R² of one sample is none
     _of_stream = operator.itemgetter(*OF_STREAMS, "epsilon")
 
-    @validation.names_arguments
-    def __init__(
-        self,
-        loss: RegressionLoss | Loss = "squared_error",
-        *,
-        penalty: Penalty | None = None,
-        alpha: float = 1e-4,
-        l1_ratio: float = 0.15,
-        fit_intercept: bool = True,
-        solver: Solver = "auto",
-        learning_rate: Rate | Literal["auto"] = "auto",
-        optimizer: OptimizerName | Optimizer = "gd",
-        batch_size: int | None = None,
-        max_iter: int = 1000,
-        tol: float | None = 1e-4,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-        callbacks: Callbacks | None = None,
-        epsilon: float | Literal["auto"] | None = None,
-        shuffle: bool = True,
-        target: float | None = None,
-        max_seconds: float | None = None,
-        checkpoint: str | PathLike[str] | None = None,
-        resume: bool = False,
-        missing: Literal["drop", "mean", "indicator"] | None = None,
-        drop: Literal["first"] | None = "first",
-        dates: Literal["number"] | None = None,
-        unknown: Literal["error", "zeros"] = "error",
-    ) -> None:
-        self.loss = loss
-        self.penalty = penalty
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.learning_rate = learning_rate
-        self.optimizer = optimizer
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-        self.callbacks = callbacks
-        self.epsilon = epsilon
-        self.shuffle = shuffle
-        self.target = target
-        self.max_seconds = max_seconds
-        self.checkpoint = checkpoint
-        self.resume = resume
-        self.missing = missing
-        self.drop = drop
-        self.dates = dates
-        self.unknown = unknown
+    loss: RegressionLoss | Loss = "squared_error"
+    _: dataclasses.KW_ONLY
+    epsilon: float | Literal["auto"] | None = None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -247,7 +184,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         ndarray, (n,) or (n, k)
         """
-        return self._predicted(self._scores(X, offset))
+        return outputs(self._scores(X, offset), self._loss.link)
 
     def partial_fit(
         self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
@@ -261,12 +198,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         self
         """
-        online = self.__dict__.get("_online")
-        plain = sample_weight is None and offset is None
-        if plain and online is not None and online.takes(X, y, self) and online.numbers(y):
-            # As the last batch was: straight to the kernel.
-            Y = y.astype(online.dtype, copy=False)[:, None]
-            return self if online.feed(X, Y, online.none) else self._feed(X, Y, online.none)
+        if sample_weight is None and offset is None and self._fed_at_once(X, y):
+            return self
         with self._as_before_if_it_fails():
             return self._partial_fit(X, y, sample_weight, offset)
 
@@ -310,80 +243,41 @@ class GDRegressor(RegressorMixin, LinearModel):
             raise ValueError(f"y must have {known} column{'s' * (known > 1)}; got shape {y.shape}")
         self._one_target = (y if first else self.coef_).ndim == 1
         s, learns = self._batch_weights(sample_weight, X)
+        self._stream(activation, X.dtype, k)
         offset = inputs.offsets(offset, X)
-        if offset is not None and k > 1:
-            raise ValueError("offset is for one output: fit each by itself")
-        online = self._stream(activation, X.dtype, k)
-        if not learns:
-            return self
-        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), online.none if s is None else s, offset)
+        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s, offset) if learns else self
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        if y.size and float(np.max(np.abs(y))) > (limit := LARGEST[y.dtype.itemsize]):
+        largest = float(np.max(np.abs(y), initial=0.0))
+        limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
+        if largest > limit:
             raise ValueError(
                 f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
-                f"{float(np.max(np.abs(y))):g}: measure it in larger units"
+                f"{largest:g}: measure it in larger units"
             )
-        loss = self._loss
-        loss.check(y)
-        return y, loss.link
+        self._loss.check(y)
+        return y, self._activation()
 
     _known_targets = _targets
-
-    def _activation(self):
-        return self._loss.link
 
     def _coded(self, y, dtype):
         return y
 
-    def _several(self, y):
-        return y.ndim == 2 and y.shape[1] > 1
-
-    def _set_weights(self, W, b, y):
-        one = y.ndim == 1
-        self.coef_ = W[:, 0] if one else np.ascontiguousarray(W.T)
-        self.intercept_ = b
-
-    def _weights_matrix(self):
-        return np.atleast_2d(self.coef_).T, self.intercept_
-
-    def _weights_so_far(self, objective):
-        W, b = (np.ascontiguousarray(part, np.float64) for part in self._weights_matrix())
-        shape = objective.rows.d, objective.rows.k
-        if W.shape != shape:
-            raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
-        return W, b
-
-    def _attach_online(self):
-        online = self._online
-        online.parameters = self._of_stream(self.__dict__)
-        online.coef_of_user = online.coef[:, 0] if online.k == 1 and self._one_target else online.coef.T
-        self.coef_, self.intercept_ = online.coef_of_user, online.intercept
-
-    def _raw_scores(self, X):
-        h = X @ np.atleast_2d(self.coef_).T + self.intercept_
-        return h[:, 0] if np.ndim(self.coef_) == 1 else h
-
-    def _predicted(self, scores):
-        if self._loss.link != "exp":
-            return scores
-        with np.errstate(over="ignore"):
-            return np.exp(scores)
+    def _outputs(self, y):
+        return 1 if y.ndim == 1 else y.shape[1]
 
     def _score_of(self, X, y, sample_weight, offset=None):
-        h = with_offset(self._raw_scores(X), offset)
+        h = self._raw_scores(X, offset)
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
         h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))
-        if offset is not None:
-            return self._explained(h, Y, sample_weight, offset)
-        return float(np.mean([self._explained(*map(np.ascontiguousarray, pair), sample_weight)
-                              for pair in zip(h.T[:, :, None], Y.T[:, :, None], strict=True)]))  # fmt: skip
+        outputs_of_both = zip(*(np.ascontiguousarray(part.T)[:, :, None] for part in (h, Y)), strict=True)
+        return float(np.mean([self._explained(*pair, sample_weight, offset) for pair in outputs_of_both]))
 
-    def _explained(self, h, y, sample_weight, offset=None):
+    def _explained(self, h, y, sample_weight, offset):
         """D² of one output, (n, 1); as R² it is 1 or 0 where y is constant."""
         s = np.empty(0) if sample_weight is None else np.asarray(sample_weight, np.float64)
         o = LinearObjective.of_arrays(h, y, s, losses.of(self._loss), fit_intercept=True, deviance=True)
@@ -397,8 +291,8 @@ class GDRegressor(RegressorMixin, LinearModel):
 
 
 def _scale(r, s, factor):
-    """σ with Σ s·min((r/σ)², factor²) = Σ s, of residuals (n, k); the smallest float beside them where most are 0."""
-    r = np.sort(np.abs(r), axis=None) if s is None else np.abs(r).ravel()
+    """σ with Σ s·min((r/σ)², factor²) = Σ s, of residuals (n, k); next to none where most of them are 0."""
+    r = np.abs(r).ravel()
     s = np.ones(r.size) if s is None else np.repeat(s, r.size // len(s))
     order = np.argsort(r)
     r, s = r[order], s[order]

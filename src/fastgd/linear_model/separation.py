@@ -1,47 +1,42 @@
-"""Whether an unpenalised likelihood has no finite maximum: some rows can be fitted ever better at no cost of others.
+"""Quasi-complete separation: an unpenalised likelihood without a finite maximum.
 
-Along such a direction (of recession) the loss falls without end, as with a column that is 1 in one class alone. Far out
-the loss of these rows is exponential, so that a Newton step moves their scores by 1 however far out it is taken, and
-those of all other rows by nothing: at a minimum it moves no row.
+Along a direction of recession the loss decreases for ever: some rows fit better and better, and no row fits worse, as
+with a column that is 1 in one class only. Far out the loss of these rows is exponential in the score, so a Newton step
+changes their scores by 1 at any distance, and leaves the scores of all other rows unchanged. At a minimum a Newton step
+changes no score.
 """
 
 import numpy as np
 
 from fastgd.linalg import one_blas_thread, softmax
 
-# Rows are only looked at where some are fitted so well: by a probability of 1 less this, or a mean of this share of
-# that of all.
-WELL_FITTED = 0.02
-# Of a Newton step: what moves a score, and what is none beside that.
-MOVES, STILL = 0.5, 0.05
-# A row far out bends by less than rounding: this share of the largest curvature is added.
-FLAT = 1e-12
-# Multiplications for the Hessian that are worth it.
-MOST_PRODUCTS = 1 << 28
 
+def direction(objective, h):
+    """The direction along which the loss decreases for ever, or None: (d, k) or with an intercept (d + 1, k), in units
+    of 1/spread of each column, the intercept last.
 
-def direction(objective, W, b):
-    """Along which the loss falls without end: (d, k) or with an intercept (d + 1, k), a move of the weights in units of
-    one over the spread of each column, the intercept last; None where there is none.
-
-    For the log loss and the Poisson deviance without a penalty.
+    For separable losses (the log loss, the Poisson deviance) without a penalty.
     """
     o = objective
-    d, k = W.shape
-    if o.l1 or o.l2 or o.record.loss.kernel not in ("log", "poisson") or not o.record.convex:
+    d, k = o.rows.d, o.rows.k
+    products = o.rows.n * (k * (d + 1)) ** 2
+    if o.l1 or o.l2 or not o.record.loss.separable or products > 1 << 28:  # more than some 0.1 s of work
         return None
-    if o.rows.n * (k * (d + 1)) ** 2 > MOST_PRODUCTS:
-        return None
-    h, Y = o.scores(W, b), o.Y.astype(np.float64)
+    Y = o.Y.astype(np.float64)
     s = np.ones(o.rows.n) if o.sample_weight is None else o.sample_weight
     with np.errstate(all="ignore"):
         slopes = o.record.slope(h, Y)
-        scale = float(np.average(Y[:, 0], weights=s)) if o.record.loss.kernel == "poisson" else 1.0
-        if scale and not np.any(np.max(np.abs(slopes), axis=1)[s > 0] <= WELL_FITTED * scale):
+        # Rows are only looked at where some are fitted well: by a probability of 0.98, or a mean of 0.02 of all means.
+        scale = float(np.average(Y[:, 0], weights=s)) if o.record.activation == "exp" else 1.0
+        if scale and not np.any(np.max(np.abs(slopes), axis=1)[s > 0] <= 0.02 * scale):
             return None
-        with one_blas_thread(o.rows.n * (k * (d + 1)) ** 2):
+        with one_blas_thread(products):
             move, change = _newton_step(o, h, slopes, s)
-    return move if move is not None and _recedes(o.record, change, h, Y, s) else None
+    if move is None or not np.all(np.isfinite(change[s > 0])):
+        return None
+    gains = o.record.loss.recession(o.record.activation, change[s > 0], Y[s > 0])
+    # A row that is far out moves by 1; those of a minimum do not move.
+    return move if gains is not None and gains[0] >= 0.5 and gains[1] >= -0.05 else None
 
 
 def _newton_step(o, h, slopes, s):
@@ -65,27 +60,8 @@ def _newton_step(o, h, slopes, s):
     sizes, basis = np.linalg.eigh(H / root / root[:, None]) if np.all(np.isfinite(H)) else (None, None)
     if sizes is None or not sizes[-1] > 0:
         return None, None
-    kept = sizes > FLAT * len(sizes) * sizes[-1]
+    kept = sizes > 1e-12 * len(sizes) * sizes[-1]  # others are rounding error
     gradient = (A.T @ (s[:, None] * slopes)).T.reshape(-1) / root
     flat = -basis[:, kept] @ ((basis[:, kept].T @ gradient) / sizes[kept]) / root
     V = flat.reshape(k, m).T
     return V, A @ V
-
-
-def _recedes(record, change, h, Y, s):
-    """Whether a change of scores fits some rows better and none worse."""
-    change, Y, h = change[s > 0], Y[s > 0], h[s > 0]
-    if not np.all(np.isfinite(change)):
-        return False
-    if record.loss.kernel == "poisson":
-        better, free = -change[:, 0], Y[:, 0] > 0  # a count of 0 wants a mean of 0, others have one
-        return bool(np.max(better) >= MOVES and np.all(np.where(free, np.abs(better), -better) <= STILL))
-    if record.joint:
-        own = np.argmax(Y, axis=1)
-        better = np.min(change[np.arange(len(own)), own][:, None] - change + 1e300 * Y, axis=1)
-        most = np.max(change[np.arange(len(own)), own][:, None] - change, axis=1)
-        return bool(np.all(np.max(Y, axis=1) == 1) and np.max(most) >= MOVES and np.min(better) >= -STILL)
-    if np.any((Y != 0) & (Y != 1)):
-        return False
-    better = (2 * Y[:, 0] - 1) * change[:, 0]
-    return bool(np.max(better) >= MOVES and np.min(better) >= -STILL)

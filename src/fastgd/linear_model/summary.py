@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from fastgd import losses, validation
+from fastgd.linalg import one_blas_thread
 from fastgd.linear_model import separation
 from fastgd.objective import LinearObjective
 
@@ -24,16 +25,6 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastgd.types import Doubles, Table
-
-# A fit keeps a copy of its data for `summary` where they are no more numbers than this (2 MiB in float64): every model
-# holds its own, and so does its pickle.
-KEPT_NUMBERS = 1 << 18
-# The shares of columns of length 1 that no others explain: above this, XᵀX has lost no more than four digits.
-FAR_FROM_COLLINEAR = 1e-2
-# Weights that are further from the highest likelihood than this share of a standard error are worth a warning, if more
-# than rounding keeps them from it.
-FAR_OFF, NO_DIGITS = 0.1, 1e-6
-LIKELIHOODS = ("squared_error", "log_loss", "poisson")
 
 
 class Kept(typing.NamedTuple):
@@ -49,9 +40,9 @@ class Kept(typing.NamedTuple):
     def of(cls, objective):
         """Those of an objective; None where there are no statistics of it, or its data are too many or no array."""
         o = objective
-        if o.loss not in LIKELIHOODS or o.rows.k != 1 or o.has_dual or o.rows.n * (o.rows.d + 1) > KEPT_NUMBERS:
+        if not (o.record.loss.likelihood and o.rows.k == 1 and not o.has_dual and o.rows.one_array):
             return None
-        if not o.rows.one_array:
+        if o.rows.n * (o.rows.d + 1) > 1 << 18:  # 2 MiB in float64: every model holds its own, and so does its pickle
             return None
         return cls(_frozen(o.X), _frozen(o.y), _frozen(o.rows.weights), o.record, o.fit_intercept)
 
@@ -68,95 +59,33 @@ def _frozen(array):
     return copy
 
 
-class Statistics(typing.NamedTuple):
-    """What `summary` is made of; the intercept is the last weight.
-
-    `distance` is how far the weights are from the highest likelihood, in standard errors.
-    """
-
-    name: str
-    covariance: np.ndarray
-    n: float
-    log_likelihood: float
-    log_likelihood_of_constant: float
-    residual_squares: float
-    total_squares: float
-    fit_intercept: bool
-    distance: float
-
-    @classmethod
-    def of(cls, objective, W, b):
-        """The statistics of weights of an objective of one output without a penalty.
-
-        Raises
-        ------
-        ValueError
-            They mean nothing: there are too few rows, or the data do not determine the weights.
-        """
-        o, s = objective, objective.sample_weight
-        size, n = o.shape[0], o.rows.n if s is None else int(np.count_nonzero(s))
-        if not n > size:
-            raise ValueError(
-                f"summary means nothing without more samples than weights; got {n} samples of a positive weight, for "
-                f"{size} weights"
-            )
-        h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
-        s = np.ones(len(y)) if s is None else s
-        total_weight = float(s.sum())
-        mean = (s @ y) / total_weight
-        if o.loss == "poisson" and mean == 0:
-            raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
-        if separation.direction(o, W, b) is not None:
-            raise ValueError(
-                "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
-                "worse); take a penalty, or leave out or merge what separates them"
-            )
-        covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
-        if covariance is None:
-            raise ValueError(
-                "summary means nothing here: the data do not determine the weights (the Hessian of the loss is "
-                "singular or not finite, as with collinear columns); leave columns out, or take a penalty"
-            )
-        move = covariance @ _gradient(o, s * o.record.slope(h[:, None], y[:, None])[:, 0])
-        residual = float(s @ (y - h) ** 2)
-        total = float(s @ (y - mean) ** 2) if o.fit_intercept else float(s @ y**2)
-        if o.loss == "squared_error":
-            covariance = covariance * (residual / (n - size))
-            with np.errstate(divide="ignore"):
-                logs = 0.5 * float(np.sum(np.log(s[s > 0])))
-                found, constant = (logs - 0.5 * n * (np.log(2 * np.pi * r / n) + 1) for r in (residual, total))
-        elif o.loss == "log_loss":
-            found = -float(s @ (np.logaddexp(0, h) - y * h))
-            constant = -total_weight * (_entropy(mean) if o.fit_intercept else math.log(2))
-        else:
-            from scipy.special import gammaln
-
-            rest = float(s @ gammaln(y + 1))
-            found = float(s @ (y * h - np.exp(h))) - rest
-            log_mean = math.log(mean) if o.fit_intercept else 0.0
-            constant = float(s @ (y * log_mean)) - total_weight * math.exp(log_mean) - rest
-        weights = np.append(W[:, 0], b) if o.fit_intercept else W[:, 0]
-        return cls(
-            o.loss, covariance, n, float(found), float(constant), residual, total, o.fit_intercept,
-            _distance(move, covariance, weights),
-        )  # fmt: skip
+def likelihoods():
+    """The names of the losses that are likelihoods."""
+    return [name for name, loss in losses.LOSSES.items() if loss.likelihood and name == loss.name]
 
 
-def _gradient(o, slopes):
-    """Xᵀ·slopes, and their sum for the intercept."""
-    gradient = o.rows.column_product(slopes)
-    return np.append(gradient, slopes.sum()) if o.fit_intercept else gradient
-
-
-def _distance(move, covariance, weights):
-    """The largest part of a Newton step in standard errors; parts that change no digits are rounding."""
-    errors = np.sqrt(np.diag(covariance))
-    changes = np.abs(move) > NO_DIGITS * np.abs(weights)
-    return float(np.max(np.abs(move[changes]) / errors[changes], initial=0.0))
-
-
-def _entropy(p):
-    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+def _covariance(o, h, y, s):
+    """The inverse of the Hessian of Σ s·loss at scores h; ValueError where statistics of the fit mean nothing."""
+    size, n = o.shape[0], np.count_nonzero(s)
+    if not n > size:
+        raise ValueError(
+            f"summary means nothing without more samples than weights; got {n} samples of a positive weight, for "
+            f"{size} weights"
+        )
+    if o.activation == "exp" and not s @ y:
+        raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
+    if separation.direction(o, h[:, None]) is not None:
+        raise ValueError(
+            "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
+            "worse); take a penalty, or leave out or merge what separates them"
+        )
+    covariance = _inverse_curvature(o, s * o.record.curvature(h[:, None], y[:, None])[:, 0])
+    if covariance is None:
+        raise ValueError(
+            "summary means nothing here: the data do not determine the weights (the Hessian of the loss is "
+            "singular or not finite, as with collinear columns); leave columns out, or take a penalty"
+        )
+    return covariance
 
 
 def _triangle(A):
@@ -165,7 +94,8 @@ def _triangle(A):
         R = np.linalg.cholesky(A.T @ A).T
     except np.linalg.LinAlgError:
         R = None
-    if R is None or not np.min(np.diag(R)) > FAR_FROM_COLLINEAR:
+    # The share of a column that no other explains: above 1e-2, AᵀA has lost no more than four digits.
+    if R is None or not np.min(np.diag(R)) > 1e-2:
         return np.linalg.qr(A, mode="r")
     return R
 
@@ -184,8 +114,7 @@ def _inverse_curvature(o, curvature):
     R = _triangle(A)
     if not np.min(np.abs(np.diag(R))) > d * np.finfo(np.float64).eps * np.max(np.abs(R)):
         return None
-    root = np.linalg.inv(R) / 1.0
-    half = root / scale[:, None]
+    half = np.linalg.inv(R) / scale[:, None]
     covariance = half @ half.T
     if not o.fit_intercept:
         return covariance
@@ -211,6 +140,8 @@ class Summary:
     n, df_resid : float
     f_statistic, f_p_value : float
         That all weights but the intercept are 0; for the other losses the likelihood ratio and its χ² p value.
+    distance : float
+        From the weights of the highest likelihood, in standard errors.
     """
 
     names: list[str]
@@ -228,76 +159,77 @@ class Summary:
     df_resid: float
     f_statistic: float
     f_p_value: float
+    distance: float
 
-    def __init__(self, statistics: Statistics, names: list[str], coef: Doubles, level: float) -> None:
+    def __init__(self, objective: LinearObjective, W: Doubles, b: Doubles, names: list[str], level: float) -> None:
         from scipy import stats
 
-        q = statistics
-        self.names, self.coef, self.level, self.n = names, coef, level, q.n
-        p = len(coef)
-        self.df_resid, freedom = q.n - p, p - q.fit_intercept
-        self.std_err = np.sqrt(np.diag(q.covariance))
+        o, loss = objective, objective.record.loss
+        h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
+        s = np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+        covariance = _covariance(o, h, y, s)
+        p, self.n, self.level = o.shape[0], int(np.count_nonzero(s)), level
+        self.names = [*names, "intercept"] if o.fit_intercept else names
+        self.coef = np.append(W[:, 0], b) if o.fit_intercept else W[:, 0].copy()
+        self.df_resid, freedom = self.n - p, p - o.fit_intercept
+        mean, score = np.average(y, weights=s) if o.fit_intercept else 0.0, 0.0  # of the constant model
+        if o.fit_intercept:
+            score = mean if o.activation == "identity" else np.log(mean)
+            score -= np.log1p(-mean) if o.activation == "sigmoid" else 0
+        self.log_likelihood, constant = (loss.log_likelihood(scores, y, s) for scores in (h, np.full_like(h, score)))
+        self.aic, self.bic = 2 * p - 2 * self.log_likelihood, p * math.log(self.n) - 2 * self.log_likelihood
+        self.adjusted_r2 = self.f_p_value = math.nan
+        slopes = s * o.record.slope(h[:, None], y[:, None])[:, 0]
+        gradient = o.rows.column_product(slopes)
+        move = covariance @ (np.append(gradient, slopes.sum()) if o.fit_intercept else gradient)
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.statistic = coef / self.std_err
-        gaussian = q.name == "squared_error"
-        law = stats.t(self.df_resid) if gaussian else stats.norm()
-        self.kind = "t" if gaussian else "z"
-        self.p_values = 2 * law.sf(np.abs(self.statistic))
-        half = law.ppf(0.5 + level / 2) * self.std_err
-        self.conf_int = np.column_stack([coef - half, coef + half])
-        self.log_likelihood = q.log_likelihood
-        self.aic, self.bic = 2 * p - 2 * q.log_likelihood, p * math.log(q.n) - 2 * q.log_likelihood
-        self.adjusted_r2 = self.f_statistic = self.f_p_value = math.nan
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if gaussian:
-                unexplained = np.float64(q.residual_squares) / q.total_squares
-                self.r2 = float(1 - unexplained)
-                self.adjusted_r2 = float(1 - unexplained * (q.n - q.fit_intercept) / self.df_resid)
-                if freedom:
-                    self.f_statistic = float(
-                        (q.total_squares - q.residual_squares)
-                        / freedom
-                        / (np.float64(q.residual_squares) / self.df_resid)
-                    )
-                    self.f_p_value = float(stats.f.sf(self.f_statistic, freedom, self.df_resid))
+            if loss.estimates_variance:
+                residual, total = (s @ np.square(y - prediction) for prediction in (h, mean))
+                variance = residual / self.df_resid
+                covariance = covariance * variance
+                self.r2 = float(1 - residual / total)
+                self.adjusted_r2 = float(1 - variance * (self.n - o.fit_intercept) / total)
+                self.f_statistic = float((total - residual) / freedom / variance) if freedom else math.nan
+                law, test, self.kind = stats.t(self.df_resid), stats.f(freedom, self.df_resid), "t"
             else:
-                self.r2 = float(1 - q.log_likelihood / np.float64(q.log_likelihood_of_constant))
-                self.f_statistic = 2 * (q.log_likelihood - q.log_likelihood_of_constant)
-                if freedom:
-                    self.f_p_value = float(stats.chi2.sf(self.f_statistic, freedom))
+                self.r2 = float(1 - self.log_likelihood / np.float64(constant))
+                self.f_statistic = 2 * (self.log_likelihood - constant)
+                law, test, self.kind = stats.norm(), stats.chi2(freedom), "z"
+            if freedom:
+                self.f_p_value = float(test.sf(self.f_statistic))
+            self.std_err = np.sqrt(np.diag(covariance))
+            self.statistic = self.coef / self.std_err
+            self.p_values = 2 * law.sf(np.abs(self.statistic))
+        half = law.ppf(0.5 + level / 2) * self.std_err
+        self.conf_int = np.column_stack([self.coef - half, self.coef + half])
+        # A Newton step in standard errors, without the parts that change no digit of their weight: rounding error.
+        changes = np.abs(move) > 1e-6 * np.abs(self.coef)
+        self.distance = float(np.max((np.abs(move) / self.std_err)[changes], initial=0.0))
 
     def __str__(self) -> str:
-        test = "F" if self.kind == "t" else "likelihood ratio"
-        of = "R²" if self.kind == "t" else "McFadden's R²"
-        adjusted = f", adjusted {self.adjusted_r2:.6g}" if self.kind == "t" else ""
+        gaussian = self.kind == "t"
+        r2, test = ("R²", "F") if gaussian else ("McFadden's R²", "likelihood ratio")
+        adjusted = f", adjusted {self.adjusted_r2:.6g}" if gaussian else ""
+        rows = [
+            ("", "coef", "std err", self.kind, f"P>|{self.kind}|", f"[{0.5 - self.level / 2:.3g}",
+             f"{0.5 + self.level / 2:.3g}]"),
+            *(
+                (name, f"{c:.6g}", f"{e:.4g}", f"{t:.4g}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}")
+                for name, c, e, t, p, (low, high) in zip(
+                    self.names, self.coef, self.std_err, self.statistic, self.p_values, self.conf_int, strict=True
+                )
+            ),
+        ]  # fmt: skip
+        first, *others = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             f"{self.n:g} samples, {self.df_resid:g} degrees of freedom left",
-            f"{of} {self.r2:.6g}{adjusted}; {test} {self.f_statistic:.6g} (p = {self.f_p_value:.3g})",
+            f"{r2} {self.r2:.6g}{adjusted}; {test} {self.f_statistic:.6g} (p = {self.f_p_value:.3g})",
             f"log-likelihood {self.log_likelihood:.6g}, AIC {self.aic:.6g}, BIC {self.bic:.6g}",
             "",
         ]
-        head = (
-            "",
-            "coef",
-            "std err",
-            self.kind,
-            f"P>|{self.kind}|",
-            f"[{0.5 - self.level / 2:.3g}",
-            f"{0.5 + self.level / 2:.3g}]",
-        )
-        rows = [
-            (name, f"{c:.6g}", f"{e:.4g}", f"{t:.4g}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}")
-            for name, c, e, t, p, (low, high) in zip(
-                self.names, self.coef, self.std_err, self.statistic, self.p_values, self.conf_int, strict=True
-            )
-        ]
-        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-        for row in (head, *rows):
-            cells = [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-            lines.append("  ".join(cells).rstrip())
+        for name, *cells in rows:
+            line = [name.ljust(first), *map(str.rjust, cells, others)]
+            lines.append("  ".join(line).rstrip())
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -357,12 +289,16 @@ class Summarised:
                 f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
                 "fit with penalty=None"
             )
-        if losses.get(self.loss).name not in LIKELIHOODS or np.atleast_2d(self.coef_).shape[0] != 1:
-            raise ValueError(
-                "summary is for one output and the losses " + ", ".join(map(repr, LIKELIHOODS)) + f"; got {self.loss!r}"
-            )
-        found = self._statistics(X, y, sample_weight)
-        if found.distance > FAR_OFF:
+        if not losses.get(self.loss).likelihood or np.atleast_2d(self.coef_).shape[0] != 1:
+            known = ", ".join(map(repr, likelihoods()))
+            raise ValueError(f"summary is for one output and the losses {known}; got {self.loss!r}")
+        names = list(map(str, self.coef_names_ if names is None else names))
+        if len(names) != np.shape(self.coef_)[-1]:
+            raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
+        objective = self._objective_of_summary(X, y, sample_weight)
+        with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
+            found = Summary(objective, *self._weights_so_far(objective), names, level)
+        if found.distance > 0.1:
             warnings.warn(
                 f"the weights are {found.distance:.2g} standard errors from those with the highest likelihood of these "
                 "data, which the table is about: fit without early_stopping, to a smaller tol, or pass the data of "
@@ -370,10 +306,4 @@ class Summarised:
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        names = list(map(str, self.coef_names_ if names is None else names))
-        if len(names) != np.shape(self.coef_)[-1]:
-            raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
-        coef = np.asarray(self.coef_, np.float64).reshape(-1)
-        if found.fit_intercept:
-            names, coef = [*names, "intercept"], np.append(coef, np.float64(self.intercept_[0]))
-        return Summary(found, names, coef, level)
+        return found

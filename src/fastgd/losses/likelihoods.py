@@ -32,6 +32,15 @@ class Binary(Loss):
     def refused(self, y):
         return (y < 0) | (y > 1)
 
+    def recession(self, activation, change, y):
+        if np.any((y != 0) & (y != 1)):
+            return None
+        if activation == "softmax":  # of the own class over each other one
+            gains = (np.sum(y * change, axis=1, keepdims=True) - change)[y == 0]
+        else:
+            gains = (2 * y - 1) * change
+        return np.max(gains), np.min(gains)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LogLoss(Binary):
@@ -43,9 +52,13 @@ class LogLoss(Binary):
     activations = ("sigmoid", "softmax")
     link = "sigmoid"
     targets = "be between 0 and 1 for the log loss"
+    likelihood = True
 
     def probabilities(self, h):
         return tuple(activated(side, "sigmoid").astype(h.dtype, copy=False) for side in (-h, h))
+
+    def log_likelihood(self, h, y, s):
+        return -float(s @ (np.logaddexp(0, h) - y * h))
 
     def bound(self, activation, y_min, y_max):  # p(1 − p) ≤ ¼; and diag(p) − ppᵀ ≤ ½
         return 0.25 if activation == "sigmoid" else 0.5
@@ -178,6 +191,7 @@ class Poisson(OfMean):
     kernel = "poisson"
     variance = 1.0
     targets = 'not be negative for loss="poisson"'
+    separable = likelihood = True
 
     def refused(self, y):
         return y < 0
@@ -185,6 +199,15 @@ class Poisson(OfMean):
     def absorbed(self, activation, y, s, offset):
         *found, _ = super().absorbed(activation, y, s, offset)
         return *found, -float(s @ (y * offset[:, None]).sum(axis=1))
+
+    def log_likelihood(self, h, y, s):
+        from scipy.special import gammaln
+
+        return float(s @ (y * h - np.exp(h) - gammaln(y + 1)))
+
+    def recession(self, activation, change, y):
+        # The mean of a count of 0 is to fall; that of another must stay.
+        return np.max(-change), np.min(np.where(y > 0, -np.abs(change), -change))
 
     def least(self, y):
         y = y.astype(np.float64)

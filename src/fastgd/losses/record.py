@@ -44,7 +44,11 @@ class Loss:
     deviance : bool
         Whether the least value that it can have for the targets is subtracted, beside an estimator, which always does.
     separable : bool
-        Whether it has no minimum where classes can be told apart.
+        Whether it has no minimum where some rows can be fitted ever better at no cost of others; see `recession`.
+    likelihood : bool
+        Whether it is a negative log-likelihood, of which `log_likelihood` gives the whole.
+    estimates_variance : bool
+        Whether that has a variance, estimated from the residuals: statistics of the weights then follow Student's t.
     border : float
         The h at which both classes are as likely.
     flat_far_out : bool
@@ -66,6 +70,8 @@ class Loss:
     border: typing.ClassVar[float] = 0.0
     # h → the probabilities of the first and of the second class; None where there are none.
     probabilities: typing.ClassVar[typing.Callable | None] = None
+    likelihood: typing.ClassVar[bool] = False
+    estimates_variance: typing.ClassVar[bool] = False
     flat_far_out: typing.ClassVar[bool] = False
 
     def __repr__(self):
@@ -122,6 +128,15 @@ class Loss:
     def bound(self, activation, y_min, y_max):
         """The largest |∂²l/∂h²| over all h for targets between these; inf where there is none."""
         return math.inf
+
+    def log_likelihood(self, h, y, s):
+        """Σ s·log p(y | h) of scores (n,), with all that depends on y alone; of a loss that is a `likelihood`."""
+        raise NotImplementedError
+
+    def recession(self, activation, change, y):
+        """How much better the scores (n, k) fit after this change, far out: in the row that gains most, and in that
+        which gains least. Both in units of h; None where no change fits ever better. Of a `separable` loss."""
+        raise NotImplementedError
 
     def typical_curvature(self, activation, mean, from_zero):
         """See `DataTerm.typical_curvature`: the bound where there is one."""

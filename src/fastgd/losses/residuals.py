@@ -29,6 +29,13 @@ class SquaredError(Residual):
 
     name = "squared_error"
     kernel = "squared"
+    likelihood = estimates_variance = True
+
+    def log_likelihood(self, h, y, s):
+        """With the variance that makes it largest; weights are 1/variance up to a factor."""
+        s, squares = s[s > 0], s @ (y - h) ** 2
+        with np.errstate(divide="ignore"):
+            return 0.5 * float(np.sum(np.log(s)) - len(s) * (np.log(2 * np.pi * squares / len(s)) + 1))
 
     def bound(self, activation, y_min, y_max):
         return bounds.of_squares(activation, y_min, y_max)
@@ -49,6 +56,7 @@ class MSE(SquaredError):
 
     name = "mse"
     times = 2.0
+    likelihood = False
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -57,6 +65,7 @@ class SSE(SquaredError):
 
     name = "sse"
     times = None
+    likelihood = False
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
