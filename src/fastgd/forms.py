@@ -5,34 +5,47 @@ import numpy as np
 from fastgd import validation
 
 
+def has_names(x):
+    """Whether x is a dict or a pandas.Series."""
+    return isinstance(x, dict) or (type(x).__name__ == "Series" and hasattr(x, "index") and hasattr(x, "to_numpy"))
+
+
 def flattened(x, name="x"):
-    """Named parameters as one vector, and how to put one back into their form.
-
-    Parameters
-    ----------
-    x : dict of array_like, or pandas.Series
-        Entries of any shapes, numbers among them.
-
-    Returns
-    -------
-    vector : (d,) float64
-        A new array: the entries of all names, in their order.
-    restore : Form
-        restore(vector) has the form of x; restore.flat(tree) is the vector of another tree of that form.
-    None
-        In place of both, where x has no names.
-    """
-    if isinstance(x, dict):
-        form = DictForm(x, name)
-    elif type(x).__name__ == "Series" and hasattr(x, "index") and hasattr(x, "to_numpy"):
-        form = SeriesForm(x)
-    else:
+    """The Form of named parameters, a dict of array_like or a pandas.Series; None where x has no names."""
+    if not has_names(x):
         return None
-    return form.flat(x, name), form
+    return DictForm(x, name) if isinstance(x, dict) else SeriesForm(x, name)
 
 
-class DictForm:
-    """A dict of arrays as a vector and back; see `flattened`."""
+class Form:
+    """Named parameters as one vector, and a vector in their form.
+
+    `restore(vector)` has that form: of a vector (d,), or of rows of them (rows, d). `vector(tree, name)` is the vector
+    of another tree of that form, a new array; a missing name is an error unless a number stands for `absent` ones.
+
+    Attributes
+    ----------
+    flat : (d,) float64
+        The parameters: the entries of all names, in their order.
+    """
+
+    def flatten(self, value, name):
+        """What has the names of the parameters, as a vector; anything else as it is."""
+        return self.vector(value, name) if has_names(value) else value
+
+    def function(self, f, name="f"):
+        """A function of the parameters as one of a vector."""
+        validation.callable_(f, name)
+        return lambda point, *args: f(self.restore(point), *args)
+
+    def gradient(self, grad, what="what grad returned"):
+        """A gradient of the parameters as one of a vector."""
+        restored = self.function(grad, "grad")
+        return lambda point, *args: self.vector(restored(point, *args), what)
+
+
+class DictForm(Form):
+    """A dict of arrays; numbers stand for all entries of a name."""
 
     def __init__(self, tree, name):
         if not tree:
@@ -42,19 +55,16 @@ class DictForm:
         }
         self.shapes = {key: array.shape for key, array in arrays.items()}
         self.ends = np.cumsum([array.size for array in arrays.values()]).tolist()
+        self.flat = np.concatenate([array.reshape(-1) for array in arrays.values()])
 
-    def __call__(self, vector):
-        """The dict of a vector (d,), of new arrays and of floats for numbers; or of (rows, d), of arrays (rows, …)."""
+    def restore(self, vector):
+        """A dict of new arrays, and of floats for numbers; of rows, arrays (rows, …)."""
         rows, parts = vector.shape[:-1], np.split(vector, self.ends[:-1], axis=-1)
         named = zip(self.shapes.items(), parts, strict=True)
         tree = {key: part.reshape((*rows, *shape)).copy() for (key, shape), part in named}
         return tree if rows else {key: part if part.ndim else float(part) for key, part in tree.items()}
 
-    def flat(self, tree, name, absent=None):
-        """The vector of a dict with the same names; numbers stand for all entries of a name.
-
-        A missing name is an error, unless there is a number for `absent` ones.
-        """
+    def vector(self, tree, name, absent=None):
         if not isinstance(tree, dict):
             raise TypeError(
                 f"{name} must be a dict with the names of x, {list(self.shapes)}; got {validation.describe(tree)}"
@@ -70,16 +80,16 @@ class DictForm:
         return np.concatenate(parts)
 
 
-class SeriesForm:
-    """A pandas.Series as a vector and back; see `flattened`."""
+class SeriesForm(Form):
+    """A pandas.Series; the names of another may have any order, and rows make a DataFrame."""
 
-    def __init__(self, series):
+    def __init__(self, series, name):
         self.series = series.astype(np.float64)
         if not self.series.index.is_unique:
             raise ValueError(f"the names of a Series must differ; got {validation.describe(list(self.series.index))}")
+        self.flat = self.vector(series, name)
 
-    def __call__(self, vector):
-        """The Series of a vector (d,), or the DataFrame of (rows, d)."""
+    def restore(self, vector):
         names = self.series.index
         if vector.ndim == 1:
             return type(self.series)(vector.copy(), index=names, name=self.series.name)
@@ -87,8 +97,7 @@ class SeriesForm:
 
         return pandas.DataFrame(vector.copy(), columns=names)
 
-    def flat(self, series, name, absent=None):
-        """The vector of a Series with the same names, in any order; a missing one is an error without `absent`."""
+    def vector(self, series, name, absent=None):
         names = self.series.index
         if not isinstance(series, type(self.series)):
             raise TypeError(
@@ -98,32 +107,3 @@ class SeriesForm:
             raise ValueError(f"{name} must have the names of x, {list(names)}; got {list(series.index)}")
         values = series.reindex(names, fill_value=absent).to_numpy()
         return np.array(validation.real_array(values, name, dtype=np.float64, finite=False))
-
-
-class Named:
-    """Named parameters as the vector `flat`, with what belongs to them.
-
-    Attributes
-    ----------
-    flat : (d,) float64
-    restore : callable
-        A vector (d,), or rows of them, in the form of the parameters.
-    """
-
-    def __init__(self, flat, form):
-        self.flat, self.restore = flat, form
-
-    def flatten(self, value, name):
-        """What has the names of the parameters, as a vector; anything else as it is."""
-        return value if flattened(value, name) is None else self.restore.flat(value, name)
-
-    def function(self, f):
-        """A function of the parameters as one of a vector."""
-        validation.callable_(f, "f")
-        return lambda point, *args: f(self.restore(point), *args)
-
-
-def named(x, name="x"):
-    """`Named` if x is a dict or a pandas Series, else None."""
-    found = None if type(x) is np.ndarray else flattened(x, name)
-    return None if found is None else Named(*found)

@@ -53,6 +53,42 @@ def equilibrium(G):
     return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
 
 
+def lanczos(multiply, start, steps):
+    """Lanczos' method with full reorthogonalisation, for the ends of the spectrum of a symmetric operator.
+
+    Parameters
+    ----------
+    multiply : callable
+        v → Av.
+    start : (d,) float64
+    steps : int
+        At most.
+
+    Yields
+    ------
+    T : (k, k)
+        After k steps: the operator in the basis, whose eigenvalues are the Ritz values.
+    basis : (k, d)
+    beta : float
+        Norm of the residual; an eigenvector u of T has |Av − θv| = beta·|u[−1]|. At 0 the eigenvalues are exact.
+    """
+    basis = np.empty((steps, len(start)))
+    basis[0] = start / euclidean_norm(start)
+    T = np.zeros((steps, steps))
+    for k in range(steps):
+        v, earlier = multiply(basis[k]), basis[: k + 1]
+        T[k, k] = v @ basis[k]
+        # Twice, because cancellation in the first pass leaves rounding error ("twice is enough": Giraud, Langou &
+        # Rozložník, Comput. Math. Appl. 50 (2005)); without it rounding makes copies of the largest eigenvalue.
+        for _ in range(2):
+            v = v - earlier.T @ (earlier @ v)
+        beta = euclidean_norm(v)
+        yield T[: k + 1, : k + 1], earlier, beta
+        if k + 1 < steps:
+            T[k, k + 1] = T[k + 1, k] = beta
+            basis[k + 1] = v / beta
+
+
 # Multiplications, some 25 µs of BLAS, from which setting its number of threads, which takes some 7 µs, is worth it.
 MUCH_WORK = 1 << 20
 

@@ -179,11 +179,11 @@ def plateau(
     factor : float, default 0.1
         What the rate is multiplied by, from 0 up to below 1.
     patience : int, default 10
-        So many losses in a row without improvement are borne; the next one lowers the rate.
+        Losses in a row without improvement that leave the rate as it is; the next one lowers it.
     threshold : float, default 1e-4
         An improvement is a loss below the best one by more than this share of its size.
     cooldown : int, default 0
-        So many losses after a fall count neither way.
+        Losses after a reduction that are not counted.
     end : float, default 0
         The rate falls no lower.
     """

@@ -20,9 +20,6 @@ CHECK_VALUES = 1 << 18
 FEW_VALUES = 256
 FLOAT64 = np.dtype(np.float64)  # compared by identity, which is faster than ==
 
-# What has `__float__`, and is no real number that a function may return.
-NO_REAL_TYPES = (bool, np.bool_, np.complexfloating, np.flexible, np.datetime64, np.timedelta64)
-
 
 def describe(value):
     """A value for an error message: its repr, shortened, on one line; of an array the shape and dtype."""
@@ -358,7 +355,9 @@ def function_value(returned, what="f"):
             if array.size != 1:
                 raise ValueError(f"{what} must return one real number; it returned {describe(array)}")
             returned = array.reshape(())[()]
-    if isinstance(returned, NO_REAL_TYPES) or not hasattr(type(returned), "__float__"):
+    # Some types have `__float__`, and are no real numbers that a function may return.
+    unreal = isinstance(returned, (bool, np.bool_, np.complexfloating, np.flexible, np.datetime64, np.timedelta64))
+    if unreal or not hasattr(type(returned), "__float__"):
         raise TypeError(f"{what} must return one real number; it returned {describe(returned)}")
     try:
         return float(returned)

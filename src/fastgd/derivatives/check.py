@@ -1,4 +1,4 @@
-"""Is this gradient the gradient of that function? And if not, where not, and which of the two is to blame?"""
+"""Comparison of a gradient with differences of its function: which components are wrong, and which of the two is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from fastgd import forms, validation
 from fastgd.derivatives import sampling, stencils
 from fastgd.derivatives.gradient import flat_options, numerical_gradient
-from fastgd.derivatives.products import gradient_at, named_gradient
+from fastgd.derivatives.products import gradient_at
 from fastgd.derivatives.stencils import EPSILON
 from fastgd.kernels import c_functions
 
@@ -22,7 +22,6 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Bounds, Doubles, Gradient, Map, ScalarFunction
 
 MOST_SHOWN = 5  # components, of those that are wrong or unclear
-SAME_FACTOR = 1e-4  # two numbers are the same factor if they differ by this share
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -79,7 +78,8 @@ class GradientCheck:
             i = np.unravel_index(k, self.gradient.shape)
             what = "unclear" if self.unclear[i] else "wrong"
             lines.append(
-                f"  {self._name(k)}: gradient {self.gradient[i]:.9g}, differences {self.numerical[i]:.9g}: "
+                f"  coordinate {_index(k, self.gradient.shape)}: gradient {self.gradient[i]:.9g}, "
+                f"differences {self.numerical[i]:.9g}: "
                 f"off by {error[i]:.2g}, {self.tolerance[i]:.2g} allowed ({what})"
             )
         if len(shown) > MOST_SHOWN:
@@ -87,9 +87,6 @@ class GradientCheck:
         if self.hint:
             lines.append(f"  {self.hint}")
         return "\n".join(lines)
-
-    def _name(self, k):
-        return f"coordinate {_index(k, self.gradient.shape)}"
 
     def _summary(self):
         count, wrong, unclear = self.gradient.size, int(self.wrong.sum()), int(self.unclear.sum())
@@ -121,7 +118,7 @@ def check_gradient(
     vectorized: bool = False,
     workers: int | Map | None = None,
 ) -> GradientCheck:
-    """Hold a gradient against differences of its function.
+    """Compare a gradient with differences of its function.
 
     The differences are Richardson's, and the tolerance of each component follows from their error estimate.
 
@@ -167,12 +164,12 @@ def check_gradient(
     (False, 'gradient', 1)
     """
     if grad is True:
-        f, grad = _value_of(f), _gradient_of(f)
-    names = forms.named(x)
+        f, grad = _part(f, 0), _part(f, 1)
+    names = forms.flattened(x)
     if names is not None:
         options = flat_options(names, None, bounds, typical_x, vectorized)
         options.pop("h")
-        grad = named_gradient(names, grad) if callable(grad) else names.flatten(grad, "grad")
+        grad = names.gradient(grad) if callable(grad) else names.flatten(grad, "grad")
         return check_gradient(names.function(f), grad, names.flat, args=args, workers=workers, **options)
     objective = _objective_of(f)
     if objective is not None:
@@ -198,42 +195,33 @@ def check_gradient(
         point = np.array(x, dtype=np.float64, order="C")
         sampler = sampling.sampler(f, point, args, vectorized=vectorized, workers=workers)
         limits, steps = stencils.limits(bounds, point), np.ravel(steps)
-        sides = Sides(sampler, steps, limits)
-        suspects = np.flatnonzero(wrong | unclear | sides.kinked(0.0).reshape(x.shape))
-        if len(suspects):
-            slopes, doubt = other_slopes(sampler, suspects, steps[suspects], limits)
-            # Differences may agree by chance at the steps that Richardson's scheme chose.
-            with np.errstate(all="ignore"):
-                off = np.max(np.abs(slopes - numerical.reshape(-1)[suspects, None]), axis=1)
-                error.flat[suspects] = np.fmax(error.flat[suspects], off)
-            tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
-            for k in suspects[sides.kinked(doubt, suspects)].tolist():
-                i = np.unravel_index(k, x.shape)
-                wrong[i], unclear[i] = False, True
-                hints.append(
-                    f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {sides.below[k]:.4g} on one side "
-                    f"and {sides.above[k]:.4g} on the other"
-                )
-            hints[MOST_SHOWN:] = []
+        kinks = _kinks(sampler, steps, limits, *(part.reshape(-1) for part in (numerical, error, wrong | unclear)))
+        tolerance, wrong, unclear = _judged(gradient, numerical, error, precision)
+        for k, (below, above) in kinks.items():
+            i = np.unravel_index(k, x.shape)
+            wrong[i], unclear[i] = False, True
+            hints.append(
+                f"f has a kink at coordinate {_index(k, x.shape)}: its slope is {below:.4g} on one side and "
+                f"{above:.4g} on the other"
+            )
+        hints[MOST_SHOWN:] = []
         nfev += sampler.nfev
     hints += _hints(gradient, numerical, tolerance, wrong, unclear, hints, objective is None)
     return _verdict(gradient, numerical, tolerance, wrong, unclear, "; ".join(filter(None, hints)), nfev)
 
 
-def _value_of(f):
-    """The value of an f that returns (value, gradient)."""
+def _part(f, which):
+    """The value (0) or the gradient (1) of an f that returns (value, gradient)."""
     validation.callable_(f, "f")
-    return lambda point, *args: _pair(f(point, *args))[0]
 
+    def part(point, *args):
+        returned = f(point, *args)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            got = validation.describe(returned)
+            raise TypeError(f"with grad=True f must return (value, gradient); it returned {got}")
+        return returned[which]
 
-def _gradient_of(f):
-    return lambda point, *args: _pair(f(point, *args))[1]
-
-
-def _pair(returned):
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError(f"with grad=True f must return (value, gradient); it returned {validation.describe(returned)}")
-    return returned
+    return part
 
 
 def _objective_of(f):
@@ -273,6 +261,21 @@ def _judged(gradient, numerical, error, precision):
         tolerance = 10 * error + np.sqrt(precision) * size + 16 * precision * largest
         unclear = ~np.isfinite(numerical)
         return tolerance, ~(np.abs(gradient - numerical) <= tolerance) & ~unclear, unclear
+
+
+def _kinks(sampler, steps, limits, slopes, errors, doubtful):
+    """The slopes on both sides by coordinate, where f has a kink; where differences at other steps show larger errors
+    of `slopes`, `errors` is raised in place.
+    """
+    sides = Sides(sampler, steps, limits)
+    suspects = np.flatnonzero(doubtful | sides.kinked(0.0))
+    if not len(suspects):
+        return {}
+    others, doubt = other_slopes(sampler, suspects, steps[suspects], limits)
+    with np.errstate(all="ignore"):  # differences may agree by chance at the steps that Richardson's scheme chose
+        off = np.max(np.abs(others - slopes[suspects, None]), axis=1)
+        errors[suspects] = np.fmax(errors[suspects], off)
+    return {k: (sides.below[k], sides.above[k]) for k in suspects[sides.kinked(doubt, suspects)].tolist()}
 
 
 class Sides:
@@ -351,13 +354,13 @@ def _mistake(gradient, numerical, tolerance, wrong, unclear):
     if np.all(gradient[wrong] == 0) and not np.all(gradient[clear] == 0):
         return "the gradient is 0 in the wrong components: have they been left out?"
     if len(ratios) and rest_agrees:
-        factor = float(np.median(ratios))
-        same = np.all(np.abs(ratios - factor) <= SAME_FACTOR * abs(factor))
+        factor, little = float(np.median(ratios)), 1e-4  # by which two numbers may differ that are the same factor
+        same = np.all(np.abs(ratios - factor) <= little * abs(factor))
         simple = min(abs(factor), 1 / abs(factor) if factor else np.inf) * np.array([1, 2, 3, 4])
-        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= SAME_FACTOR)):
-            if abs(factor + 1) <= SAME_FACTOR:
+        if same and (len(ratios) > 1 or np.any(np.abs(simple - 1) <= little)):
+            if abs(factor + 1) <= little:
                 return "the sign is flipped"
-            if abs(factor) > SAME_FACTOR and abs(factor - 1) > 10 * SAME_FACTOR:
+            if abs(factor) > little and abs(factor - 1) > 10 * little:
                 return f"the gradient is {factor:.4g} times what it should be"
     if gradient.ndim == 2 and gradient.shape[0] == gradient.shape[1] > 1:
         with np.errstate(all="ignore"):

@@ -227,14 +227,14 @@ def numerical_gradient(
         and (args == () or (type(args) is tuple and type(f) is not CFunction))
         and nan_policy in NAN_POLICIES
         and callable(f)
-    ):  # as most are: all that is below comes to the same
+    ):  # the common case, by one kernel; the code below would return the same
         found = _quick(f, x, h, args, nan_policy)
         if found is not None:
             return found
     validation.choice(scheme, "scheme", SCHEMES)
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         found = numerical_gradient(
             names.function(f), names.flat, scheme=scheme, workers=workers, args=args, nan_policy=nan_policy,

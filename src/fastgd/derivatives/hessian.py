@@ -111,7 +111,7 @@ def numerical_hessian(
     validation.choice(scheme, "scheme", ("central", "richardson"))
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         options = flat_options(names, h, bounds, typical_x, vectorized)
         f, x, h, bounds, typical_x = names.function(f), names.flat, *options.values()
@@ -150,7 +150,7 @@ def _pairs(n):
 
 
 class Look(NamedTuple):
-    """Second differences along some axes: what they come to and how far they may be off."""
+    """Second differences along some axes, with their estimated errors."""
 
     step: np.ndarray
     error: np.ndarray
@@ -186,7 +186,7 @@ class Grid:
         self.ends = np.full((d, 2), np.nan)  # f a step above and below x on each axis, as far as it is known
 
     def measure_noise(self):
-        """Measure how precise f is; where that is less than float64, take steps for it."""
+        """Measure how precise f is, and lengthen the steps where it has less than the digits of float64."""
         level, _ = noise.level(lambda points: self.sampler.on(points)[:, 0], self.x, np.array([self.here]), self.limits)
         self.level = float(level)
         share = self.level / self.largest if self.largest else 0.0
@@ -252,7 +252,7 @@ class Grid:
             better = (found.error < best.error[again]) | ~np.isfinite(best.error[again])
             for old, new in zip(best, found, strict=True):
                 old[again[better]] = new[better]
-            best.error[again[~better]] = 0.0  # no better this way: leave it at that
+            best.error[again[~better]] = 0.0  # ends the search of this coordinate
         self.steps[rows] = best.step
         self.ends[rows] = np.stack([best.up, best.down], axis=1)
 

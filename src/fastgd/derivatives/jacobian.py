@@ -7,6 +7,7 @@ once for all entries whose columns can move together.
 
 from __future__ import annotations
 
+import collections
 import copy
 import typing
 from typing import Generic, Literal, NamedTuple, TypeVar, Unpack
@@ -121,7 +122,7 @@ def numerical_jacobian(
     validation.choice(scheme, "scheme", (*stencils.SCHEMES, "richardson", "complex"))
     validation.choice(nan_policy, "nan_policy", NAN_POLICIES)
     full_output = validation.boolean(full_output, "full_output")
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         if sparsity is not None:
             raise ValueError("sparsity is for an x that is an array: a sparse Jacobian has no names")
@@ -179,7 +180,7 @@ def slopes(sampler, group, positions, scheme, h, typical_x, limits, want_error):
 
 
 def complex_slopes(sampler, group, positions, h, typical_x, limits):
-    """Im f(x + ihⱼeⱼ)/hⱼ, held against real differences, for f may take |x| or max(x) inside."""
+    """Im f(x + ihⱼeⱼ)/hⱼ, compared with real differences, as f may not be analytic."""
     x = sampler.x.reshape(sampler.shape)
     steps = stencils.sized(x, complex_step.STEP, h, typical_x)
     imaginary = VectorSampler(sampler.f, x.astype(complex), sampler.args, sampler.vectorized, sampler.workers)
@@ -235,9 +236,7 @@ class Entries:
         self._forget()
 
     def _forget(self):
-        # What f gave is in the rows of `seen`; for the column and value of keys[k] it is in row places[k].
-        self.keys, self.places = np.empty(0, complex), np.empty(0, np.intp)
-        self.seen = np.empty((0, self.shape[0]))
+        self.seen, self.places = [], {}  # what f gave, and where in that list for column + 1j·value
 
     def part(self, chosen):
         """Some of the entries, by number."""
@@ -256,30 +255,25 @@ class Entries:
 
     def at(self, entries, points):
         """f[rows] with x[columns] = points, for these entries."""
-        keys = np.empty(len(points), complex)  # (column, value): complex numbers are sorted by both parts
+        keys = np.empty(len(points), complex)  # without arithmetic, which makes NaN of an infinite imaginary part
         keys.real, keys.imag = self.columns[entries], points
         wanted, number = np.unique(keys, return_inverse=True)
-        self._evaluate(np.setdiff1d(wanted, self.keys, assume_unique=True))
-        place = self.places[np.searchsorted(self.keys, wanted)]
-        return self.seen[place[number], self.rows[entries]]
+        self._evaluate([key for key in wanted.tolist() if key not in self.places])
+        places = np.array([self.places[key] for key in wanted.tolist()], np.intp)
+        return np.array(self.seen)[places[number], self.rows[entries]]
 
     def _evaluate(self, keys):
-        """See to it that f is known where these columns have these values: sorted, and not yet known."""
-        if not len(keys):
-            return
-        columns = keys.real.astype(np.intp)
-        group = self.group[columns]
-        turn = np.arange(len(keys)) - np.searchsorted(columns, columns)  # a column has one value at a time
-        order = np.lexsort((turn, group))
-        starts = (np.diff(group[order], prepend=-1) != 0) | (np.diff(turn[order], prepend=-1) != 0)
-        together = np.split(order, np.flatnonzero(starts)[1:])
-        seen = self.sampler.attempt([(columns[some], keys[some].imag) for some in together])
-        places = np.empty(len(keys), np.intp)
-        places[order] = len(self.seen) + np.cumsum(starts) - 1
-        self.seen = np.concatenate([self.seen, seen])
-        keys, places = np.concatenate([self.keys, keys]), np.concatenate([self.places, places])
-        order = np.argsort(keys)
-        self.keys, self.places = keys[order], places[order]
+        """Evaluate f with these columns at these values: of each group at once, a column at one value at a time."""
+        turns, together = collections.Counter(), {}
+        for key in keys:
+            column = int(key.real)
+            together.setdefault((self.group[column], turns[column]), []).append(key)
+            turns[column] += 1
+        together = [np.array(together[turn]) for turn in sorted(together)]
+        moves = [(some.real.astype(np.intp), some.imag) for some in together]
+        for some, values in zip(together, self.sampler.attempt(moves) if moves else (), strict=True):
+            self.places |= dict.fromkeys(some.tolist(), len(self.seen))
+            self.seen.append(values)
 
     def limits(self, limits):
         return None if limits is None else tuple(bound[self.columns] for bound in limits)
@@ -338,7 +332,7 @@ class Entries:
         level, constant = noise.level(sampler.on, sampler.x, every, limits)
         if line is not None and line.two_sided:
             hidden = misfit > noise.EXPLAINED * level
-            if hidden.any():  # the row that changes most otherwise than its entries say stands for all
+            if hidden.any():  # the jump is looked for in the row with the largest misfit alone
                 row = int(np.argmax(np.where(hidden, misfit / size, 0.0)))
                 found = noise.jump(
                     lambda points: sampler.on(points)[:, row],
@@ -378,6 +372,14 @@ class Entries:
                     whole[e] = piece
         return found
 
+    def _along(self, matrix, steps, limits):
+        """By how much f changes otherwise than a Jacobian says along a line, (m,), its rounding there, and the Line."""
+        line = noise.Line(self.sampler.x, steps, np.zeros(len(steps)), limits)
+        ends = self.sampler.on(line.points[:2])
+        here = ends[0] if line.two_sided else self.sampler.here()
+        off, _ = line.misfits(matrix, (*ends, ends[0]), here)
+        return off, 32 * EPSILON * np.max(np.abs(ends), axis=0), line
+
     def agree_along_a_line(self, value, limits):
         """Whether differences along a line on which all coordinates move are what the entries say."""
         sampler = self.sampler
@@ -385,14 +387,9 @@ class Entries:
         changes = []
         with np.errstate(all="ignore"):
             for times in (4.0, 1.0):
-                line = noise.Line(sampler.x, times * steps, np.zeros(sampler.x.size), limits)
-                ends = sampler.on(line.points[:2])
-                here = ends[0] if line.two_sided else sampler.here()
                 matrix = self.arranged(value)
-                off, _ = line.misfits(matrix, (*ends, ends[0]), here)
-                size = abs(matrix) @ np.abs(line.v)
-                rounding = 64 * EPSILON * np.max(np.abs(ends), axis=0)
-                changes.append(off <= self.not_analytic * size + rounding)
+                off, rounding, line = self._along(matrix, times * steps, limits)
+                changes.append(off <= self.not_analytic * (abs(matrix) @ np.abs(line.v)) + 2 * rounding)
             return bool(np.all(changes[0] | changes[1]))
 
     def refuse_not_analytic(self, value, limits):
@@ -417,7 +414,7 @@ class Entries:
 
     def check_pattern(self, found, steps, limits):
         """Raise if f changes otherwise than the entries say when all coordinates move, those of a scale at a time."""
-        x, sampler = self.sampler.x, self.sampler
+        x = self.sampler.x
         if not x.size:
             return
         # Steps of the complex scheme move no real number, and columns without entries have none.
@@ -427,15 +424,12 @@ class Entries:
         matrix, errors = self.arranged(found.value), self.arranged(found.error)
         for one in np.unique(scale):
             for times in (1.0, 1 / 32):  # what is truncation is not there at a shorter step
-                line = noise.Line(x, np.where(scale == one, times * steps, 0.0), np.zeros(x.size), limits)
-                ends = sampler.on(line.points[:2])
-                here = ends[0] if line.two_sided else sampler.here()
                 with np.errstate(all="ignore"):
-                    off, _ = line.misfits(matrix, (*ends, ends[0]), here)
+                    off, rounding, line = self._along(matrix, np.where(scale == one, times * steps, 0.0), limits)
                     moved = np.abs(line.points[0] - x)
                     # Their errors, a small share of what the pattern has in that row, and rounding.
                     allowed = 8 * (errors @ moved) + 1e-6 * (abs(matrix) @ moved)
-                    wrong = off > allowed + 32 * EPSILON * np.max(np.abs(ends), axis=0)
+                    wrong = off > allowed + rounding
                 if not wrong.any():
                     break
             if wrong.any():

@@ -1,10 +1,10 @@
 """How precise f is, measured instead of assumed, and what follows for the error of slopes.
 
-Three values beside those of the differences hold the slopes against f along one line (`probe_points` of the reference
-kernels says where), which is enough to see that something is wrong. Only then the noise of f is measured: by a table of
-differences of a few values so close together that f is linear but for noise (Moré & Wild 2011, "Estimating
-computational noise", SIAM J. Sci. Comput. 33, 1292), further apart where they are equal; and if they show none, by
-halving a piece of the line on which f changes otherwise than the slopes say: a jump stays as large as it is.
+Three more values compare the slopes with the change of f along one line (`probe_points` of the reference kernels says
+where). Only where they disagree the noise of f is measured: by a table of differences of a few values so close together
+that f is linear there but for its noise (Moré & Wild 2011, "Estimating computational noise", SIAM J. Sci. Comput. 33,
+1292), further apart where they are equal; and if these show no noise, by bisection for a jump of f on the line, whose
+size does not shrink with the interval.
 """
 
 import math
@@ -15,8 +15,6 @@ from fastgd.kernels.codes import BESIDE, EPSILON, JITTER, MISFIT_OF_NOISE, PROBE
 
 # A misfit of so many deviations of the noise may be due to it: the slopes have their own, times the line's length.
 EXPLAINED = 300.0
-# How far the values of a table are apart, in powers of two that are at least max(1, |x|): a point is exact then.
-SPACINGS = 2.0 ** np.array([-43, -33, -29, -25, -21, -17, -13, -9, -6, -3])
 
 
 class Line:
@@ -121,6 +119,8 @@ def level(on, x, values, limits=None):
         Where f was the same at all points, out to ones that differ by much of max(1, |x|).
     """
     length, of_quantum = 7, 0.3  # of a table; of the rounding to multiples of a quantum, the standard deviation
+    # How far the values of a table are apart, in powers of two that are at least max(1, |x|): a point is exact then.
+    spacings = [2.0**k for k in (-43, -33, -29, -25, -21, -17, -13, -9, -6, -3)]
     with np.errstate(all="ignore"):
         size, given = np.zeros(values.shape[1:]), values
         unit = 2.0 ** np.ceil(np.log2(np.maximum(1.0, np.abs(x)))) * np.where(np.arange(len(x)) % 2, -1.0, 1.0)
@@ -134,11 +134,11 @@ def level(on, x, values, limits=None):
         constant = np.zeros_like(open_)
         before = 0.0
         skip = np.all(values == values[:1]) and len(values) > 1  # over a step already
-        for spacing in SPACINGS[4 if skip else 0 :].tolist():
+        for spacing in spacings[4 if skip else 0 :]:
             if not np.any(open_) or (length - 1) * spacing > room:
                 break
             # Further out powers of two would hide that f rounds its argument.
-            share = 1.0 if spacing == SPACINGS[0] else shares
+            share = 1.0 if spacing == spacings[0] else shares
             table = on(x + spacing * np.arange(length)[:, None] * (unit * share))
             if not np.any(np.isfinite(table)):
                 break
@@ -146,7 +146,7 @@ def level(on, x, values, limits=None):
             change = np.abs(np.diff(table, axis=0))
             equal = np.sum(change == 0, axis=0)
             step = of_quantum * np.min(np.where(change > 0, change, np.inf), axis=0)
-            if spacing == SPACINGS[0]:
+            if spacing == spacings[0]:
                 measured = _of_differences(table, (2, 3, 4, 5))
             else:  # all were equal over the spacing before: a quantum is no less than the change over that
                 least = step * min(1.0, (length - 1) * before / spacing)

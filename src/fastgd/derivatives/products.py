@@ -54,10 +54,10 @@ def hessian_vector_product(
     """
     if not c_functions.is_c(grad):
         validation.callable_(grad, "grad")
-    names = forms.named(x)
+    names = forms.flattened(x)
     if names is not None:
         found = hessian_vector_product(
-            named_gradient(names, grad), names.flat, names.flatten(v, "v"), names.flatten(h, "h"), args=args
+            names.gradient(grad), names.flat, names.flatten(v, "v"), names.flatten(h, "h"), args=args
         )
         return names.restore(found)
     x = validation.real_array(x, "x", dtype=np.float64)
@@ -105,11 +105,6 @@ def _slope(grad, x, v, t, steps, args, finite=True):
     above, below = (gradient_at(grad, point, args, finite) for point in points)
     with np.errstate(all="ignore"):
         return (above - below) / times, EPSILON * np.maximum(np.abs(above), np.abs(below)) / t
-
-
-def named_gradient(names, grad):
-    """A gradient of named parameters for vectors."""
-    return lambda point, *args: names.flatten(grad(names.restore(point), *args), "what grad returned")
 
 
 def gradient_at(grad, x, args, finite=True):

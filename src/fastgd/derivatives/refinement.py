@@ -1,10 +1,10 @@
-"""Slopes whose error is known: what to doubt, and Richardson extrapolation over a ladder of steps.
+"""Error estimates of slopes, and Richardson extrapolation over a ladder of steps.
 
 The ladder of a coordinate is the steps base·4^s. Each rung gives a difference quotient D(h) = f' + c₁h² + c₂h⁴ + …
-(in h, not h², to one side of x), and Neville's scheme extrapolates neighbouring rungs to h = 0. The neighbours of an
-entry of that table say how far it can be trusted (Ridders 1982, Adv. Eng. Softw. 4, 75), beside the noise of f over its
-step, and which way to go on: down where truncation is the larger error, up where noise is. So a coordinate costs what
-it is difficult.
+(in h, not h², to one side of x), and Neville's scheme extrapolates neighbouring rungs to h = 0. The error of an entry
+of that table is estimated from its neighbours (Ridders 1982, Adv. Eng. Softw. 4, 75) and from the noise of f divided by
+the step. The search goes on to smaller steps where truncation is the larger error and to larger steps where noise is,
+so that easy coordinates take few evaluations.
 """
 
 from typing import NamedTuple
@@ -99,7 +99,8 @@ def mend(sampler, found, rows, level, base, bounds, known=None):
 
 
 def within_sight(x, base, finite):
-    """`base`, but |x|/8 for a small x around which f is not finite at that step: there may be a border at 0."""
+    """The first step of a search: `base`, or |x|/8 where f is not finite that far from a small x, as if defined on one
+    side of 0 only."""
     near = np.abs(x) / 8
     return np.where(~finite & (near > 0) & (near < base), near, base)
 
@@ -240,9 +241,9 @@ class Ladder:
         return np.broadcast_to(self.sampler.here(), self.sampler.x.shape)[self.coordinates]
 
     def quotients(self):
-        """The difference quotient of each rung, and the noise to expect of it; NaN where it tells nothing.
+        """The difference quotient of each rung, and the noise to expect of it.
 
-        That is where f is the same at all points of it: they may be less than a quantum apart.
+        NaN where f has one value at all points of the quotient: they may be closer together than f resolves.
         """
         with np.errstate(all="ignore"):
             quotient = (self.f_above - self.f_below) / self.distance
@@ -273,8 +274,8 @@ class Ladder:
         smallest, largest = np.zeros(n, np.intp), np.zeros(n, np.intp)
         rounded = np.zeros(n, bool)
         with np.errstate(all="ignore"):
-            # Of the slopes of a function that wiggles on a small scale, that at the smaller steps is meant. Where
-            # neighbouring rungs agree on one, larger steps must come to the same or be wrong by what they miss it by.
+            # Of a function that oscillates on a small scale, the derivative is the slope at the smaller steps. Where
+            # two neighbouring rungs agree on it, the difference from it is added to the error estimate of larger steps.
             change = np.abs(entry - _shifted(entry))
             agrees = (change <= 1e-3 * np.abs(entry)) & (change + rounding <= np.abs(entry))
             witness = rungs - 1 - np.argmax(agrees[:, ::-1], axis=1)

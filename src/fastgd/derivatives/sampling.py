@@ -107,7 +107,7 @@ class Sampler:
         return self.at(coordinates, points.reshape(-1)).reshape(points.shape)
 
     def attempt(self, coordinates, values):
-        """`at` for points that nobody asked for: NaN where f raises what a border may be the reason of."""
+        """`at` for points that the search chose: NaN where f raises one of BORDER, as outside of its domain."""
         try:
             return self.at(coordinates, values)
         except BORDER:
@@ -146,9 +146,9 @@ class Sampler:
 
 
 def displaced(x, shape, coordinate, value):
-    """x with one coordinate replaced, where it is not −1, in `shape`; a new array."""
+    """x with one coordinate (or a slice of them) replaced, where it is not −1, in `shape`; a new array."""
     point = x.copy()
-    if coordinate >= 0:
+    if coordinate != -1:
         point[coordinate] = value
     return point.reshape(shape)
 
@@ -189,14 +189,16 @@ class Batches(Sampler):
         return max(1, BATCH_NUMBERS // max(1, self.x.size))
 
     def on(self, points):
-        return np.concatenate([self._batch(points[k : k + self.size]) for k in range(0, len(points), self.size)])
+        values = np.full(len(points), np.nan)
+        for start in range(0, len(points), self.size):
+            batch = points[start : start + self.size]
+            with contextlib.suppress(*BORDER):
+                self.nfev += len(batch)
+                values[start : start + self.size] = self._values(batch.copy())
+        return values
 
-    def _batch(self, points):
-        self.nfev += len(points)
-        try:
-            return self.as_numbers(self.f(points.reshape(-1, *self.shape).copy(), *self.args), len(points)).copy()
-        except BORDER:
-            return np.full(len(points), np.nan)
+    def _values(self, points):
+        return self.as_numbers(self.f(points.reshape(-1, *self.shape), *self.args), len(points))
 
     def central_differences(self, steps, values, probes, slopes):
         """The kernel of that name, in batches; for a real x."""
@@ -214,18 +216,13 @@ class Batches(Sampler):
     def _evaluate(self, coordinates, values, out):
         for start in range(0, len(out), self.size):
             batch = slice(start, start + self.size)
-            out[batch] = self._values(coordinates[batch], values[batch])
-
-    def _values(self, coordinates, values):
-        m = len(values)
-        points = np.empty((m, self.x.size), self.x.dtype)
-        points[:] = self.x
-        moved = np.flatnonzero(coordinates >= 0)
-        points[moved, coordinates[moved]] = values[moved]
-        values_of_f = self.as_numbers(self.f(points.reshape(m, *self.shape), *self.args), m)
-        for k in np.flatnonzero(~np.isfinite(values_of_f))[:1].tolist():
-            self.as_number(values_of_f[k].item(), self.point(coordinates[k], values[k]), int(coordinates[k]))
-        return values_of_f
+            points = np.tile(self.x, (len(out[batch]), 1))
+            moved = np.flatnonzero(coordinates[batch] >= 0)
+            points[moved, coordinates[batch][moved]] = values[batch][moved]
+            out[batch] = self._values(points)
+            for k in np.flatnonzero(~np.isfinite(out[batch]))[:1].tolist():
+                move = int(coordinates[start + k]), values[start + k]
+                self.as_number(out[start + k].item(), self.point(*move), move[0])
 
     def as_numbers(self, returned, m):
         """What f returned for m points as an array of the dtype of x, or the error that says what it should be."""
@@ -252,53 +249,50 @@ class Mapped(Sampler):
         self.workers = workers
 
     def _evaluate(self, coordinates, values, out):
-        moves = list(enumerate(zip(coordinates.tolist(), values.tolist(), strict=True)))
-        given = 0
-        with mapping(self.workers) as map_of:
-            for k, returned in map_of(Displaced(self.f, self.x, self.shape, self.args), moves):
-                if k != given:
-                    raise ValueError(f"workers must yield results in order; it gave number {k} in place of {given}")
-                coordinate, value = moves[k][1]
-                out[k] = self.as_number(returned, self.point(coordinate, value), coordinate)
-                given += 1
-        if given != len(moves):
-            raise ValueError(f"workers must yield a result for each point; it gave {given} of {len(moves)}")
+        moves = list(zip(coordinates.tolist(), values.tolist(), strict=True))
+        out[:] = self._mapped(moves, lambda returned, i, value: self.as_number(returned, self.point(i, value), i))
 
     def on(self, points):
         self.nfev += len(points)
-        with mapping(self.workers) as map_of:
-            returned = list(map_of(Anywhere(self.f, self.shape, self.args), list(points.copy())))
+        moves = [(slice(None), point) for point in points]
         return np.array(
-            [np.nan if value is None else validation.any_number(value, points[0], -1) for value in returned]
+            self._mapped(moves, lambda returned, _, point: validation.any_number(returned, point, -1), True)
         )
 
-
-class Anywhere:
-    """f at any point, as what a map is given; None where it raises what a border may be the reason of."""
-
-    def __init__(self, f, shape, args):
-        self.f, self.shape, self.args = f, shape, args
-
-    def __call__(self, point):
-        try:
-            return self.f(point.reshape(self.shape), *self.args)
-        except BORDER:
-            return None
+    def _mapped(self, moves, as_number, border=False):
+        """The number that as_number(returned, *move) makes of what f returned at each of the moves."""
+        found = []
+        with mapping(self.workers) as map_of:
+            for k, returned in map_of(Displaced(self.f, self.x, self.shape, self.args, border), list(enumerate(moves))):
+                if k != len(found):
+                    raise ValueError(
+                        f"workers must yield results in order; it gave number {k} in place of {len(found)}"
+                    )
+                found.append(np.nan if returned is None and border else as_number(returned, *moves[k]))
+        if len(found) != len(moves):
+            raise ValueError(f"workers must yield a result for each point; it gave {len(found)} of {len(moves)}")
+        return found
 
 
 class Displaced:
-    """f at displaced points, as what a map is given: it can be pickled if f can."""
+    """f at displaced points, as what a map is given: it can be pickled if f can.
 
-    def __init__(self, f, x, shape, args):
-        self.f, self.x, self.shape, self.args = f, x, shape, args
+    With `border` it returns None where f raises one of BORDER.
+    """
+
+    def __init__(self, f, x, shape, args, border):
+        self.f, self.x, self.shape, self.args, self.border = f, x, shape, args, border
 
     def __call__(self, numbered):
         number, move = numbered
         try:
             return number, self.f(displaced(self.x, self.shape, *move), *self.args)
         except Exception as error:
+            if self.border and isinstance(error, BORDER):
+                return number, None
+            coordinate = -1 if move[0] == slice(None) else move[0]
             point = displaced(self.x, self.shape, *move)
-            error.add_note(f"raised by f {validation.at_point(point, move[0])}")
+            error.add_note(f"raised by f {validation.at_point(point, coordinate)}")
             raise
 
 

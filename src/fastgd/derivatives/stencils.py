@@ -61,21 +61,23 @@ def steps(x, scheme, h=None, typical_x=None):
     return sized(x, SCHEMES[scheme].relative_step, h, typical_x)
 
 
-def sized(x, relative_step, h=None, typical_x=None):
-    """`steps` for a relative step of one's own."""
+def sized(x, relative_step, h=None, typical_x=None, of="x"):
+    """`steps` for a given relative step; `of` is the name of x in messages."""
     if h is not None and typical_x is not None:
         raise ValueError("h and typical_x both set the step: give one of them")
     if h is not None:
-        return per_coordinate(h, "h", x)
+        return per_coordinate(h, "h", x, of)
     least = 1.0 if typical_x is None else per_coordinate(typical_x, "typical_x", x)
     return relative_step * np.maximum(least, np.abs(x.reshape(-1)))
 
 
-def per_coordinate(value, name, x):
+def per_coordinate(value, name, x, of="x"):
     """A positive number, or one for each entry of x, as a new flat array."""
     value = validation.real_array(value, name, dtype=np.float64)
     if value.ndim and value.shape != x.shape:
-        raise ValueError(f"{name} must be a number or an array of the shape of x, {x.shape}; got shape {value.shape}")
+        raise ValueError(
+            f"{name} must be a number or an array of the shape of {of}, {x.shape}; got shape {value.shape}"
+        )
     if not np.all(value > 0):
         raise ValueError(f"{name} must be positive; got {validation.show_point(value)}")
     return np.broadcast_to(value, x.shape).flatten()
@@ -193,7 +195,7 @@ class Stencil:
             return quotients[:, 0]
         share = self.share.reshape(self.share.shape + (1,) * (values.ndim - 2))
         with np.errstate(all="ignore"):
-            # A share of 0 belongs to no quotient of the formula: what stands there is not to be seen.
+            # A share of 0 marks a quotient that is not part of the formula, and may be NaN.
             return np.where(share == 0, 0, share * quotients).sum(axis=1)
 
     def quotients(self, values, here=None):

@@ -56,7 +56,7 @@ class VectorSampler:
         return self._collect(moves, values)
 
     def attempt(self, moves):
-        """`at` for points that nobody asked for: NaN where f raises what a border may be the reason of."""
+        """`at` for points that the search chose: NaN where f raises one of BORDER, as outside of its domain."""
         try:
             return self.at(moves)
         except BORDER:

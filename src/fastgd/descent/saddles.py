@@ -1,9 +1,9 @@
-"""What kind of point a run has come to, and the way on from a saddle.
+"""Classification of stationary points by the Hessian's eigenvalues, and steps away from saddle points.
 
-In many variables it is saddles, not poor minima, that descent gets caught at: Dauphin et al., "Identifying and
-attacking the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014. The smallest eigenvalue
-of the Hessian tells: the whole spectrum where there are few variables, its two ends by Lanczos' method where there are
-many. Hessians are never asked for; they are had from differences of gradients.
+In many variables descent stalls at saddle points more often than at poor minima: Dauphin et al., "Identifying and
+attacking the saddle point problem in high-dimensional non-convex optimization", NeurIPS 2014. All eigenvalues are
+computed where there are few variables, and the smallest and largest by Lanczos' method where there are many. Products
+with the Hessian are differences of gradients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.engine.result import _Record
-from fastgd.linalg import euclidean_norm
+from fastgd.linalg import euclidean_norm, lanczos
 from fastgd.objective import Function, LinearObjective
 from fastgd.objective.variables import Columns, OfFunction
 
@@ -168,23 +168,14 @@ class Spectrum:
         return *np.linalg.eigh((H + H.T) / 2), 0.0
 
     def _lanczos(self, rng):
-        """The smallest and the largest, by Lanczos' method with full orthogonalisation."""
-        d = self._z.size
-        basis, diagonal, beside = [_unit(rng.standard_normal(d))], [], []
-        while True:
-            v = self._times(basis[-1])
-            diagonal.append(float(v @ basis[-1]))
-            for _ in range(2):  # once leaves what rounding has let in
-                v -= np.array(basis).T @ (np.array(basis) @ v)
-            beta = euclidean_norm(v)
-            values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-            ends = [0, -1]
+        """The smallest and the largest, by Lanczos' method."""
+        ends = [0, -1]
+        for T, basis, beta in lanczos(self._times, rng.standard_normal(self._z.size), min(self._z.size, 150)):  # noqa: B007
+            values, vectors = np.linalg.eigh(T)
             residuals = beta * np.abs(vectors[-1, ends])
-            # A residual bounds the error of its Ritz value.
-            if len(basis) == min(d, 150) or np.all(residuals <= 0.01 * np.abs(values[ends])):
-                return values[ends], np.array(basis).T @ vectors[:, ends], residuals
-            beside.append(beta)
-            basis.append(v / beta)
+            if np.all(residuals <= 0.01 * np.abs(values[ends])):  # a residual bounds the error of its Ritz value
+                break
+        return values[ends], basis.T @ vectors[:, ends], residuals
 
     @property
     def negative(self):
@@ -266,7 +257,7 @@ def escape(variables, z, fun, rng):
 
 
 class Guard:
-    """Sees to it that a run does not end at a saddle.
+    """Moves a run away from saddle points and maxima.
 
     Attributes
     ----------
@@ -295,7 +286,7 @@ class Guard:
         return found
 
     def sentence(self, variables, z):
-        """What is said of the end of a run."""
+        """The part of the result's message about the curvature at the end of a run."""
         if self._at is not z:
             self._spectrum = Spectrum(variables, z, np.random.default_rng(self._seed))
         left = f"; {self.left} saddle(s) were left on the way" if self.left else ""

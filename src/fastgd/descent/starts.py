@@ -241,16 +241,17 @@ class _Noted:
             self.raised = error
             raise
 
-
-def _noted(function):
-    plain = callable(function) and not isinstance(function, LinearObjective) and not c_functions.is_c(function)
-    return _Noted(function) if plain else function
+    @classmethod
+    def of(cls, function):
+        """The function so, where it is one in Python."""
+        plain = callable(function) and not isinstance(function, LinearObjective) and not c_functions.is_c(function)
+        return cls(function) if plain else function
 
 
 def _one(f, options, seed, numbered):
     """The Result of the run from one start; one that diverges has a Result too, and one in which f raises."""
     number, start = numbered
-    functions = [_noted(f), _noted(options.get("grad"))]
+    functions = [_Noted.of(f), _Noted.of(options.get("grad"))]
     if options.get("grad") is not None:
         options = {**options, "grad": functions[1]}
     try:
@@ -337,10 +338,7 @@ class Minima(list):
     """A list of Minimum that shows a line for each."""
 
     def __repr__(self):
-        lines = [
-            f"{minimum.fun:.10g} at {validation.show_point(minimum.x)}, found {_times(minimum.count)}"
-            for minimum in self
-        ]
+        lines = [f"{end.fun:.10g} at {validation.show_point(end.x)}, found {_times(end.count)}" for end in self]
         return "\n".join(lines if len(lines) <= 10 else [*lines[:10], f"and {len(lines) - 10} more"])
 
 
@@ -369,11 +367,10 @@ def minima(runs, extent):
     alive = [number for number, run in enumerate(runs) if _has_ended(run)]
     for number in sorted(alive, key=lambda number: runs[number].fun):
         run = runs[number]
-        for minimum in found:
-            if np.all(np.abs(run.x - minimum.x).reshape(-1) <= extent):
-                minimum.count += 1
-                minimum.runs.append(number)
-                break
+        same = [end for end in found if np.all(np.abs(run.x - end.x).reshape(-1) <= extent)]
+        if same:
+            same[0].count += 1
+            same[0].runs.append(number)
         else:
             found.append(Minimum(x=run.x, fun=run.fun, count=1, runs=[number]))
     for minimum in found:
@@ -399,20 +396,14 @@ def _best(runs, extent):
     lowest = [(run.fun, number) for number, run in enumerate(runs) if np.isfinite(run.fun)]
     number = min(lowest)[1] if lowest else 0
     best = Result(runs[number], runs=runs, number=number, minima=found)
-    counts = [
-        (sum(run.status == status for run in runs), how)
-        for status, how in ((Status.DIVERGED, "diverged"), (Status.FAILED, "raised"))
-    ]
-    without = ", ".join(f"{count} {how}" for count, how in counts if count)
+    hows = [{Status.DIVERGED: "diverged", Status.FAILED: "raised"}.get(run.status) for run in runs]
+    without = ", ".join(f"{hows.count(how)} {how}" for how in ("diverged", "raised") if how in hows)
     if not found:
         if all(run.status == Status.FAILED for run in runs):
             raise runs[0].exception
         message = f"none of {len(runs)} runs came to an end ({without}); the lowest: {best.message}"
         raise DivergenceError(message, step=best.nit, lr=None, result=best)
     times = f"found {_times(found[0].count)}" if number in found[0].runs else "which came to no end"
-    best.message = (
-        f"{best.message}; the best of {len(runs)} runs, {times} among "
-        f"{len(found)} distinct end{'s' * (len(found) != 1)}"
-    )
-    best.message += f"; {without}" if without else ""
+    ends = f"{len(found)} distinct end{'s' * (len(found) != 1)}"
+    best.message += f"; the best of {len(runs)} runs, {times} among {ends}" + (f"; {without}" if without else "")
     return best

@@ -1,7 +1,7 @@
-"""Many runs of gradient descent on one objective, side by side, so that they share what is dear: the passes over X.
+"""Many runs of gradient descent on one objective at once, which share the passes over X.
 
-Values and gradients of all runs come by a route (`sweep_routes.py`). The runs themselves are rows of arrays: each has
-its own rate, its own stopping and its own judgement on divergence, and leaves when it ends.
+Values and gradients of all runs are computed by a route (`sweep_routes.py`). The points of the runs are rows of one
+array. Each run has its own rate, stopping rule and test of divergence, and its row is removed when it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from fastgd.engine.result import History, Status
 from fastgd.errors import DivergenceError
 from fastgd.linalg import euclidean_norm
 from fastgd.objective import LinearObjective
-from fastgd.objective.compressed import GRAM_COLUMNS, WELL_CONDITIONED
+from fastgd.objective.compressed import WELL_CONDITIONED
+from fastgd.objective.sample import METRIC_COLUMNS
 from fastgd.objective.variables import Columns
 
 if typing.TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _listed(value, name, what):
 def _gram_is_cheaper(objective, runs, steps):
     """Whether forming XᵀX pays for itself, counting values that are multiplied."""
     n, d, k = objective.rows.n, objective.shape[0], objective.rows.k
-    if not objective.quadratic or d > GRAM_COLUMNS:
+    if not objective.quadratic or d > METRIC_COLUMNS:
         return False
     direct = steps * runs * k * objective.rows.values
     return (GRAM_SETUP + d / GRAM_COLUMNS_PER_UNIT) * n * d + steps * runs * k * d * d < direct

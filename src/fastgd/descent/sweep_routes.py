@@ -3,8 +3,7 @@
     Passes       one pass over X for all runs; their weights are the columns of one matrix
     Quadratic    a squared loss with the identity as the quadratic function that it is, X read once
 
-Weights are (columns, K runs, outputs), penalties (K,). What each run makes of its value and gradient is for
-`sweep.py`.
+Weights are (columns, K runs, outputs), penalties (K,). The steps of the runs are taken in `sweep.py`.
 """
 
 import functools

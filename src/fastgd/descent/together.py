@@ -47,11 +47,8 @@ class Batch:
                 return None, self._as_gradients(self._grad(points.copy()), points), 0
         n, d = points.shape
         at_once = max(1, (1 << 22) // (2 * d * d))  # f is given at most 2²² numbers, 32 MB, at once
-        gradients, spent = np.empty((n, d)), np.empty(n, int)
-        for i in range(0, n, at_once):
-            part = slice(i, i + at_once)
-            gradients[part], spent[part] = self._differences(points[part])
-        return None, gradients, spent
+        parts = [self._differences(points[i : i + at_once]) for i in range(0, n, at_once)]
+        return None, *(np.concatenate(part) for part in zip(*parts, strict=True))
 
     def gradient_and_error(self, x, scheme="central"):
         """The gradient at one point, the error of each entry, and the evaluations of f."""
@@ -63,27 +60,28 @@ class Batch:
         return found.gradient, found.error, found.nfev
 
     def _differences(self, points):
-        """Central differences of all, and with more care of those that leave a doubt or have bounds near by."""
+        """Central differences of all, computed again by `numerical_gradient` where doubtful or close to a bound."""
         n, d = points.shape
         width = RELATIVE_STEP * np.maximum(1.0, np.abs(points))
-        moved = np.repeat(points[:, None, None, :], 2 * d, axis=1).reshape(n, 2, d, d)
-        each = np.arange(d)
-        moved[:, 0, each, each], moved[:, 1, each, each] = points + width, points - width
-        near = np.zeros(n, bool)
+        inside = np.ones(n, bool)
         if self.lower.size:
-            near = ((points - width < self.lower) | (points + width > self.upper)).any(axis=1)
-        values = np.empty((n, d, 2))
-        values[~near] = self.values(moved[~near].reshape(-1, d)).reshape(-1, 2, d).swapaxes(1, 2)
-        slopes, spent = np.empty((n, d)), np.where(near, 0, 2 * d + 3)
-        beside, probes, central = np.empty((n, 3, d)), np.empty((n, 3)), kernels.active.central_slopes
-        for i in np.flatnonzero(~near):
-            central(points[i], OWN_STEPS, values[i], probes[i, :0], slopes[i])
-            beside[i] = Line(points[i], width[i], slopes[i]).points
-        probes[~near] = self.values(beside[~near].reshape(-1, d)).reshape(-1, 3)
-        for i in range(n):
-            if near[i] or central(points[i], OWN_STEPS, values[i], probes[i], slopes[i]):
-                slopes[i], _, more = self.gradient_and_error(points[i])
-                spent[i] += more
+            inside = ((points - width >= self.lower) & (points + width <= self.upper)).all(axis=1)
+        x, each = points[inside], np.arange(d)
+        moved = np.tile(x[:, None, None, :], (1, d, 2, 1))
+        moved[:, each, 0, each], moved[:, each, 1, each] = x + width[inside], x - width[inside]
+        values = self.values(moved.reshape(-1, d)).reshape(-1, d, 2)
+        slopes, beside, central = np.empty((n, d)), np.empty((len(x), 3, d)), kernels.active.central_slopes
+        found = np.empty_like(x)
+        for k in range(len(x)):
+            central(x[k], OWN_STEPS, values[k], np.empty(0), found[k])
+            beside[k] = Line(x[k], width[inside][k], found[k]).points
+        probes = self.values(beside.reshape(-1, d)).reshape(-1, 3)
+        doubtful = [bool(central(x[k], OWN_STEPS, values[k], probes[k], found[k])) for k in range(len(x))]
+        slopes[inside], spent, again = found, np.where(inside, 2 * d + 3, 0), ~inside
+        again[inside] = doubtful
+        for i in np.flatnonzero(again):
+            slopes[i], _, more = self.gradient_and_error(points[i])
+            spent[i] += more
         return slopes, spent
 
     def _both(self, points):
@@ -205,10 +203,7 @@ class _Ends:
     def results(self):
         """The Results of all, in order; the values at all ends take one call."""
         values = self.values(np.array([ending.x for ending in self._ended]), np.arange(len(self._ended)))
-        return [
-            self._result(number, ending, fun)
-            for number, (ending, fun) in enumerate(zip(self._ended, values.tolist(), strict=True))
-        ]
+        return list(map(self._result, range(len(values)), self._ended, values.tolist()))
 
     def _result(self, number, ending, fun):
         status, why = self._status(number, ending)
@@ -235,12 +230,7 @@ class _Ends:
             return Status.STEP_LIMIT, f"took all {step} steps{missed}"
         if ending.why == "start":
             return Status.DIVERGED, "the value or the gradient is not finite at the start"
-        what = (
-            patience(self._rule).sentence
-            if ending.why == "overshooting"
-            else "the value or the gradient is no longer finite"
-        )
-        return (
-            Status.DIVERGED,
-            f"diverged at step {step} with learning rate {ending.lr:.6g}: {what}. Take a smaller lr.",
-        )
+        overshooting = ending.why == "overshooting"
+        what = patience(self._rule).sentence if overshooting else "the value or the gradient is no longer finite"
+        why = f"diverged at step {step} with learning rate {ending.lr:.6g}: {what}. Take a smaller lr."
+        return Status.DIVERGED, why

@@ -116,7 +116,7 @@ class Custom(Loss):
         """Values and slopes of points, flat contiguous arrays of float64."""
         if not h.size:
             return np.empty(0), np.empty(0)
-        # A private copy: what f does to its arguments is its own business.
+        # Copies, as f may write to its arguments.
         return self._points.function(h.copy(), y.copy())
 
     def least(self, y):

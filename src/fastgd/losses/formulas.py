@@ -14,7 +14,7 @@ from fastgd.linalg import softmax
 
 # Slopes that differ from the border of a conjugate's domain by rounding are on it.
 BORDER = 1e-12
-# A probability or mean of 0 or 1 has no finite log-odds: where every row says the same, stay this far off.
+# A probability or mean of 0 or 1 has no finite log-odds: where all targets are equal, it is moved by this much.
 MOST_CERTAIN = 1e-6
 
 

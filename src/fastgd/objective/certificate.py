@@ -14,9 +14,6 @@ import numpy as np
 
 from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
-# Slopes whose sum is no more than this share of their absolute sum balance but for rounding.
-BALANCED = 1e-9
-
 
 def duality_gap(objective, W, b, record=None):
     """F(W, b) − D(u) ≥ F(W, b) − min F for a dual point u made of the slopes at (W, b); inf where that fails.
@@ -69,7 +66,7 @@ def gap_of_slopes(objective, W, b, h, u, v, value):
     s = 1.0 if o.sample_weight is None else o.sample_weight[:, None]
     if o.fit_intercept:
         total = np.sum(s * u, axis=0)
-        if np.any(np.abs(total) > BALANCED * np.sum(s * np.abs(u), axis=0)):
+        if np.any(np.abs(total) > 1e-9 * np.sum(s * np.abs(u), axis=0)):  # more than rounding leaves of a sum of 0
             return duality_gap(o, W, b)
     if o.l2:
         return fenchel_gap(o, W, v)

@@ -9,6 +9,8 @@ import typing
 
 import numpy as np
 
+from fastgd.linalg import lanczos
+
 # Columns up to which XᵀX is formed and its eigenvalues are computed, in about 10 ms; above, Lanczos.
 EXACT_COLUMNS = 512
 # Lanczos approaches λmax from below. From a random start, after m steps, the shortfall exceeds a fraction ε of λmax
@@ -68,25 +70,10 @@ def largest_eigenvalue(multiply, d, trace):
         return trace
     log_odds = math.log(1.648 * math.sqrt(d) / LANCZOS_RISK)
     steps = min(d, math.ceil((log_odds / math.sqrt(LANCZOS_SHORTFALL) + 1) / 2))
-    v = np.random.default_rng(0).standard_normal(d)
-    basis = np.empty((steps, d))
-    basis[0] = v / np.linalg.norm(v)
-    diagonal, off_diagonal = [], []
-    for step in range(steps):
-        earlier = basis[: step + 1]
-        with np.errstate(under="ignore"):
-            u = multiply(basis[step]) / trace  # of the operator A/trace, so that squares do not overflow
-            diagonal.append(float(basis[step] @ u))
-            # Reorthogonalise, as rounding error would otherwise produce copies of the largest eigenvalue; twice,
-            # because cancellation in the first pass leaves rounding error ("twice is enough": Giraud, Langou &
-            # Rozložník, Comput. Math. Appl. 50 (2005)).
-            for _ in range(2):
-                u -= earlier.T @ (earlier @ u)
-            norm = float(np.linalg.norm(u))
-        if norm <= 1e-13 or step + 1 == steps:
-            break  # the Krylov space is invariant: the eigenvalues are exact
-        off_diagonal.append(norm)
-        basis[step + 1] = u / norm
-    k = len(diagonal)
-    T = np.diag(diagonal) + np.diag(off_diagonal[: k - 1], 1) + np.diag(off_diagonal[: k - 1], -1)
+    start = np.random.default_rng(0).standard_normal(d)
+    with np.errstate(under="ignore"):
+        # Of the operator A/trace, so that squares do not overflow.
+        for T, _, beta in lanczos(lambda v: multiply(v) / trace, start, steps):  # noqa: B007
+            if beta <= 1e-13:
+                break
     return trace * min(1.0, float(np.linalg.eigvalsh(T)[-1]) / (1 - LANCZOS_SHORTFALL))

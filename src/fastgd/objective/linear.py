@@ -12,12 +12,13 @@ import typing
 
 import numpy as np
 
-from fastgd import kernels, losses, validation
-from fastgd.data import Scan, even_blocks, inputs, threads
+from fastgd import losses, validation
+from fastgd.data import Scan, inputs, threads
 from fastgd.data.offset import WithOffset
-from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
+from fastgd.objective.sample import METRIC_COLUMNS
+from fastgd.objective.sums import Sums
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -26,13 +27,8 @@ if typing.TYPE_CHECKING:
     from fastgd.losses.table import LossName
     from fastgd.types import Activation, Floats, Table
 
-# Up to this many columns the matrix of their second moments is formed: it is what most routes start from.
-MOMENT_COLUMNS = 2048
-# Calls of a kernel for each thread in a pass.
-SHARES = 8
 
-
-class LinearObjective:
+class LinearObjective(Sums):
     """The loss of a one-layer model ŷ = f(Xw + b) as a function of its weights.
 
     Parameters
@@ -114,14 +110,14 @@ class LinearObjective:
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
-        jobs = threads.job_count(n_jobs)
+        threads.job_count(n_jobs)  # refused before any work
         X, y = inputs.data(X, y)
         y = record.prepared(y, X.dtype)
         s = np.empty(0, X.dtype)
         if sample_weight is not None:
             s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
         offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
-        self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs, jobs)
+        self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs)
         self.loss = shown
         if record.loss.deviance:
             self._subtract_least()
@@ -142,7 +138,7 @@ class LinearObjective:
             Whether the least value that the loss can have for these targets is subtracted, so that F is not negative.
         """
         self = cls.__new__(cls)
-        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, offset, n_jobs, threads.job_count(n_jobs))
+        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, offset, n_jobs)
         if deviance or record.loss.deviance:
             self._subtract_least()
         return self
@@ -151,53 +147,6 @@ class LinearObjective:
         """Take the least value that the loss can have for these targets for 0, where it is known."""
         if math.isfinite(self._least_of_loss):
             self.constant = -self._least_of_loss
-            self._settle_on_a_way()
-
-    def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs, jobs):
-        self.record, self.loss, self.activation = record, record.loss.shown, record.activation
-        self.fit_intercept, self.l2, self.l1, self.constant = fit_intercept, l2, l1, 0.0
-        self.dtype, self.offset, self.gain, beside = X.dtype, offset, 1.0, 0.0
-        absorbed = None if offset is None else self._absorbed(y, s, X.shape[0])
-        if absorbed is not None:
-            y, s, beside = absorbed
-        self.n_jobs, self._jobs = n_jobs, jobs
-        self.X, self.y = X, y
-        n, d = X.shape
-        self.shape = (d + fit_intercept, *y.shape[1:])
-        self.Y = y.reshape(n, -1)
-        self.rows = inputs.rows_of(X, self.Y, s)
-        if offset is not None and absorbed is None:
-            self.rows = WithOffset(self.rows, offset)
-        self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
-        self.total_weight = self.rows.total_weight
-        self.factor = self.gain * record.factor(self.total_weight)  # of Σ s·l of the kernel
-        self.constant = self.factor * beside
-        self.codes = record.codes
-        self._settle_on_a_way()
-
-    def _absorbed(self, y, s, n):
-        """Targets and weights that make the offset the loss's own (see `Loss.absorbed`), in the dtype of X; or None.
-
-        F stays the mean by the weights given: `gain` is the sum of the new ones over theirs.
-        """
-        given, offset = s.astype(np.float64) if s.size else np.ones(n), self.offset.astype(np.float64)
-        with np.errstate(all="ignore"):
-            found = self.record.loss.absorbed(self.activation, y.reshape(n, -1).astype(np.float64), given, offset)
-            if found is None:
-                return None
-            Y, weights, beside = found
-            Y, weights = Y.astype(y.dtype).reshape(y.shape), weights.astype(y.dtype)
-        self.gain = float(weights.sum(dtype=np.float64) / given.sum())
-        if not (np.all(np.isfinite(Y)) and 0 < self.gain < math.inf):
-            raise ValueError(
-                f"offset must have an exponential in the range of {self.dtype}; it goes from {offset.min():g} to "
-                f"{offset.max():g}: measure the exposure in other units"
-            )
-        return Y, s if weights is given or np.array_equal(weights, given) else weights, beside
-
-    def _settle_on_a_way(self):
-        """Whether one kernel gives all of a value and its gradient."""
-        self._in_one_call = self.rows.one_array and not self.l1 and not self.constant
 
     def __repr__(self):
         n, d = self.X.shape
@@ -209,12 +158,11 @@ class LinearObjective:
     def replace(self, **changes):
         """The same objective with other l2, l1 or n_jobs."""
         other = copy.copy(self)
-        for name in ("curvature",) if "l2" in changes else ():
-            other.__dict__.pop(name, None)
+        if "l2" in changes:
+            vars(other).pop("curvature", None)
         if "n_jobs" in changes:
             other._jobs = threads.job_count(changes["n_jobs"])
         vars(other).update(changes)
-        other._settle_on_a_way()
         return other
 
     # ------------------------------------------------------------------------------------------------ for the user
@@ -318,117 +266,7 @@ class LinearObjective:
         """
         return self.curvature.largest
 
-    # --------------------------------------------------------------------------------------------------- the passes
-
-    def value_at(self, w):
-        """`value` of weights that are known to have the right shape and dtype."""
-        sums = self._block_sums(*self.split(w), None, False)
-        return self._value(sums, w, np.empty((0, self.rows.k), self.dtype))
-
-    def value_and_gradient_at(self, w):
-        shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
-        out = gradient.reshape(shape)
-        if self._in_one_call and self.jobs(threads.THREAD_VALUES) == 1:
-            return self.rows.value_and_gradient(
-                w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out
-            ), gradient  # fmt: skip
-        if self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1:
-            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
-            value += self._besides(w)
-        else:
-            value = self._value(self._block_sums(*self.split(w), None, True), w, out)
-        return value, gradient
-
-    def _value(self, sums, w, gradient):
-        columns = w.reshape(self.shape[0], self.rows.k)
-        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, self.l2, gradient)
-        return value + self._besides(w)
-
-    def _besides(self, w):
-        """What the kernels leave out of the value."""
-        return self.constant + (self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) if self.l1 else 0.0)
-
-    def split(self, w):
-        """Weights (d, k) and intercepts (k,) of w."""
-        d = self.rows.d
-        W = w.reshape(len(w), -1)
-        return W[:d], W[d] if self.fit_intercept else np.zeros(W.shape[1], w.dtype)
-
-    def join(self, W, b):
-        return (np.concatenate([W, b[None, :]]) if self.fit_intercept else W).reshape(self.shape)
-
-    def sums(self, W, b, shift=None, gradient=True):
-        """The data term of F, and with `gradient` its gradients by W and b.
-
-        Parameters
-        ----------
-        W, b : (d, k), (k,)
-            In any floating dtype; a pass is made in that of X.
-        shift : (d,), optional
-            The rows are x − shift.
-
-        Returns
-        -------
-        float, or (float, (d, k), (k,)), in float64
-        """
-        return self.sums_of(self.rows, self.codes, W, b, shift, gradient)
-
-    def sums_of(self, source, codes, W, b, shift=None, gradient=True):
-        """`sums` over other rows, by another loss of the kernels."""
-        dtype, k = self.dtype, source.k
-        with np.errstate(all="ignore"):
-            model = W.astype(dtype), b.astype(dtype), shift, *codes, gradient
-            total = threads.sum_of_rows(self._shared(source, self.edges, model))
-            value = self.factor * float(total[:k].sum()) + self.constant
-            if not gradient:
-                return value
-            return value, self.factor * total[k:-k].reshape(W.shape), self.factor * total[-k:]
-
-    def sums_of_each(self, W, b):
-        """`sums` at several weights of an objective with one output, (d, m) and (m,), in one pass over X.
-
-        Returns
-        -------
-        (m,), (d, m), (m,)
-            Each the value or the gradient at its own weights alone.
-        """
-        m, dtype, factor = W.shape[1], self.dtype, self.factor
-        source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
-        # Gradients of so many weights are long, and there is one for each block.
-        edges = np.array([0, *(last for _, last in even_blocks(source.n, source.values, W.size))], np.int64)
-        with np.errstate(all="ignore"):
-            model = W.astype(dtype), b.astype(dtype), None, *self.codes, True
-            total = threads.sum_of_rows(self._shared(source, edges, model))
-            return factor * total[:m] + self.constant, factor * total[m:-m].reshape(W.shape), factor * total[-m:]
-
-    def _block_sums(self, W, b, shift, gradient):
-        """A row of sums for each block; see `Rows.block_sums`."""
-        return self._shared(self.rows, self.edges, (W, b, shift, *self.codes, gradient))
-
-    def _shared(self, source, edges, model):
-        jobs, m = self.jobs(threads.THREAD_VALUES), len(edges) - 1
-        if jobs == 1:
-            return source.block_sums(edges, *model)
-        # A thread takes several blocks at a time, which costs one call, but not so many that others wait for the last.
-        length = -(-m // (SHARES * jobs))
-        shares = [edges[first : first + length + 1] for first in range(0, m, length)]
-        return np.concatenate(threads.over_blocks(lambda share: source.block_sums(share, *model), shares, jobs))
-
-    def scores(self, W, b):
-        """h = XW + b in float64, (n, k)."""
-        with np.errstate(all="ignore"):
-            identity = ACTIVATIONS["identity"]
-            return self.rows.predict(W.astype(self.dtype), b.astype(self.dtype), identity).astype(np.float64)
-
-    def value_of_scores(self, h):
-        """The data term of F at scores h (n, k)."""
-        rows = self.rows
-        source = inputs.rows_of(h, rows.Y.astype(np.float64, copy=False), rows.weights.astype(np.float64, copy=False))
-        model = np.eye(rows.k), np.zeros(rows.k), None, *self.codes, False
-        with np.errstate(all="ignore"):
-            return self.factor * float(
-                threads.tree_sum([source.sums(block, *model) for block in source.blocks()])[0].sum()
-            )
+    # ------------------------------------------------------------------------------------------- where a run begins
 
     def every(self, step):
         """The same objective of every so-many-th row; None where these have no weight."""
@@ -446,37 +284,6 @@ class LinearObjective:
         other.gain, other.factor, other.constant = self.gain, self.gain * other.factor, self.gain * other.constant
         return other
 
-    def linear_term(self, A):
-        """The gradients of f·Σ s·A·h by W, (d, k), and b, (k,), for A (n, k)."""
-        s = np.ones(self.rows.n) if self.sample_weight is None else self.sample_weight
-        return self.factor * self.rows.transposed_product(A), self.factor * (s @ A)
-
-    def mean(self, values):
-        """The data term of numbers (n, k) in the place of the kernel's losses: factor·Σ s·values."""
-        each, s = values.sum(axis=1), self.rows.weights
-        return self.factor * float(each @ s.astype(np.float64) if s.size else each.sum())
-
-    def jobs(self, least):
-        """Threads for a pass, which is worth more than one from so many values on."""
-        return self._jobs if self.rows.values * self.rows.k >= least else 1
-
-    def penalty(self, W):
-        """½·l2·‖W‖² + l1·‖W‖₁."""
-        total = 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0
-        return total + self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else total
-
-    @property
-    def sample_weight(self):
-        """(n,) float64, or None."""
-        return self.rows.weights.astype(np.float64) if self.rows.weights.size else None
-
-    @functools.cached_property
-    def mass(self):
-        """The data term of a loss that is 1 for each sample."""
-        return self.factor * self.total_weight
-
-    # ------------------------------------------------------------------------------------------- where a run begins
-
     def best_constant(self):
         """W = 0 and the intercepts of the best model without columns, or one near it; (d, k), (k,)."""
         W, b = np.zeros((self.rows.d, self.rows.k)), np.zeros(self.rows.k)
@@ -489,19 +296,8 @@ class LinearObjective:
 
     @functools.cached_property
     def value_at_zero(self):
-        """F at W = 0 and b = 0: what is small beside it is rounding."""
+        """F at W = 0 and b = 0: the scale of F, by which its rounding error is measured."""
         return self.value_at_constant(np.zeros(self.rows.k))
-
-    def value_at_constant(self, b):
-        """F at W = 0, without a pass over X."""
-        offset = self.rows.offset
-        column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
-        source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
-        W = np.ones((1, self.rows.k), self.dtype)
-        with np.errstate(all="ignore"):
-            model = W, b.astype(self.dtype), None, *self.codes, False
-            parts = [source.sums(block, *model) for block in source.blocks()]
-            return self.factor * float(threads.tree_sum(parts)[0].sum()) + self.constant
 
     # -------------------------------------------------------------------------------------- what is known of minima
 
@@ -561,7 +357,7 @@ class LinearObjective:
     @functools.cached_property
     def moments(self):
         """First and second moments of the columns, in one pass over X; None where there are too many columns."""
-        return self.rows.moments() if self.rows.d <= MOMENT_COLUMNS else None
+        return self.rows.moments() if self.rows.d <= METRIC_COLUMNS else None
 
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""

@@ -4,11 +4,12 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.data import even_blocks, threads
+from fastgd.derivatives import stencils
 from fastgd.kernels.codes import RELATIVE_STEP
 
 # A pass takes at least so many times what one for value and gradient does, so it is worth threads that much earlier.
 PASSES = 4
-# The kernel fills blocks up to a multiple of 16 rows, which should be little beside what is there.
+# Rows of a block, at least: the kernel pads it to a multiple of 16 rows, which is then at most a quarter more.
 LEAST_ROWS = 64
 
 
@@ -16,7 +17,7 @@ def central_differences(objective, w, h=None):
     """`LinearObjective.numerical_gradient`, (F(w + h·eⱼ) − F(w − h·eⱼ))/2h for each weight, always float64."""
     o = objective
     w = validation.weights(w, "w", o.shape, np.float64)
-    h = _steps(w, h)
+    h = stencils.sized(w, RELATIVE_STEP, h, of="w").reshape(w.shape)
     with np.errstate(all="ignore"):
         above, below = w + h, w - h
         distance = above - below
@@ -47,14 +48,3 @@ def central_differences(objective, w, h=None):
             moved = f", {validation.entry('w', bad)} having been moved by {h[bad]:g}"
         raise ValueError(f"the loss is not finite at w = {validation.show_point(w)}{moved}")
     return gradient
-
-
-def _steps(w, h):
-    if h is None:
-        return RELATIVE_STEP * np.maximum(1.0, np.abs(w))
-    h = validation.real_array(h, "h", dtype=np.float64)
-    if h.ndim and h.shape != w.shape:
-        raise ValueError(f"h must be a number or an array of the shape of w, {w.shape}; got shape {h.shape}")
-    if not np.all(h > 0):
-        raise ValueError(f"h must be positive; got {validation.show_point(h)}")
-    return np.ascontiguousarray(np.broadcast_to(h, w.shape))

@@ -7,10 +7,7 @@ import numpy as np
 
 from fastgd.data.moments import ROWS_PER_COLUMN
 
-# Ratio of mean l'' to mean |l'|: a smaller mean curvature is replaced by this one, because far from the minimum, where
-# a log loss is flat, it underestimates the curvature at the minimum. (Near a minimum of 0 both means are small.)
-LEAST_CURVATURE = 1e-3
-# Columns up to which a d × d Hessian is formed: 32 MB, and about 0.15 s to factor it.
+# Columns up to which a d × d matrix (moments, Gram matrix, Hessian) is formed: 32 MB, and about 0.15 s to factor it.
 METRIC_COLUMNS = 2048
 # Rows of a sample for means and standard deviations: a relative error of 1.1 %, or of 4 % with the fewest.
 SPREAD_ROWS = 4096
@@ -145,8 +142,10 @@ class Sample:
                 curvature = curvature + damping * record.straight(h, Y)
             if not math.isfinite(curvature.sum()):
                 curvature = np.nan_to_num(curvature, nan=0.0, posinf=1e300)
-            least = np.zeros(curvature.shape[1])
-            if record.straight is None and np.any(s @ curvature < LEAST_CURVATURE):  # else the slopes do not matter
+            # A mean l'' below this share of the mean |l'| is replaced by it: far from the minimum, where a log loss is
+            # flat, it underestimates the curvature at the minimum. (Near a minimum of 0 both means are small.)
+            least, share = np.zeros(curvature.shape[1]), 1e-3
+            if record.straight is None and np.any(s @ curvature < share):  # else the slopes do not matter
                 slopes = s @ np.abs(record.slope(h, Y))
-                least = LEAST_CURVATURE * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)
+                least = share * np.minimum(np.nan_to_num(slopes, nan=1.0), 1.0)
         return curvature, least

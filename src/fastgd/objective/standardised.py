@@ -14,10 +14,6 @@ from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
 from fastgd.objective.variables import Variables
 
-# Mean of a column, in standard deviations, by bytes of the dtype: above it the kernels subtract the mean from each row,
-# which costs half a pass more; up to it the gradient is corrected after the pass, which loses log₁₀ of it in digits.
-FAR_OFF = {8: 1e3, 4: 10.0}
-
 
 class Standardised(Variables):
     """V (d', k), float64, for a LinearObjective; d' is d, or d + 1 with an intercept.
@@ -69,7 +65,10 @@ class Standardised(Variables):
             raise ValueError(f"X must be finite; column {int(np.argmax(bad))} holds NaN or infinity")
         spread[~np.isfinite(spread) | still] = math.inf
         self.spread = spread
-        if np.any(np.abs(self.shift) > FAR_OFF[o.dtype.itemsize] * spread):
+        # Above so many standard deviations the kernels subtract the mean from each row, which costs half a pass more;
+        # up to it the gradient is corrected after the pass, which loses log₁₀ of it in digits.
+        far_off = 1e3 if o.dtype == np.float64 else 10.0
+        if np.any(np.abs(self.shift) > far_off * spread):
             self._shift = self.shift.astype(o.dtype)
 
     # ------------------------------------------------------------------------------------------- conversion of units
