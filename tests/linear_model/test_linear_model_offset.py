@@ -185,3 +185,51 @@ def test_what_an_offset_must_be_is_said():
     ):
         with pytest.raises((ValueError, TypeError), match=match):
             call()
+
+
+def test_files_graphs_scans_and_the_command_line_keep_the_offset(tmp_path, capsys):
+    pytest.importorskip("click")
+    from fastgd import data
+    from fastgd.cli import commands
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            commands.cli.main([str(argument) for argument in arguments], prog_name="fastgd")
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, captured.err
+
+    X, y, _, o = problem("poisson")
+    path, model = tmp_path / "counts.csv", tmp_path / "model.json"
+    table = np.column_stack([X, y, o, np.exp(o)])
+    np.savetxt(path, table, delimiter=",", header="a,b,c,y,o,time", comments="", fmt="%.17g")
+    best = GDRegressor("poisson", tol=1e-10).fit(X, y, offset=o)
+    scan = data.scan(path, target="y", offset="o", features=["a", "b", "c"])
+    scanned = GDRegressor("poisson", tol=1e-10).fit(scan)
+    assert_allclose(scanned.coef_, best.coef_, rtol=1e-6)
+    assert_allclose(scanned.predict(scan), best.predict(X, o), rtol=1e-6)
+    objective = LinearObjective(scan, loss="poisson", fit_intercept=True)
+    assert_allclose(objective.gradient([*best.coef_, *best.intercept_]), 0, atol=1e-4)
+    fit = "fit", path, "--target", "y", "--loss", "poisson"
+    for option in (("--offset", "o", "--exclude", "time"), ("--exposure", "time", "--exclude", "o")):
+        status, _, error = run(*fit, "--save", model, *option)
+        assert status == 0, error
+        printed = run("predict", model, path)[1].splitlines()
+        assert_allclose([float(line) for line in printed[1:]], best.predict(X, o), rtol=1e-3)
+    loaded = GDRegressor.load(model)
+    assert_allclose(loaded.predict(scan), best.predict(X, o), rtol=1e-3)
+    best.save(model)
+    status, _, error = run("predict", model, path)
+    assert status == 2 and "offset that no column is named for" in error
+    again = GDRegressor.load(model)
+    onnx = pytest.importorskip("onnx.reference")
+    for estimator_ in (best, again):
+        graph = onnx.ReferenceEvaluator(estimator_.to_onnx())
+        assert_allclose(graph.run(None, {"X": X, "offset": o})[0], best.predict(X, o), rtol=1e-12)
+    for options, words in (
+        (("--offset", "o", "--exposure", "time"), "give one of them"),
+        (("--exposure", "a"), "must be finite and positive"),
+        (("--offset", "o", "--features", "a,o"), "cannot be among --features too"),
+        (("--offset", "q"), "'q'"),
+    ):
+        status, _, error = run(*fit, *options)
+        assert status == 2 and words in error, error

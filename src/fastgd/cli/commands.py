@@ -183,9 +183,13 @@ def predict(model, data, proba, out, unknown, **marks):
         if out.suffix not in writers.WRITERS:
             raise TableError(f"the name of --out must end in one of {', '.join(writers.WRITERS)}, and is {str(out)!r}")
     fitted = _load(model)
-    X = _encoded(fitted, tables.read(data, **marks).table, str(data), unknown)
+    table = tables.read(data, **marks).table
+    if fitted.offset is not None and fitted.offset["column"] is None:
+        raise TableError(f"{model} was fitted with an offset that no column is named for: predict(X, offset=)")
+    X = _encoded(fitted, table, str(data), unknown)
+    offset = None if fitted.offset is None else fitting.offset_of(table, fitted.offset, str(data))
     try:
-        found = fitted.probabilities(X) if proba else fitted.predict(X)[:, None]
+        found = fitted.probabilities(X, offset) if proba else fitted.predict(X, offset)[:, None]
     except ValueError as error:
         raise TableError(f"--proba: {model} holds none: {error}") from None
     if found.dtype.kind == "f" and not np.all(fine := np.isfinite(found).all(axis=1)):
