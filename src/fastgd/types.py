@@ -95,7 +95,7 @@ OptimizerName = Literal[
     "asgd",
 ]  # fmt: skip
 Penalty = Literal["l2", "l1", "elasticnet"]
-Solver = Literal["auto", "coordinate", "gram", "preconditioned", "accelerated", "gd", "sgd"]
+Solver = Literal["auto", "coordinate", "newton", "gram", "preconditioned", "accelerated", "gd", "sgd"]
 
 Rate = float | Callable[[int], float]
 RateOfRun = Rate | Literal["auto", "bb", "armijo", "adgd"]

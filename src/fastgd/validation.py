@@ -277,6 +277,19 @@ def offset(values, n, dtype):
     return np.ascontiguousarray(values)
 
 
+def penalty_weights(values, d):
+    """A factor of the penalty for each of d coefficients, (d,) float64, finite and not negative; None without."""
+    if values is None:
+        return None
+    values = real_array(values, "penalty_weights", ndim=1, dtype=np.float64)
+    if len(values) != d or np.any(values < 0):
+        raise ValueError(
+            f"penalty_weights must be a number for each of the {d} coefficients, not negative; got {describe(values)}"
+            + (f" with {values.min():g}" if values.size and values.min() < 0 else "")
+        )
+    return values
+
+
 def sample_weights(s, n, dtype):
     """Sample weights as an (n,) array: not negative, at least one positive."""
     s = real_array(s, "sample_weight", ndim=1, dtype=dtype)

@@ -203,7 +203,7 @@ def test_the_scale_of_residuals_is_estimated_with_the_coefficients_as_by_scikit_
 def test_what_epsilon_auto_does_not_go_with_is_said():
     X, targets, _ = table()
     for model, call in (
-        (GDRegressor("poisson", epsilon="auto"), "fit"), (GDRegressor("huber", epsilon="automatic"), "fit"),
+        (GDRegressor("poisson", epsilon="auto"), "fit"),
         (GDRegressor("huber", epsilon="auto", early_stopping=True), "fit"),
         (GDRegressor("huber", epsilon="auto"), "partial_fit"),
     ):  # fmt: skip

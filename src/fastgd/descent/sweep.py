@@ -126,6 +126,8 @@ def sweep(
             raise ValueError(
                 f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out"
             )
+    if objective.penalty_weights is not None:
+        raise ValueError("sweep takes no penalty_weights: its steps share one penalty")
     if objective.l1:
         raise ValueError(f"sweep takes no l1, whose steps are not plain; the objective has l1={objective.l1:g}")
     history = validation.boolean(history, "history")

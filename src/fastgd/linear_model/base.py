@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastgd import losses
+from fastgd import losses, validation
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
 from fastgd.data.tables import check_names, frame
@@ -157,7 +157,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         self._online = None
         # Stochastic steps end near the minimum, not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
-        self._kept = Kept.of(objective) if at_minimum and offset is None else None
+        self._kept = Kept.of(objective) if at_minimum and offset is None and checked.bounds is None else None
         return objective, result, error
 
     def _run(self, objective, checked, score):
@@ -201,7 +201,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         request = plan.Request(
             objective, checked.max_iter, solver=self.solver, rate=checked.rate, rule=checked.rule, batch=checked.batch,
             user_columns=False, path=checked.early_stopping, shuffle=self.shuffle, tol=checked.tol,
-            rate_word="learning_rate",
+            rate_word="learning_rate", bounds=self._bounds_of(objective, checked),
         )  # fmt: skip
         solver = plan.choose(request)
         if checked.start is not None:
@@ -221,6 +221,20 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             )
         return request
 
+    @staticmethod
+    def _bounds_of(objective, checked):
+        """(lower, upper) of the objective's shape, the intercept without; None without bounds."""
+        if checked.bounds is None:
+            return None
+        d, k = objective.rows.d, objective.rows.k
+        if checked.bounds[0].shape not in ((), (d,)):
+            raise ValueError(
+                f"bounds must be a number, or one for each of the {d} coefficients, on either side; got shape "
+                f"{checked.bounds[0].shape}"
+            )
+        sides = [np.broadcast_to(side.reshape(-1, 1), (d, k)) for side in checked.bounds]
+        return tuple(objective.join(side, np.full(k, end)) for side, end in zip(sides, (-np.inf, np.inf), strict=True))
+
     def _checkpoint(self, objective, checked, request):
         """The file of the run, with what it must agree on."""
         o = objective
@@ -230,7 +244,8 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         # All parameters that the result of a completed fit depends on; rates that are functions cannot be told apart.
         names = (
             "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
-            "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
+            "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle", "positive", "bounds",
+            "penalty_weights",
         )  # fmt: skip
         identity |= {name: repr(getattr(self, name)) for name in names if not callable(getattr(self, name))}
         identity["least_rise"] = checked.tol if checked.early_stopping else None
@@ -283,6 +298,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
                 record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, offset=offset,
                 deviance=True, n_jobs=self.n_jobs,
+                penalty_weights=validation.penalty_weights(self.penalty_weights, X.shape[1]),
             )  # fmt: skip
         except OverflowError as error:  # of memory or of indices
             raise ValueError(f"X and y do not make an objective: {error}") from error

@@ -113,6 +113,12 @@ class GDRegressor(RegressorMixin, LinearModel):
         Of a frame: dates are refused, or counted in days since 1970-01-01.
     unknown : {"error", "zeros"}
         Levels that the fit did not have are refused, or have 0 in all columns of theirs.
+    positive : bool
+        Whether coefficients may not be negative.
+    bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
+        Of the coefficients, numbers or one for each, (d,); None on a side for no bound. The intercept has none.
+    penalty_weights : array_like, (d,), optional
+        A factor of the penalty for each coefficient, not negative; 0: not penalised.
 
     Attributes
     ----------

@@ -59,6 +59,8 @@ class LinearObjective(Sums):
         s, not negative, all ones without it. A weight of 2 is the same as the sample twice.
     offset : array_like, (n,), optional
         A known part of each score: f(Xw + b + offset), the logarithm of the exposure for counts, say.
+    penalty_weights : array_like, (d,), optional
+        A factor of both penalties for each coefficient, not negative; 0: not penalised.
     n_jobs : int, optional
         Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded; results are
         bitwise the same for any number.
@@ -101,6 +103,7 @@ class LinearObjective(Sums):
         l1: float = 0.0,
         sample_weight: ArrayLike | None = None,
         offset: ArrayLike | None = None,
+        penalty_weights: ArrayLike | None = None,
         n_jobs: int | None = None,
     ) -> None:
         if isinstance(X, Scan):
@@ -119,12 +122,14 @@ class LinearObjective(Sums):
         offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
         self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs)
         self.loss = shown
+        self.penalty_weights = validation.penalty_weights(penalty_weights, X.shape[1])
         if record.loss.deviance:
             self._subtract_least()
 
     @classmethod
     def of_arrays(
-        cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, offset=None, deviance=False, n_jobs=None
+        cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, offset=None, deviance=False, n_jobs=None,
+        penalty_weights=None,
     ):  # fmt: skip
         """An objective of arrays that have been checked, and of a Loss.
 
@@ -139,6 +144,7 @@ class LinearObjective(Sums):
         """
         self = cls.__new__(cls)
         self._set(X, y, sample_weight, record, fit_intercept, l2, l1, offset, n_jobs)
+        self.penalty_weights = penalty_weights
         if deviance or record.loss.deviance:
             self._subtract_least()
         return self
@@ -278,7 +284,7 @@ class LinearObjective(Sums):
         y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         other = LinearObjective.of_arrays(
             self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
-            deviance=deviance, n_jobs=self.n_jobs,
+            deviance=deviance, n_jobs=self.n_jobs, penalty_weights=self.penalty_weights,
         )  # fmt: skip
         # An absorbed offset is in y and s already.
         other.gain, other.factor, other.constant = self.gain, self.gain * other.factor, self.gain * other.constant
@@ -323,7 +329,7 @@ class LinearObjective(Sums):
     @property
     def has_dual(self):
         """Whether a duality gap can be had: with no penalty at all the dual asks for Xᵀu = 0 exactly."""
-        return self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
+        return self.penalty_weights is None and self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
 
     least_size = 0.0  # of the numbers whose sum a small F may be
 
@@ -374,7 +380,7 @@ class LinearObjective(Sums):
     def ridge(self, scale):
         """The diagonal that l2 adds to the Hessian in scaled columns; an infinite scale is a column that stays."""
         diagonal = np.zeros(self.shape[0])
-        diagonal[: len(scale)] = (np.sqrt(self.l2) / scale) ** 2
+        diagonal[: len(scale)] = (np.sqrt(np.ravel(self.each(self.l2))) / scale) ** 2
         return diagonal
 
     def curvature_in(self, shift, scale, intercept_scale):

@@ -16,7 +16,7 @@ class Sums:
 
     def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
-        self.fit_intercept, self.l2, self.l1, self.offset = fit_intercept, l2, l1, offset
+        self.fit_intercept, self.l2, self.l1, self.offset, self.penalty_weights = fit_intercept, l2, l1, offset, None
         absorbed = None if offset is None else self._absorbed(y, s, offset)
         # F is the mean by the weights given: `gain` is the sum of those that absorb an offset over theirs.
         y, s, beside, self.gain = absorbed or (y, s, 0.0, 1.0)
@@ -61,7 +61,7 @@ class Sums:
     def value_and_gradient_at(self, w):
         shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
         out = gradient.reshape(shape)
-        if self.rows.one_array and self.jobs(threads.THREAD_VALUES) == 1:
+        if self.rows.one_array and self.penalty_weights is None and self.jobs(threads.THREAD_VALUES) == 1:
             value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
             value += self._besides(w)
         else:
@@ -70,12 +70,19 @@ class Sums:
 
     def _value(self, sums, w, gradient):
         columns = w.reshape(self.shape[0], self.rows.k)
-        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, self.l2, gradient)
+        l2 = self.l2 if self.penalty_weights is None else 0.0
+        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, l2, gradient)
+        if self.penalty_weights is not None and len(gradient):
+            W = self.split(w)[0]
+            gradient[: len(W)] += (self.each(self.l2) * W).astype(self.dtype)
         return value + self._besides(w)
 
     def _besides(self, w):
         """What the kernels leave out of the value."""
-        return self.constant + (self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) if self.l1 else 0.0)
+        W = self.split(w)[0]
+        if self.penalty_weights is not None:
+            return self.constant + self.penalty(W)
+        return self.constant + (self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else 0.0)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -183,9 +190,14 @@ class Sums:
         return self._jobs if self.rows.values * self.rows.k >= least else 1
 
     def penalty(self, W):
-        """½·l2·‖W‖² + l1·‖W‖₁."""
-        total = 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0
-        return total + self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else total
+        """½·l2·‖W‖² + l1·‖W‖₁, each coefficient by its penalty weight."""
+        p = 1.0 if self.penalty_weights is None else self.penalty_weights[:, None]
+        total = 0.5 * self.l2 * float(np.sum(p * np.square(W, dtype=np.float64))) if self.l2 else 0.0
+        return total + self.l1 * float(np.sum(p * np.abs(W), dtype=np.float64)) if self.l1 else total
+
+    def each(self, strength):
+        """l1 or l2 of each coefficient, (d, 1); the number itself where it is that of all."""
+        return strength if self.penalty_weights is None else strength * self.penalty_weights[:, None]
 
     @property
     def sample_weight(self):
