@@ -209,3 +209,44 @@ def test_what_epsilon_auto_does_not_go_with_is_said():
     ):  # fmt: skip
         with pytest.raises(ValueError, match="epsilon"):
             getattr(model, call)(X, targets["tweedie"])
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "probit", "cloglog"])
+def test_proportions_are_trials_counted_together(loss):
+    X, _, _ = table()
+    rng = np.random.default_rng(2)
+    trials = rng.integers(1, 9, 40)
+    hits = rng.binomial(trials, 1 / (1 + np.exp(-X @ [1, -0.5, 0.3])))
+    model = GDClassifier(loss, penalty=None, tol=1e-12).fit(X, hits / trials, trials)
+    rows = np.repeat(np.arange(40), trials)
+    y = np.concatenate([np.arange(m) < k for m, k in zip(trials, hits, strict=True)]) * 1
+    each = GDClassifier(loss, penalty=None, tol=1e-12).fit(X[rows], y)
+    assert_allclose(model.coef_, each.coef_, rtol=1e-5)
+    assert model.classes_.tolist() == [0, 1] and set(model.predict(X)) <= {0, 1}
+    assert 0 < model.score(X, hits / trials) <= 1
+    stream = GDClassifier(loss)
+    for _ in range(3):
+        stream.partial_fit(X, hits / trials, [0, 1])
+    assert stream.coef_.shape == (1, 3)
+    early = GDClassifier(loss, early_stopping=True, random_state=0).fit(X, hits / trials)
+    assert early.classes_.tolist() == [0, 1]
+
+
+def test_soft_labels_of_several_classes():
+    X, _, s = table()
+    Y = np.random.default_rng(4).dirichlet(np.ones(3), 40)
+    model = GDClassifier(penalty="l2", alpha=0.01, tol=1e-12).fit(X, Y, s)
+    o = LinearObjective(X, Y, loss="log", activation="softmax", fit_intercept=True, l2=0.01, sample_weight=s)
+    assert np.max(np.abs(o.gradient(np.vstack([model.coef_.T, model.intercept_])))) < 1e-5
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.score(X, Y) == np.mean(model.predict(X) == Y.argmax(axis=1))
+    two = GDClassifier(tol=1e-12).fit(X, np.column_stack([1 - Y[:, 0], Y[:, 0]]))
+    assert_allclose(two.coef_, GDClassifier(tol=1e-12).fit(X, Y[:, 0]).coef_)
+    for y, options, match in (
+        (Y[:, 0], {"loss": "hinge"}, "proportions, which are for losses of a probability"),
+        (Y[:, 0], {"class_weight": "balanced"}, "class_weight is for labels"),
+        (2 * Y, {}, "with a sum of 1 in each row; row 0 is"),
+        (3 * Y[:, 0] - 1, {}, "Unknown label type"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            GDClassifier(**options).fit(X, y)

@@ -279,58 +279,55 @@ cdef inline double tail_ratio(double a) noexcept nogil:
     return g / (1.0 + 2.0 * a)
 
 
-cdef inline void probit_point(double h, double y, double gauss, double* value, double* slope) noexcept nogil:
-    """−y·log Φ(h) − (1 − y)·log Φ(−h), Φ the normal distribution, and its slope; `gauss` is e^(−h²/2).
-
-    Both are computed on the far side, Φ(−|h|) = ½·gauss·r, and what is left on the near one.
-    """
-    cdef double r = tail_ratio(0.70710678118654752440 * fabs(h))
-    cdef double q = 0.5 * gauss * r
-    cdef double far = log(0.5 * r) - 0.5 * h * h, near = -log1p_of_unit(q / (1.0 - q))
-    cdef double far_slope = 0.79788456080286535588 / r, near_slope = 0.39894228040143267794 * gauss / (1.0 - q)
-    if h > 0:
-        value[0] = -y * near - (1.0 - y) * far
-        slope[0] = (1.0 - y) * far_slope - y * near_slope
-    else:
-        value[0] = -y * far - (1.0 - y) * near
-        slope[0] = (1.0 - y) * near_slope - y * far_slope
-
-
 cdef void probit_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
                         double* slope) noexcept nogil:
-    cdef double[PIECE] gauss
-    cdef double unused
+    """−y·log Φ(h) − (1 − y)·log Φ(−h), Φ the normal distribution, and its slope.
+
+    Both logarithms are had of the far side, Φ(−|h|) = ½·gauss·r with gauss = e^(−h²/2), and of 1 − that.
+    """
+    cdef double[PIECE] gauss, ratio, far
+    cdef double q, near, at, above, below
     cdef Py_ssize_t start = 0, m, i
     while start < n:
         m = min(<Py_ssize_t> PIECE, n - start)
         for i in range(m):
-            gauss[i] = -0.5 * h[start + i] * h[start + i]
+            at = h[start + i]
+            gauss[i] = -0.5 * at * at
+            ratio[i] = tail_ratio(0.70710678118654752440 * fabs(at))
+            far[i] = 0.5 * ratio[i]
         exp_block(gauss, gauss, m)
+        log_block(far, far, m)
         for i in range(m):
-            probit_point(h[start + i], y[start + i], gauss[i], value + start + i,
-                         &unused if slope == NULL else slope + start + i)
+            at = h[start + i]
+            q = 0.5 * gauss[i] * ratio[i]
+            near = -log1p_of_unit(q / (1.0 - q))
+            far[i] -= 0.5 * at * at
+            above, below = (near if at > 0 else far[i]), (far[i] if at > 0 else near)
+            value[start + i] = -y[start + i] * above - (1.0 - y[start + i]) * below
+            gauss[i] = 0.39894228040143267794 * gauss[i] / (1.0 - q)
+        if slope != NULL:
+            for i in range(m):
+                q = 0.79788456080286535588 / ratio[i]
+                above, below = (gauss[i] if h[start + i] > 0 else q), (q if h[start + i] > 0 else gauss[i])
+                slope[start + i] = (1.0 - y[start + i]) * below - y[start + i] * above
         start += m
 
 
 cdef double probit_slope_at(double h, double y, double parameter) noexcept nogil:
-    cdef double value, slope
-    probit_point(h, y, exp(-0.5 * h * h), &value, &slope)
-    return slope
-
-
-cdef inline void cloglog_point(double h, double y, double mean, double rest, double* value,
-                               double* slope) noexcept nogil:
-    """(1 − y)·m − y·log(1 − e^−m), m = e^h, and its slope (1 − y)·m − y·m/(e^m − 1); `rest` is e^−m."""
-    cdef double p = -expm1(-mean), zero = 0.0 if y == 1.0 else (1.0 - y) * mean
-    cdef bint tiny = mean < 1e-8, huge = mean > 745.0
-    value[0] = zero - y * (h - 0.5 * mean if tiny else log(p))
-    slope[0] = zero - (0.0 if huge else y * (1.0 - 0.5 * mean if tiny else mean * rest / p))
+    cdef double ratio = tail_ratio(0.70710678118654752440 * fabs(h)), gauss = exp(-0.5 * h * h)
+    cdef double far = 0.79788456080286535588 / ratio
+    cdef double near = 0.39894228040143267794 * gauss / (1.0 - 0.5 * gauss * ratio)
+    return (1.0 - y) * (far if h > 0 else near) - y * (near if h > 0 else far)
 
 
 cdef void cloglog_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,
                          double* slope) noexcept nogil:
-    cdef double[PIECE] mean, rest
-    cdef double unused
+    """(1 − y)·m − y·log p with m = e^h and p = 1 − e^−m, and its slope (1 − y)·m − y·m·e^−m/p.
+
+    Where m is tiny p is m to within rounding, and its logarithm h − ½m.
+    """
+    cdef double[PIECE] mean, rest, p, log_p
+    cdef double free, share
     cdef Py_ssize_t start = 0, m, i
     while start < n:
         m = min(<Py_ssize_t> PIECE, n - start)
@@ -339,15 +336,28 @@ cdef void cloglog_points(Formula* l, Py_ssize_t n, const double* h, const double
             rest[i] = -mean[i]
         exp_block(rest, rest, m)
         for i in range(m):
-            cloglog_point(h[start + i], y[start + i], mean[i], rest[i], value + start + i,
-                          &unused if slope == NULL else slope + start + i)
+            share = mean[i] if mean[i] < 0.3 else 0.3
+            share = -expm1_polynomial(-share)
+            p[i] = share if mean[i] < 0.3 else 1.0 - rest[i]
+            p[i] = p[i] if mean[i] > 1e-300 else 1e-300
+        log_block(p, log_p, m)
+        for i in range(m):
+            free = 0.0 if y[start + i] == 1.0 else (1.0 - y[start + i]) * mean[i]
+            share = h[start + i] - 0.5 * mean[i] if mean[i] < 1e-8 else log_p[i]
+            value[start + i] = free - y[start + i] * share
+        if slope != NULL:
+            for i in range(m):
+                free = 0.0 if y[start + i] == 1.0 else (1.0 - y[start + i]) * mean[i]
+                share = 1.0 - 0.5 * mean[i] if mean[i] < 1e-8 else mean[i] * rest[i] / p[i]
+                share = 0.0 if mean[i] > 745.0 else share
+                slope[start + i] = free - y[start + i] * share
         start += m
 
 
 cdef double cloglog_slope_at(double h, double y, double parameter) noexcept nogil:
-    cdef double value, slope
-    cloglog_point(h, y, exp(h), exp(-exp(h)), &value, &slope)
-    return slope
+    cdef double mean = exp(h)
+    cdef double share = 0.0 if mean > 700.0 else (mean / expm1(mean) if mean > 0.0 else 1.0)
+    return (0.0 if y == 1.0 else (1.0 - y) * mean) - y * share
 
 
 cdef void modified_huber_points(Formula* l, Py_ssize_t n, const double* h, const double* y, double* value,

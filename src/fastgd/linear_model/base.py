@@ -320,7 +320,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         try:
             train, held = train_test_split(
                 rows, test_size=self.validation_fraction, random_state=self.random_state,
-                stratify=y[rows] if of_classes else None,
+                stratify=y[rows] if of_classes and y.dtype.kind != "f" else None,
             )  # fmt: skip
         except ValueError as error:
             raise ValueError(

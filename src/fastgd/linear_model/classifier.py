@@ -92,6 +92,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
     n_iter_, history_, result_, n_features_in_, feature_names_in_
         As in GDRegressor.
 
+    Notes
+    -----
+    For "log_loss", "probit" and "cloglog" y may hold proportions: (n,) the share of the second of the classes 0 and 1
+    in each row, with the number of trials as sample_weight; or (n, k) the probability of each class 0, …, k − 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -121,7 +126,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def score(
         self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
     ) -> float:
-        """The share of the labels that are predicted."""
+        """The share of the labels that are predicted; of proportions, of the most probable ones."""
+        if isinstance(y, np.ndarray) and y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
+            y = self.classes_[_most_probable(soft)]
         return accuracy_score(y, self.predict(X, offset), sample_weight=sample_weight)
 
     def decision_function(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -158,6 +165,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
             return np.log(self.predict_proba(X, offset))
 
     def _score_of(self, X, y, sample_weight, offset=None):
+        y = _most_probable(y) if y.dtype.kind == "f" else y
         return accuracy_score(y, chosen(self._raw_scores(X, offset), self._loss), sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
@@ -196,7 +204,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         X, y = inputs.validated(self, X, y, reset=first)
         if first:
             _refuse_objects(y)
-            check_classification_targets(y)
+            if self._proportions(y) is None:
+                check_classification_targets(y)
             self.classes_ = given
         numbers, activation = self._known_targets(y, X.dtype)
         s, learns = self._batch_weights(sample_weight, X)
@@ -237,6 +246,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
+        if (soft := self._proportions(y)) is not None:
+            self.classes_ = np.arange(2 if soft.ndim == 1 else soft.shape[1])
+            return soft, self._activation()
         y = column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
@@ -252,7 +264,38 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
+        if (soft := self._proportions(y)) is not None:
+            k = 2 if soft.ndim == 1 else soft.shape[1]
+            if not np.array_equal(self.classes_, np.arange(k)):
+                raise ValueError(f"y holds proportions of {k} classes, and those known are {self.classes_.tolist()}")
+            return soft, self._activation()
         return self._numbers(column_or_1d(y, warn=True)), self._activation()
+
+    def _proportions(self, y):
+        """Probabilities (n,) of the second class, or (n, k) of all; None of labels.
+
+        Numbers between 0 and 1 that are not all whole, or several columns.
+        """
+        several = y.ndim == 2 and y.shape[1] > 1
+        if y.dtype.kind not in "fiub" or not (several or y.dtype.kind == "f"):
+            return None
+        y = y if several else y.reshape(-1)
+        if not several and (np.any((y < 0) | (y > 1)) or np.all(y == np.floor(y))):
+            return None
+        if not isinstance(losses.get(self.loss, self._task), losses.likelihoods.Binary):
+            raise ValueError(f"y holds proportions, which are for losses of a probability; got loss={self.loss!r}")
+        if self.class_weight is not None:
+            raise ValueError("class_weight is for labels, and y holds proportions: pass sample_weight")
+        if not several:
+            return y
+        total = y.sum(axis=1)
+        if np.any(y < 0) or np.any(np.abs(total - 1) > 1e-6):
+            at = int(np.argmax((y < 0).any(axis=1) | (np.abs(total - 1) > 1e-6)))
+            raise ValueError(
+                "y of several columns must hold the probability of each class, with a sum of 1 in each row; row "
+                f"{at} is {y[at].tolist()}"
+            )
+        return y[:, 1] if y.shape[1] == 2 else y
 
     def _activation(self):
         validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
@@ -262,6 +305,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         return "softmax" if joint else self._loss.link
 
     def _coded(self, numbers, dtype):
+        if numbers.dtype.kind == "f":  # proportions
+            return numbers.astype(dtype)
         coded = numbers if len(self.classes_) == 2 else numbers[:, None] == np.arange(len(self.classes_))
         coded = coded.astype(dtype)
         return 2 * coded - 1 if self._loss.signed else coded
@@ -319,6 +364,11 @@ def _refuse_objects(y):
             "y must hold strings, or numbers in an array of numbers, y.astype(int) say; got "
             f"{validation.describe(other)} in an array of objects (Unknown label type)"
         )
+
+
+def _most_probable(soft):
+    """The number of the class of proportions (n,) or (n, k)."""
+    return (soft > 0.5).astype(np.intp) if soft.ndim == 1 else soft.argmax(axis=1)
 
 
 def _two_classes(y):
