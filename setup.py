@@ -63,6 +63,7 @@ def extension(name, *depends, flags=()):
         f"fastgd.kernels.{name}",
         [f"{KERNELS}/{name}.pyx"],
         depends=[f"{KERNELS}/{file}" for file in depends],
+        include_dirs=[KERNELS],
         extra_compile_args=[] if sys.platform == "win32" else [*UNIX_FLAGS, *flags],
     )
 
@@ -93,6 +94,7 @@ extensions = [
             "functions.pxi",
             "coordinates.pxi",
             "lanes.pxi",
+            "registers.h",
             "one_output.pxi",
             "losses.pxi",
             "stages.pxi",

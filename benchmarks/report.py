@@ -9,6 +9,7 @@ stores with each benchmark.
 import argparse
 import collections
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,8 @@ SECONDS = 0.2  # for each member in each pass
 # than this factor; in a single pass, if the median of the rounds exceeds the minimum by more.
 UNSTEADY = 1.25
 
+# Rows of the same work of which the worst and the geometric mean are stated.
+MANY_SHAPES = 8
 GAP = 0.5  # between the bars of two rows of the chart, in bars
 
 
@@ -157,7 +160,7 @@ def markdown(rows, about):
         count = sum(row.reached(member) for row, member in aims)
         lines += ["", "### Targets", "", f"{count} of {len(aims)} reached.", "", *_targets(aims)]
     for section, members in _sections(rows).items():
-        lines += ["", f"### {section}", "", *_table(members)]
+        lines += ["", f"### {section}", "", *_table(members), *_spread(members)]
         notes = [f"- {row.what}, {row.shape}: {row.note}" for row in members if row.note]
         lines += ["", *notes] if notes else []
     lost = [(row, peer) for row in rows for peer in row.others("peer") if _lost(row, peer)]
@@ -209,6 +212,20 @@ def _table(rows):
         if reads:
             cells.append(f"{row.reads / row.ours.seconds / 1e9:.1f}")
         yield _line(cells + [_cell(row, row.members.get(who)) for who in floors + yardsticks + peers])
+
+
+def _spread(rows):
+    """Worst and geometric mean over the shapes of the same work, where there are many."""
+    groups = collections.defaultdict(list)
+    for row in rows:
+        for member in row.others("peer") + row.others("floor"):
+            groups[row.what, row.dtype, row.threads, member.who].append(row.ratio(member))
+    many = {key: ratios for key, ratios in groups.items() if len(ratios) >= MANY_SHAPES}
+    if many:
+        yield ""
+    for (what, dtype, _, who), ratios in many.items():
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        yield f"- {what}, {dtype}, {who}: worst {min(ratios):.2f}, geometric mean {mean:.2f} of {len(ratios)} shapes"
 
 
 def _line(cells):

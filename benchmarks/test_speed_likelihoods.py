@@ -85,6 +85,7 @@ def test_a_pass(compare, name, shape, who):
     ours, log_loss = objective(name), objective("log_loss")
     compare(
         "LinearObjective.value_and_gradient by each smooth loss", name, who,
-        {"ours": lambda: ours.value_and_gradient(w)}, ours.value(w), judge=lambda found: found[0], shape=(n, d), target={"log_loss": 2.0},
+        {"ours": lambda: ours.value_and_gradient(w)}, ours.value(w), judge=lambda found: found[0], shape=(n, d),
+        target={"log_loss": 2.0},
         yardsticks={"log_loss": (lambda: log_loss.value_and_gradient(w)[0], log_loss.value(w))},
     )  # fmt: skip

@@ -197,9 +197,10 @@ def test_edges_that_are_no_blocks_are_refused(build, edges):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_width_of_a_row(build, weighted, dtype):
-    for d in (*range(1, 36), 63, 64, 65):
+    for d in (*range(1, 36), 63, 64, 65, 130, 333, 700, 1100, 2300):
         # Registers, what is left behind the last one, and rows narrower than one; and 0 to 3 rows behind the last four.
-        for n in (1, 2, 3, 4, 7, 262):
+        # Long rows go through the loops for two, for four, and for one row at a time.
+        for n in (1, 2, 3, 4, 7, 262 if d < 100 else 21):
             for loss, shifted in (("squared", False), ("huber", True)):
                 data = problem(n, d, 1, dtype, weighted, shifted, "identity", loss, seed=n)
                 theirs, size = one_pass(reference, data, "identity", loss), sizes(*data, "identity", loss)
@@ -207,6 +208,25 @@ def test_every_width_of_a_row(build, weighted, dtype):
                     one_pass(build, data, "identity", loss), theirs, (*size, size[0]), strict=True
                 ):
                     assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_number_of_outputs(build, weighted, dtype):
+    for k in (*range(2, 19), 31, 32, 33, 70):
+        for n, d in ((1, 1), (5, 3), (11, 8), (70, 9), (259, 2), (21, 40)):
+            for loss, shifted in (("squared", False), ("huber", True)):
+                data = problem(n, d, k, dtype, weighted, shifted, "identity", loss, seed=n)
+                theirs, size = one_pass(reference, data, "identity", loss), sizes(*data, "identity", loss)
+                for value, true, terms in zip(
+                    one_pass(build, data, "identity", loss), theirs, (*size, size[0]), strict=True
+                ):
+                    assert_close(value, true, terms, 2 * TOLERANCE[dtype])
+            X, _, W, b = problem(n, d, k, dtype)[:4]
+            out, expected = np.full((n, k), np.nan, dtype), np.empty((n, k), dtype)
+            build.predict(X, W, b, ACTIVATIONS["identity"], None, out)
+            reference.predict(X, W, b, ACTIVATIONS["identity"], None, expected)
+            assert_close(out, expected, np.abs(X) @ np.abs(W) + np.abs(b), 2 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -140,7 +140,7 @@ def test_show_config_names_what_runs():
     config = show_config()
     assert config["kernels"] == kernels.active.name
     assert config["available"].split(", ") == kernels.available()
-    for name in ("fastgd", "cpu features", "compiler", "machine", "python", "numpy", "scipy"):
+    for name in ("fastgd", "chosen by", "cpu features", "compiler", "machine", "python", "numpy", "scipy"):
         assert config[name]
     assert all(isinstance(value, str) for value in config.values())
     lines = repr(config).splitlines()

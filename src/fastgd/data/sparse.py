@@ -1,6 +1,7 @@
 """Rows of a scipy.sparse matrix or array in CSR form."""
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from fastgd.kernels.codes import PLAIN
 ENTRY_PRODUCT = 2.5
 # Multiplications of a Cholesky decomposition (of its d³) in the time of one value of a pass over X.
 CHOLESKY_ADVANTAGE = 96
+# The arguments of `sparse_pass` for a value alone.
+NO_GRADIENT = np.empty((0, 0)), np.empty(0)
 
 
 class Sparse(OfArrays):
@@ -61,13 +64,15 @@ class Sparse(OfArrays):
     def arrays_for_digest(self):
         return self.X.data, self.X.indices, self.X.indptr
 
-    def sums(self, block, W, b, shift, activation, loss, gradient):
+    def sums(self, block, W, b, shift, activation, loss, gradient, out=None):
         first, last = block
         Y, pointers = self.Y[first:last], self._indptr[first : last + 1]
         if shift is not None:  # (x − m)W + b = xW + (b − mW): a centred row would be dense
             b = (b.astype(np.float64) - shift.astype(np.float64) @ W).astype(self.dtype)
-        totals = np.empty(self.k)
-        grad_W, grad_b = (np.empty(W.shape), np.empty(self.k)) if gradient else (np.empty((0, 0)), np.empty(0))
+        if out is None:
+            out = np.empty(2 * self.k + W.size if gradient else self.k)
+        totals = out[: self.k]
+        grad_W, grad_b = (out[self.k : -self.k].reshape(W.shape), out[-self.k :]) if gradient else NO_GRADIENT
         kernels.active.sparse_pass(
             self._data, self._indices, pointers, Y, W, b, self._weights_of(slice(*block)), activation, loss, totals,
             grad_W, grad_b,
@@ -77,6 +82,12 @@ class Sparse(OfArrays):
         if shift is not None:
             grad_W -= shift.astype(np.float64)[:, None] * grad_b
         return totals, grad_W, grad_b
+
+    def block_sums(self, edges, W, b, shift, activation, loss, gradient):
+        out = np.empty((len(edges) - 1, 2 * self.k + W.size if gradient else self.k))
+        for row, block in zip(out, itertools.pairwise(edges.tolist()), strict=True):
+            self.sums(block, W, b, shift, activation, loss, gradient, row)
+        return out
 
     def differences(self, block, W, b, steps, step_b, activation, loss):
         first, last = block

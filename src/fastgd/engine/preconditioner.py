@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg import lapack
 
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.linalg import equilibrium, soft_threshold, softmax
@@ -38,7 +39,7 @@ class Preconditioner:
         still = np.zeros(v.size)
         still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
         self._diagonal = v.ridge() + still
-        self.joint, self.matrices = False, []
+        self.joint, self.matrices, self._single = False, [], False
         self.constant = o.quadratic  # the same at every V
         if diagonal or not sample.exists:
             self._diagonal = (self._diagonal + o.mass * sample.mean_curvature(V, damping))[:, None]
@@ -52,7 +53,12 @@ class Preconditioner:
         # Rows that are not in the sample, or are beyond a kink now, may have curvature where these have none.
         partial = not self.sample.is_all or not o.smooth
         ridge = np.tile(v.ridge(), o.rows.k if self.joint else 1)
-        return [Inverse(G, partial, ridge) for G in self.matrices]
+        found = [Inverse(G, partial, ridge) for G in self.matrices]
+        if self._single and min(inverse.reciprocal for inverse in found) < 1e-6:  # one digit would be left
+            self._single = False
+            self.matrices = [self._gram(*part) for part in self._parts]
+            found = [Inverse(G, partial, ridge) for G in self.matrices]
+        return found
 
     def _separate(self, V, mass, damping):
         """A matrix for each output."""
@@ -70,17 +76,24 @@ class Preconditioner:
         else:
             rows, least = sample.rows_that_bend(V, damping)
             means = np.array([shares.sum() for _, shares in rows])
-        grams = []
-        for A, shares in rows:
-            A = A * np.sqrt(shares)[:, None]
-            grams.append(mass * (A.T @ A))
-        for G, mean, floor in zip(grams, means, least, strict=True):
-            if mean < floor:
-                G[np.diag_indices_from(G)] += mass * floor
-        return [self._held(G) for G in grams]
+        # A step needs a few digits of the Hessian: products in float32 take half of the time.
+        self._single = V.shape[0] >= 50 and not self.variables.objective.l1 and not record.quadratic
+        floors = mass * np.where(means < least, least, 0.0)
+        self._parts = [(A, shares, mass, floor) for (A, shares), floor in zip(rows, floors, strict=True)]
+        return [self._gram(*part) for part in self._parts]
+
+    def _gram(self, A, shares, mass, floor):
+        """mass·AᵀDA + floor and the diagonal of the penalty, D = shares."""
+        largest = shares.max(initial=0.0) or 1.0  # float32 would underflow without it
+        room = self.sample.room(A, np.float32 if self._single else np.float64)
+        A = np.multiply(A, np.sqrt(shares / largest)[:, None], out=room, casting="same_kind")
+        G = (A.T @ A).astype(np.float64, copy=False)
+        G *= mass * largest
+        add_to_diagonal(G, floor)
+        return self._held(G)
 
     def _held(self, G):
-        G[np.diag_indices_from(G)] += self._diagonal
+        add_to_diagonal(G, self._diagonal)
         return G
 
     def _softmax(self, V, mass):
@@ -98,7 +111,7 @@ class Preconditioner:
         # made regular. No gradient points there, except that of an l1 penalty, which does change.
         alike = range(size - o.fit_intercept if o.l1 else 0, size)
         H.reshape(k, size, k, size)[:, alike, :, alike] += np.trace(H) / (k * k * size)
-        H[np.diag_indices_from(H)] += np.tile(self._diagonal, k)
+        add_to_diagonal(H, np.tile(self._diagonal, k))
         return H
 
     def _each(self, functions, V):
@@ -181,7 +194,7 @@ class Model:
             return
         self.toward = -self.preconditioner.solve(gradient)
         self.estimate = -0.5 * float(np.vdot(gradient, self.toward)) / self._least
-        self.move = -self.memory.apply(gradient)
+        self.move = -self.memory.apply(gradient) if self.memory.pairs else self.memory.scale * self.toward
         self.slope = float(np.vdot(gradient, self.move))
 
     def forget(self):
@@ -255,16 +268,16 @@ class Inverse:
     """
 
     def __init__(self, G, sampled, ridge):
-        self._root = equilibrium(G)
-        G = G / self._root / self._root[:, None]
-        self._factor, self.reciprocal = None, 0.0
-        try:
-            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
-            self.reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
-        except np.linalg.LinAlgError:
-            pass
+        original, self._root = G, equilibrium(G)
+        G = G / self._root
+        G /= self._root[:, None]
+        # LAPACK itself: scipy.linalg's checks of its arguments take longer than small matrices do. The transpose of a
+        # symmetric matrix in C order is the same matrix in LAPACK's order.
+        norm = lapack.dlange("1", G.T)
+        self._factor, info = lapack.dpotrf(G.T, clean=False, overwrite_a=True)
+        self.reciprocal = lapack.dpocon(self._factor, norm)[0] if info == 0 else 0.0
         if not self.reciprocal > len(G) * ROUNDING:
-            self.reciprocal = 0.0
+            self.reciprocal, G = 0.0, original / self._root / self._root[:, None]
             least = (ridge / self._root**2)[ridge > 0]
             self._decompose(G, sampled, float(least.min()) if least.size else 0.0)
 
@@ -281,8 +294,13 @@ class Inverse:
     def __call__(self, g):
         scale = self._root if g.ndim == 1 else self._root[:, None]
         if self.reciprocal > 0:
-            return scipy.linalg.cho_solve(self._factor, g / scale, check_finite=False) / scale
+            return lapack.dpotrs(self._factor, g / scale, overwrite_b=True)[0] / scale
         return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
+
+
+def add_to_diagonal(G, values):
+    """Add to the diagonal of a square matrix in C order, in place."""
+    G.reshape(-1)[:: len(G) + 1] += values
 
 
 def is_joint(objective, size):

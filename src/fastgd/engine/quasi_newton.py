@@ -65,9 +65,10 @@ class _Search:
         self.straight = o.smooth and o.record.straight is not None
         # A relative gap of ε leaves a relative error of about √ε in the weights. Without a penalty, and where a step
         # costs next to nothing, more steps are taken as long as each lowers the gap to 0.3 of itself or less.
-        cheap = self.price == 0 and o.rows.values * o.rows.k <= STEP_TIME
+        cheap = self.price <= FREE_RENEWAL and o.rows.values * o.rows.k <= STEP_TIME
         self.polish = (cheap or o.quadratic) and not o.has_dual and o.smooth and monitor.tolerates
         self.last = self.first = math.inf
+        self.due = False  # whether the preconditioner is to be rebuilt before the next step
 
     def begin(self, otherwise):
         monitor, o = self.monitor, self.objective
@@ -80,18 +81,21 @@ class _Search:
 
     def resume(self, kept):
         self.point, self.price, self.monitor.damping = kept["point"], kept["price"], kept["damping"]
-        self.last, self.first = kept["last_estimate"], kept["first_estimate"]
+        self.last, self.first, self.due = kept["last_estimate"], kept["first_estimate"], kept["due"]
         self.model = Model.of(self.sample, kept["model"])
 
     def _keep(self):
         if self.monitor.keeps(self.point.step):
             self.monitor.keep(
                 self.point.step, point=self.point, price=self.price, damping=self.monitor.damping,
-                last_estimate=self.last, first_estimate=self.first, model=self.model.state,
+                last_estimate=self.last, first_estimate=self.first, due=self.due, model=self.model.state,
             )  # fmt: skip
 
     def _renew(self):
         self.model.renew(self.point.z, self.monitor.damping)
+        self.due = False
+        if self.objective.quadratic:
+            self.price = math.inf  # it would always be the same
 
     def is_at_end(self):
         """Whether the run ends at the present point. Rebuilds the preconditioner until its estimate can be trusted."""
@@ -103,6 +107,10 @@ class _Search:
             point = self.point
             model.look(point.z, point.gradient)
             estimate, bound = model.estimate, self.variables.crude_gap(point.gradient)
+            # Where a certificate will tell whether this is the end, no new estimate is needed.
+            if self.due and not (bound > 0 and monitor.would_do(point.fun, max(estimate, bound))):
+                self._renew()
+                continue
             would_do, holds = monitor.would_do(point.fun, estimate), True
             if would_do and model.steps and self.renewable and (monitor.uncertified or not o.has_dual):
                 # The curvature has changed since, and no certificate will tell how far the minimum is.
@@ -121,7 +129,7 @@ class _Search:
                 certificate = functools.partial(self.variables.duality_gap, point.z, point.gradient)
                 if monitor.reached(point, estimate, bound, certificate):
                     return True
-            if monitor.wants_new_preconditioner():
+            if self.due or monitor.wants_new_preconditioner():
                 self._renew()
                 continue
             return monitor.out_of_steps(point)
@@ -145,10 +153,7 @@ class _Search:
             return False
         monitor.damping = damped(monitor.damping, rate)
         self.first = estimate if model.steps == 1 else self.first
-        if self._is_slow(estimate, self.variables.crude_gap(point.gradient), point.fun):
-            self._renew()
-            if self.objective.quadratic:
-                self.price = math.inf  # it would always be the same
+        self.due = self._is_slow(estimate, self.variables.crude_gap(point.gradient), point.fun)
         self.last = estimate
         return True
 
@@ -255,7 +260,9 @@ def _price(o, sample, size):
     rows, matrices = min(o.rows.n, sample_rows(o.rows.d)), k / joint
     square = (joint * size) ** 2
     products = rows * square / 2 + matrices * joint * size * square / 6
-    if products <= 1e6:  # a millisecond
+    # Up to so many products, microseconds or a millisecond, it is rebuilt in each step. A proximal Newton step, and one
+    # on a loss with a kink, is not corrected by L-BFGS as well.
+    if products <= (1e4 if o.smooth and not o.l1 else 1e6):
         return 0.0
     step = STEP_TIME + o.rows.values * k
     if o.l1:

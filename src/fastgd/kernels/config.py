@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 from fastgd import kernels
@@ -29,6 +30,7 @@ def show_config() -> Config:
         {
             "fastgd": __version__,
             "kernels": kernels.active.name,
+            "chosen by": _chosen_by(),
             **_compiled(),
             "machine": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
@@ -36,6 +38,15 @@ def show_config() -> Config:
             "scipy": metadata.version("scipy"),
         }
     )
+
+
+def _chosen_by():
+    """Why these kernels: see "Which build" in benchmarks/README.md for the measurements."""
+    if os.environ.get("FASTGD_KERNELS"):
+        return "FASTGD_KERNELS"
+    if kernels.active.name != kernels.available()[-1]:
+        return "fastgd.kernels.select"
+    return "measurement: of those available, the fastest at most shapes"
 
 
 def _compiled():

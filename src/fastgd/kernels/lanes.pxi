@@ -180,3 +180,56 @@ cdef extern from *:
     #endif
     """
     void prefetch "FASTGD_PREFETCH"(const void* address) noexcept nogil
+
+
+# Compiled loops over registers; what they do is said there.
+cdef extern from "registers.h" nogil:
+    Py_ssize_t both_doubles_4 "fastgd_both_doubles_4"(
+        const double* x, Py_ssize_t row, const double* z, Py_ssize_t z_row, const double* w, double b,
+        const double* delta, Py_ssize_t m, Py_ssize_t d, double* h, double* g, bint in_line) noexcept
+    Py_ssize_t both_doubles_2 "fastgd_both_doubles_2"(
+        const double* x, Py_ssize_t row, const double* z, Py_ssize_t z_row, const double* w, double b,
+        const double* delta, Py_ssize_t m, Py_ssize_t d, double* h, double* g, bint in_line) noexcept
+    Py_ssize_t both_doubles_1 "fastgd_both_doubles_1"(
+        const double* x, Py_ssize_t row, const double* z, Py_ssize_t z_row, const double* w, double b,
+        const double* delta, Py_ssize_t m, Py_ssize_t d, double* h, double* g, bint in_line) noexcept
+    Py_ssize_t both_floats_4 "fastgd_both_floats_4"(
+        const float* x, Py_ssize_t row, const float* z, Py_ssize_t z_row, const float* w, float b,
+        const float* delta, Py_ssize_t m, Py_ssize_t d, float* h, float* g, bint in_line) noexcept
+    Py_ssize_t both_floats_2 "fastgd_both_floats_2"(
+        const float* x, Py_ssize_t row, const float* z, Py_ssize_t z_row, const float* w, float b,
+        const float* delta, Py_ssize_t m, Py_ssize_t d, float* h, float* g, bint in_line) noexcept
+    Py_ssize_t both_floats_1 "fastgd_both_floats_1"(
+        const float* x, Py_ssize_t row, const float* z, Py_ssize_t z_row, const float* w, float b,
+        const float* delta, Py_ssize_t m, Py_ssize_t d, float* h, float* g, bint in_line) noexcept
+    void turn_doubles "fastgd_turn_doubles"(const double* x, Py_ssize_t m, Py_ssize_t d, double* out,
+                                            Py_ssize_t room) noexcept
+    void turn_floats "fastgd_turn_floats"(const float* x, Py_ssize_t m, Py_ssize_t d, float* out,
+                                          Py_ssize_t room) noexcept
+    void columns_doubles_forward "fastgd_columns_doubles_forward"(
+        const double* x, Py_ssize_t column, const double* w, double b, Py_ssize_t m, Py_ssize_t d, double* h) noexcept
+    void columns_doubles_backward "fastgd_columns_doubles_backward"(
+        const double* x, Py_ssize_t column, const double* delta, Py_ssize_t m, Py_ssize_t d, double* g) noexcept
+    double total_of_doubles "fastgd_doubles_in_double_total"(const double* x, Py_ssize_t m) noexcept
+    double squares_of_doubles "fastgd_doubles_in_double_squares"(
+        double* h, const double* y, const double* s, Py_ssize_t m) noexcept
+    void doubles_forward "fastgd_doubles_many_forward"(
+        const double* x, Py_ssize_t row, const double* W, Py_ssize_t width, const double* b, Py_ssize_t m, Py_ssize_t d,
+        double* h, Py_ssize_t k) noexcept
+    void doubles_backward "fastgd_doubles_many_backward"(
+        const double* x, Py_ssize_t row, const double* delta, Py_ssize_t k, Py_ssize_t m, Py_ssize_t d, double* g,
+        Py_ssize_t width) noexcept
+    void columns_floats_forward "fastgd_columns_floats_forward"(
+        const float* x, Py_ssize_t column, const float* w, float b, Py_ssize_t m, Py_ssize_t d, float* h) noexcept
+    void columns_floats_backward "fastgd_columns_floats_backward"(
+        const float* x, Py_ssize_t column, const float* delta, Py_ssize_t m, Py_ssize_t d, float* g) noexcept
+    double total_of_floats "fastgd_floats_in_double_total"(const float* x, Py_ssize_t m) noexcept
+    double squares_of_floats "fastgd_floats_in_double_squares"(
+        float* h, const float* y, const float* s, Py_ssize_t m) noexcept
+    void floats_forward "fastgd_floats_many_forward"(
+        const float* x, Py_ssize_t row, const float* W, Py_ssize_t width, const float* b, Py_ssize_t m, Py_ssize_t d,
+        float* h, Py_ssize_t k) noexcept
+    void floats_backward "fastgd_floats_many_backward"(
+        const float* x, Py_ssize_t row, const float* delta, Py_ssize_t k, Py_ssize_t m, Py_ssize_t d, float* g,
+        Py_ssize_t width) noexcept
+    Py_ssize_t lanes_of_outputs "fastgd_lanes_of_outputs"(Py_ssize_t k, Py_ssize_t size) noexcept

@@ -82,6 +82,7 @@ def descend(const floating[:, :] X not None, const floating[:, :] Y not None, fl
             pack(rows.X, rows.X_column, rows.X_row, <const floating*> NULL, d, rows.n, turned)
             rows.X, rows.X_row, rows.X_column = <const char*> turned, sizeof(floating), rows.n * sizeof(floating)
             rows.X_direct = rows.by_columns = True
+            rows.turned = False
             rows.block = min(rows.n, <Py_ssize_t> MAX_BLOCK_ROWS)
         work = new_work(&rows)
         # totals (k), grad_W (d, k), grad_b (k) in double; then intercepts (k) for a model that has none.

@@ -37,8 +37,17 @@ cdef enum:
     MAX_BLOCK_ROWS = 256
     GEMM_BLOCK_BYTES = 262144   # with several outputs: a second-level cache, because a product of matrices reuses it
     MAX_GEMM_ROWS = 512
+    MANY_BLOCK_BYTES = 131072   # with several outputs in our own loops, which keep sums in registers over all its rows
     CACHED_BYTES = 1048576      # of an X that stays in a second-level cache from pass to pass
     AHEAD = 1                   # blocks from the one in use to the one that the memory is asked for
+    WIDE_BYTES = 160            # of a row, from which on forward and backward go over two blocks in one loop
+    WIDE_BLOCK_BYTES = 8192     # of such a block: two of them, and what the memory is asked for, in the nearest cache
+    FOUR_ROWS_IN_LINE = 3072    # bytes of a row up to which 4 rows, 4 before and 4 after fit the nearest cache;
+    FOUR_ROWS = 4352            # 4 and 4 before;
+    TWO_ROWS = 8704             # 2 and 2 before. Beyond that all comes from the second one, and more rows need less
+    FAR_BYTES = 16777216        # of an X that is read from memory, and from no cache
+    TURNED_BLOCK_ROWS = 512     # rows of less than a register, of which the columns are gone along
+    CACHE_LINE = 64             # bytes
     FLUSH_ROWS = 256            # rows whose gradient is summed in the dtype of X before it goes to float64
 
 
@@ -47,6 +56,7 @@ cdef enum:
 cdef struct Rows:
     # The data of a pass, of any strides (in bytes), float32 or float64.
     Py_ssize_t n, d, k, size            # rows, columns, outputs, bytes of a number
+    Py_ssize_t width                    # of W and the gradient inside: k, or as many as a register of outputs holds
     Py_ssize_t behind                   # rows that follow these and will be wanted next
     const char* X
     Py_ssize_t X_row, X_column
@@ -60,18 +70,26 @@ cdef struct Rows:
     Py_ssize_t ahead                    # rows from those in use to those that the memory is asked for
     bint X_direct, Y_direct, s_direct   # used where it is, without packing
     bint by_columns                     # columns are contiguous, and gone along
+    bint turned                         # they are made so, block by block: rows are shorter than a register
+    bint wide                           # forward, and backward of the block before, in one loop
+    bint in_line                        # how that loop asks the memory (`registers.h`), and how many rows it takes
+    int rows
 
 
 cdef struct Work:
     # One allocation, cut into pieces.
     void* memory
-    void* h             # (block, k)
-    void* y             # (block, k), where Y must be packed
-    void* s             # (block,)
-    void* g             # (d, k)
-    void* packed        # (block, d), where X must be packed
     double* totals      # (k,), of a block
     Scratch scratch
+    void* h             # (block, k), and room for a register
+    void* delta         # (block, k), of the block before
+    void* y             # (block, k), where Y must be packed
+    void* s             # (block,)
+    void* g             # (d, width)
+    void* w             # (d + 1, width): the weights and intercepts, where a copy is needed
+    void* packed        # (block, d), where X must be packed
+    void* before        # (block, d), of the block before
+    void* turned        # (d, block), columns
 
 
 cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating[:] s, Py_ssize_t shifts,
@@ -80,6 +98,7 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     r.size = sizeof(floating)
     r.n, r.d, r.k, r.behind = X.shape[0], X.shape[1], Y.shape[1], 0
     cdef bint empty = r.n == 0 or r.d == 0
+    r.width = r.k if r.k == 1 or gemm != NULL else max(r.k, lanes_of_outputs(r.k, r.size))
     r.X = NULL if empty else <const char*> &X[0, 0]
     r.X_row, r.X_column = X.strides[0], X.strides[1]
     r.Y = NULL if r.n == 0 or r.k == 0 else <const char*> &Y[0, 0]
@@ -88,8 +107,11 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     r.s_row = s.strides[0] if s.shape[0] else 0
     r.shifted = shifts > 0
     r.X_direct = not r.shifted and (r.d <= 1 or r.X_column == r.size) and r.X_row % r.size == 0
-    r.by_columns = r.k == 1 and not r.shifted and r.X_row == r.size and r.X_column % r.size == 0 and r.d > 1
+    r.by_columns = (r.k == 1 and not r.shifted and r.X_row == r.size
+                    and (r.d == 1 or r.X_column % r.size == 0))
     r.X_direct = r.X_direct or r.by_columns
+    r.turned = r.k == 1 and not r.by_columns and r.d < lanes_of(<const floating*> NULL)
+    choose_way(&r)
     if gemm != NULL:  # BLAS walks forwards only
         r.X_direct = r.X_direct and r.X_row >= r.d * r.size and r.X_row // r.size < 2**31
     r.Y_direct = (r.k == 1 or r.Y_column == r.size) and r.Y_row == r.k * r.size
@@ -97,8 +119,15 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     cdef Py_ssize_t row_bytes = max(r.d * r.size, <Py_ssize_t> 1)
     if gemm != NULL:
         r.block = max(min(<Py_ssize_t> MAX_GEMM_ROWS, GEMM_BLOCK_BYTES // row_bytes), <Py_ssize_t> 32)
+    elif r.k > 1:
+        r.block = max(min(<Py_ssize_t> MAX_BLOCK_ROWS, MANY_BLOCK_BYTES // row_bytes), <Py_ssize_t> 16)
     elif r.by_columns:  # long pieces of columns; they are read twice, so all of them should stay in a cache
         r.block = max(min(<Py_ssize_t> MAX_BLOCK_ROWS, GEMM_BLOCK_BYTES // row_bytes), <Py_ssize_t> 64)
+    elif r.turned:
+        r.block = TURNED_BLOCK_ROWS
+    elif r.wide:
+        r.block = min(<Py_ssize_t> MAX_BLOCK_ROWS, WIDE_BLOCK_BYTES // row_bytes)
+        r.block = max(r.block // r.rows, <Py_ssize_t> 1) * r.rows
     else:
         r.block = max((min(<Py_ssize_t> MAX_BLOCK_ROWS, BLOCK_BYTES // row_bytes) // 4) * 4, <Py_ssize_t> 4)
     # A table that stays in a second-level cache needs no asking.
@@ -110,25 +139,58 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     return r
 
 
+cdef void choose_way(Rows* r) noexcept nogil:
+    """Set how a model of one output goes over long rows. See benchmarks/widths.py for the times of each way."""
+    cdef Py_ssize_t bytes = r.d * r.size
+    cdef bint far = r.n * bytes > FAR_BYTES, contiguous = r.X_direct and r.X_row == bytes
+    r.wide = r.k == 1 and not r.by_columns and bytes > WIDE_BYTES
+    r.in_line = contiguous and (far or bytes <= FOUR_ROWS_IN_LINE)
+    r.rows = 2 if not far and FOUR_ROWS < bytes <= TWO_ROWS else 4
+
+
 cdef Work* new_work(Rows* r) except NULL:
     cdef Work* w = <Work*> malloc(sizeof(Work))
     if w == NULL:
         raise MemoryError("no memory for a block of rows")
-    cdef Py_ssize_t points = max(r.piece, r.k)
-    cdef Py_ssize_t numbers = r.block * (2 * r.k + 1 + (0 if r.X_direct else r.d)) + r.d * r.k
-    w.memory = malloc((SCRATCHES * points + r.k) * sizeof(double) + numbers * r.size)
+    cdef Py_ssize_t points = max(r.piece, r.k), block = r.block * r.size, values = block * r.d
+    cdef Py_ssize_t total = part(SCRATCHES * points * sizeof(double)) + part(r.k * sizeof(double))
+    cdef Py_ssize_t weights = (r.d + 1) * r.width * r.size, outputs = (block * r.k) + r.width * r.size
+    total += part(block) + 3 * part(outputs) + 2 * part(weights) + CACHE_LINE
+    if not r.X_direct:
+        total += (1 + r.wide) * part(values)
+    if r.turned:
+        total += part(values)
+    w.memory = malloc(total)
     if w.memory == NULL:
         free(w)
         raise MemoryError(f"no memory for a block of {r.block} rows")
-    w.scratch = scratch_at(<double*> w.memory, points)
-    w.totals = <double*> w.memory + SCRATCHES * points
-    cdef char* rest = <char*> (w.totals + r.k)
-    w.h = rest
-    w.y = rest + r.block * r.k * r.size
-    w.s = rest + 2 * r.block * r.k * r.size
-    w.g = rest + r.block * (2 * r.k + 1) * r.size
-    w.packed = <char*> w.g + r.d * r.k * r.size
+    cdef char* rest = <char*> w.memory
+    rest += (CACHE_LINE - <size_t> rest % CACHE_LINE) % CACHE_LINE
+    w.scratch = scratch_at(<double*> cut(&rest, SCRATCHES * points * sizeof(double)), points)
+    w.totals = <double*> cut(&rest, r.k * sizeof(double))
+    w.h = cut(&rest, outputs)
+    w.delta = cut(&rest, outputs)
+    w.y = cut(&rest, outputs)
+    w.s = cut(&rest, block)
+    w.g = cut(&rest, weights)
+    w.w = cut(&rest, weights)
+    memset(w.h, 0, outputs)  # what stands behind the last row is read
+    w.packed = NULL if r.X_direct else cut(&rest, values)
+    w.before = cut(&rest, values) if r.wide and not r.X_direct else NULL
+    w.turned = cut(&rest, values) if r.turned else NULL
     return w
+
+
+cdef inline Py_ssize_t part(Py_ssize_t size) noexcept nogil:
+    """Bytes that a piece of scratch takes up: whole cache lines, so that no register of it lies in two."""
+    return (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+
+
+cdef inline void* cut(char** rest, Py_ssize_t size) noexcept nogil:
+    """The next piece of scratch."""
+    cdef void* piece = rest[0]
+    rest[0] += part(size)
+    return piece
 
 
 cdef void free_work(Work* w) noexcept nogil:
@@ -164,12 +226,31 @@ cdef inline void pack(const char* source, Py_ssize_t row_stride, Py_ssize_t colu
                 out[i * d + j] -= shift[j]
 
 
-cdef inline void flush(floating* part, double* total, Py_ssize_t size) noexcept nogil:
-    """total += part; part = 0."""
-    cdef Py_ssize_t i
-    for i in range(size):
-        total[i] += part[i]
-    memset(part, 0, size * sizeof(floating))
+cdef inline void flush(floating* part, double* total, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
+    """total (d, k) += part (d, width); part = 0."""
+    cdef Py_ssize_t i, c
+    if k == width:
+        for i in range(d * k):
+            total[i] += part[i]
+    else:
+        for i in range(d):
+            for c in range(k):
+                total[i * k + c] += part[i * width + c]
+    memset(part, 0, d * width * sizeof(floating))
+
+
+cdef inline void copy_weights(const floating* W, const floating* b, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width,
+                              floating* out) noexcept nogil:
+    """out (d + 1, width) = W and b, filled up with zeros."""
+    cdef Py_ssize_t i, c
+    if k == width:
+        memcpy(out, W, d * k * sizeof(floating))
+        memcpy(out + d * k, b, k * sizeof(floating))
+        return
+    memset(out, 0, (d + 1) * width * sizeof(floating))
+    for i in range(d + 1):
+        for c in range(k):
+            out[i * width + c] = W[i * k + c] if i < d else b[c]
 
 
 # -------------------------------------------------------------------------------------------------------------- pass
@@ -177,29 +258,44 @@ cdef inline void flush(floating* part, double* total, Py_ssize_t size) noexcept 
 cdef void walk(Rows* r, const floating* W, const floating* b, const floating* shift, Formula* l,
                void* gemm, Work* work, double* totals, double* grad_W, double* grad_b) noexcept nogil:
     """One pass over the blocks: totals (k,) and, where grad_W is not NULL, the gradients; all are overwritten."""
-    cdef Py_ssize_t d = r.d, k = r.k, start = 0, m, i, c, row, unflushed = 0
+    cdef Py_ssize_t d = r.d, k = r.k, start = 0, m, c, row, unflushed = 0, column = r.X_column // r.size
     cdef floating* h = <floating*> work.h
+    cdef floating* delta = <floating*> work.delta
     cdef floating* g = <floating*> work.g
     cdef const floating* x
     cdef const floating* y
     cdef const floating* s
+    # The block before, where rows are wide: its backward is done with the forward of the next.
+    cdef const floating* z = NULL
+    cdef Py_ssize_t z_row = 0, z_m = 0, done
     cdef const char* ahead
     cdef double slopes
-    cdef bint at_once = (k == 1 and l.squares
+    cdef bint wide = r.wide and grad_W != NULL
+    cdef Py_ssize_t width = r.width
+    cdef bint at_once = (k == 1 and l.squares and not wide
                          and not r.by_columns and d >= lanes_of(h) and lanes_of(h) > 1)
     memset(totals, 0, k * sizeof(double))
     if grad_W != NULL:
-        memset(g, 0, d * k * sizeof(floating))
+        memset(g, 0, d * width * sizeof(floating))
         memset(grad_W, 0, d * k * sizeof(double))
         memset(grad_b, 0, k * sizeof(double))
+    if wide or width > k:  # in lines of the cache, and filled up to a register
+        copy_weights(W, b, d, k, width, <floating*> work.w)
+        W = <const floating*> work.w
+        b = W + d * width
     while start < r.n:
         m = min(r.block, r.n - start)
         if r.X_direct:
             x, row = <const floating*> (r.X + start * r.X_row), r.X_row // <Py_ssize_t> sizeof(floating)
         else:
+            if wide:  # the rows of the block before are still needed
+                work.packed, work.before = work.before, work.packed
             pack(r.X + start * r.X_row, r.X_row, r.X_column, shift if r.shifted else NULL, m, d,
                  <floating*> work.packed)
             x, row = <const floating*> work.packed, d
+        if r.turned:
+            turn_rows(x, row, m, d, <floating*> work.turned, r.block)
+            x, column = <const floating*> work.turned, r.block
         y = <const floating*> (r.Y + start * r.Y_row)
         if not r.Y_direct:
             pack(<const char*> y, r.Y_row, r.Y_column, <const floating*> NULL, m, k, <floating*> work.y)
@@ -220,44 +316,52 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             if grad_W != NULL:
                 grad_b[0] += slopes
         else:
-            if r.by_columns:
-                forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), W, b[0], m, d, h)
+            if r.by_columns or r.turned:
+                forward_columns(x, column, W, b[0], m, d, h)
+            elif z != NULL:
+                done = forward_backward(x, row, z, z_row, W, b[0], <const floating*> delta, min(m, z_m), d, h, g,
+                                        r.in_line, r.rows)
+                backward_one(z + done * z_row, z_row, <const floating*> (delta + done), z_m - done, d, g,
+                             <const char*> NULL, 0)
             elif k == 1:
                 forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
             else:
-                forward_many(x, row, W, b, m, d, k, h, gemm)
+                forward_many(x, row, W, width, b, m, d, k, h, gemm)
             error_term(h, y, s, m, k, l, work.scratch, work.totals)
         for c in range(k):  # block by block, so that the error of a long sum stays that of its blocks
             totals[c] += work.totals[c]
         if grad_W != NULL:
             if at_once:
                 pass
-            elif r.by_columns:
-                backward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), h, m, d, g)
+            elif r.by_columns or r.turned:
+                backward_columns(x, column, h, m, d, g)
+            elif wide:
+                z, z_row, z_m = x, row, m
             elif k == 1:
                 backward_one(x, row, h, m, d, g, ahead, r.X_row)
             else:
-                backward_many(x, row, h, m, d, k, g, gemm)
+                backward_many(x, row, h, m, d, k, g, width, gemm)
             if not at_once:
                 sum_rows(h, m, k, grad_b)
+            if wide:
+                h, delta = delta, h
             unflushed += m
             if unflushed >= FLUSH_ROWS:
-                flush(g, grad_W, d * k)
+                flush(g, grad_W, d, k, width)
                 unflushed = 0
         start += m
+    if z != NULL:
+        backward_one(z, z_row, <const floating*> delta, z_m, d, g, <const char*> NULL, 0)
     if grad_W != NULL:
-        flush(g, grad_W, d * k)
+        flush(g, grad_W, d, k, width)
 
 
 cdef inline void sum_rows(const floating* h, Py_ssize_t m, Py_ssize_t k, double* out) noexcept nogil:
     """out[c] += Σ of column c."""
-    cdef Py_ssize_t i, c
     if k == 1:
         out[0] += total_of(h, m)
-        return
-    for i in range(m):
-        for c in range(k):
-            out[c] += h[i * k + c]
+    else:
+        add_by_output(h, <const floating*> NULL, m, k, 1, out)
 
 
 cdef void* pointer_in(capsule) except? NULL:
@@ -463,7 +567,14 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
     cdef Rows r = rows_of(X, targets, no_weights, 0, blas, PIECE)
     cdef Work* work = new_work(&r)
     cdef const floating* x
+    cdef const floating* W_ = &W[0, 0]
+    cdef const floating* b_ = &b[0]
+    cdef floating* h
     with nogil:
+        if r.width > r.k:
+            copy_weights(W_, b_, r.d, r.k, r.width, <floating*> work.w)
+            W_ = <const floating*> work.w
+            b_ = W_ + r.d * r.width
         while start < r.n:
             m = min(r.block, r.n - start)
             x, row = <const floating*> (r.X + start * r.X_row), r.X_row // <Py_ssize_t> sizeof(floating)
@@ -472,11 +583,18 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
                      <floating*> work.packed)
                 x, row = <const floating*> work.packed, r.d
             if r.by_columns:
-                forward_columns(x, r.X_column // <Py_ssize_t> sizeof(floating), &W[0, 0], b[0], m, r.d, &out[start, 0])
+                forward_columns(x, r.X_column // r.size, &W[0, 0], b[0], m, r.d, &out[start, 0])
+            elif r.turned:
+                turn_rows(x, row, m, r.d, <floating*> work.turned, r.block)
+                forward_columns(<const floating*> work.turned, r.block, &W[0, 0], b[0], m, r.d, &out[start, 0])
             elif r.k == 1:
                 forward_one(x, row, &W[0, 0], b[0], m, r.d, &out[start, 0], <const char*> NULL, 0)
             else:
-                forward_many(x, row, &W[0, 0], &b[0], m, r.d, r.k, &out[start, 0], blas)
+                # Through scratch: there is no room for a whole register behind the last row of `out`.
+                h = &out[start, 0] if blas != NULL else <floating*> work.h
+                forward_many(x, row, W_, r.width, b_, m, r.d, r.k, h, blas)
+                if blas == NULL:
+                    memcpy(&out[start, 0], h, m * r.k * sizeof(floating))
             activate_rows(&out[start, 0], m, r.k, activation, work.scratch)
             start += m
         free_work(work)

@@ -33,45 +33,11 @@ cdef inline floating dot_lanes(const floating* x, const floating* w, Py_ssize_t 
 
 
 cdef inline double total_of(const floating* x, Py_ssize_t m) noexcept nogil:
-    """Σ x in double. One running sum would wait four cycles for each addition; these are eight."""
-    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0
-    cdef Py_ssize_t i = 0
-    while i + 8 <= m:
-        s0 += x[i]
-        s1 += x[i + 1]
-        s2 += x[i + 2]
-        s3 += x[i + 3]
-        s4 += x[i + 4]
-        s5 += x[i + 5]
-        s6 += x[i + 6]
-        s7 += x[i + 7]
-        i += 8
-    while i < m:
-        s0 += x[i]
-        i += 1
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
-
-
-cdef inline double product_of(const floating* x, const floating* y, Py_ssize_t m) noexcept nogil:
-    """Σ xy in double, in the same way."""
-    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0
-    cdef Py_ssize_t i = 0
+    """Σ x in double."""
     if floating is double:
-        return dot(x, y, m)
-    while i + 8 <= m:
-        s0 += <double> x[i] * y[i]
-        s1 += <double> x[i + 1] * y[i + 1]
-        s2 += <double> x[i + 2] * y[i + 2]
-        s3 += <double> x[i + 3] * y[i + 3]
-        s4 += <double> x[i + 4] * y[i + 4]
-        s5 += <double> x[i + 5] * y[i + 5]
-        s6 += <double> x[i + 6] * y[i + 6]
-        s7 += <double> x[i + 7] * y[i + 7]
-        i += 8
-    while i < m:
-        s0 += <double> x[i] * y[i]
-        i += 1
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
+        return total_of_doubles(x, m)
+    else:
+        return total_of_floats(x, m)
 
 
 cdef inline void add_multiple(floating* g, floating factor, const floating* x, Py_ssize_t d) noexcept nogil:
@@ -158,18 +124,10 @@ cdef inline void forward_rows(const floating* x, Py_ssize_t row, const floating*
 cdef inline void forward_columns(const floating* x, Py_ssize_t column, const floating* w, floating b,
                                  Py_ssize_t m, Py_ssize_t d, floating* h) noexcept nogil:
     """h = Xw + b where the columns of X are contiguous: no sums across a register, so no register is too wide."""
-    cdef Py_ssize_t i, j = 0
-    cdef const floating* x1
-    for i in range(m):
-        h[i] = b
-    while j + 2 <= d:
-        x1 = x + column
-        for i in range(m):
-            h[i] += x[i] * w[j] + x1[i] * w[j + 1]
-        x += 2 * column
-        j += 2
-    if j < d:
-        add_multiple(h, w[j], x, m)
+    if floating is double:
+        columns_doubles_forward(x, column, w, b, m, d, h)
+    else:
+        columns_floats_forward(x, column, w, b, m, d, h)
 
 
 # ---------------------------------------------------------------------------------------------------------- backward
@@ -239,9 +197,48 @@ cdef inline void backward_rows(const floating* x, Py_ssize_t row, const floating
 cdef inline void backward_columns(const floating* x, Py_ssize_t column, const floating* delta,
                                   Py_ssize_t m, Py_ssize_t d, floating* g) noexcept nogil:
     """g += Xᵀδ where the columns of X are contiguous: a dot product for each."""
-    cdef Py_ssize_t j
-    for j in range(d):
-        g[j] += dot(x + j * column, delta, m)
+    if floating is double:
+        columns_doubles_backward(x, column, delta, m, d, g)
+    else:
+        columns_floats_backward(x, column, delta, m, d, g)
+
+
+# --------------------------------------------------------------------------------- forward and backward in one loop
+
+cdef inline Py_ssize_t forward_backward(const floating* x, Py_ssize_t row, const floating* z, Py_ssize_t z_row,
+                                        const floating* w, floating b, const floating* delta, Py_ssize_t m,
+                                        Py_ssize_t d, floating* h, floating* g, bint in_line, int rows) noexcept nogil:
+    """h = Xw + b of m rows and g += Zᵀδ of m others, `rows` (2 or 4) at a time; see `registers.h`."""
+    cdef Py_ssize_t i
+    if floating is double:
+        if rows == 4:
+            i = both_doubles_4(x, row, z, z_row, w, b, delta, m, d, h, g, in_line)
+        else:
+            i = both_doubles_2(x, row, z, z_row, w, b, delta, m, d, h, g, in_line)
+        if i < m:
+            both_doubles_1(x + i * row, row, z + i * z_row, z_row, w, b, delta + i, m - i, d, h + i, g, in_line)
+    else:
+        if rows == 4:
+            i = both_floats_4(x, row, z, z_row, w, b, delta, m, d, h, g, in_line)
+        else:
+            i = both_floats_2(x, row, z, z_row, w, b, delta, m, d, h, g, in_line)
+        if i < m:
+            both_floats_1(x + i * row, row, z + i * z_row, z_row, w, b, delta + i, m - i, d, h + i, g, in_line)
+    return m
+
+
+cdef inline void turn_rows(const floating* x, Py_ssize_t row, Py_ssize_t m, Py_ssize_t d, floating* out,
+                           Py_ssize_t room) noexcept nogil:
+    """out (d, room) = the columns of m rows."""
+    cdef Py_ssize_t i, j
+    if row != d:
+        for i in range(m):
+            for j in range(d):
+                out[j * room + i] = x[i * row + j]
+    elif floating is double:
+        turn_doubles(x, m, d, out, room)
+    else:
+        turn_floats(x, m, d, out, room)
 
 
 # ----------------------------------------------------------------------------------------------- all stages at once

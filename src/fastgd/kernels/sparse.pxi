@@ -111,6 +111,12 @@ cdef inline void sparse_backward(const floating* data, const index_type* indices
     cdef Py_ssize_t lanes = sizeof(doubles) // sizeof(double), p, c
     cdef doubles factors
     cdef double* g
+    cdef double alone
+    if k == 1:  # without the multiplication in the index
+        alone = delta[0]
+        for p in range(length):
+            grad[indices[p]] += alone * data[p]
+        return
     for c in range(k):
         e[c] = delta[c]
     if k < lanes:

@@ -24,6 +24,7 @@ cdef struct Scratch:
 
 cdef enum:
     SCRATCHES = 6
+    SUMS = 16           # of outputs, that are added up side by side
 
 
 cdef inline Py_ssize_t points_in_scratch(Py_ssize_t k, const Formula* l) noexcept nogil:
@@ -39,33 +40,34 @@ cdef inline Scratch scratch_at(double* memory, Py_ssize_t size) noexcept nogil:
 
 # ----------------------------------------------------------------------------------------------------------- forward
 
-cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating* W, const floating* b, Py_ssize_t m,
-                              Py_ssize_t d, Py_ssize_t k, floating* h, void* gemm) noexcept nogil:
-    """h = XW + b for k outputs; h is (m, k)."""
-    cdef Py_ssize_t i, j, c
+cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating* W, Py_ssize_t width,
+                              const floating* b, Py_ssize_t m, Py_ssize_t d, Py_ssize_t k, floating* h,
+                              void* gemm) noexcept nogil:
+    """h = XW + b for k outputs; h is (m, k), with room for `width` numbers in its last row; W is (d, width)."""
+    cdef Py_ssize_t i, c
+    if gemm == NULL:
+        if floating is double:
+            doubles_forward(x, row, W, width, b, m, d, h, k)
+        else:
+            floats_forward(x, row, W, width, b, m, d, h, k)
+        return
     for i in range(m):
         for c in range(k):
             h[i * k + c] = b[c]
-    if gemm != NULL:
-        multiply(gemm, b"N", k, m, d, W, k, x, row, h)
-        return
-    for i in range(m):
-        for j in range(d):
-            add_multiple(h + i * k, x[i * row + j], W + j * k, k)
+    multiply(gemm, b"N", k, m, d, W, k, x, row, h)
 
 
 # ---------------------------------------------------------------------------------------------------------- backward
 
 cdef inline void backward_many(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
-                               Py_ssize_t k, floating* g, void* gemm) noexcept nogil:
-    """g += Xᵀδ for k outputs; δ is (m, k), g is (d, k)."""
-    cdef Py_ssize_t i, j
+                               Py_ssize_t k, floating* g, Py_ssize_t width, void* gemm) noexcept nogil:
+    """g += Xᵀδ for k outputs; δ is (m, k), with numbers to be read behind its last row, g is (d, width)."""
     if gemm != NULL:
         multiply(gemm, b"T", k, d, m, delta, k, x, row, g)
-        return
-    for i in range(m):
-        for j in range(d):
-            add_multiple(g + j * k, x[i * row + j], delta + i * k, k)
+    elif floating is double:
+        doubles_backward(x, row, delta, k, m, d, g, width)
+    else:
+        floats_backward(x, row, delta, k, m, d, g, width)
 
 
 cdef inline void multiply(void* gemm, const char* transposed, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner,
@@ -184,31 +186,52 @@ cdef inline void squared_identity(floating* h, const floating* y, const floating
                                   double* totals) noexcept nogil:
     """The error term of the commonest model, without the detour through arrays of doubles."""
     cdef Py_ssize_t i, c
-    cdef double total = 0
     cdef floating r
-    if k == 1 and s == NULL:
-        for i in range(m):
-            h[i] -= y[i]
-        totals[0] += 0.5 * product_of(<const floating*> h, <const floating*> h, m)
-        return
     if k == 1:
-        for i in range(m):
-            r = h[i] - y[i]
-            h[i] = s[i] * r
-            total += <double> h[i] * <double> r
-        totals[0] += 0.5 * total
+        if floating is double:
+            totals[0] += squares_of_doubles(h, y, s, m)
+        else:
+            totals[0] += squares_of_floats(h, y, s, m)
+        return
+    for i in range(m * k):
+        h[i] -= y[i]
+    if s == NULL:
+        add_by_output(<const floating*> h, <const floating*> h, m, k, 0.5, totals)
         return
     for i in range(m):
-        for c in range(k):
-            h[i * k + c] -= y[i * k + c]
-        if s == NULL:
-            for c in range(k):
-                totals[c] += 0.5 * <double> h[i * k + c] * <double> h[i * k + c]
-            continue
         for c in range(k):
             r = h[i * k + c]
             h[i * k + c] = s[i] * r
             totals[c] += 0.5 * <double> h[i * k + c] * <double> r
+
+
+cdef inline void add_by_output(const floating* x, const floating* y, Py_ssize_t m, Py_ssize_t k, double factor,
+                               double* out) noexcept nogil:
+    """out[c] += factor·Σ of xy over the rows of output c; y NULL: of x.
+
+    Of few outputs several rows are added to sums of their own, so that an addition does not wait for the one before.
+    """
+    cdef double[SUMS] sums
+    cdef Py_ssize_t rows = SUMS // k if k < SUMS else 1, size = rows * k, whole = (m - m % rows) * k, i = 0, t
+    if k > SUMS:
+        for i in range(m):
+            for t in range(k):
+                out[t] += factor * x[i * k + t] * (y[i * k + t] if y != NULL else 1)
+        return
+    memset(sums, 0, sizeof(sums))
+    while i < whole:
+        if y != NULL:
+            for t in range(size):
+                sums[t] += <double> x[i + t] * <double> y[i + t]
+        else:
+            for t in range(size):
+                sums[t] += x[i + t]
+        i += size
+    while i < m * k:
+        sums[i % k] += <double> x[i] * <double> y[i] if y != NULL else <double> x[i]
+        i += 1
+    for t in range(size):
+        out[t % k] += factor * sums[t]
 
 
 cdef inline void error_term(floating* h, const floating* y, const floating* s, Py_ssize_t m, Py_ssize_t k,
@@ -246,7 +269,5 @@ cdef inline void error_term(floating* h, const floating* y, const floating* s, P
         if k == 1:
             totals[0] += total_of(<const double*> q.loss, rows)
         else:
-            for i in range(rows):
-                for c in range(k):
-                    totals[c] += q.loss[i * k + c]
+            add_by_output(<const double*> q.loss, <const double*> NULL, rows, k, 1, totals)
         start += rows

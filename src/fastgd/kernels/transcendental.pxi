@@ -3,16 +3,19 @@
 # One polynomial each, no table and no branch; the coefficients are minimax fits on the interval that is named. The
 # errors, against mpmath (tests/test_transcendental.py): exp ≤ 2 ulp, log1p ≤ 3, tanh ≤ 3.
 #
-# The argument reduction stands in a loop of its own, which goes through 32-bit integers, and the rest in a second one.
+# Numbers become whole by adding 1.5·2⁵², whose last digit is 1: the low bits of the sum are then that whole number, and
+# no loop leaves the floating-point registers for it.
 
 cdef enum:
     PIECE = 128             # points that go through the loops together
 
 
-cdef inline double two_to(long long n) noexcept nogil:
-    """2ⁿ for −1022 ≤ n ≤ 1023, from its bits."""
-    cdef long long bits = (n + 1023) << 52
+cdef inline double two_to(double shifted) noexcept nogil:
+    """2ⁿ for −1022 ≤ n ≤ 1023, of n + 1.5·2⁵²: n goes into the bits of the exponent."""
+    cdef unsigned long long bits
     cdef double power
+    memcpy(&bits, &shifted, sizeof(double))
+    bits = (bits + 1023) << 52
     memcpy(&power, &bits, sizeof(double))
     return power
 
@@ -37,29 +40,22 @@ cdef inline void exp_block(const double* x, double* out, Py_ssize_t size) noexce
     cdef double log2_e = 1.4426950408889634074
     cdef double ln2_high = 6.93147180369123816490e-01   # the first 33 bits of ln 2: n·ln2_high is exact
     cdef double ln2_low = 1.90821492927058770002e-10
-    cdef double reduced[PIECE]
-    cdef double kept[PIECE]
-    cdef int power[PIECE]
+    cdef double shift = 6755399441055744.0              # 1.5·2⁵²
+    cdef double kept[PIECE]                             # out may be x, which the compiler cannot know
     cdef Py_ssize_t start = 0, i, m
-    cdef double v, r
-    cdef int n, half
+    cdef double v, n, half, r
     while start < size:
         m = min(<Py_ssize_t> PIECE, size - start)
+        memcpy(kept, x + start, m * sizeof(double))
         for i in range(m):
-            v = x[start + i]
-            kept[i] = v
             # Beyond these ends the answer is inf or 0 all the same; NaN becomes an end here and is put back below.
-            v = v if v > -760.0 else -760.0
+            v = kept[i] if kept[i] > -760.0 else -760.0
             v = v if v < 720.0 else 720.0
-            n = <int> (v * log2_e + 1100.5) - 1100  # to the nearest, by cutting off a positive number
-            power[i] = n
-            reduced[i] = v - n * ln2_high
-        for i in range(m):
-            n = power[i]
-            r = 1.0 + expm1_polynomial(reduced[i] - n * ln2_low)
+            n = (v * log2_e + shift) - shift
+            r = 1.0 + expm1_polynomial((v - n * ln2_high) - n * ln2_low)
             # In two halves: 2ⁿ alone is out of range at both ends.
-            half = n >> 1
-            r = (r * two_to(half)) * two_to(n - half)
+            half = (0.5 * n + shift) - shift
+            r = (r * two_to(half + shift)) * two_to((n - half) + shift)
             out[start + i] = r if kept[i] == kept[i] else kept[i]
         start += m
 

@@ -49,7 +49,7 @@ class Sample:
     def __init__(self, variables):
         self.variables, self.objective = variables, variables.objective
         rows = self.objective.rows
-        self.exists = rows.d <= METRIC_COLUMNS
+        self.exists, self._room = rows.d <= METRIC_COLUMNS, None
         self._part = slice(None, None, max(1, rows.n // sample_rows(rows.d)))
         self.count = len(range(*self._part.indices(rows.n)))
         self.is_all = self.count == rows.n
@@ -61,11 +61,21 @@ class Sample:
 
     def _in_these_variables(self, part):
         """Some rows as in `design`."""
-        v = self.variables
-        A = self.objective.rows.dense(part, np.float64)
-        A -= v.shift
-        A /= v.scale
-        return np.column_stack([A, np.ones(len(A))]) if self.objective.fit_intercept else A
+        v, rows = self.variables, self.objective.rows
+        A = np.ones((len(self.objective.Y[part]), v.size))  # the last column is the intercept's, if there is one
+        columns = A[:, : rows.d]
+        rows.write(part, columns)
+        columns -= v.shift
+        columns /= v.scale
+        return A
+
+    def room(self, A, dtype):
+        """An array of A's shape for intermediate results; of the design's it is the same one at each call."""
+        if A is not vars(self).get("design"):
+            return np.empty(A.shape, dtype)
+        if self._room is None or self._room.dtype != dtype:
+            self._room = np.empty(A.shape, dtype)
+        return self._room
 
     @functools.cached_property
     def weight(self):

@@ -118,7 +118,7 @@ class Standardised(Variables):
 
     def user_norm(self, gradient):
         grad_W, grad_b = self._user_gradient(gradient)
-        return math.sqrt(float(np.sum(grad_W * grad_W)) + float(grad_b @ grad_b))
+        return math.sqrt(float(np.vdot(grad_W, grad_W)) + float(grad_b @ grad_b))
 
     def _user_gradient(self, gradient):
         d = self.objective.rows.d
@@ -206,7 +206,7 @@ class Standardised(Variables):
         if o.l1 or not o.l2:
             return 0.0
         grad_W = gradient[: o.rows.d] * self.finite_scale
-        return float(np.sum(grad_W * grad_W)) / (2 * o.l2)
+        return float(np.vdot(grad_W, grad_W)) / (2 * o.l2)
 
     def duality_gap(self, V, gradient):
         """`certificate.duality_gap` at V, from the gradient there, which saves two or all three of its passes.
