@@ -309,6 +309,7 @@ class Tweedie(OfMean):
             "curvature": lambda h, y: (2 - p) * np.exp((2 - p) * h) + (p - 1) * share(h, y),
             "start": formulas.log_mean,
             "conjugate": lambda u, y: _tweedie_conjugate(u, y, p - 1, 2 - p),
+            "entropy": True,
         }
 
 
@@ -393,6 +394,7 @@ class NegativeBinomial(OfMean):
             "curvature": lambda h, y: (y + 1 / a) * activated(h + log_a, "sigmoid", derivative=True),
             "start": formulas.log_mean,
             "conjugate": conjugate,
+            "entropy": True,
         }
 
 

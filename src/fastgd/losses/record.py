@@ -192,7 +192,7 @@ class DataTerm:
     smoothing : Smoothing or None
         Of a convex loss with a kink.
     entropy : bool
-        Whether the conjugate is a relative entropy.
+        Whether the conjugate is a relative entropy, or bends no quicker: |l'''| ≤ l'' (see `certificate`).
     by_pass : tuple or None
         (activation, kernel's loss, target, unit) of a loss of the kernels whose slope at this target is unit·l'': the
         pass that sums slopes then sums curvatures.

@@ -106,8 +106,9 @@ def curvature_sums(objective, W, b, shift=None):
 def _balanced(o, record, u, h, Y, s):
     """Slopes moved along the curvature D until Σ s·u = 0 for each output, u − cD; and f·Σ s·(l(h) + l*(u) − hu).
 
-    At u = ∂l/∂h the latter is 0. Moved by cD it is at most c²D for the losses whose conjugate is an entropy (the
-    relative entropy is at most χ²) and for quadratic ones; None where that does not hold.
+    At u = ∂l/∂h the latter is 0. Moved by cD it is at most c²D for quadratic losses and, if |c| ≤ 1, for those with
+    |l'''| ≤ l'', of which it is at most D·((1 − |c|)·log(1 − |c|) + |c|): these are marked `entropy`, as the conjugates
+    of most are a relative entropy. None where that does not hold.
     """
     total = np.sum(u if s is None else s * u, axis=0)
     if record.joint:
