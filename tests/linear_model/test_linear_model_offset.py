@@ -130,6 +130,21 @@ def test_an_offset_is_a_column_whose_weight_is_one(name, dtype, sparse):
         assert result.fun <= best.fun - 0.05 + 1e-3 * abs(best.fun)
 
 
+@pytest.mark.parametrize("name", ["poisson", "log_loss", "cloglog", "negative_binomial", "squared_hinge"])
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_an_l1_penalty_is_certified_beside_an_offset(name, l2):
+    X, targets, s, o = table()
+    y = 2 * targets["probit"] - 1 if losses.get(name).signed else targets[name]
+    options = {"loss": name, "activation": losses.get(name).link, "fit_intercept": True, "l1": 0.02, "l2": l2}
+    objective = LinearObjective(X, y, offset=o, sample_weight=s, **options)
+    found = [
+        fastgd.gradient_descent(objective, lr="auto", solver=solver, step_num=5000, tol=1e-8)
+        for solver in ("coordinate", "preconditioned", "accelerated")
+    ]
+    assert found[0].certified and all(result.success for result in found)
+    assert_allclose([result.fun for result in found], found[0].fun, rtol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["squared_error", "poisson", "log_loss", "negative_binomial"])
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("optimizer", ["gd", "adam"])
