@@ -278,15 +278,12 @@ def offset(values, n, dtype):
 
 
 def penalty_weights(values, d):
-    """A factor of the penalty for each of d coefficients, (d,) float64, finite and not negative; None without."""
+    """A factor of the penalty for each of d coefficients, (d,) float64, not negative; None without."""
     if values is None:
         return None
     values = real_array(values, "penalty_weights", ndim=1, dtype=np.float64)
     if len(values) != d or np.any(values < 0):
-        raise ValueError(
-            f"penalty_weights must be a number for each of the {d} coefficients, not negative; got {describe(values)}"
-            + (f" with {values.min():g}" if values.size and values.min() < 0 else "")
-        )
+        raise ValueError(f"penalty_weights must be a number for each of the {d} coefficients, not negative; got {values}")
     return values
 
 
