@@ -79,7 +79,7 @@ class BuildInParallel(build_ext):
 
 extensions = [
     extension("cpu"),
-    extension("differences", "callbacks.pxd", "central.pxd"),
+    extension("differences", "differences.pxd", "callbacks.pxd", "central.pxd"),
     *(
         extension(
             level,
@@ -102,6 +102,7 @@ extensions = [
             "formulas.pxd",
             "callbacks.pxd",
             "central.pxd",
+            "differences.pxd",
             flags=LEVEL_FLAGS[level],
         )
         for level in levels()

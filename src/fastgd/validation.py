@@ -283,7 +283,7 @@ def penalty_weights(values, d):
         return None
     values = real_array(values, "penalty_weights", ndim=1, dtype=np.float64)
     if len(values) != d or np.any(values < 0):
-        raise ValueError(f"penalty_weights must be a number for each of the {d} coefficients, not negative; got {values}")
+        raise ValueError(f"penalty_weights must be a number for each of the {d} coefficients, and >= 0; got {values}")
     return values
 
 
@@ -325,8 +325,9 @@ def weights(w, name, shape, dtype, finite=True, copy=True):
     """w, which must have exactly that shape, as a new C-contiguous array; with copy=False w itself if possible."""
     if type(w) is np.ndarray and w.dtype is dtype and w.shape == shape and w.size <= FEW_VALUES and not copy:
         flags = w.flags
-        if flags.c_contiguous and flags.aligned and math.isfinite(sum(w.reshape(-1).tolist())):
-            return w  # the common case, in about 1 µs
+        numbers = w.tolist() if w.ndim == 1 else w.reshape(-1).tolist()
+        if flags.c_contiguous and flags.aligned and math.isfinite(sum(numbers)):
+            return w  # the common case, in less than 1 µs
     w = real_array(w, name, dtype=dtype, finite=finite)
     if w.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {w.shape}")

@@ -17,7 +17,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastgd
-from fastgd.cli import commands, fitting, printing
+from fastgd.cli import commands, fitting, line, printing
 from fastgd.data import tables
 from fastgd.datasets import load_women, women_path
 from fastgd.files import models
@@ -40,7 +40,7 @@ def run(capsys, tmp_path, monkeypatch):
         if data is not None:
             (tmp_path / "data.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
         with pytest.raises(SystemExit) as exit_:
-            commands.cli.main([str(a) for a in arguments], prog_name="fastgd")
+            line.cli.main([str(a) for a in arguments], prog_name="fastgd")
         captured = capsys.readouterr()
         return types.SimpleNamespace(status=exit_.value.code, out=captured.out, err=captured.err)
 
@@ -507,9 +507,9 @@ def test_demo(run, tmp_path):
     assert str(tmp_path / "fastgd-demo.png") in result.out
     assert png_size(tmp_path / "fastgd-demo.png") > (500, 200)
     numbers = []
-    for line in result.out.splitlines():
-        if re.fullmatch(r" +\d+  ?[-+*. \dheight]+", line):  # a row of one of the three tables
-            numbers.append([float(word) for word in re.sub(r"\*|height|- |\+ ", "", line).split()])
+    for row in result.out.splitlines():
+        if re.fullmatch(r" +\d+  ?[-+*. \dheight]+", row):  # a row of one of the three tables
+            numbers.append([float(word) for word in re.sub(r"\*|height|- |\+ ", "", row).split()])
     falling = [row[1] for row in numbers if len(row) == 4]
     assert len(falling) == 9
     assert falling == sorted(falling, reverse=True)
@@ -590,8 +590,8 @@ def test_an_interruption_of_the_fit_is_one_sentence(run, tmp_path, monkeypatch):
 def test_ctrl_c_in_a_terminal(tmp_path):
     # A rate this small takes very many steps.
     program = (
-        "from fastgd.cli import commands, fitting; descend = fitting.gradient_descent; "
-        "fitting.gradient_descent = lambda *most, lr, **rest: descend(*most, lr=1e-9, **rest); commands.cli()"
+        "from fastgd.cli import fitting, line; descend = fitting.gradient_descent; "
+        "fitting.gradient_descent = lambda *most, lr, **rest: descend(*most, lr=1e-9, **rest); line.cli()"
     )
     (tmp_path / "data.csv").write_text("x,y\n1,2\n2,4\n3,7\n")
     command = [sys.executable, "-c", program, "fit", "data.csv", "--target", "y", "--max-steps", str(10**9)]

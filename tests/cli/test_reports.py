@@ -11,7 +11,7 @@ import pytest
 for _package in ("click", "pyarrow", "rich", "tqdm"):
     pytest.importorskip(_package, reason="the extra cli is not installed")
 
-from fastgd.cli import commands  # noqa: E402
+from fastgd.cli import line  # noqa: E402
 
 pytestmark = pytest.mark.one_build
 NAMES = "<script>alert(1)</script>", 'kind & "co"'
@@ -38,7 +38,7 @@ def run(capsys, tmp_path, monkeypatch):
 
     def command(*arguments):
         with pytest.raises(SystemExit) as exit_:
-            commands.cli.main([str(a) for a in arguments], prog_name="fastgd")
+            line.cli.main([str(a) for a in arguments], prog_name="fastgd")
         captured = capsys.readouterr()
         return types.SimpleNamespace(status=exit_.value.code, out=captured.out, err=captured.err)
 

@@ -12,7 +12,7 @@ import pytest
 
 pa = pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
 
-from fastgd.cli import commands  # noqa: E402
+from fastgd.cli import line  # noqa: E402
 from fastgd.data import tables  # noqa: E402
 
 pytestmark = pytest.mark.one_build
@@ -99,7 +99,7 @@ def run(capsys, tmp_path, monkeypatch):
             data = data() if callable(data) else data
             (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
         with pytest.raises(SystemExit) as exit_:
-            commands.cli.main(["fit", name, "--target", target, *options], prog_name="fastgd")
+            line.cli.main(["fit", name, "--target", target, *options], prog_name="fastgd")
         captured = capsys.readouterr()
         return types.SimpleNamespace(status=exit_.value.code, out=captured.out, err=captured.err)
 

@@ -18,6 +18,7 @@ from fastgd import (
     kernels,
     optimizers,
     schedules,
+    validation,
 )
 from fastgd.engine.update import Update
 from fastgd.kernels import c_functions
@@ -230,8 +231,8 @@ def test_a_kernel_that_comes_back_early_changes_no_run(numeric, monkeypatch):
     arguments, options = (f, PROBLEMS["Rosenbrock"][2], 1e-3, 500), {"grad": grad, "optimizer": "adam", "history": 3}
     whole, kernel = gradient_descent(*arguments, **options), kernels.active.descend_function
 
-    def early(f, grad, x, rates, *rest):
-        return kernel(f, grad, x, rates[:3], *rest)
+    def early(*arguments):
+        return kernel(*arguments[:11], arguments[11][:3], *arguments[12:])
 
     monkeypatch.setattr(kernels.active, "descend_function", early)
     same(gradient_descent(*arguments, **options), whole)
@@ -248,16 +249,17 @@ def test_a_kernel_comes_back_between_the_steps_of_a_slow_function(build):
         gradient[0] = x[0]
 
     update, m = Update(optimizers.GD(), np.zeros(1)), 200
-    x, spent = np.ones(1), np.zeros(2, np.int64)
+    x, spent = np.ones(1), np.zeros(4, np.int64)
     taken, reason = build.descend_function(
-        c_functions.c_function(COMPILED["steep"][0], 1), c_functions.c_gradient(slow, 1), x, np.full(m, 0.5), -1.0, 5,
-        100.0, 0, np.array([0, 1, 0, 1e3, 0, 1e3, 0], float), np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((0, 2)),
-        np.zeros(m), np.zeros(m), np.zeros((0, 0)), spent, *update.kernel_arguments,
+        c_functions.c_function(COMPILED["steep"][0], 1), c_functions.c_gradient(slow, 1), x, (1,), None, None,
+        np.zeros(1), np.zeros((0, 2)), spent, None, None, np.full(m, 0.5), -1.0, 5, 100.0, 0,
+        np.array([0, 1, 0, 1e3, 0, 1e3, 0], float), np.zeros(1), np.zeros(1), np.zeros(m), np.zeros(m),
+        np.zeros((0, 0)), *update.kernel_arguments,
     )  # fmt: skip
     assert reason == OnFunction.ALL_STEPS
     assert 1 <= taken < 20  # of 20 s
     assert x[0] == 0.5**taken
-    assert spent.tolist() == [0, taken]
+    assert spent.tolist() == [0, taken, taken, 0]
 
 
 def test_a_gradient_that_writes_to_its_point_or_not_at_all():
@@ -334,14 +336,15 @@ def steps_by(twin, problem, numeric, rates, x, optimizer="GD", tol=-1.0, every=1
         "x": np.array(x, float), "state": np.array([0, 1, 0, 1e3, 1e-3, 1e3, 0], float), "gradient": np.ones(d),
         "previous": np.zeros(d), "found": np.full(d, 9.0), "values": np.full((d + 2, 2) if numeric else (0, 2), 9.0),
         "funs": np.full(m, 9.0), "norms": np.full(m, 9.0), "points": np.full((m, d) if keep else (0, d), 9.0),
-        "spent": np.array([5, 7], np.int64),
+        "spent": np.array([5, 7, 9, 9], np.int64),
     }  # fmt: skip
     kind, parameters, moments, *_ = update.kernel_arguments
+    arrays = [found[name] for name in ("state", "gradient", "previous", "funs", "norms", "points")]
     found["returned"] = twin.descend_function(
-        c_functions.c_function(f, d), None if numeric else c_functions.c_gradient(grad, d), found["x"],
-        np.array(rates, float), tol, 5, 100.0, every, found["state"], found["gradient"], found["previous"],
-        found["found"], found["values"], found["funs"], found["norms"], found["points"], found["spent"], kind,
-        parameters, moments, 4, *update.kernel_arguments[4:],
+        c_functions.c_function(f, d), None if numeric else c_functions.c_gradient(grad, d), found["x"], (d,),
+        validation.any_number, lambda returned, point: returned, found["found"], found["values"], found["spent"], None,
+        None, np.array(rates, float), tol, 5, 100.0, every, *arrays, kind, parameters, moments, 4,
+        *update.kernel_arguments[4:],
     )  # fmt: skip
     return found | {"moments": moments}
 
@@ -389,7 +392,7 @@ def test_doubtful_slopes_are_handed_back_with_their_values(build):
     for twin in (build, kernels.load("reference")):
         found = steps_by(twin, "steep", True, [1e-5] * 5, [1.0, -1.0, 2.0, 0.3])
         assert found["returned"] == (0, OnFunction.DOUBTFUL)
-        assert found["spent"].tolist() == [5 + 1 + 8 + 3, 8]
+        assert found["spent"].tolist() == [5 + 1 + 8 + 3, 8, 0, 0]
         assert np.all(np.isfinite(found["values"]))
         np.testing.assert_array_equal(found["x"], [1.0, -1.0, 2.0, 0.3])
         np.testing.assert_array_equal(found["gradient"], 1)
@@ -410,13 +413,14 @@ def test_a_kernel_refuses_arrays_that_do_not_fit(wrong, message, build):
         pytest.skip("NumPy checks what it must")
     update = Update(optimizers.GD(), np.zeros(3))
     arrays = {
-        "state": np.zeros(7), "gradient": np.zeros(3), "previous": np.zeros(3), "found": np.zeros(3),
-        "values": np.zeros((5, 2)), "funs": np.zeros(2), "norms": np.zeros(2), "points": np.zeros((0, 0)),
+        "found": np.zeros(3), "values": np.zeros((5, 2)), "state": np.zeros(7), "gradient": np.zeros(3),
+        "previous": np.zeros(3), "funs": np.zeros(2), "norms": np.zeros(2), "points": np.zeros((0, 0)),
     } | wrong  # fmt: skip
+    found, values, *others = arrays.values()
     with pytest.raises(ValueError, match=message):
         build.descend_function(
-            c_functions.c_function(COMPILED["steep"][0], 3), None, np.zeros(3), np.zeros(2), -1.0, 5, 100.0, 0,
-            *arrays.values(), np.zeros(2, np.int64), *update.kernel_arguments,
+            c_functions.c_function(COMPILED["steep"][0], 3), None, np.zeros(3), (3,), None, None, found, values,
+            np.zeros(4, np.int64), None, None, np.zeros(2), -1.0, 5, 100.0, 0, *others, *update.kernel_arguments,
         )  # fmt: skip
 
 

@@ -172,8 +172,8 @@ def test_the_squared_hinge_descends_by_itself():
 def test_variables_are_what_the_loops_need():
     names = (
         "objective", "start", "evaluate", "value", "l1_penalty", "subgradient", "to_user", "gradient_to_user", "settle",
-        "user_norm", "curvature", "has_bursts", "in_c", "fun_is_free", "in_user_units", "penalised", "note", "nfev",
-        "njev", "passes",
+        "user_norm", "curvature", "has_bursts", "has_steps", "fun_is_free", "in_user_units", "penalised", "note",
+        "nfev", "njev", "passes",
     )  # fmt: skip
     o = problem()
     for variables in (

@@ -13,6 +13,7 @@ import pytest
 from scipy.optimize import rosen, rosen_der
 
 from fastgd import DivergenceError, LinearObjective, Status, gradient_descent, schedules
+from fastgd.engine import steps as loop
 from fastgd.files import checkpoint
 
 pytestmark = pytest.mark.one_build
@@ -95,9 +96,16 @@ def writes(monkeypatch):
             raise Killed
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
     monkeypatch.setattr(checkpoint.Checkpoint, "save", counted)
+    write_each_state(monkeypatch)
     return left
+
+
+def write_each_state(monkeypatch):
+    """Makes kernels that could take many steps come back after each, and every state be due to be written."""
+    monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
+    monkeypatch.setattr(loop, "FIRST_STEPS", 1)
+    monkeypatch.setattr(loop, "_next_length", lambda length, elapsed: 1)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -257,7 +265,7 @@ def test_a_full_disk_hides_no_divergence(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_vanishes_and_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.Checkpoint, "due", property(lambda self: True))
+    write_each_state(monkeypatch)
     folder = tmp_path / "folder"
     path = folder / "run.npz"
     folder.mkdir()
@@ -422,6 +430,7 @@ PROGRAM = """
 import signal, sys
 import numpy as np
 from fastgd import LinearObjective, gradient_descent
+from fastgd.engine import steps
 from fastgd.files import checkpoint
 
 kind, path, looks, moment = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
@@ -436,6 +445,7 @@ def due(self):
     return looked % every == 1
 
 checkpoint.Checkpoint.due = property(due)
+steps.FIRST_STEPS, steps._next_length = 1, lambda length, elapsed: 1
 rng = np.random.default_rng(0)
 X = rng.standard_normal((400, 3))
 y = (X @ [1.0, -2.0, 0.5] > rng.standard_normal(400)).astype(float)

@@ -68,6 +68,7 @@ def test_every_build_offers_the_kernels_of_the_specification_with_its_signatures
 def test_the_compiled_modules_hold_no_kernel_without_a_twin():
     for name in kernels.available()[1:]:
         public = {n for n in vars(kernels._compiled(name)) if not n.startswith("_")}
+        public -= {"Calls", "c_code", "codes"}
         assert public == {*kernels.ONE_LAYER, *kernels.PERTURBED, *kernels.COORDINATES, *kernels.FUNCTIONS}, name
     public = {n for n in vars(kernels._compiled("differences")) if not n.startswith("_")}
     assert public - {"np", "Evaluator", "validation", "c_code", "codes"} == set(kernels.DIFFERENCES)

@@ -1,5 +1,7 @@
 """Coordinate descent on columns, on CSC columns and on a Gram matrix: the same weights, and those of a minimum."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -29,7 +31,7 @@ def test_three_ways_to_the_minimum_of_one_function(build, seed):
     A, c, sums, means, bends, t, ridges, u, v = problem(seed)
     m, w = len(A), c * np.ones(A.shape[1])
     at, slopes = v.copy(), u.copy()
-    epochs, worst = build.coordinate_descent(A, c, means, bends, t, ridges, 4000, 1e-12, slopes, at)
+    epochs, worst = build.coordinate_descent(A, c, means, bends, t, ridges, 4000, 1e-12, True, slopes, at)
     assert 1 <= epochs <= 4000
     assert worst <= 1e-12 or epochs == 4000
     # The slopes are kept those of the weights, and the weights are those of a minimum.
@@ -42,7 +44,7 @@ def test_three_ways_to_the_minimum_of_one_function(build, seed):
     X = scipy.sparse.csc_array(A.T)
     there, rest, level, ones = v.copy(), u.copy(), np.zeros(1), np.ones(m)
     build.sparse_coordinate_descent(
-        X.data, X.indices, X.indptr, c, ones, sums, means, bends, t, ridges, 4000, 1e-12, level, rest, there
+        X.data, X.indices, X.indptr, c, ones, sums, means, bends, t, ridges, 4000, 1e-12, True, level, rest, there
     )  # fmt: skip
     assert_allclose(there, at, atol=1e-8)
     assert_allclose(rest + level * c, slopes, atol=1e-8)
@@ -52,6 +54,32 @@ def test_three_ways_to_the_minimum_of_one_function(build, seed):
     g, found = A @ u + ridges * v, v.copy()
     build.gram_coordinate_descent(H, t, 4000, 1e-12, g, found)
     assert_allclose(found, at, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_that_are_zero_stay_so_where_they_are_to(build, seed):
+    A, c, sums, means, bends, t, ridges, u, v = problem(seed)
+    v[::2] = 0.0
+    X, at, slopes, there = scipy.sparse.csc_array(A.T), v.copy(), u.copy(), v.copy()
+    build.coordinate_descent(A, c, means, bends, t, ridges, 50, 1e-12, False, slopes, at)
+    build.sparse_coordinate_descent(
+        X.data, X.indices, X.indptr, c, np.ones(len(v)), sums, means, bends, t, ridges, 50, 1e-12, False, np.zeros(1),
+        u.copy(), there,
+    )  # fmt: skip
+    assert not at[v == 0].any()
+    assert_allclose(there, at, atol=1e-9)
+    gradient = A @ slopes + ridges * at
+    assert np.max(np.abs(gradient + t * np.sign(at))[(at != 0) & (bends > 0)], initial=0.0) <= 1e-9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 0), (0, 5), (4, 7), (3, 70)])
+def test_moments_of_columns(build, shape):
+    rng = np.random.default_rng(sum(shape))
+    A, c = rng.standard_normal(shape), rng.uniform(0.1, 2, shape[1])
+    sums, squares = np.empty(shape[0]), np.empty(shape[0])
+    build.column_moments(A, c, sums, squares)
+    assert_allclose(sums, [math.fsum(row * c) for row in A], rtol=1e-12, atol=1e-12)
+    assert_allclose(squares, [math.fsum(row * row * c) for row in A], rtol=1e-12)
 
 
 def test_one_epoch_by_hand(build):
@@ -65,7 +93,10 @@ def test_one_epoch_by_hand(build):
 def test_nothing_to_do(build):
     none, one = np.empty(0), np.ones(1)
     assert build.gram_coordinate_descent(np.empty((0, 0)), none, 5, 0.0, none, none) == (0, 0.0)
-    assert build.coordinate_descent(np.empty((0, 3)), one, none, none, none, none, 5, 0.0, np.ones(3), none) == (0, 0.0)
+    assert build.coordinate_descent(np.empty((0, 3)), one, none, none, none, none, 5, 0.0, True, np.ones(3), none) == (
+        0,
+        0.0,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -76,10 +107,10 @@ def test_types_of_sparse_columns(build, dtype, index):
     found = v.copy()
     build.sparse_coordinate_descent(
         X.data.astype(dtype), X.indices.astype(index), X.indptr.astype(index), c, np.ones(len(v)), sums, means, bends,
-        t, ridges, 500, 1e-9, np.zeros(1), u.copy(), found,
+        t, ridges, 500, 1e-9, True, np.zeros(1), u.copy(), found,
     )  # fmt: skip
     expected = v.copy()
-    build.coordinate_descent(A, c, means, bends, t, ridges, 500, 1e-9, u.copy(), expected)
+    build.coordinate_descent(A, c, means, bends, t, ridges, 500, 1e-9, True, u.copy(), expected)
     assert_allclose(found, expected, atol=1e-5 if dtype == np.float32 else 1e-9)
 
 
@@ -88,10 +119,12 @@ def test_shapes_that_do_not_fit(build):
     with pytest.raises(ValueError, match=FIT):
         build.gram_coordinate_descent(np.ones((2, 3)), two, 1, 0.0, two, two)
     with pytest.raises(ValueError, match=FIT):
-        build.coordinate_descent(np.ones((2, 3)), one, two, two, two, two, 1, 0.0, np.ones(4), two)
+        build.column_moments(np.ones((2, 3)), two, two.copy(), two.copy())
+    with pytest.raises(ValueError, match=FIT):
+        build.coordinate_descent(np.ones((2, 3)), one, two, two, two, two, 1, 0.0, True, np.ones(4), two)
     for indices, pointers in (([0, 7], [0, 1, 2]), ([0, 1], [0, 2, 1]), ([0, 1], [0, 2])):
         with pytest.raises(ValueError, match=r"indices must be|indptr"):
             build.sparse_coordinate_descent(
                 two, np.array(indices, np.int32), np.array(pointers, np.int32), one, two, two, two, two, two, two, 1,
-                0.0, one.copy(), np.ones(3), two.copy(),
+                0.0, True, one.copy(), np.ones(3), two.copy(),
             )  # fmt: skip

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fastgd._version import __version__
 from fastgd.cli import fitting, options, printing, writers
-from fastgd.cli.group import CommandLine, stop
+from fastgd.cli.line import COMMANDS, stop
 from fastgd.data import encoding, tables
 from fastgd.data.tables import TableError
 from fastgd.datasets import women_path
@@ -29,24 +29,24 @@ BAR_DELAY = 1.0  # seconds; shorter work needs no bar
 PATH = click.Path(path_type=Path)
 
 
-@click.group(
-    cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
-)  # fmt: skip
-@click.version_option(__version__, prog_name="fastgd")
-@click.pass_context
-def cli(context):
-    """Gradient descent on tables of data.
+class _Command(click.Command):
+    """A command; of bad input and of files that cannot be written its error is one sentence."""
 
-    Start with `fastgd demo`.
-    """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (TableError, whole.WriteError) as error:
+            raise stop(str(error), 2) from error
+
+
+def _command(name):
+    return click.command(name, cls=_Command, short_help=COMMANDS[name])
 
 
 # ---------------------------------------------------------------------------------------------------------------- fit
 
 
-@cli.command(short_help="Fit a model to a table.")
+@_command("fit")
 @click.argument("data", type=PATH)
 @options.of_columns
 @options.of_text
@@ -156,7 +156,7 @@ def _descend(task, run, progress, history):
 # ------------------------------------------------------------------------------------------------------------ predict
 
 
-@cli.command(short_help="Predict by a saved model.")
+@_command("predict")
 @click.argument("model", type=PATH)
 @click.argument("data", type=PATH)
 @click.option("--proba", is_flag=True, help="The probability of each class instead of the label.")
@@ -229,7 +229,7 @@ def _encoded(model, table, where, unknown):
 # ------------------------------------------------------------------------------------------------------ compare, check
 
 
-@cli.command(short_help="Fit one table in several ways.")
+@_command("compare")
 @click.argument("data", type=PATH)
 @options.of_columns
 @options.of_text
@@ -270,7 +270,7 @@ def compare(data, losses, optimizers, rates, plot, **given):
     comparing.print_table(what, found)
 
 
-@cli.command(short_help="Whether a gradient is that of its function.")
+@_command("check")
 @click.argument("what", metavar="MODULE:FUNCTION")
 @click.option("--at", metavar="X,Y,…", required=True, help="The point to check at.")
 @click.option("--gradient", metavar="NAME", help="The gradient, of the same module; found by its name without it.")
@@ -302,7 +302,7 @@ def check(what, at, gradient):
 # -------------------------------------------------------------------------------------------------- demo, bench, info
 
 
-@cli.command(short_help="See it work on a small table.")
+@_command("demo")
 @click.option(
     "--plot", metavar="PNG", type=PATH, default="fastgd-demo.png", show_default=True, help="Where to draw the picture."
 )  # fmt: skip
@@ -323,7 +323,7 @@ def demo(plot):
     show(plot, no_picture)
 
 
-@cli.command(short_help="Time it on this machine, beside NumPy and SciPy.")
+@_command("bench")
 @click.option(
     "--seconds", type=click.FloatRange(0, 3600), default=1.0, show_default=True, help="How long to time each case."
 )  # fmt: skip
@@ -348,7 +348,7 @@ def bench(seconds):
         raise stop(f"the measurements failed, with exit status {error.returncode}", 1) from error
 
 
-@cli.command(short_help="Which build of the kernels runs.")
+@_command("info")
 def info():
     """Which build of the kernels runs, and on what: for bug reports.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastgd import kernels
+from fastgd.data.moments import parts
 
 
 class DenseColumns:
@@ -14,17 +15,28 @@ class DenseColumns:
         Columns.
     offsets : (m,)
         What is left to subtract from each column that it be centred: 0.
+    gram_epochs : float
+        How many epochs of coordinate descent take as long as to form the Gram matrix and to factorise it ten times.
     """
 
     def __init__(self, rows, numbers, shift, scale):
         self.columns = None
         self.extend(rows, numbers, shift, scale)
 
+    @property
+    def gram_epochs(self):
+        return self.m / 10 + self.m**2 / (2 * self.columns.shape[1])
+
     def extend(self, rows, numbers, shift, scale):
         """Take more columns, after those that are here."""
-        columns = np.ascontiguousarray(rows.columns(numbers).T)
-        columns -= shift[numbers][:, None]
-        columns /= scale[numbers][:, None]
+        columns = np.empty((len(numbers), rows.n))
+        shift, scale, all_of_them = shift[numbers], scale[numbers], len(numbers) == rows.d
+        # In pieces that stay in a cache between the operations.
+        for part in parts(rows.n, max(1, len(numbers))):
+            some = rows.view(part) if all_of_them else rows.view(part)[:, numbers]
+            some = some - shift
+            some /= scale
+            columns[:, part] = some.T
         self.columns = columns if self.columns is None else np.concatenate([self.columns, columns])
         self.m = len(self.columns)
         self.offsets = np.zeros(self.m)
@@ -37,13 +49,13 @@ class DenseColumns:
 
     def sums(self, c):
         """Σ c·a of each column, c being (n,) or (1,)."""
-        return self.columns.sum(axis=1) * c[0] if len(c) == 1 else self.columns @ c
+        return self.moments(c)[0]
 
-    def squares(self, c):
-        """Σ c·a² of each column."""
-        if len(c) == 1:
-            return np.einsum("ij,ij->i", self.columns, self.columns) * c[0]
-        return np.einsum("ij,ij,j->i", self.columns, self.columns, c)
+    def moments(self, c):
+        """Σ c·a and Σ c·a² of each column."""
+        sums, squares = np.empty(self.m), np.empty(self.m)
+        kernels.active.column_moments(self.columns, np.broadcast_to(c, self.columns.shape[1]).copy(), sums, squares)
+        return sums, squares
 
     def gram(self, c, first=0):
         """Σ c·a·aᵀ of all columns and those from `first` on, (m, m − first)."""
@@ -54,11 +66,11 @@ class DenseColumns:
         A = self.columns * np.sqrt(c)
         return A @ A.T
 
-    def descend(self, model, epochs, small, slopes, level, v):
-        """Epochs of coordinate descent; see `kernels.reference.coordinates`."""
+    def descend(self, model, small, zeros, slopes, level, v):
+        """An epoch of coordinate descent; see `kernels.reference.coordinates`."""
         return kernels.active.coordinate_descent(
-            self.columns, model.curvature, model.means, model.bends, model.thresholds, model.ridges, epochs, small,
-            slopes, v,
+            self.columns, model.curvature, model.means, model.bends, model.thresholds, model.ridges, 1, small,
+            zeros, slopes, v,
         )  # fmt: skip
 
 
@@ -68,6 +80,11 @@ class SparseColumns:
     def __init__(self, rows, numbers, shift, scale):
         self._numbers = numbers[:0]
         self.extend(rows, numbers, shift, scale)
+
+    @property
+    def gram_epochs(self):
+        entries = max(1, self._X.nnz)
+        return entries / self._X.shape[0] + self.m**2 / entries
 
     def extend(self, rows, numbers, shift, scale):
         self._numbers = numbers = np.concatenate([self._numbers, numbers])
@@ -83,17 +100,17 @@ class SparseColumns:
     def sums(self, c):
         return self.transposed_product(np.broadcast_to(c, self._X.shape[0]))
 
-    def squares(self, c):
-        return (self._X.power(2).T @ np.broadcast_to(c, self._X.shape[0])) / self._scale**2
+    def moments(self, c):
+        return self.sums(c), (self._X.power(2).T @ np.broadcast_to(c, self._X.shape[0])) / self._scale**2
 
     def gram(self, c, first=0):
         X = self._X.astype(np.float64)
         weighted = X[:, first:].multiply(c[:, None]).tocsc() if len(c) > 1 else X[:, first:] * c[0]
         return (X.T @ weighted).toarray() / self._scale[:, None] / self._scale[first:]
 
-    def descend(self, model, epochs, small, slopes, level, v):
+    def descend(self, model, small, zeros, slopes, level, v):
         X = self._X
         return kernels.active.sparse_coordinate_descent(
             X.data, X.indices, X.indptr, model.curvature, self._scale, model.sums, model.means, model.bends,
-            model.thresholds, model.ridges, epochs, small, level, slopes, v,
+            model.thresholds, model.ridges, 1, small, zeros, level, slopes, v,
         )  # fmt: skip

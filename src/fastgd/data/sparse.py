@@ -144,21 +144,21 @@ class Sparse(OfArrays):
     def measures(self, centring, sample=None):
         """See `Rows.measures`. From all stored entries: a sample of sparse rows would hold too few of a column."""
         X, means, total = self.X, np.zeros(self.d), self.total_weight
-        each = self.weights.astype(np.float64) if self.weights.size else np.ones(self.n)
-        s, values = np.repeat(each, np.diff(X.indptr)), X.data.astype(np.float64)
+        s = self.weights.astype(np.float64) if self.weights.size else np.ones(self.n)
+        values = X.data.astype(np.float64)
         if centring:
-            means = rounded(self._column_sums(s * values) / total, self.dtype)
-            values = values - means[X.indices]
-        squares = self._column_sums(s * values**2)
+            means = rounded(self._column_sums(values, s) / total, self.dtype)
+            values -= means[X.indices]
+        squares, counts = self._column_sums(np.square(values, out=values), s), np.bincount(X.indices, minlength=self.d)
         # Entries that are not stored are 0 and lie `means` from the mean. A column without such entries is treated
         # apart: the difference of the two sums of weights would be rounding error instead of 0.
-        full = np.bincount(X.indices, minlength=self.d) >= self.n
-        squares += np.where(full, 0.0, np.maximum(total - self._column_sums(s), 0.0)) * means**2
+        stored = self._column_sums(np.ones_like(values), s) if self.weights.size else counts
+        squares += np.where(counts >= self.n, 0.0, np.maximum(total - stored, 0.0)) * means**2
         return looked_into(self, means, np.sqrt(squares / total), centring)
 
-    def _column_sums(self, numbers):
-        """Column sums of `numbers`, one for each stored entry."""
-        return np.bincount(self.X.indices, numbers, self.d).astype(np.float64)  # integers if nothing is stored
+    def _column_sums(self, numbers, s):
+        """Column sums of `numbers`, one for each stored entry, times s, one for each row."""
+        return type(self.X)((numbers, self.X.indices, self.X.indptr), shape=self.X.shape, copy=False).T @ s
 
     def gram_products(self):
         stored = np.diff(self.X.indptr).astype(np.float64)

@@ -19,14 +19,20 @@ from fastgd.linalg import softmax
 from fastgd.objective import certificate
 
 # Columns of a working set, at least.
-FIRST_COLUMNS = 32
+FIRST_COLUMNS = 100
+# With more rows than columns all of them are taken where this share would be.
+ALMOST_ALL = 0.5
 # With more columns than rows: the next penalty, of the last; and what is left of each violation there.
-NEXT, ROUGH = 0.4, 0.03
-# Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where so many epochs on the columns have
-# not been enough.
-AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, EPOCHS = 64, 4096, 10, 2000
-# Epochs between extrapolations.
-MEMORY = 5
+NEXT, ROUGH = 0.4, 0.1
+# Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where epochs on the columns would take
+# longer, as the first FEW_EPOCHS tell.
+AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, EPOCHS = 64, 4096, 20, 2000
+# A Newton step leaves so much of the violations where these are not yet `small`.
+LEFT = 0.1
+# Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
+MEMORY, FAST = 7, math.log(2)
+# Columns that an epoch may take up or drop, as a share, for the next one to leave out those without a weight.
+SETTLED = 0.01
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
 # the gap that is wanted, and how much less each time that this was not enough, and how often.
 SHARE, CLOSER, TRIES = 0.3, 0.1, 6
@@ -114,12 +120,12 @@ class _Search:
                 return True
             if self._is_at_rounding(gap, wanted):
                 return True
-            outside = self._grow(violations, 1.0, 1.0)
-            self.tries += outside <= 1 + self.small and point.step > 0
-            share = SHARE * CLOSER**self.tries * max(wanted, 0.0)
-            self.small = max(
-                share / (penalty or monitor.gap.above_least(point.fun) or 1.0), ROUGH * (outside - 1), 1e-15
-            )
+            outside, left = self._grow(violations, 1.0, 1.0)
+            share = SHARE * max(wanted, 0.0) / (penalty or monitor.gap.above_least(point.fun) or 1.0)
+            solved = outside <= 1 + self.small and self.small <= 1.1 * CLOSER**self.tries * share
+            self.tries += point.step > 0 and (solved or not share)
+            rough = ROUGH * ((outside if self.d > self.objective.rows.n else left) - 1) if point.step else ROUGH
+            self.small = max(CLOSER**self.tries * share, rough, 1e-15)
             self.multiple = 1.0
         else:
             before = min(self.multiple, worst)
@@ -159,7 +165,8 @@ class _Search:
     # -------------------------------------------------------------------------------------------------- working sets
 
     def _grow(self, violations, multiple, before):
-        """Take columns into the working set that the problem at this multiple may need; the worst of those outside.
+        """Take columns into the working set that the problem at this multiple may need; the worst of those outside,
+        before and after.
 
         Where slopes change no faster than the penalty, from the multiple before to this one, no others come in.
         """
@@ -168,13 +175,16 @@ class _Search:
         support = np.any(self.V[: self.d] != 0, axis=1)
         new = support & ~inside & self.moving
         outside = np.where(inside | new, 0.0, violations)
+        worst = float(np.max(outside, initial=0.0))
         wanted = int(np.count_nonzero(outside > max(2 * multiple - before, 0.5 * multiple)))
-        room, size = wanted, len(self.numbers)
-        if self.d > self.objective.rows.n:
-            room = min(max(FIRST_COLUMNS, 2 * int(support.sum()) - size, 0 if multiple > 1 else size), wanted)
+        size = len(self.numbers)
+        if self.d <= self.objective.rows.n:
+            room = wanted if wanted + size < ALMOST_ALL * self.d else self.d
+        else:
+            room = min(max(FIRST_COLUMNS, 2 * int(support.sum()) - size, 0 if multiple > 1 else size // 4), wanted)
         if room > 0:
             best = np.argpartition(-outside, room - 1)[:room]
-            new[best[outside[best] > 0]] = True
+            new[best[(outside[best] > 0) & self.moving[best]]] = True
         outside[new] = 0.0
         new = np.flatnonzero(new)
         if len(new) or self.block is None:
@@ -187,7 +197,7 @@ class _Search:
             if self.objective.quadratic:
                 self.problem = _Problem(self, None, self.problem)
         self.thresholds = multiple * self.least_thresholds[self.numbers]
-        return float(np.max(outside, initial=0.0))
+        return worst, float(np.max(outside, initial=0.0))
 
     # --------------------------------------------------------------------------------------------------------- steps
 
@@ -225,7 +235,7 @@ class _Search:
         problem.thresholds = self.thresholds
         v = np.ascontiguousarray(self.V[self.numbers, output])
         shift = -slopes.sum() / problem.total if o.fit_intercept else 0.0
-        found = problem.minimise(slopes + shift * problem.curvature, v, self.small)
+        found = problem.minimise(slopes + shift * problem.curvature, v, self.small, 0.0 if o.quadratic else LEFT)
         if found is None:
             return False
         step = found - v
@@ -236,7 +246,7 @@ class _Search:
         slope += float(self.thresholds @ (np.abs(found) - np.abs(v)))
         rate = 1.0
         if not o.quadratic:
-            rate = self._line_search(output, v, step, change, slope) if slope < 0 else 0.0
+            rate = self._line_search(output, v, step, change, slope, slopes) if slope < 0 else 0.0
         if not rate:
             return False
         self.V[self.numbers, output] = found if rate == 1 else v + rate * step
@@ -280,7 +290,7 @@ class _Search:
         change += step[m] if o.fit_intercept else 0.0
         new, v = V[:m] + step[:m], V[:m]
         slope = float(np.vdot(gradient, step)) + float(np.sum(self.thresholds @ (np.abs(new) - np.abs(v))))
-        rate = self._line_search(slice(None), v, step[:m], change, slope) if slope < 0 else 0.0
+        rate = self._line_search(slice(None), v, step[:m], change, slope, slopes) if slope < 0 else 0.0
         if not rate:
             return False
         self.V[self.numbers] = new if rate == 1 else v + rate * step[:m]
@@ -322,12 +332,14 @@ class _Search:
             curvature = np.nan_to_num(curvature[:, output], nan=0.0, posinf=1e300)
             return slopes, s * np.maximum(curvature, FLAT * curvature.max(initial=0.0) or 1.0)
 
-    def _line_search(self, output, v, step, change, slope):
+    def _line_search(self, output, v, step, change, slope, slopes):
         """The rate, halved until F falls enough; 0 where rounding hides it."""
         o, h = self.objective, self.h.copy()
         before, rate = o.value_of_scores(self.h), 1.0
         penalty = self._penalty(v)
-        rounding = 8 * np.finfo(np.float64).eps * abs(before)
+        # Scores are rounded too, and F by its slopes times that.
+        sizes = abs(before) + penalty + float(np.vdot(np.abs(slopes), np.abs(self.h[:, output])))
+        rounding = 32 * np.finfo(np.float64).eps * sizes
         while rate >= LEAST_STEP:
             h[:, output] = self.h[:, output] + rate * change
             gained = before - o.value_of_scores(h) + penalty - self._penalty(v + rate * step)
@@ -375,7 +387,7 @@ class _Problem:
         self.block, self.curvature = block, curvature
         self.ridges = search.ridges[search.numbers]
         self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
-        squares, self.sums = block.squares(curvature), block.sums(curvature)
+        self.sums, squares = block.moments(curvature)
         self.means = self.sums / self.total if o.fit_intercept else np.zeros(block.m)
         bends = squares - self.sums * self.means
         self.bends = np.where(bends > CONSTANT * squares, bends, 0.0) + self.ridges
@@ -393,14 +405,16 @@ class _Problem:
         H[np.diag_indices(m)] = self.bends
         self.matrix = H
 
-    def minimise(self, slopes, v, small):
+    def minimise(self, slopes, v, small, left):
         """The weights of the minimum, from v, or None where that is it; `slopes` are those at v, with the best
-        intercept."""
+        intercept, and `left` is the share of the violations that the weights may have."""
         gradient = self.block.transposed_product(slopes) + self.ridges * v
         thresholds = self.thresholds
-        if np.all(_beyond(v, gradient, thresholds) <= small * thresholds):
+        worst = float(np.max(_beyond(v, gradient, thresholds) / thresholds, initial=0.0))
+        if worst <= small:
             return None
         if self.matrix is None and self.block.m > AT_ONCE:
+            small = max(small, left * worst)
             new, found = self._by_columns(slopes, v.copy(), small)
             if found:
                 return new
@@ -412,20 +426,34 @@ class _Problem:
         return minimise_with_l1(self.matrix, gradient, thresholds, v, small)
 
     def _by_columns(self, slopes, v, small):
-        """(weights, whether they are the minimum): coordinate descent with extrapolation of every few epochs."""
-        level, path = np.zeros(1), [v.copy()]
-        few = self.block.m <= GRAM_COLUMNS
-        for epoch in range(1, 1 + (FEW_EPOCHS if few else EPOCHS)):
-            worst = self.block.descend(self, 1, small, slopes, level, v)[1]
-            if not worst > small:
+        """(weights, whether they are the minimum): coordinate descent with extrapolation of every few epochs.
+
+        Between epochs over all columns there are some in which weights that are 0 stay so, once few change.
+        """
+        level, path, whole, met = np.zeros(1), [v.copy()], True, [1.0]
+        gram = self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
+        for epoch in range(1, 1 + EPOCHS):
+            worst = self.block.descend(self, small, whole, slopes, level, v)[1]
+            if whole and not worst > small:
                 return v, True
+            met[0] = worst if epoch == 1 else met[0]
+            new = np.count_nonzero((v != 0) != (path[-1] != 0))
+            whole = not worst > small or (whole and new > SETTLED * len(v))
             path.append(v.copy())
             if epoch % MEMORY == 0:
+                rate = math.log(max(met[-1] / worst, 1.0)) / MEMORY if worst > 0 else math.inf
+                met.append(worst)
+                whole, middle = True, len(met) // 2
+                if epoch >= FEW_EPOCHS and worst > small:
+                    left = math.log(worst / small) * MEMORY * (len(met) - 1 - middle)
+                    if not left <= gram * math.log(max(met[middle] / worst, 1.0)):
+                        return v, False
                 slopes += level * self.curvature
                 level[0] = 0.0
-                self._extrapolate(path, slopes, v)
+                if rate < FAST:
+                    self._extrapolate(path, slopes, v)
                 path = [v.copy()]
-        return v, not few
+        return v, gram == math.inf
 
     def _extrapolate(self, path, slopes, v):
         """Move v and its slopes to the extrapolation of the path, if F is lower there (Anderson acceleration)."""

@@ -14,8 +14,8 @@ from fastgd.objective.sample import Sample
 from fastgd.objective.standardised import Standardised
 
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
-# below has to do.
-CERTIFICATE_TRIES, FAR_BELOW = 8, 1e-2
+# below has to do; and after MOST_TRIES any that meets it, or that is within the rounding error of F.
+CERTIFICATE_TRIES, FAR_BELOW, MOST_TRIES = 8, 1e-2, 40
 # A duality gap is not taken where the crude bound of it is above this many times what is wanted.
 NOT_FAR = 1.1
 # Above this share of F a gap is no matter of rounding.
@@ -100,9 +100,14 @@ class GapRule:
             self.gap, self.certified = self.rounded_up(F, fun), True
             return self._say(self._no_more_to_gain(F))
         if not estimate <= wanted:
-            return False
+            self.tries += estimate <= self.objective.eps * self.scale
+            if self.tries < MOST_TRIES or not estimate <= self.objective.eps * self.scale:
+                return False
+            self.gap = self.rounded_up(estimate, fun)
+            return self._say("the gap to the minimum is within the rounding error of the value, by an estimate")
         asks = certificate is not None and self.objective.has_dual
-        if asks and (self.tries < CERTIFICATE_TRIES or estimate > FAR_BELOW * wanted):
+        enough = self.tries >= (CERTIFICATE_TRIES if estimate <= FAR_BELOW * wanted else MOST_TRIES)
+        if asks and not enough:
             self.tries += 1
             gap = certificate() if crude <= NOT_FAR * wanted else math.inf
             if not gap <= wanted:

@@ -13,7 +13,7 @@ import scipy.linalg
 
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
-from fastgd.linalg import equilibrium
+from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium
 
 # Values of X up to which residuals are computed in extended precision, where the machine has it (a millisecond); and up
 # to which a singular value decomposition is that of X itself, not of its triangular factor (some 100 ms).
@@ -31,7 +31,7 @@ class NormalEquations:
         ridge, still = v.ridge(), np.zeros(v.size)
         still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
         G = o.factor * o.gram(v.shift, v.scale, 1.0)
-        G[np.diag_indices_from(G)] += ridge + still
+        add_to_diagonal(G, ridge + still)
         self.matrix, self.lost = G, 0
         self._left = None
         self.condition = None
@@ -39,11 +39,8 @@ class NormalEquations:
             return
         self._root = equilibrium(G)[:, None]
         G = G / self._root / self._root.T
-        try:
-            self._factor = scipy.linalg.cho_factor(G, check_finite=False)
-            reciprocal, _ = scipy.linalg.lapack.dpocon(self._factor[0], np.linalg.norm(G, 1))
-        except np.linalg.LinAlgError:
-            reciprocal = 0.0
+        self._factor = Cholesky(G)
+        reciprocal = self._factor.reciprocal
         self.condition = 1 / math.sqrt(reciprocal) if reciprocal > 0 else math.inf
         if reciprocal < 1e-10:  # six digits of a step would be left: singular values of X instead
             self._decompose(ridge, still)
@@ -73,7 +70,7 @@ class NormalEquations:
 
     def solve(self, gradient):
         if not hasattr(self, "_basis"):
-            return scipy.linalg.cho_solve(self._factor, gradient / self._root, check_finite=False) / self._root
+            return self._factor.solve(gradient / self._root) / self._root
         turned = self._basis.T @ (gradient / self._root)
         return self._basis @ (turned / self._sizes[:, None] ** 2) / (self.variables.objective.factor * self._root)
 
@@ -101,7 +98,7 @@ def gram(variables, monitor):
     if kept := monitor.resumed:
         point, last = kept["point"], kept["last"]
     else:
-        point, last = _point(variables, monitor, 0, variables.start), math.inf
+        point, last = monitor.point(0, variables.start), math.inf
         if monitor.see(point, tolerance=False):
             return
         if monitor.limit == 0:
@@ -129,7 +126,7 @@ def gram(variables, monitor):
         if point.step >= 20 or size == 0:  # refinement converges in two or three steps, or not at all
             break
     if o.l1:
-        end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient), estimate)
+        end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient, point.fun), estimate)
         return
     gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))
     if not monitor.reached_exactly(point, gap):
@@ -152,7 +149,7 @@ def _step(variables, equations, point):
 
 def _reached(monitor, equations, point):
     if monitor.variables.objective.l1:
-        certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient)
+        certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient, point.fun)
         return monitor.reached(point, 0.0, certificate=certificate)
     gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))  # of a quadratic function: no estimate
     return monitor.reached_exactly(point, gap)
@@ -183,14 +180,19 @@ def _evaluate(variables, V):
     # With a penalty the error of a residual is far less than what the penalty changes.
     if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual:
         return variables.evaluate(V)
-    residual, X, s = _residual(variables, V), o.rows.extended(), o.sample_weight
+    residual, s = _residual(variables, V), o.sample_weight
     weighted = residual if s is None else residual * s.astype(np.longdouble)[:, None]
     value = o.factor * 0.5 * float(np.sum(residual * weighted))
-    gradient = -o.factor * ((X - variables.shift).T @ weighted) / variables.scale[:, None]
+    gradient = -o.factor * _product(variables.extended_rows.T, weighted) / variables.scale[:, None]
     if o.fit_intercept:
         gradient = np.vstack([gradient, -o.factor * weighted.sum(axis=0)])
     variables.nfev, variables.njev, variables.passes = variables.nfev + 1, variables.njev + 1, variables.passes + 1
     return value + o.constant, gradient.astype(np.float64)
+
+
+def _product(A, B):
+    """AB in long double, of which NumPy's product of matrices takes twice the time."""
+    return np.stack([np.einsum("ij,j->i", A, column) for column in B.T], axis=1)
 
 
 def _in_extended_precision(o):
@@ -204,5 +206,5 @@ def _residual(variables, V):
         return o.Y.astype(np.float64) - variables.scores(V)
     d = o.rows.d
     W = V[:d].astype(np.longdouble) / variables.scale[:, None]
-    h = (o.rows.extended() - variables.shift) @ W + (V[d] if o.fit_intercept else 0.0)
+    h = _product(variables.extended_rows, W) + (V[d] if o.fit_intercept else 0.0)
     return (o.Y.astype(np.longdouble) - h).astype(np.float64)

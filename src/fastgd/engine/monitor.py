@@ -128,8 +128,8 @@ class Monitor(Judgement):
 
     @property
     def may_burst(self):
-        """Whether all that is to be seen and judged can be had of a kernel that takes many steps."""
-        if self.looks_at_each_step or self.observe or self.stopping.looks_at_points or self.guard or self.keeps_best:
+        """Whether all that is to be seen and judged can be had of a kernel that takes many steps, but for callbacks."""
+        if self.say or self.score or self.observe or self.stopping.looks_at_points or self.guard or self.keeps_best:
             return False
         return not self.recorder.on or self.variables.in_user_units  # it records norms in the variables of the run
 
@@ -167,9 +167,8 @@ class Monitor(Judgement):
             self.show(point, score)
         stale = self._remember(point, score)
         self.latest = point  # whole now: Ctrl-C from here on ends the run with it
-        if self.callbacks and point.step and self._callback_stops(point, score):
-            what = f"the callback stopped the run at {self.unit} {point.step}"
-            return self.end(Status.STOPPED_BY_CALLBACK, what, point)
+        if self.callbacks and point.step and self.callback_stops(self.describe(self, point, score)):
+            return self.end_by_callback(point)
         if stale:
             what = f"the validation score has not risen for {self.patience} epochs; the best weights are kept"
             return self.end(Status.EARLY_STOPPED, what, point)
@@ -283,17 +282,19 @@ class Monitor(Judgement):
         parts += [] if self.last_rate is None else [f"lr {self.last_rate:.3g}"]
         self.bar.set_postfix_str(", ".join([*parts, f"|gradient| {norm:.3g}"]), refresh=False)
 
-    def _callback_stops(self, point, score):
-        seen = None
+    def callback_stops(self, seen):
+        """Show the callbacks what they are to see of a point; whether one of them ends the run."""
         for callback in self.callbacks:
-            seen = seen or self.describe(self, point, score)
             try:
                 stops = callback(seen)
             except StopIteration:
                 return True
-            if stops is True or (isinstance(stops, np.bool_) and stops):  # as with scipy.optimize
+            if stops is True or (stops is not None and isinstance(stops, np.bool_) and stops):  # as with scipy.optimize
                 return True
         return False
+
+    def end_by_callback(self, point):
+        return self.end(Status.STOPPED_BY_CALLBACK, f"the callback stopped the run at {self.unit} {point.step}", point)
 
     # ----------------------------------------------------------------------------------------------------------- ends
 
@@ -410,8 +411,8 @@ class Monitor(Judgement):
                 only = copy.copy(end)
                 only.step = 1
                 self.show(only)
-                if not cut_short:
-                    self._callback_stops(only, math.nan)
+                if not cut_short and self.callbacks:
+                    self.callback_stops(self.describe(self, only, math.nan))
             elif not is_end and self.score is None and not cut_short:
                 self.recorder.end_at(self.best.fun, self.user_norm(self.best))
         elif self.recorder.on and self.recorder.last != end.step:

@@ -5,10 +5,9 @@ import math
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import lapack
 
 from fastgd.engine.lasso import minimise_with_l1
-from fastgd.linalg import equilibrium, soft_threshold, softmax
+from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium, soft_threshold, softmax
 
 # Eigenvalues below this share of the largest are rounding error: along their directions the columns are collinear, and
 # no step is taken there.
@@ -101,12 +100,16 @@ class Preconditioner:
         o, s, size = self.variables.objective, self.sample.weight, self.variables.size
         A, k = self.sample.design, o.rows.k
         P = softmax(A @ V)
-        H = np.empty((k, size, k, size))
+        H, alone = np.zeros((k * size, k * size)), np.zeros((size, k * size))
+        rows = max(1, 2**18 // (k * size))  # 2 MB: a product of matrices then finds them in the cache
+        for part in (slice(first, first + rows) for first in range(0, len(A), rows)):
+            X, p, weight = A[part, None, :], P[part, :, None], mass * s[part, None, None]
+            root = (np.sqrt(weight) * p * X).reshape(-1, k * size)
+            H -= root.T @ root
+            alone += A[part].T @ (weight * p * (1 - p) * X).reshape(-1, k * size)
         for a in range(k):
-            for b in range(a + 1):
-                weight = mass * s * P[:, a] * ((a == b) - P[:, b])
-                H[a, :, b] = H[b, :, a] = A.T @ (A * weight[:, None])
-        H = H.reshape(k * size, k * size)
+            own = slice(a * size, (a + 1) * size)
+            H[own, own] = alone[:, own]
         # To add the same to the scores of all outputs does not change the loss: the Hessian is singular there, and is
         # made regular. No gradient points there, except that of an l1 penalty, which does change.
         alike = range(size - o.fit_intercept if o.l1 else 0, size)
@@ -271,11 +274,8 @@ class Inverse:
         original, self._root = G, equilibrium(G)
         G = G / self._root
         G /= self._root[:, None]
-        # LAPACK itself: scipy.linalg's checks of its arguments take longer than small matrices do. The transpose of a
-        # symmetric matrix in C order is the same matrix in LAPACK's order.
-        norm = lapack.dlange("1", G.T)
-        self._factor, info = lapack.dpotrf(G.T, clean=False, overwrite_a=True)
-        self.reciprocal = lapack.dpocon(self._factor, norm)[0] if info == 0 else 0.0
+        self._factor = Cholesky(G, overwrite=True)
+        self.reciprocal = self._factor.reciprocal
         if not self.reciprocal > len(G) * ROUNDING:
             self.reciprocal, G = 0.0, original / self._root / self._root[:, None]
             least = (ridge / self._root**2)[ridge > 0]
@@ -294,13 +294,8 @@ class Inverse:
     def __call__(self, g):
         scale = self._root if g.ndim == 1 else self._root[:, None]
         if self.reciprocal > 0:
-            return lapack.dpotrs(self._factor, g / scale, overwrite_b=True)[0] / scale
+            return self._factor.solve(g / scale) / scale
         return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
-
-
-def add_to_diagonal(G, values):
-    """Add to the diagonal of a square matrix in C order, in place."""
-    G.reshape(-1)[:: len(G) + 1] += values
 
 
 def is_joint(objective, size):

@@ -3,6 +3,8 @@
 This is the loop of the textbook; where nothing looks at each step, a kernel takes many at once.
 """
 
+import contextvars
+import functools
 import math
 import time
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from fastgd.engine.point import Point
 from fastgd.engine.rates import Constant
-from fastgd.engine.result import Status
+from fastgd.engine.result import Result, Status
 from fastgd.kernels.codes import OnFunction, OnRows
 from fastgd.objective.sample import METRIC_COLUMNS
 
@@ -36,10 +38,10 @@ def steps(variables, monitor, rate=None):
     z, last, step, kernel = kept["z"], kept["last"], kept["step"], kept["kernel"]
     rate = Constant(1 / (variables.curvature().largest or 1.0)) if rate is None else rate
     bursts = None
-    if variables.has_bursts and monitor.may_burst and Bursts.can_tell(variables, monitor):
+    if variables.has_bursts and monitor.may_burst and not monitor.callbacks and Bursts.can_tell(variables, monitor):
         bursts = Bursts(variables, monitor, rate, kernel, z, last)
         z = bursts.z
-    by_kernel = InC(variables, monitor, rate) if variables.in_c and monitor.may_burst else None
+    by_kernel = OnFunctions(variables, monitor, rate) if variables.has_steps and monitor.may_burst else None
     while True:
         known = None
         if bursts is not None:
@@ -49,6 +51,8 @@ def steps(variables, monitor, rate=None):
             bursts, kernel = None, bursts.state  # it came to its last point, or to where the time was up
         elif by_kernel is not None and last is not None:
             z, last, step, known = by_kernel.steps(z, last, step)
+            if monitor.ended:
+                return
         if known is None:
             monitor.keep(step, z=z, last=last, kernel=kernel)
         point = monitor.point(step, z) if known is None else monitor.evaluated(step, z, *known)
@@ -200,12 +204,21 @@ def _next_length(length, elapsed):
     return max(1, int(min(length * BURST_SECONDS / max(elapsed, 1e-6), 16 * length, 1 << 20)))
 
 
-class InC:
-    """Steps on a C function in a kernel, between those points of a run that are to be judged."""
+def _known(fun):
+    """The value that a kernel has left, None where it has not evaluated it."""
+    return None if math.isnan(fun) else float(fun)
+
+
+class OnFunctions:
+    """Steps on a function by a kernel, between those points of a run that are to be judged."""
 
     def __init__(self, variables, monitor, rate):
         self.variables, self.monitor, self.rate = variables, monitor, rate
-        self.length = 1  # of the next burst: nothing is known yet of what f costs
+        self.length = FIRST_STEPS
+        self.state = np.zeros(7)
+        # NumPy's warnings are off where f is called, but not in callbacks and schedules.
+        self._outside = contextvars.copy_context()
+        self._asked = None if isinstance(rate, Constant) else functools.partial(self._outside.run, rate)
 
     def steps(self, z, last, step):
         """Take steps from z, `last` being the Point before it.
@@ -217,39 +230,66 @@ class InC:
         known : (value or None, gradient) or None
             At z, if they have been evaluated.
         """
-        monitor, recorder, over = self.monitor, self.monitor.recorder, self.monitor.overshoots
+        monitor, over = self.monitor, self.monitor.overshoots
         z, known = z.copy(), None
-        gradient, previous = last.gradient.copy(), last.z.copy()
-        state = np.array(
-            [over.steps, over.growth, over.met or 0, last.norm, last.lr, monitor.first_norm, monitor.rose], float
-        )
+        self.state[:] = (
+            over.steps, over.growth, over.met or 0, last.norm, last.lr, monitor.first_norm, monitor.rose
+        )  # fmt: skip
         while step < monitor.limit and known is None:
             monitor.keep(step, z=z, last=last, kernel=None)
-            length = min(self.length, monitor.limit - step)
-            rates = self.rate.rates(step, length)
-            funs, norms = np.empty((2, length))
-            points = np.empty((length if recorder.wants_x else 0, *z.shape))
-            started = time.perf_counter()
-            taken, known = self.variables.steps_in_c(
-                z, rates, monitor.rule.below, over.patience.steps, over.patience.growth, monitor.values_every, state,
-                gradient, previous, funs, norms, points.reshape(len(points), z.size), monitor.update.kernel_arguments,
-            )  # fmt: skip
-            elapsed = time.perf_counter() - started
-            monitor.update.took(taken)
-            step += taken
-            if taken:
-                recorder.burst(step - taken, taken, taken, points, funs, norms, rates, self.variables.to_user)
-                monitor.last_rate, monitor.rose = state[OnFunction.RATE], bool(state[OnFunction.ROSE])
-                over.steps, over.growth = int(state[OnFunction.OVERSHOOTS]), state[OnFunction.GROWTH]
-                over.met = state[OnFunction.CURVATURE] or None
-                fun = None if np.isnan(funs[taken - 1]) else funs[taken - 1]
-                last = Point(step - 1, previous.copy(), fun, gradient.copy(), lr=monitor.last_rate)
-                # The gradient at z may be 2d evaluations away: Ctrl-C has to wait for none of them.
-                monitor.latest = monitor.evaluated(step - 1, last.z, fun, last.gradient, last.lr)
-                if monitor.bar is not None:
-                    monitor.bar.update(taken)
-                    monitor.show_bar(fun, norms[taken - 1])
-            if monitor.stopping.out_of_time() or not taken:
+            begun = step
+            last, step, known = self._burst(z, last, step)
+            if monitor.stopping.out_of_time() or step == begun:
                 break
-            self.length = _next_length(taken, elapsed)
         return z, last, step, known
+
+    def _burst(self, z, last, step):
+        """One call of the kernel: the Point before z, its step, and what is known at z."""
+        monitor, recorder, patience = self.monitor, self.monitor.recorder, self.monitor.overshoots.patience
+        length, every = min(self.length, monitor.limit - step), monitor.values_every
+        gradient, previous = last.gradient.copy(), last.z.copy()
+        found, spent = np.empty(z.size), np.zeros(4, np.int64)
+        funs, norms, rates = np.empty((3, length))
+        points = np.empty((length if recorder.wants_x else 0, *z.shape))
+        if self._asked is None:
+            rates.fill(self.rate)
+        look = self._show if monitor.callbacks else None
+        limits = monitor.rule.below, patience.steps, patience.growth, every
+        started = time.perf_counter()
+        try:
+            reason, found = self.variables.take_steps(
+                z, found, spent, look, self._asked, rates, *limits, self.state, gradient.reshape(-1),
+                previous.reshape(-1), funs, norms, points.reshape(len(points), z.size),
+                *monitor.update.kernel_arguments,
+            )  # fmt: skip
+        finally:  # what was done counts, also where f has raised an exception, or Ctrl-C
+            taken, whole = spent[OnFunction.STEPS :].tolist()
+            step += taken
+            monitor.update.took(taken)
+            recorder.burst(step - taken, taken + whole, taken, points, funs, norms, rates, self.variables.to_user)
+            last = monitor.latest = self._last(step, funs[taken - 1].item(), previous, gradient) if taken else last
+            if whole:
+                monitor.latest = monitor.evaluated(step, z.copy(), _known(funs[taken]), found.reshape(z.shape))
+        if monitor.bar is not None and taken:
+            monitor.bar.update(taken)
+            monitor.show_bar(last.fun, norms[taken - 1])
+        self.length = _next_length(max(taken, 1), time.perf_counter() - started)
+        if reason in (OnFunction.ALL_STEPS, OnFunction.UNTOUCHED):
+            return last, step, None
+        if reason == OnFunction.STOPPED:
+            monitor.end_by_callback(monitor.latest)
+        wanted = self.variables.fun_is_free or (every and step % every == 0)
+        return last, step, (funs[taken].item() if wanted else None, found)
+
+    def _last(self, step, fun, previous, gradient):
+        """The Point before the last step; the monitor hears of the steps up to there."""
+        monitor, over, state = self.monitor, self.monitor.overshoots, self.state.tolist()
+        monitor.last_rate, monitor.rose = state[OnFunction.RATE], bool(state[OnFunction.ROSE])
+        over.steps, over.growth = int(state[OnFunction.OVERSHOOTS]), state[OnFunction.GROWTH]
+        over.met = state[OnFunction.CURVATURE] or None
+        return monitor.evaluated(step - 1, previous, _known(fun), gradient, monitor.last_rate)
+
+    def _show(self, step, x, fun, jac, nfev, njev):
+        """Show the callbacks a point that the kernel has come to; whether one of them ends the run."""
+        seen = Result(x=x, fun=fun, jac=jac, nit=step, nfev=nfev, njev=njev)
+        return self._outside.run(self.monitor.callback_stops, seen)

@@ -1,20 +1,17 @@
 """The seam between the Python API and the loops: picks one build of the kernels.
 
-`active` is the build in use; its attributes are the kernels, named and specified in `reference/`. Other modules call
-`kernels.active.total_loss(…)` and never import a build themselves.
+`active` is the build in use, loaded when it is first used; its attributes are the kernels, named and specified in
+`reference/`. Other modules call `kernels.active.total_loss(…)` and never import a build themselves.
 
 FASTGD_KERNELS=reference|baseline|x86_64_v3|x86_64_v4 forces one; without it the fastest that this CPU can run is taken.
-A build that is missing, or that the CPU cannot run, is an error: never a silent slow path.
+A build that is missing, or that the CPU cannot run, is an error at import: never a silent slow path.
 """
 
 import functools
 import importlib
+import importlib.util
 import os
 import types
-
-import numpy as np
-
-from fastgd.kernels import reference
 
 # Compiled levels from slow to fast, with the CPU features that setup.py lets the compiler use in each.
 REQUIRES = {
@@ -45,7 +42,7 @@ ONE_LAYER = (
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 FUNCTIONS = ("descend_function",)
-COORDINATES = ("coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent")
+COORDINATES = ("column_moments", "coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent")
 DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 
 
@@ -53,10 +50,14 @@ def _compiled(name):
     try:
         return importlib.import_module(f"fastgd.kernels.{name}")
     except ImportError as error:
-        raise ImportError(
-            f"the compiled kernels 'fastgd.kernels.{name}' cannot be loaded ({error}); build them with "
-            f"`{BUILD_COMMAND}` in the source directory, or set FASTGD_KERNELS=reference to run the slow ones in NumPy"
-        ) from error
+        raise _not_loaded(name, error) from error
+
+
+def _not_loaded(name, why):
+    return ImportError(
+        f"the compiled kernels 'fastgd.kernels.{name}' cannot be loaded ({why}); build them with "
+        f"`{BUILD_COMMAND}` in the source directory, or set FASTGD_KERNELS=reference to run the slow ones in NumPy"
+    )
 
 
 def cpu_features():
@@ -97,9 +98,9 @@ def load(name):
     ImportError
         The build is not installed, or this CPU lacks a feature that it needs.
     """
-    if name not in NAMES:
-        raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
+    check(name)
     if name == "reference":
+        reference = importlib.import_module("fastgd.kernels.reference")
         sources = (
             dict.fromkeys(ONE_LAYER, reference.one_layer)
             | dict.fromkeys(PERTURBED, reference.perturbed)
@@ -108,15 +109,25 @@ def load(name):
             | dict.fromkeys(DIFFERENCES, reference.differences)
         )
     else:
-        missing = REQUIRES[name] - cpu_features()
-        if missing:
-            raise ImportError(
-                f"FASTGD_KERNELS={name} needs the CPU features {', '.join(sorted(missing))}, which this machine lacks; "
-                f"it can run {', '.join(available())}"
-            )
         sources = dict.fromkeys((*ONE_LAYER, *PERTURBED, *FUNCTIONS, *COORDINATES), _compiled(name))
         sources |= dict.fromkeys(DIFFERENCES, _compiled("differences"))
     return types.SimpleNamespace(name=name, **{kernel: getattr(module, kernel) for kernel, module in sources.items()})
+
+
+def check(name):
+    """Raise the errors of `load` that can be told without loading."""
+    if name not in NAMES:
+        raise ValueError(f"FASTGD_KERNELS must be one of {', '.join(NAMES)}; got {name!r}")
+    if name == "reference":
+        return
+    if missing := REQUIRES[name] - cpu_features():
+        raise ImportError(
+            f"FASTGD_KERNELS={name} needs the CPU features {', '.join(sorted(missing))}, which this machine lacks; "
+            f"it can run {', '.join(available())}"
+        )
+    for module in (name, "differences"):
+        if importlib.util.find_spec(f"fastgd.kernels.{module}") is None:
+            raise _not_loaded(module, "there is no such file")
 
 
 @functools.cache
@@ -127,7 +138,7 @@ def gemm(dtype):
     """
     from scipy.linalg import cython_blas
 
-    return cython_blas.__pyx_capi__["dgemm" if np.dtype(dtype) == np.float64 else "sgemm"]
+    return cython_blas.__pyx_capi__["dgemm" if dtype == "float64" else "sgemm"]
 
 
 def select(name):
@@ -137,4 +148,11 @@ def select(name):
     return active
 
 
-active = load(os.environ.get("FASTGD_KERNELS") or available()[-1])
+def __getattr__(name):
+    if name == "active":  # loading a build imports NumPy, which the command line's help does not need
+        return select(_chosen)
+    raise AttributeError(f"module 'fastgd.kernels' has no attribute {name!r}")
+
+
+_chosen = os.environ.get("FASTGD_KERNELS") or available()[-1]
+check(_chosen)

@@ -1,11 +1,11 @@
 """Types of the one-layer kernels; what they do is specified in `reference/one_layer.py`."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgd.kernels.c_code import CFunction, CGradient
 from fastgd.kernels.codes import PointLoss
 
 Real = NDArray[np.float32] | NDArray[np.float64]
@@ -208,9 +208,17 @@ def sparse_stochastic(
     upper: Real,
 ) -> None: ...
 def descend_function(
-    f: CFunction,
-    grad: CGradient | None,
+    f: Callable[..., Any],
+    grad: Callable[..., Any] | Literal[True] | None,
     x: Doubles,
+    shape: tuple[int, ...],
+    as_number: Callable[[Any, Doubles, int], float],
+    checked: Callable[[Any, Doubles], Any],
+    found: Doubles,
+    values: Doubles,
+    spent: NDArray[np.int64],
+    look: Callable[[int, Doubles, float, Doubles, int, int], bool] | None,
+    rate: Callable[[int], float] | None,
     rates: Doubles,
     tol: float,
     overshoots: float,
@@ -219,12 +227,9 @@ def descend_function(
     state: Doubles,
     gradient: Doubles,
     previous: Doubles,
-    found: Doubles,
-    values: Doubles,
     funs: Doubles,
     norms: Doubles,
     points: Doubles,
-    spent: NDArray[np.int64],
     kind: int,
     parameters: Doubles,
     moments: Doubles,
@@ -233,6 +238,7 @@ def descend_function(
     lower: Doubles,
     upper: Doubles,
 ) -> tuple[int, int]: ...
+def column_moments(columns: Doubles, curvature: Doubles, sums: Doubles, squares: Doubles) -> None: ...
 def coordinate_descent(
     columns: Doubles,
     curvature: Doubles,
@@ -242,6 +248,7 @@ def coordinate_descent(
     ridges: Doubles,
     epochs: int,
     small: float,
+    zeros: bool,
     slopes: Doubles,
     v: Doubles,
 ) -> tuple[int, float]: ...
@@ -258,6 +265,7 @@ def sparse_coordinate_descent(
     ridges: Doubles,
     epochs: int,
     small: float,
+    zeros: bool,
     level: Doubles,
     slopes: Doubles,
     v: Doubles,

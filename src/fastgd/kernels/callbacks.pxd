@@ -2,6 +2,7 @@
 
     value      double (n, double *x[, void *user_data])
     gradient   void (n, double *x, double *gradient[, void *user_data])
+    both       double (n, double *x, double *gradient[, void *user_data])
     loss       void (n, const double *h, const double *y, double *value, double *slope[, void *user_data])
 
 with n an intptr_t or an int. What is known of one at run time is packed into a `CCallback`; all here is `cdef inline`,
@@ -48,6 +49,10 @@ ctypedef void (*gradient_wide)(intptr_t, double*, double*) noexcept nogil
 ctypedef void (*gradient_wide_data)(intptr_t, double*, double*, void*) noexcept nogil
 ctypedef void (*gradient_int)(int, double*, double*) noexcept nogil
 ctypedef void (*gradient_int_data)(int, double*, double*, void*) noexcept nogil
+ctypedef double (*both_wide)(intptr_t, double*, double*) noexcept nogil
+ctypedef double (*both_wide_data)(intptr_t, double*, double*, void*) noexcept nogil
+ctypedef double (*both_int)(int, double*, double*) noexcept nogil
+ctypedef double (*both_int_data)(int, double*, double*, void*) noexcept nogil
 ctypedef void (*loss_wide)(intptr_t, const double*, const double*, double*, double*) noexcept nogil
 ctypedef void (*loss_wide_data)(intptr_t, const double*, const double*, double*, double*, void*) noexcept nogil
 ctypedef void (*loss_int)(int, const double*, const double*, double*, double*) noexcept nogil
@@ -80,6 +85,16 @@ cdef inline void c_gradient(const CCallback* f, Py_ssize_t n, double* x, double*
         (<gradient_int_data> f.function)(<int> n, x, gradient, f.user_data)
     else:
         (<gradient_int> f.function)(<int> n, x, gradient)
+
+
+cdef inline double c_value_and_gradient(const CCallback* f, Py_ssize_t n, double* x, double* gradient) noexcept nogil:
+    if f.wide:
+        if f.takes_data:
+            return (<both_wide_data> f.function)(n, x, gradient, f.user_data)
+        return (<both_wide> f.function)(n, x, gradient)
+    if f.takes_data:
+        return (<both_int_data> f.function)(<int> n, x, gradient, f.user_data)
+    return (<both_int> f.function)(<int> n, x, gradient)
 
 
 cdef inline void c_loss(const CCallback* f, Py_ssize_t n, const double* h, const double* y, double* value,

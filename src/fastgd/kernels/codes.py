@@ -36,13 +36,13 @@ class OnRows:
 
 
 class OnFunction:
-    """Why `descend_function` came back, and the entries of its `state`."""
+    """Why `descend_function` came back, and the entries of its `state` and `spent`."""
 
-    ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL = range(4)
+    ALL_STEPS, UNTOUCHED, EVALUATED, DOUBTFUL, STOPPED = range(5)
     OVERSHOOTS, GROWTH, CURVATURE, NORM, RATE, FIRST_NORM, ROSE = range(7)
-    # Seconds after which it comes back between two steps, so that those taken are not lost to Ctrl-C where f has become
-    # much slower than it was when their number was chosen.
-    LONGEST_CALL = 1.0
+    VALUES, GRADIENTS, STEPS, WHOLE = range(4)
+    # Seconds after which it comes back between two steps, for the clock, the progress bar and checkpoints.
+    LONGEST_CALL = 0.05
 
 
 EPSILON = float(np.finfo(np.float64).eps)

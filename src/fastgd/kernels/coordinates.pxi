@@ -42,7 +42,8 @@ cdef inline double dense_dot(const double* a, const double* b, Py_ssize_t n) noe
 def coordinate_descent(const double[:, ::1] columns not None, const double[::1] curvature not None,
                        const double[::1] means not None, const double[::1] bends not None,
                        const double[::1] thresholds not None, const double[::1] ridges not None,
-                       Py_ssize_t epochs, double small, double[::1] slopes not None, double[::1] v not None):
+                       Py_ssize_t epochs, double small, bint zeros, double[::1] slopes not None,
+                       double[::1] v not None):
     """Epochs of coordinate descent, until one finds no slope worse than `small`. See `reference.coordinates`."""
     cdef Py_ssize_t m = columns.shape[0], n = columns.shape[1], epoch = 0, i, j
     cdef double worst = 0, old, step, factor, mean
@@ -59,7 +60,7 @@ def coordinate_descent(const double[:, ::1] columns not None, const double[::1] 
         while epoch < epochs:
             worst = 0
             for j in range(m):
-                if bends[j] <= 0:
+                if bends[j] <= 0 or (v[j] == 0 and not zeros):
                     continue
                 a, old, mean = &columns[j, 0], v[j], means[j]
                 step = along_one(old, dense_dot(a, u, n) + ridges[j] * old, bends[j], thresholds[j]) - old
@@ -78,6 +79,31 @@ def coordinate_descent(const double[:, ::1] columns not None, const double[::1] 
             if not worst > small:
                 break
     return epoch, worst
+
+
+def column_moments(const double[:, ::1] columns not None, const double[::1] curvature not None,
+                   double[::1] sums not None, double[::1] squares not None):
+    """Σ c·a and Σ c·a² of each column, into `sums` and `squares`."""
+    cdef Py_ssize_t m = columns.shape[0], n = columns.shape[1], lanes = sizeof(doubles) // sizeof(double), i, j
+    cdef doubles first, second, a, c
+    cdef double s1, s2
+    if not (curvature.shape[0] == n and sums.shape[0] == m and squares.shape[0] == m):
+        raise ValueError(f"arrays do not fit {m} columns of {n} rows")
+    with nogil:
+        for j in range(m):
+            first, second, i = fill_doubles(0), fill_doubles(0), 0
+            while i + lanes <= n:
+                a = (<const doubles*> (&columns[j, 0] + i))[0]
+                c = a * (<const doubles*> (&curvature[0] + i))[0]
+                first += c
+                second += a * c
+                i += lanes
+            s1, s2 = sum_doubles(first), sum_doubles(second)
+            while i < n:
+                s1 += curvature[i] * columns[j, i]
+                s2 += curvature[i] * columns[j, i] * columns[j, i]
+                i += 1
+            sums[j], squares[j] = s1, s2
 
 
 cdef inline double gathered_dot(const floating[::1] data, const index_type[::1] indices, Py_ssize_t first,
@@ -101,7 +127,7 @@ def sparse_coordinate_descent(const floating[::1] data not None, const index_typ
                               const double[::1] scales not None, const double[::1] sums not None,
                               const double[::1] means not None, const double[::1] bends not None,
                               const double[::1] thresholds not None, const double[::1] ridges not None,
-                              Py_ssize_t epochs, double small, double[::1] level not None,
+                              Py_ssize_t epochs, double small, bint zeros, double[::1] level not None,
                               double[::1] slopes not None, double[::1] v not None):
     """`coordinate_descent` on CSC columns over `scales`; the slopes are slopes + level·curvature."""
     cdef Py_ssize_t m = v.shape[0], n = slopes.shape[0], epoch = 0, j, p
@@ -120,7 +146,7 @@ def sparse_coordinate_descent(const floating[::1] data not None, const index_typ
         while epoch < epochs:
             worst = 0
             for j in range(m):
-                if bends[j] <= 0:
+                if bends[j] <= 0 or (v[j] == 0 and not zeros):
                     continue
                 old = v[j]
                 total = gathered_dot(data, indices, indptr[j], indptr[j + 1], u) / scales[j] + level[0] * sums[j]

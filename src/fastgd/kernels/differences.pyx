@@ -49,10 +49,10 @@ cdef extern from *:
         void* dtype
         int flags
 
-cdef enum:
-    MAX_AXES = 64  # NumPy's own limit
-
-cdef int PLAIN = 0x0001 | 0x0100 | 0x0400  # NPY_ARRAY_C_CONTIGUOUS, _ALIGNED, _WRITEABLE
+cdef int WRITEABLE = 0x0400  # NPY_ARRAY_WRITEABLE
+cdef int PLAIN = 0x0001 | 0x0100 | WRITEABLE  # with NPY_ARRAY_C_CONTIGUOUS and _ALIGNED
+cdef int OWNED = PLAIN | 0x0004  # NPY_ARRAY_OWNDATA
+cdef object _ndarray = np.ndarray
 cdef object _empty = np.empty
 cdef object _float64 = np.dtype(np.float64)
 cdef object _CFunction = c_code.CFunction
@@ -79,20 +79,13 @@ cdef bint fields_are_known() except *:
     if found.shape[0] != 2 or found.shape[1] != 3 or found.dtype != <void*> _float64 or found.flags & PLAIN != PLAIN:
         return False
     array.flags.writeable = False
-    return found.flags & PLAIN == PLAIN & ~0x0400
+    return found.flags & PLAIN == PLAIN & ~WRITEABLE
 
 cdef bint FIELDS_ARE_KNOWN = fields_are_known()
 
 
 cdef class Evaluator:
-    """f at x with one coordinate replaced, as a C double."""
-
-    cdef object f, as_number, base, point
-    cdef tuple shape, args
-    cdef const double[::1] x
-    cdef double* memory
-    cdef Py_ssize_t[MAX_AXES] lengths
-    cdef Py_ssize_t ndim, base_references, point_references
+    """A Python function at x, or beside it: its value as a C double, or the array that it returns."""
 
     cdef int renew(self) except -1:
         # `point` is a view, so that f cannot resize it: the memory stays ours for as long as we hold `base`.
@@ -104,24 +97,38 @@ cdef class Evaluator:
         self.point_references = Py_REFCNT(self.point)
         return 0
 
-    cdef bint is_plain(self) noexcept:
-        """Whether the point is still the array that f was meant to get."""
-        cdef ArrayFields* point = fields(self.point)
+    cdef bint is_plain(self, array, int flags) noexcept:
+        """Whether an array is one of float64 with these flags, in the shape of the point."""
+        cdef ArrayFields* found = fields(array)
         cdef Py_ssize_t axis
-        if not FIELDS_ARE_KNOWN or point.data != <void*> self.memory or point.flags & PLAIN != PLAIN:
+        if not FIELDS_ARE_KNOWN or found.flags & flags != flags:
             return False
-        if point.dtype != <void*> _float64 or point.ndim != self.ndim:
+        if found.dtype != <void*> _float64 or found.ndim != self.ndim:
             return False
-        for axis in range(point.ndim):
-            if point.shape[axis] != self.lengths[axis]:
+        for axis in range(found.ndim):
+            if found.shape[axis] != self.lengths[axis]:
                 return False
         return True
 
+    cdef int keep_private(self) except -1:
+        """After a call: make a new point where f has kept the one that it was given, or changed what it is."""
+        if (
+            Py_REFCNT(self.point) > self.point_references
+            or Py_REFCNT(self.base) > self.base_references
+            or fields(self.point).data != <void*> self.memory
+            or not self.is_plain(self.point, PLAIN)
+        ):
+            self.renew()
+        return 0
+
+    cdef int put_x(self) noexcept:
+        if self.x.shape[0]:
+            memcpy(self.memory, &self.x[0], self.x.shape[0] * sizeof(double))
+        return 0
+
     cdef double at(self, Py_ssize_t i, double value) except? -1:
         """f(x) with x[i] = value, or f(x) where i is −1."""
-        cdef Py_ssize_t d = self.x.shape[0]
-        if d:
-            memcpy(self.memory, &self.x[0], d * sizeof(double))
+        self.put_x()
         if i >= 0:
             self.memory[i] = value
         return self.here(i, value)
@@ -139,13 +146,57 @@ cdef class Evaluator:
                 point[i] = value
             result = self.as_number(returned, point.reshape(self.shape), max(i, -1))
         returned = None
-        if (
-            Py_REFCNT(self.point) > self.point_references
-            or Py_REFCNT(self.base) > self.base_references
-            or not self.is_plain()
-        ):
-            self.renew()
+        self.keep_private()
         return result
+
+    cdef int gradient(self, checked, double* out) except -1:
+        """Write the array that f returns at x; `checked` makes that array of anything else, or raises."""
+        self.put_x()
+        self.own = None
+        returned = self.f(self.point)
+        if not self.write(returned, out):
+            self.write(checked(returned, np.array(self.x).reshape(self.shape)), out)
+        elif Py_REFCNT(returned) == 1 and fields(returned).flags & OWNED == OWNED:
+            self.own = returned
+        returned = None
+        return self.keep_private()
+
+    cdef double value_and_gradient(self, checked, double* out) except? -1:
+        """The value that f returns at x; the gradient that it returns behind it is written."""
+        self.put_x()
+        returned = self.f(self.point)
+        pair = returned
+        if not (type(pair) is tuple and len(<tuple> pair) == 2 and PyFloat_Check((<tuple> pair)[0])
+                and self.write((<tuple> pair)[1], out)):
+            pair = checked(returned, np.array(self.x).reshape(self.shape))
+            self.write(pair[1], out)
+        cdef double value = pair[0]
+        returned = pair = None
+        self.keep_private()
+        return value
+
+    cdef bint write(self, array, double* out) except -1:
+        """Write an array of float64 in the shape of x; whether it is one."""
+        if type(array) is not _ndarray or not self.is_plain(array, PLAIN & ~WRITEABLE):
+            return False
+        if self.x.shape[0]:
+            memcpy(out, fields(array).data, self.x.shape[0] * sizeof(double))
+        return True
+
+    cdef Py_ssize_t differences(self, const double* steps, double* values, double* probes, Py_ssize_t count,
+                                double* slopes) except -1:
+        """Central differences at x and f at `count` probes: how many of them to doubt."""
+        cdef Py_ssize_t d = self.x.shape[0], i
+        cdef const double* x = &self.x[0]
+        cdef double h
+        for i in range(d):
+            h = step_at(steps, i, x[i])
+            values[2 * i] = self.at(i, x[i] + h)
+            values[2 * i + 1] = self.at(i, x[i] - h)
+        slopes_and_doubts(x, steps, values, NULL, d, slopes)
+        for i in range(count):
+            probes[i] = self.probe(steps, slopes, <int> i)
+        return slopes_and_doubts(x, steps, values, probes if count else NULL, d, slopes)
 
     cdef double probe(self, const double* steps, const double* slopes, int which) except? -1:
         """f at a probe; NaN where it raises what a border between may be the reason of."""
@@ -155,6 +206,13 @@ cdef class Evaluator:
         except (ArithmeticError, ValueError):
             self.renew()  # what was raised may hold the point
             return NAN
+
+
+cdef object array_from(const double* entries, Py_ssize_t d, tuple shape):
+    """A new array of d entries."""
+    array = _empty(shape)
+    memcpy(fields(array).data if FIELDS_ARE_KNOWN else memory_of(array), entries, d * sizeof(double))
+    return array
 
 
 cdef Evaluator evaluator(f, const double[::1] x, tuple shape, tuple args, as_number):
@@ -246,11 +304,8 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
 
     See `reference.differences.central_differences`.
     """
-    cdef Py_ssize_t d = x.shape[0], i
-    cdef int k
+    cdef Py_ssize_t d = x.shape[0]
     cdef const double* h_of_each = given(steps)
-    cdef double h
-    cdef Evaluator value
     check_lengths(x, steps, values, probes, out)
     if d == 0:
         return 0
@@ -260,14 +315,9 @@ def central_differences(f, const double[::1] x not None, const double[::1] steps
     if type(f) is _CFunction:
         c_pairs(f, x, h_of_each, shape, as_number, &values[0, 0], probes, out)
     else:
-        value = evaluator(f, x, shape, args, as_number)
-        for i in range(d):
-            h = step_at(h_of_each, i, x[i])
-            values[i, 0] = value.at(i, x[i] + h)
-            values[i, 1] = value.at(i, x[i] - h)
-        doubtful(x, steps, values, probes[:0], out)
-        for k in range(probes.shape[0]):
-            probes[k] = value.probe(h_of_each, &out[0], k)
+        return evaluator(f, x, shape, args, as_number).differences(
+            h_of_each, &values[0, 0], &probes[0] if probes.shape[0] else NULL, probes.shape[0], &out[0]
+        )
     return doubtful(x, steps, values, probes, out)
 
 

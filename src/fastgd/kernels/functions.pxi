@@ -1,7 +1,11 @@
-# Runs of many steps on a C function, with its own gradient or central differences. What needs judgement is handed back.
+# Runs of many steps on a function, with its own gradient or central differences. What needs judgement is handed back.
 
-from fastgd.kernels.callbacks cimport CCallback, Watch, begin, c_callback, c_gradient, c_value, heed
+from fastgd.kernels import c_code, codes
+from fastgd.kernels.callbacks cimport (
+    CCallback, Watch, begin, c_callback, c_gradient, c_value, c_value_and_gradient, heed
+)
 from fastgd.kernels.central cimport all_finite, probe_point, slopes_and_doubts, step_at, useless_step
+from fastgd.kernels.differences cimport Evaluator, array_from, evaluator
 from libc.math cimport NAN
 
 # Why `descend_function` came back, besides ALL_STEPS; `reference/functions.py` has the same.
@@ -9,6 +13,15 @@ cdef enum:
     UNTOUCHED = 1
     EVALUATED = 2
     DOUBTFUL = 3
+    STOPPED = 4
+
+# Entries of its `spent`.
+cdef enum:
+    SPENT_VALUES = 0
+    SPENT_GRADIENTS = 1
+    SPENT_STEPS = 2
+    SPENT_WHOLE = 3
+    SPENT = 4
 
 # Entries of its `state`.
 cdef enum:
@@ -21,8 +34,7 @@ cdef enum:
     RUN_ROSE = 6            # whether the value may have risen
     RUN_STATE = 7
 
-# `reference/functions.py` has the same.
-cdef double LONGEST_CALL = 1.0
+cdef double LONGEST_CALL = codes.OnFunction.LONGEST_CALL
 
 
 cdef double safe_norm(const double* g, Py_ssize_t size) noexcept nogil:
@@ -40,133 +52,251 @@ cdef double safe_norm(const double* g, Py_ssize_t size) noexcept nogil:
     return most * sqrt(total)
 
 
-cdef int differences(const CCallback* f, const double* x, Py_ssize_t d, double* point, double* values,
-                     double* slopes, Watch* watch) except -1 nogil:
-    """f a step above and below x on each axis, the slopes, and f at their probes; `point` is scratch for d numbers."""
-    cdef Py_ssize_t i, side
-    cdef int which
+cdef class Calls:
+    """What is called at each point: C functions, or functions of Python, which need the GIL."""
+
+    cdef CCallback c_f, c_grad
+    cdef Evaluator f, grad
+    cdef tuple shape
+    cdef object checked, look, rate
+    cdef bint in_c, numeric, both           # numeric: differences of f; both: f returns value and gradient
+
+
+cdef Calls calls_of(f, grad, const double[::1] x, tuple shape, as_number, checked, look, rate):
+    cdef Calls c = Calls.__new__(Calls)
+    c.numeric, c.both = grad is None, grad is True
+    c.shape, c.checked, c.look, c.rate = shape, checked, look, rate
+    c.in_c = (type(f) is c_code.CValueAndGradient if c.both
+              else type(f) is c_code.CFunction and (c.numeric or type(grad) is c_code.CGradient))
+    if not c.in_c:
+        c.f = evaluator(f, x, shape, (), as_number)
+        c.grad = None if c.numeric or c.both else evaluator(grad, x, shape, (), as_number)
+        return c
+    c_callback(f, &c.c_f)
+    if not (c.numeric or c.both):
+        c_callback(grad, &c.c_grad)
+    return c
+
+
+cdef struct Run:
+    Py_ssize_t d, steps, step
+    double* x
+    double* gradient                # of the point before x, and that point
+    double* previous
+    double* found                   # the gradient at x
+    double* values
+    double* scratch                 # for 2d numbers
+    double* state
+    double* funs
+    double* norms
+    double* points                  # or NULL
+    double* rates
+    long long* spent
+    double tol, overshoots, overshoot_growth
+    long long every, done
+    # At x: norm of the gradient, along the last step the squares of what it changed by and of the step, whether it has
+    # turned back, and what this makes of `state`.
+    double norm, change, distance, count, growth
+    bint turned
+
+
+cdef int evaluate_in_c(Calls c, Run* r, bint wanted, double* fun, Watch* watch) except -1 nogil:
+    """Value, where it is wanted, and gradient at x; whether that gradient is to be doubted."""
+    cdef Py_ssize_t i, d = r.d
+    cdef int side
     cdef double h
-    for i in range(d):
-        h = step_at(NULL, i, x[i])
-        for side in range(2):
-            memcpy(point, x, d * sizeof(double))  # f may write to what it is given
-            point[i] = x[i] - h if side else x[i] + h
-            values[2 * i + side] = c_value(f, d, point)
-            heed(watch)
-    slopes_and_doubts(x, NULL, values, NULL, d, slopes)
-    for which in range(3):
-        probe_point(x, NULL, slopes, d, which, point)
-        values[2 * d + which] = c_value(f, d, point)
+    cdef double* point = r.scratch      # a function may write to what it is given
+    memcpy(point, r.x, d * sizeof(double))
+    if c.both or not c.numeric:
+        memset(point + d, 0, d * sizeof(double))
+    if c.both:
+        fun[0] = c_value_and_gradient(&c.c_f, d, point, point + d)
+    elif wanted:
+        fun[0] = c_value(&c.c_f, d, point)
+        memcpy(point, r.x, d * sizeof(double))
         heed(watch)
+    r.spent[SPENT_VALUES] += wanted
+    r.spent[SPENT_GRADIENTS] += 1
+    if not c.numeric:
+        if not c.both:
+            c_gradient(&c.c_grad, d, point, point + d)
+        memcpy(r.found, point + d, d * sizeof(double))
+        heed(watch)
+        return 0
+    for i in range(d):
+        h = step_at(NULL, i, r.x[i])
+        for side in range(2):
+            memcpy(point, r.x, d * sizeof(double))
+            point[i] = r.x[i] - h if side else r.x[i] + h
+            r.values[2 * i + side] = c_value(&c.c_f, d, point)
+            heed(watch)
+    slopes_and_doubts(r.x, NULL, r.values, NULL, d, r.found)
+    for side in range(3):
+        probe_point(r.x, NULL, r.found, d, side, point)
+        r.values[2 * d + side] = c_value(&c.c_f, d, point)
+        heed(watch)
+    r.spent[SPENT_VALUES] += 2 * d + 3
+    return slopes_and_doubts(r.x, NULL, r.values, r.values + 2 * d, d, r.found) > 0
+
+
+cdef int evaluate_in_python(Calls c, Run* r, bint wanted, double* fun) except -1 with gil:
+    """The same of functions of Python."""
+    if c.both:
+        fun[0] = c.f.value_and_gradient(c.checked, r.found)
+    elif wanted:
+        fun[0] = c.f.at(-1, 0.0)
+    r.spent[SPENT_VALUES] += wanted
+    r.spent[SPENT_GRADIENTS] += 1
+    if c.numeric:
+        doubtful = c.f.differences(NULL, r.values, r.values + 2 * r.d, 3, r.found)
+        r.spent[SPENT_VALUES] += 2 * r.d + 3
+        return doubtful > 0
+    if not c.both:
+        c.grad.gradient(c.checked, r.found)
     return 0
 
 
-def descend_function(f, grad, double[::1] x not None, const double[::1] rates not None, double tol, double overshoots,
-                     double overshoot_growth, long long every, double[::1] state not None,
-                     double[::1] gradient not None, double[::1] previous not None, double[::1] found not None,
-                     double[:, ::1] values not None, double[::1] funs not None, double[::1] norms not None,
-                     double[:, ::1] points not None, long long[::1] spent not None, int kind,
-                     const double[::1] parameters not None, double[:, ::1] moments not None, long long done,
-                     Py_ssize_t penalised, const double[::1] lower not None, const double[::1] upper not None):
-    """Descent on a C function by a rule with the rates given, in x itself. See `reference/functions.py`."""
-    cdef Py_ssize_t d = x.shape[0], steps = rates.shape[0], step = 0, i
-    cdef bint numeric = grad is None, limited, turned, wanted
-    cdef CCallback value_of, gradient_of
+cdef bint is_to_be_judged(Run* r, const Update* rule, double least) noexcept nogil:
+    """Look at the gradient at x, and along the last step: whether it is near enough, overshoots or is not finite."""
+    cdef double product = 0, change
+    cdef double* state = r.state
+    cdef Py_ssize_t i
+    r.change = r.distance = 0
+    for i in range(r.d):
+        product += r.found[i] * r.gradient[i]
+        change = r.found[i] - r.gradient[i]
+        r.change += change * change
+        change = r.x[i] - r.previous[i]
+        r.distance += change * change
+    r.turned = product < 0
+    r.count, r.growth = 0, 1
+    if r.norm > state[RUN_NORM] and (r.turned or rule.may_rise) and state[RUN_RATE] * state[RUN_NORM] > 0:
+        r.count, r.growth = state[RUN_OVERSHOOTS] + 1, state[RUN_GROWTH] * (r.norm / state[RUN_NORM])
+    # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
+    return (least <= r.tol or not isfinite(r.norm * r.norm + product + r.change + r.distance)
+            or (r.count >= r.overshoots and r.growth >= r.overshoot_growth))
+
+
+cdef void step_from(Run* r, Update* rule, double rate) noexcept nogil:
+    """Remember x and what is known of the run there, and take the step from it."""
+    cdef double* state = r.state
+    cdef double length
+    # What it met nears the largest curvature from below, until the run has left the place for good.
+    if r.count == 1 or (r.count > 1 and r.growth < r.overshoot_growth * r.overshoot_growth * r.overshoot_growth):
+        length = state[RUN_RATE] * state[RUN_NORM] if rule.plain else sqrt(r.distance)
+        state[RUN_CURVATURE] = sqrt(r.change) / length if length > 0 else 0
+    if r.turned or r.norm > state[RUN_FIRST_NORM]:
+        state[RUN_ROSE] = 1
+    state[RUN_OVERSHOOTS], state[RUN_GROWTH] = r.count, r.growth
+    state[RUN_NORM], state[RUN_RATE] = r.norm, rate
+    memcpy(r.previous, r.x, r.d * sizeof(double))
+    memcpy(r.gradient, r.found, r.d * sizeof(double))
+    take_step(rule, r.x, <const double*> r.gradient, rate, r.done + r.step + 1)
+    r.step += 1
+    r.spent[SPENT_STEPS], r.spent[SPENT_WHOLE] = r.step, 0
+
+
+cdef bint stops(Calls c, Run* r, double fun) except -1 with gil:
+    """Show x to `look`; whether it ends the run."""
+    found = None if c.grad is None else c.grad.own
+    if found is None:
+        found = array_from(r.found, r.d, c.shape)
+    else:
+        c.grad.own = None
+    return c.look(r.done + r.step, array_from(r.x, r.d, c.shape), fun, found, r.spent[SPENT_VALUES],
+                  r.spent[SPENT_GRADIENTS])
+
+
+cdef int ask_rate(Calls c, Run* r) except -1 with gil:
+    r.rates[r.step] = c.rate(r.done + r.step)
+    return 0
+
+
+cdef int take_steps(Calls c, Run* r, Update* rule, int asks) except -1 nogil:
+    """All steps, or those until something is to be judged: why it came back."""
+    cdef Watch watch
+    cdef bint limited = rule.parameters[L1] != 0 or rule.lower != NULL, wanted
+    cdef double fun, least
+    cdef int doubtful
+    begin(&watch)
+    while r.step < r.steps:
+        if not all_finite(r.x, r.d) or (c.numeric and useless_step(r.x, NULL, r.d) >= 0):
+            return UNTOUCHED
+        wanted = c.both or (r.every > 0 and (r.done + r.step) % r.every == 0)
+        fun = NAN
+        if c.in_c:
+            doubtful = evaluate_in_c(c, r, wanted, &fun, &watch)
+        else:
+            doubtful = evaluate_in_python(c, r, wanted, &fun)
+            heed(&watch)
+        if wanted and rule.parameters[L1] != 0:
+            fun += penalty_of(rule, <const double*> r.x)
+        r.funs[r.step] = fun
+        if doubtful:
+            return DOUBTFUL
+        r.norm = least = safe_norm(<const double*> r.found, r.d)
+        if limited:
+            least = least_norm(rule, <const double*> r.x, <const double*> r.found)
+        r.norms[r.step] = least
+        if is_to_be_judged(r, rule, least) or (wanted and not isfinite(fun)):
+            return EVALUATED
+        if r.points != NULL:
+            memcpy(r.points + r.step * r.d, r.x, r.d * sizeof(double))
+        r.spent[SPENT_WHOLE] = 1
+        if asks & 1 and stops(c, r, fun):
+            return STOPPED
+        if asks & 2:
+            ask_rate(c, r)
+        step_from(r, rule, r.rates[r.step])
+        if watch.read - watch.began > LONGEST_CALL:
+            break
+    return ALL_STEPS
+
+
+def descend_function(f, grad, double[::1] x not None, tuple shape, as_number, checked, double[::1] found not None,
+                     double[:, ::1] values not None, long long[::1] spent not None, look, rate,
+                     double[::1] rates not None, double tol, double overshoots, double overshoot_growth,
+                     long long every, double[::1] state not None, double[::1] gradient not None,
+                     double[::1] previous not None, double[::1] funs not None, double[::1] norms not None,
+                     double[:, ::1] points not None, int kind, const double[::1] parameters not None,
+                     double[:, ::1] moments not None, long long done, Py_ssize_t penalised,
+                     const double[::1] lower not None, const double[::1] upper not None):
+    """Descent on a function by a rule with the rates given, in x itself. See `reference/functions.py`."""
+    cdef Py_ssize_t d = x.shape[0], steps = rates.shape[0]
+    cdef int asks = (look is not None) + 2 * (rate is not None), reason = ALL_STEPS
     if gradient.shape[0] != d or previous.shape[0] != d or found.shape[0] != d or d == 0:
         raise ValueError(f"x has {d} entries, gradient {gradient.shape[0]}, previous {previous.shape[0]} and found "
                          f"{found.shape[0]}")
-    if numeric and (values.shape[0] != d + 2 or values.shape[1] != 2):
+    if grad is None and (values.shape[0] != d + 2 or values.shape[1] != 2):
         raise ValueError(f"values must have shape ({d + 2}, 2); got ({values.shape[0]}, {values.shape[1]})")
-    if state.shape[0] != RUN_STATE or spent.shape[0] != 2:
-        raise ValueError(f"state must have {<int> RUN_STATE} entries and spent 2")
+    if state.shape[0] != RUN_STATE or spent.shape[0] != SPENT:
+        raise ValueError(f"state must have {<int> RUN_STATE} entries and spent {<int> SPENT}")
     if funs.shape[0] < steps or norms.shape[0] < steps or (points.shape[0] != 0 and points.shape[0] < steps):
         raise ValueError(f"funs, norms and points must have room for {steps} steps")
     if points.shape[0] and points.shape[1] != d:
         raise ValueError("points must have the length of x behind its first axis")
-    c_callback(f, &value_of)
-    if not numeric:
-        c_callback(grad, &gradient_of)
+    cdef Calls calls = calls_of(f, grad, x, shape, as_number, checked, look, rate)
+    spent[SPENT_STEPS] = spent[SPENT_WHOLE] = 0
+    if steps == 0:
+        return 0, reason
     cdef Update rule = update_of(kind, parameters, moments, d, penalised, lower, upper)
-    cdef double* point = <double*> malloc(2 * d * sizeof(double))
-    if point == NULL:
-        free_update(&rule)
-        raise MemoryError("no memory for a point")
-    cdef double* x_ = &x[0]
-    cdef double* g = &gradient[0]
-    cdef double* new = &found[0]
-    cdef double fun, norm, least, product, difference, distance, change, count, growth
-    cdef int reason = ALL_STEPS
-    cdef Watch watch
-    limited = rule.parameters[L1] != 0 or rule.lower != NULL
+    cdef Run r
+    r.d, r.steps, r.step, r.every, r.done = d, steps, 0, every, done
+    r.tol, r.overshoots, r.overshoot_growth = tol, overshoots, overshoot_growth
+    r.x, r.gradient, r.previous, r.found = &x[0], &gradient[0], &previous[0], &found[0]
+    r.values = &values[0, 0] if grad is None else NULL
+    r.funs, r.norms, r.rates, r.state, r.spent = &funs[0], &norms[0], &rates[0], &state[0], &spent[0]
+    r.points = &points[0, 0] if points.shape[0] else NULL
+    r.scratch = <double*> malloc(2 * d * sizeof(double))
     try:
-        with nogil:
-            begin(&watch)
-            while step < steps:
-                if not all_finite(x_, d) or (numeric and useless_step(x_, NULL, d) >= 0):
-                    reason = UNTOUCHED
-                    break
-                fun = NAN
-                wanted = every > 0 and (done + step) % every == 0
-                if wanted:
-                    memcpy(point, x_, d * sizeof(double))
-                    fun = c_value(&value_of, d, point)
-                    spent[0] += 1
-                    heed(&watch)
-                    if rule.parameters[L1] != 0:
-                        fun += penalty_of(&rule, <const double*> x_)
-                funs[step] = fun
-                spent[1] += 1
-                if numeric:
-                    differences(&value_of, x_, d, point, &values[0, 0], new, &watch)
-                    spent[0] += 2 * d + 3
-                    if slopes_and_doubts(x_, NULL, &values[0, 0], &values[d, 0], d, new):
-                        reason = DOUBTFUL
-                        break
-                else:
-                    memcpy(point, x_, d * sizeof(double))
-                    memset(point + d, 0, d * sizeof(double))
-                    c_gradient(&gradient_of, d, point, point + d)
-                    heed(&watch)
-                    memcpy(new, point + d, d * sizeof(double))
-                norm = least = safe_norm(<const double*> new, d)
-                if limited:
-                    least = least_norm(&rule, <const double*> x_, <const double*> new)
-                norms[step] = least
-                product = difference = distance = 0
-                for i in range(d):
-                    product += new[i] * g[i]
-                    change = new[i] - g[i]
-                    difference += change * change
-                    change = x_[i] - previous[i]
-                    distance += change * change
-                turned = product < 0
-                count, growth = 0, 1
-                if norm > state[RUN_NORM] and (turned or rule.may_rise) and state[RUN_RATE] * state[RUN_NORM] > 0:
-                    count, growth = state[RUN_OVERSHOOTS] + 1, state[RUN_GROWTH] * (norm / state[RUN_NORM])
-                # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
-                if (least <= tol or not isfinite(norm * norm + product + difference + distance)
-                        or (wanted and not isfinite(fun)) or (count >= overshoots and growth >= overshoot_growth)):
-                    reason = EVALUATED
-                    break
-                # What it met nears the largest curvature from below, until the run has left the place for good.
-                if count == 1 or (count > 1 and growth < overshoot_growth * overshoot_growth * overshoot_growth):
-                    distance = state[RUN_RATE] * state[RUN_NORM] if rule.plain else sqrt(distance)
-                    state[RUN_CURVATURE] = sqrt(difference) / distance if distance > 0 else 0
-                if turned or norm > state[RUN_FIRST_NORM]:
-                    state[RUN_ROSE] = 1
-                state[RUN_OVERSHOOTS] = count
-                state[RUN_GROWTH] = growth
-                state[RUN_NORM] = norm
-                state[RUN_RATE] = rates[step]
-                if points.shape[0]:
-                    memcpy(&points[step, 0], x_, d * sizeof(double))
-                memcpy(&previous[0], x_, d * sizeof(double))
-                memcpy(g, new, d * sizeof(double))
-                take_step(&rule, x_, <const double*> g, rates[step], done + step + 1)
-                step += 1
-                if watch.read - watch.began > LONGEST_CALL:
-                    break
+        if r.scratch == NULL:
+            raise MemoryError("no memory for a point")
+        if calls.in_c:
+            with nogil:
+                reason = take_steps(calls, &r, &rule, asks)
+        else:
+            reason = take_steps(calls, &r, &rule, asks)
     finally:
-        free(point)
+        free(r.scratch)
         free_update(&rule)
-    return step, reason
+    return r.step, reason

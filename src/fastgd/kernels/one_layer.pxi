@@ -317,12 +317,15 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
                 grad_b[0] += slopes
         else:
             if r.by_columns or r.turned:
+                if r.turned and ahead != NULL and r.X_direct:  # half of the next block now, the rest before backward
+                    prefetch_bytes(ahead, m * r.X_row // 2)
                 forward_columns(x, column, W, b[0], m, d, h)
             elif z != NULL:
                 done = forward_backward(x, row, z, z_row, W, b[0], <const floating*> delta, min(m, z_m), d, h, g,
                                         r.in_line, r.rows)
-                backward_one(z + done * z_row, z_row, <const floating*> (delta + done), z_m - done, d, g,
-                             <const char*> NULL, 0)
+                if done < z_m:
+                    backward_one(z + done * z_row, z_row, <const floating*> (delta + done), z_m - done, d, g,
+                                 <const char*> NULL, 0)
             elif k == 1:
                 forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
             else:
@@ -334,6 +337,8 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             if at_once:
                 pass
             elif r.by_columns or r.turned:
+                if r.turned and ahead != NULL and r.X_direct:
+                    prefetch_bytes(ahead + m * r.X_row // 2, m * r.X_row // 2)
                 backward_columns(x, column, h, m, d, g)
             elif wide:
                 z, z_row, z_m = x, row, m

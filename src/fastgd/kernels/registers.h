@@ -171,6 +171,10 @@ FASTGD_COLUMNS(fastgd_columns_floats, float, fastgd_floats, fastgd_sum_floats)
       double rest = 0;                                                                                                 \
       ptrdiff_t i;                                                                                                     \
       int r;                                                                                                           \
+      if (m < 4 * L) {                                                                                                 \
+          for (i = 0; i < m; i++) rest += x[i];                                                                        \
+          return rest;                                                                                                 \
+      }                                                                                                                \
       memset(t, 0, sizeof t);                                                                                          \
       for (i = 0; i + 4 * L <= m; i += 4 * L)                                                                          \
           for (r = 0; r < 4; r++) t[r] += FASTGD_IN_DOUBLE(*(const V *) (x + i + r * L));                              \
@@ -183,6 +187,14 @@ FASTGD_COLUMNS(fastgd_columns_floats, float, fastgd_floats, fastgd_sum_floats)
       double rest = 0;                                                                                                 \
       ptrdiff_t i;                                                                                                     \
       int r;                                                                                                           \
+      if (m < 4 * L) {                                                                                                 \
+          for (i = 0; i < m; i++) {                                                                                    \
+              T e = h[i] - y[i];                                                                                       \
+              h[i] = s ? s[i] * e : e;                                                                                 \
+              rest += (double) h[i] * (double) e;                                                                      \
+          }                                                                                                            \
+          return 0.5 * rest;                                                                                           \
+      }                                                                                                                \
       memset(t, 0, sizeof t);                                                                                          \
       for (i = 0; i + 4 * L <= m; i += 4 * L)                                                                          \
           for (r = 0; r < 4; r++) {                                                                                    \

@@ -219,6 +219,15 @@ cdef inline void add_by_output(const floating* x, const floating* y, Py_ssize_t 
                 out[t] += factor * x[i * k + t] * (y[i * k + t] if y != NULL else 1)
         return
     memset(sums, 0, sizeof(sums))
+    if size == SUMS:  # a number that the compiler knows
+        while i < whole:
+            if y != NULL:
+                for t in range(SUMS):
+                    sums[t] += <double> x[i + t] * <double> y[i + t]
+            else:
+                for t in range(SUMS):
+                    sums[t] += x[i + t]
+            i += SUMS
     while i < whole:
         if y != NULL:
             for t in range(size):

@@ -80,6 +80,16 @@ def gap_of_slopes(objective, W, b, h, u, v, value):
     return excess + fenchel_gap(o, W, share * v)
 
 
+def gap_of_squares(objective, W, v, value):
+    """`gap_of_slopes` of a squared loss, which takes neither h nor u.
+
+    At a share c of the slopes u = h − y the terms l(h) + l*(cu) − c·h·u are (1 − c)²·l(h).
+    """
+    o = objective
+    share = 1.0 if o.l2 else min(1.0, o.l1 / max(float(np.max(np.abs(v), initial=0.0)), np.finfo(np.float64).tiny))
+    return (1 - share) ** 2 * (value - o.constant - o.penalty(W)) + fenchel_gap(o, W, share * v)
+
+
 def fenchel_gap(objective, W, v):
     """Ω(W) + Ω*(−v) + W·v."""
     l1, l2 = objective.l1, objective.l2

@@ -1,6 +1,7 @@
 """Any function of an array, with its gradient or a numerical one."""
 
 import contextlib
+import math
 
 import numpy as np
 
@@ -32,12 +33,12 @@ class Function:
         Whether one call gives value and gradient.
     numerical : bool
         Whether gradients are numerical.
-    in_c : bool
-        Whether a kernel can take many steps without coming back to Python.
+    has_steps : bool
+        Whether there is a kernel that takes many steps on it.
     """
 
     def __init__(self, f, grad, shape, l1=0.0, jobs=1, bounds=None):
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         self.shape, self.l1, self.bounds = shape, l1, bounds
         self.gives_both, self.numerical = grad is True, grad is None
         if self.gives_both:
@@ -49,11 +50,7 @@ class Function:
             self.grad = c_functions.c_gradient(grad, size) if is_c else grad and validation.callable_(grad, "grad")
         self._workers = None if jobs == 1 or not self.numerical else jobs
         # The kernel that takes many steps has a numerical gradient of its own, which knows of no bounds and no threads.
-        self.in_c = isinstance(self.f, c_code.CFunction) and size > 0 and self._workers is None
-        if self.numerical:
-            self.in_c = self.in_c and bounds is None
-        else:
-            self.in_c = self.in_c and isinstance(self.grad, c_code.CGradient)
+        self.has_steps = size > 0 and self._workers is None and not (self.numerical and bounds is not None)
 
     def value(self, x):
         """f at x, without the penalty."""
@@ -64,7 +61,7 @@ class Function:
     def gradient(self, x):
         """The gradient of f at x, and the evaluations of f that it took."""
         if not self.numerical:
-            return (self.value_and_gradient(x)[1] if self.gives_both else self._checked(self.grad(x.copy()))), 0
+            return (self.value_and_gradient(x)[1] if self.gives_both else self.checked(self.grad(x.copy()), x)), 0
         if self.bounds is None:
             return gradient_and_count(self.f, x, self._workers)
         found = self.differences(x)
@@ -72,12 +69,18 @@ class Function:
 
     def value_and_gradient(self, x):
         """Both by one call of an f that gives both."""
-        both = self.f(x.copy())
-        if not isinstance(both, (tuple, list)) or len(both) != 2:
+        return self.checked(self.f(x.copy()), x)
+
+    def checked(self, returned, x):
+        """What grad returned at x as an array, or what an f that gives both returned as (value, gradient)."""
+        if not self.gives_both:
+            return self._array(returned, "what grad returned", "grad must return an array")
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise TypeError(
-                f"with grad=True f must return a pair (value, gradient); it returned {validation.describe(both)}"
+                f"with grad=True f must return a pair (value, gradient); it returned {validation.describe(returned)}"
             )
-        return validation.any_number(both[0], x, -1), self._checked(both[1], "the gradient that f returned")
+        what = "the gradient that f returned"
+        return validation.any_number(returned[0], x, -1), self._array(returned[1], what, f"{what} must be")
 
     def differences(self, x, scheme="central"):
         """The numerical gradient at x with what is known of it, a `Derivative` of arrays in the shape of x.
@@ -114,11 +117,10 @@ class Function:
         finally:
             self.f, c_code.per_thread.check = f, None
 
-    def _checked(self, gradient, what="what grad returned"):
+    def _array(self, gradient, what, must_be):
         gradient = validation.real_array(gradient, what, dtype=np.float64, finite=False)
         if gradient.shape != self.shape:
-            which = "grad must return an array" if what == "what grad returned" else f"{what} must be"
-            raise ValueError(f"{which} of the shape of x, {self.shape}; it returned {gradient.shape}")
+            raise ValueError(f"{must_be} of the shape of x, {self.shape}; it returned {gradient.shape}")
         return np.array(gradient, order="C")  # grad may fill and return the same buffer each time
 
 

@@ -58,6 +58,11 @@ class Standardised(Variables):
         super().__init__(o, self.from_weights(*(o.best_constant() if start is None else start)))
         self.penalised = d * o.rows.k
 
+    @functools.cached_property
+    def extended_rows(self):
+        """x − shift of all rows in long double, for few of them."""
+        return self.objective.rows.extended() - self.shift.astype(np.longdouble)
+
     def _measure(self, o):
         """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
@@ -208,13 +213,19 @@ class Standardised(Variables):
         grad_W = gradient[: o.rows.d] * self.finite_scale
         return float(np.vdot(grad_W, grad_W)) / (2 * o.l2)
 
-    def duality_gap(self, V, gradient):
+    def duality_gap(self, V, gradient, fun=None):
         """`certificate.duality_gap` at V, from the gradient there, which saves two or all three of its passes.
 
-        The dual point is u − cD with the slopes u = l', D = l'' and c such that its entries sum to 0.
+        The dual point is u − cD with the slopes u = l', D = l'' and c such that its entries sum to 0. With an l1
+        penalty on a squared loss it is made of `fun` = F(V).
         """
         o = self.objective
         W, b = self.to_weights(V)
+        if o.l1 and o.quadratic and fun is not None:
+            balance = float(np.sum(gradient[o.rows.d :] ** 2))
+            if balance <= certificate.BALANCED**2 * o.mass * abs(fun):
+                v = gradient[: o.rows.d] * self.finite_scale - o.l2 * W
+                return certificate.gap_of_squares(o, W, v, fun)
         if o.l1 or not o.l2 or o.record.by_pass is None:
             return self._duality_gap_of_rows(W, b)
         with np.errstate(all="ignore"):

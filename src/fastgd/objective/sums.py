@@ -59,11 +59,14 @@ class Sums:
         return self._value(sums, w, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
-        shape, gradient = (self.shape[0], self.rows.k), np.empty(self.shape, self.dtype)
+        rows, gradient = self.rows, np.empty(self.shape, self.dtype)
+        shape = (self.shape[0], rows.k)
         out = gradient.reshape(shape)
-        if self.rows.one_array and self.penalty_weights is None and self.jobs(threads.THREAD_VALUES) == 1:
-            value = self.rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
-            value += self._besides(w)
+        alike = rows.one_array and self.penalty_weights is None
+        if alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
+            value = rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
+            if self.l1 or self.constant:
+                value += self._besides(w)
         else:
             value = self._value(self._block_sums(*self.split(w), None, True), w, out)
         return value, gradient

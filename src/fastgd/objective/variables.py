@@ -13,7 +13,7 @@ Standardised columns are in `standardised.py`. The interface:
     settle(z, fun, g)       z in the user's units, and value and gradient at exactly that point, rounding included
     curvature()             bounds of the Hessian's eigenvalues in these variables, or None
     burst(z, rule, …)       many steps by one call of a kernel; `has_bursts` is True if there is such a kernel
-    steps_in_c(z, …)        the same for a C function; returns where Python has to decide. `in_c` is True if it exists
+    take_steps(z, …)        the same for a function, until Python has to decide; `has_steps` is True if it exists
     fun_is_free             True if the value comes with the gradient at no extra cost
     in_user_units           True if z is in the user's units
     penalised               number of entries of the flat z, from the first, that the l1 penalty applies to
@@ -25,7 +25,7 @@ Standardised columns are in `standardised.py`. The interface:
 
 import numpy as np
 
-from fastgd import kernels
+from fastgd import kernels, validation
 from fastgd.derivatives.gradient import mended_and_count
 from fastgd.kernels.codes import OnFunction, OnRows
 from fastgd.linalg import euclidean_norm, least_subgradient
@@ -35,7 +35,7 @@ class Variables:
     """Base class: the counts of evaluations, and all methods for the identity z = w."""
 
     fun_is_free = in_user_units = True
-    in_c = has_bursts = False
+    has_steps = has_bursts = False
     numerical = False  # whether gradients are differences of values
     note = ""
 
@@ -84,7 +84,7 @@ class OfFunction(Variables):
 
     def __init__(self, function, start):
         super().__init__(function, np.array(start, dtype=np.float64, order="C"))
-        self.in_c, self.fun_is_free, self.numerical = function.in_c, function.gives_both, function.numerical
+        self.has_steps, self.fun_is_free, self.numerical = function.has_steps, function.gives_both, function.numerical
 
     def evaluate(self, x, want_fun=True):
         # An overflow in a diverging run becomes a DivergenceError; NumPy's warnings would come on top of it.
@@ -125,37 +125,26 @@ class OfFunction(Variables):
     def settle(self, x, fun, gradient):
         return x, self.value(x) if fun is None else fun, gradient
 
-    def steps_in_c(
-        self, x, rates, tol, overshoots, growth, every, state, gradient, previous, funs, norms, points, rule
-    ):
-        """Take steps on x, in place, by one call of a kernel.
+    def take_steps(self, x, found, spent, *arguments):
+        """Take steps on x, in place, by one call of a kernel: why it came back, and the gradient at x if it knows it.
 
-        The parameters are those of `kernels.reference.functions.descend_function`.
-
-        Returns
-        -------
-        taken : int
-            Number of steps.
-        found : (float or None, ndarray) or None
-            Value and gradient at x, if the kernel has evaluated them.
+        The parameters are those of `kernels.reference.functions.descend_function`, `arguments` from `look` on.
         """
-        f, grad = self.objective.f, self.objective.grad
-        d, spent = x.size, np.zeros(2, np.int64)
-        found, values = np.empty(d), np.empty((d + 2 if grad is None else 0, 2))
-        flat = (array.reshape(-1) for array in (gradient, previous))
-        taken, reason = kernels.active.descend_function(
-            f, grad, x.reshape(-1), rates, tol, overshoots, growth, every, state, *flat, found, values, funs,
-            norms, points, spent, *rule,
-        )  # fmt: skip
-        self.nfev, self.njev = self.nfev + int(spent[0]), self.njev + int(spent[1])
-        if reason not in (OnFunction.EVALUATED, OnFunction.DOUBTFUL):
-            return taken, None
-        if reason == OnFunction.DOUBTFUL:
-            found, nfev = mended_and_count(f, x, values[:-2], values[-2:].reshape(-1)[:3], found)
-            self.nfev += nfev
-        fun = float(funs[taken])
-        wanted = every and (rule[3] + taken) % every == 0
-        return taken, (fun if wanted else None, found.reshape(x.shape))
+        o = self.objective
+        spent[: OnFunction.STEPS] = self.nfev, self.njev
+        grad, values = True if o.gives_both else o.grad, np.empty((x.size + 2 if o.numerical else 0, 2))
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                _, reason = kernels.active.descend_function(
+                    o.f, grad, x.reshape(-1), x.shape, validation.any_number, o.checked, found, values, spent,
+                    *arguments,
+                )  # fmt: skip
+                if reason == OnFunction.DOUBTFUL:
+                    found, nfev = mended_and_count(o.f, x, values[:-2], values[-2:].reshape(-1)[:3], found)
+                    spent[OnFunction.VALUES] += nfev
+        finally:
+            self.nfev, self.njev = spent[: OnFunction.STEPS].tolist()
+        return reason, found.reshape(x.shape)
 
 
 class Columns(Variables):

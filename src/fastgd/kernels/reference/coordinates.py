@@ -11,7 +11,7 @@ bend·|step|); they end after an epoch where that was no more than `small`.
 import numpy as np
 
 
-def coordinate_descent(columns, curvature, means, bends, thresholds, ridges, epochs, small, slopes, v):
+def coordinate_descent(columns, curvature, means, bends, thresholds, ridges, epochs, small, zeros, slopes, v):
     """Epochs of coordinate descent on `slopes` and `v`, in place.
 
     Parameters
@@ -25,6 +25,8 @@ def coordinate_descent(columns, curvature, means, bends, thresholds, ridges, epo
     thresholds, ridges : (m,)
     epochs : int
     small : float
+    zeros : bool
+        False: weights that are 0 stay so, and their columns are not read.
     slopes : (n,)
         u at v; with an intercept it adds up to 0.
     v : (m,)
@@ -42,11 +44,12 @@ def coordinate_descent(columns, curvature, means, bends, thresholds, ridges, epo
 
     if columns.shape[1] != len(slopes) or len(columns) != len(v):
         raise ValueError(f"arrays do not fit {len(columns)} columns of {columns.shape[1]} rows")
-    return _descend(gradient, move, bends, thresholds, ridges, epochs if len(slopes) else 0, small, v)
+    return _descend(gradient, move, bends, thresholds, ridges, epochs if len(slopes) else 0, small, zeros, v)
 
 
 def sparse_coordinate_descent(
-    data, indices, indptr, curvature, scales, sums, means, bends, thresholds, ridges, epochs, small, level, slopes, v
+    data, indices, indptr, curvature, scales, sums, means, bends, thresholds, ridges, epochs, small, zeros, level,
+    slopes, v
 ):  # fmt: skip
     """`coordinate_descent` on columns in CSC form, each over its scale.
 
@@ -73,7 +76,7 @@ def sparse_coordinate_descent(
         np.add.at(slopes, rows, step / scales[j] * c[rows] * data[part])
         level[0] -= step * means[j]
 
-    return _descend(gradient, move, bends, thresholds, ridges, epochs if len(slopes) else 0, small, v)
+    return _descend(gradient, move, bends, thresholds, ridges, epochs if len(slopes) else 0, small, zeros, v)
 
 
 def gram_coordinate_descent(H, thresholds, epochs, small, gradient, v):
@@ -84,16 +87,25 @@ def gram_coordinate_descent(H, thresholds, epochs, small, gradient, v):
     def move(j, step):
         gradient[:] += step * H[j]
 
-    return _descend(gradient.__getitem__, move, np.diag(H), thresholds, np.zeros(len(v)), epochs, small, v)
+    return _descend(gradient.__getitem__, move, np.diag(H), thresholds, np.zeros(len(v)), epochs, small, True, v)
 
 
-def _descend(gradient, move, bends, thresholds, ridges, epochs, small, v):
+def column_moments(columns, curvature, sums, squares):
+    """Σ c·a and Σ c·a² of each of the columns (m, n), into `sums` and `squares`, (m,); curvature is (n,)."""
+    if columns.shape != (len(sums), len(curvature)) or sums.shape != squares.shape:
+        raise ValueError(f"arrays do not fit {len(columns)} columns of {columns.shape[1]} rows")
+    sums[:], squares[:] = columns @ curvature, columns**2 @ curvature
+
+
+def _descend(gradient, move, bends, thresholds, ridges, epochs, small, zeros, v):
     worst = 0.0
     if not len(v):
         return 0, worst
     for epoch in range(1, epochs + 1):
         worst = 0.0
         for j in np.flatnonzero(bends > 0):
+            if v[j] == 0 and not zeros:
+                continue
             z = bends[j] * v[j] - gradient(j) - ridges[j] * v[j]
             new = np.sign(z) * max(abs(z) - thresholds[j], 0.0) / bends[j]
             if (step := new - v[j]) != 0:
