@@ -223,7 +223,7 @@ class Standardised(Variables):
         W, b = self.to_weights(V)
         if o.l1 and o.quadratic and fun is not None:
             balance = float(np.sum(gradient[o.rows.d :] ** 2))
-            if balance <= certificate.BALANCED**2 * o.mass * abs(fun):
+            if balance <= 1e-18 * o.mass * abs(fun):
                 v = gradient[: o.rows.d] * self.finite_scale - o.l2 * W
                 return certificate.gap_of_squares(o, W, v, fun)
         if o.l1 or not o.l2 or o.record.by_pass is None:
