@@ -21,7 +21,7 @@ from fastgd.data import moments, rows_of, threads
 from fastgd.derivatives import sampling
 from fastgd.descent import sweep as sweep_module
 from fastgd.descent import sweep_routes
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 from fastgd.threads import Threads
 
 MEASURED = {}
@@ -122,7 +122,7 @@ def thread_values():
 @measures("BLAS_VALUES")
 def blas_values():
     gemm = kernels.gemm(np.dtype(np.float64))
-    codes = ACTIVATIONS["identity"], LOSSES["squared"]
+    codes = ACTIVATIONS["identity"], PointLoss("squared")
 
     def passes(blas):
         def of(size):

@@ -14,19 +14,22 @@ import sklearn
 from contest import EPOCHS, EXACT, ITERATIONS, Member, Unsuitable
 from sklearn.linear_model import (
     ElasticNet,
+    GammaRegressor,
     Lasso,
     LinearRegression,
     LogisticRegression,
     PoissonRegressor,
+    QuantileRegressor,
     Ridge,
     SGDClassifier,
     SGDRegressor,
+    TweedieRegressor,
 )
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from fastgd import GDClassifier, GDRegressor
+from fastgd import GDClassifier, GDRegressor, losses
 
 # Iterations allowed to solvers that go through rows or columns one by one: one of their iterations is a single pass.
 PASSES = 1000
@@ -93,10 +96,11 @@ def near(problem):
 
 
 def ours(problem, tol, **options):
-    estimator = GDRegressor if problem.name in ("squared_error", "poisson") else GDClassifier
+    name = "log_loss" if problem.name == "softmax" else problem.name
+    estimator = GDRegressor if losses.get(name).task == "regression" else GDClassifier
     alpha = problem.l1 + problem.l2
     return estimator(
-        "log_loss" if problem.name == "softmax" else problem.name, penalty="elasticnet" if alpha else None,
+        losses.Quantile(0.8) if name == "quantile" else name, penalty="elasticnet" if alpha else None,
         alpha=alpha, l1_ratio=problem.l1 / alpha if alpha else 0, fit_intercept=problem.fit_intercept, tol=tol,
         max_iter=ITERATIONS, **options,
     )  # fmt: skip
@@ -230,6 +234,41 @@ def poisson(solver):
     return lambda problem, tol: PoissonRegressor(alpha=problem.l2, solver=solver, tol=tol, max_iter=ITERATIONS)
 
 
+def deviance(solver):
+    """scikit-learn's estimator of the deviance, which takes no l1 penalty."""
+
+    def make(problem, tol):
+        refuse(problem.l1, "it has no l1 penalty")
+        options = {"alpha": problem.l2, "solver": solver, "tol": tol, "max_iter": ITERATIONS}
+        if problem.name == "tweedie":
+            return TweedieRegressor(power=1.5, link="log", **options)
+        return (GammaRegressor if problem.name == "gamma" else PoissonRegressor)(**options)
+
+    return make
+
+
+def glum(problem, tol):
+    from glum import GeneralizedLinearRegressor, TweedieDistribution
+
+    family = TweedieDistribution(1.5) if problem.name == "tweedie" else problem.name
+    alpha = problem.l1 + problem.l2
+    return GeneralizedLinearRegressor(
+        family=family, link="log", alpha=alpha, l1_ratio=problem.l1 / alpha if alpha else 0, gradient_tol=tol,
+        max_iter=ITERATIONS,
+    )  # fmt: skip
+
+
+DEVIANCE = {
+    **OURS,
+    **{solver: member(deviance(solver)) for solver in ("lbfgs", "newton-cholesky")},
+    **installed(glum=member(glum)),
+}
+QUANTILE = {
+    **OURS,
+    "QuantileRegressor": member(
+        lambda problem, _: QuantileRegressor(quantile=0.8, alpha=0, solver="highs"), ladder=EXACT
+    ),
+}
 NEWTON = {solver: member(logistic(solver)) for solver in ("lbfgs", "newton-cholesky", "newton-cg")}
 AVERAGED = {solver: member(logistic(solver, PASSES)) for solver in ("sag", "saga")}
 LOGISTIC = {

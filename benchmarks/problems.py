@@ -8,7 +8,7 @@ import functools
 import typing
 
 import numpy as np
-from scipy import sparse, special
+from scipy import optimize, sparse, special
 from workload import table
 
 # Relative error of the computed minima: well below the accuracies required of the members.
@@ -61,6 +61,17 @@ LOSSES = {
         lambda h, y: np.exp(h) - y,
         _diagonal(lambda h, y: np.exp(h)),
     ),
+    "gamma": Loss(  # half the deviance
+        lambda h, y: y * np.exp(-h) + h - 1 - np.log(y),
+        lambda h, y: 1 - y * np.exp(-h),
+        _diagonal(lambda h, y: y * np.exp(-h)),
+    ),
+    "tweedie": Loss(  # half the deviance, of the power 1.5
+        lambda h, y: 2 * np.exp(0.5 * h) + 2 * y * np.exp(-0.5 * h) - 4 * np.sqrt(y),
+        lambda h, y: np.exp(0.5 * h) - y * np.exp(-0.5 * h),
+        _diagonal(lambda h, y: 0.5 * np.exp(0.5 * h) + 0.5 * y * np.exp(-0.5 * h)),
+    ),
+    "quantile": Loss(lambda h, y: np.maximum(0.8 * (y - h), 0.2 * (h - y)), None, None),
     "squared_hinge": Loss(
         lambda h, y: _short(h, y) ** 2,
         lambda h, y: -2 * (2 * y - 1) * _short(h, y),
@@ -102,6 +113,8 @@ class Problem:
         self.k = self.Y.shape[1]
         if loss == "hinge":
             self.minimum = self._hinge()
+        elif loss == "quantile":
+            self.minimum = self._quantile()
         elif l1:
             self.minimum = self._sparse(near(self))
         else:
@@ -169,6 +182,14 @@ class Problem:
         outside = np.abs(self.X.T @ slopes)[signs == 0] / self.n
         assert np.all(outside <= self.l1 * (1 + 1e-9)), "a column that is left out wants a weight"
         return self.value(w)
+
+    def _quantile(self):
+        """The minimum for the quantile 0.8, by the dual linear program: max Σ a·y, Aᵀa = 0, −0.2/n ≤ a ≤ 0.8/n."""
+        A = self._columns(np.full(self.d, True))
+        found = optimize.linprog(
+            -self.y, A_eq=A.T, b_eq=np.zeros(A.shape[1]), bounds=(-0.2 / self.n, 0.8 / self.n), method="highs"
+        )
+        return -found.fun
 
     def _hinge(self):
         """The minimum for the hinge, as the dual value mean(a) − ½·l2·‖w‖², w = Zᵀa/(n·l2), 0 ≤ a ≤ 1, rows of Z: y·x.

@@ -49,12 +49,12 @@ def in_double(X, y, w):
 def kernel_arguments(X, y, w, activation):
     """Arguments of the kernels `total_loss` and `total_loss_and_gradient`, without intercept and sample weights."""
     from fastgd import kernels
-    from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+    from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
     n, d = X.shape
     W, absent = w.reshape(d, -1), np.empty(0, X.dtype)
     b = np.zeros(W.shape[1], X.dtype)
-    model = ACTIVATIONS[activation], LOSSES["squared"]
+    model = ACTIVATIONS[activation], PointLoss("squared")
     return X, y.reshape(n, -1), W, b, absent, absent, *model, kernels.gemm(X.dtype), np.empty(W.shape[1])
 
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 
 from fastgd import kernels, optimizers
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.losses.table import LOSSES as TABLE
 
 # |error| ≤ SAME·max(1, |value|), after some tens of steps.
@@ -15,6 +15,7 @@ NAMES = tuple(optimizers.BY_NAME)
 # |error| ≤ TOLERANCE·Σ|terms|, for each entry of a result that is a sum.
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Every activation with every loss that it may have.
+LOSSES = {loss.kernel: loss.point_loss for loss in TABLE.values()}
 PAIRS = sorted({(activation, loss.kernel) for loss in TABLE.values() for activation in loss.activations})
 MODEL = ACTIVATIONS["identity"], LOSSES["squared"]
 HUBER_DELTA, TUBE = LOSSES["huber"].parameter, LOSSES["epsilon_insensitive"].parameter
@@ -57,16 +58,20 @@ def laid_out(array, layout):
 
 
 def targets(rng, n, k, activation, loss):
-    """Targets that the loss is for."""
-    if (activation, loss) == ("sigmoid", "log"):
-        return np.where(rng.random((n, k)) < 0.5, rng.integers(0, 2, (n, k)), rng.random((n, k)))
-    if loss == "log":  # a class, or the probabilities of all
+    """Targets that the loss is for: of several kinds the first that its record does not refuse."""
+    if (activation, loss) == ("softmax", "log"):  # a class, or the probabilities of all
         return np.where(rng.random((n, 1)) < 0.5, np.eye(k)[rng.integers(0, k, n)], rng.dirichlet(np.ones(k), n))
-    if "hinge" in loss:
-        return rng.choice([-1, 1], (n, k))
-    if loss == "gamma":
-        return rng.gamma(2, size=(n, k))
-    return rng.poisson(2, (n, k)) if loss == "poisson" else 3 * rng.standard_normal((n, k))
+    record = next(record for record in TABLE.values() if record.kernel == loss)
+    for y in (
+        3 * rng.standard_normal((n, k)),
+        rng.poisson(2, (n, k)) * 1.0,
+        np.where(rng.random((n, k)) < 0.5, rng.integers(0, 2, (n, k)), rng.random((n, k))),
+        rng.choice([-1.0, 1.0], (n, k)),
+        rng.gamma(2, size=(n, k)),
+    ):
+        if record.refused(y) is None or not record.refused(y).any():
+            return y
+    raise AssertionError(loss)
 
 
 def problem(n, d, k, dtype, weighted=False, shifted=False, activation="identity", loss="squared", seed=0):
@@ -105,6 +110,11 @@ def exact_loss(f, y, loss):
     if "hinge" in loss:
         short_of = max(1 - y * f, mpmath.mpf(0))
         return (short_of, -y * (short_of > 0)) if loss == "hinge" else (short_of**2, -2 * y * short_of)
+    if loss == "modified_huber":
+        short_of = max(1 - y * f, mpmath.mpf(0))
+        return (-4 * y * f, -4 * y) if y * f < -1 else (short_of**2, -2 * y * short_of)
+    if loss == "perceptron":
+        return max(-y * f, mpmath.mpf(0)), -y * (y * f <= 0)
     if loss == "epsilon_insensitive":
         return max(abs(r) - TUBE, mpmath.mpf(0)), mpmath.sign(r) * (abs(r) > TUBE)
     if loss == "quantile":
@@ -130,6 +140,22 @@ def exact_row(h, y, activation, loss):
         return [(mpmath.exp(v) - t * v, mpmath.exp(v) - t) for v, t in zip(h, y, strict=True)]
     if loss == "gamma":
         return [(t * mpmath.exp(-v) + v, 1 - t * mpmath.exp(-v)) for v, t in zip(h, y, strict=True)]
+    if loss == "negative_binomial":
+        a, e = LOSSES[loss].parameter, mpmath.exp
+        return [((t + 1 / a) * mpmath.log1p(a * e(v)) - t * v, (e(v) - t) / (1 + a * e(v)))
+                for v, t in zip(h, y, strict=True)]  # fmt: skip
+    if loss == "probit":
+        f, F = mpmath.npdf, mpmath.ncdf
+        return [(-t * mpmath.log(F(v)) - (1 - t) * mpmath.log(F(-v)), (1 - t) * f(v) / F(-v) - t * f(v) / F(v))
+                for v, t in zip(h, y, strict=True)]  # fmt: skip
+    if loss == "cloglog":
+        m = [mpmath.exp(v) for v in h]
+        return [((1 - t) * v - t * mpmath.log(-mpmath.expm1(-v)), (1 - t) * v - t * v / mpmath.expm1(v))
+                for v, t in zip(m, y, strict=True)]  # fmt: skip
+    if loss == "tweedie":
+        e, p = mpmath.exp, LOSSES[loss].parameter
+        return [(e((2 - p) * v) / (2 - p) + t * e((1 - p) * v) / (p - 1), e((2 - p) * v) - t * e((1 - p) * v))
+                for v, t in zip(h, y, strict=True)]  # fmt: skip
     f, f_prime = EXACT[activation]
     points = [exact_loss(f(v), t, loss) for v, t in zip(h, y, strict=True)]
     return [(value, slope * f_prime(v)) for (value, slope), v in zip(points, h, strict=True)]
@@ -149,7 +175,14 @@ def sizes(X, Y, W, b, shift, s, activation, loss):
     growth = np.maximum(1, np.exp(h)) if activation == "exp" else 1.0  # max(1, |f|', |f''|)
     if loss == "gamma":
         growth = np.maximum(1, Y * np.exp(-h))
-    if loss in ("log", "poisson", "gamma"):
+    if loss == "tweedie":
+        p = LOSSES[loss].parameter
+        growth = 1 + (np.exp((2 - p) * h) + Y * np.exp((1 - p) * h)) / min(2 - p, p - 1)
+    if loss == "negative_binomial":
+        growth = Y + 1 / LOSSES[loss].parameter + 1
+    if loss in ("probit", "cloglog"):
+        growth = 1 + h * h if loss == "probit" else 1 + np.exp(h)
+    if loss in ("log", "poisson", "gamma", "tweedie", "negative_binomial", "probit", "cloglog"):
         value = (growth + abs(Y)) * (terms + 1)
         delta = growth * (terms + 1) + abs(Y)
     else:

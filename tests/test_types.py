@@ -16,6 +16,7 @@ from fastgd.derivatives import gradient as numdiff
 from fastgd.descent import starts
 from fastgd.engine import plan
 from fastgd.linear_model import parameters
+from fastgd.losses import table
 
 pytestmark = pytest.mark.one_build
 
@@ -63,9 +64,9 @@ def test_keywords_of_multi_start():
         (types.Scheme, numdiff.SCHEMES),
         (types.NanPolicy, numdiff.NAN_POLICIES),
         (types.Activation, kernels.codes.ACTIVATIONS),
-        (types.LossName, losses.LOSSES),
-        (types.RegressionLoss, losses.names("regression")),
-        (types.ClassificationLoss, losses.names("classification")),
+        (table.LossName, losses.LOSSES),
+        (table.RegressionLoss, losses.names("regression")),
+        (table.ClassificationLoss, losses.names("classification")),
         (types.OptimizerName, optimizers.BY_NAME),
         (types.Penalty, [name for name in parameters.PENALTIES if name is not None]),
         (types.Solver, plan.NAMES),

@@ -91,18 +91,12 @@ Workers = int | Map | Executor | None
 Scheme = Literal["central", "forward", "backward", "five-point", "richardson", "complex"]
 NanPolicy = Literal["raise", "propagate"]
 Activation = Literal["identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"]
-LossName = Literal[
-    "sse", "mse", "squared_error", "log", "log_loss", "huber", "poisson", "hinge", "squared_hinge",
-    "epsilon_insensitive", "quantile", "gamma",
-]  # fmt: skip
-RegressionLoss = Literal["mse", "squared_error", "huber", "poisson", "epsilon_insensitive", "quantile", "gamma"]
-ClassificationLoss = Literal["log", "log_loss", "hinge", "squared_hinge"]
 OptimizerName = Literal[
     "gd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw",
     "asgd",
 ]  # fmt: skip
 Penalty = Literal["l2", "l1", "elasticnet"]
-Solver = Literal["auto", "coordinate", "gram", "preconditioned", "accelerated", "gd", "sgd"]
+Solver = Literal["auto", "coordinate", "newton", "gram", "preconditioned", "accelerated", "gd", "sgd"]
 
 Rate = float | Callable[[int], float]
 RateOfRun = Rate | Literal["auto", "bb", "armijo", "adgd"]

@@ -269,6 +269,24 @@ def entry(name, index):
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
+def offset(values, n, dtype):
+    """Offsets (n,) of that dtype, finite."""
+    values = real_array(values, "offset", ndim=1, dtype=dtype)
+    if len(values) != n:
+        raise ValueError(f"offset must have a number for each of the {n} rows; got shape {values.shape}")
+    return np.ascontiguousarray(values)
+
+
+def penalty_weights(values, d):
+    """A factor of the penalty for each of d coefficients, (d,) float64, not negative; None without."""
+    if values is None:
+        return None
+    values = real_array(values, "penalty_weights", ndim=1, dtype=np.float64)
+    if len(values) != d or np.any(values < 0):
+        raise ValueError(f"penalty_weights must be a number for each of the {d} coefficients, and >= 0; got {values}")
+    return values
+
+
 def sample_weights(s, n, dtype):
     """Sample weights as an (n,) array: not negative, at least one positive."""
     s = real_array(s, "sample_weight", ndim=1, dtype=dtype)

@@ -13,11 +13,11 @@ from fastgd import LinearObjective, gradient_descent, optimizers, sweep
 from fastgd.data import Dense, Rows, Sparse, inputs, moments, register, rows, rows_of, threads
 from fastgd.engine import gram, quasi_newton
 from fastgd.engine.update import Update
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 from fastgd.linear_model import GDClassifier, GDRegressor
 from fastgd.objective import sample as sampling
 
-SIGMOID_LOG = ACTIVATIONS["sigmoid"], LOSSES["log"]
+SIGMOID_LOG = ACTIVATIONS["sigmoid"], PointLoss("log")
 DTYPES = (np.float64, np.float32)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from kernel_problems import (
     LAYOUTS,
+    LOSSES,
     MODEL,
     PAIRS,
     TOLERANCE,
@@ -24,7 +25,7 @@ from kernel_problems import (
 )
 
 from fastgd import kernels
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
+from fastgd.kernels.codes import ACTIVATIONS, PLAIN
 from fastgd.kernels.reference import one_layer as reference
 
 pytestmark = pytest.mark.every_build

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kernel_problems import (
     LAYOUTS,
+    LOSSES,
     MODEL,
     PAIRS,
     TOLERANCE,
@@ -21,7 +22,7 @@ from kernel_problems import (
     sparse_problem,
 )
 
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN, OnRows
+from fastgd.kernels.codes import ACTIVATIONS, PLAIN, OnRows
 from fastgd.kernels.reference import one_layer as reference
 
 pytestmark = pytest.mark.every_build

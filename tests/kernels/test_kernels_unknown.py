@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from fastgd import kernels
-from fastgd.kernels.codes import ACTIVATIONS, CUSTOM, LOSSES, PLAIN, PointLoss
+from fastgd.kernels.codes import ACTIVATIONS, CUSTOM, PLAIN, PointLoss
 
 WRONG = [
-    (0, PointLoss(99), "no loss has the number 99"),
-    (6, PointLoss(99), "no loss has the number 99"),
-    (0, PointLoss(-7), "no loss has the number -7"),
+    (0, PointLoss("mae"), "no loss has the name 'mae'"),
+    (6, PointLoss("mae"), "no loss has the name 'mae'"),
+    (0, PointLoss(0), "no loss has the name 0"),
     (0, PointLoss(CUSTOM), "needs its function; got None"),
     (0, 0, "loss must be a PointLoss"),
     (0, 99, "loss must be a PointLoss"),
     (0, None, "loss must be a PointLoss"),
-    (42, LOSSES["squared"], "no activation has the number 42"),
-    (ACTIVATIONS["tanh"], LOSSES["log"], "goes with activation 1; got 2"),
-    (ACTIVATIONS["identity"], LOSSES["poisson"], "goes with activation 5; got 0"),
-    (ACTIVATIONS["identity"], LOSSES["gamma"], "goes with activation 5; got 0"),
+    (42, PointLoss("squared"), "no activation has the number 42"),
+    (ACTIVATIONS["tanh"], PointLoss("log"), "goes with activation 1; got 2"),
+    (ACTIVATIONS["identity"], PointLoss("poisson"), "goes with activation 5; got 0"),
+    (ACTIVATIONS["identity"], PointLoss("gamma"), "goes with activation 5; got 0"),
     (ACTIVATIONS["softmax"], PointLoss(CUSTOM, 0.0, lambda h, y: (h, y)), "goes with activation 0; got 6"),
 ]
 
@@ -48,7 +48,7 @@ def calls(model, dtype=np.float64):
     }  # fmt: skip
 
 
-KERNELS = calls((0, LOSSES["squared"]))[2]
+KERNELS = calls((0, PointLoss("squared")))[2]
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -59,7 +59,7 @@ def test_what_is_not_known_is_refused_before_anything_is_written_to(name, dtype)
         with pytest.raises(ValueError, match=match):
             getattr(kernels.active, name)(*arguments[name])
         assert not any(array.any() for array in written) and np.all(w == 1)
-    getattr(kernels.active, name)(*calls((0, LOSSES["squared"]), dtype)[2][name])
+    getattr(kernels.active, name)(*calls((0, PointLoss("squared")), dtype)[2][name])
 
 
 def test_all_kernels_that_take_a_loss_are_among_them():

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 from kernel_problems import (
     LAYOUTS,
+    LOSSES,
     MODEL,
     PAIRS,
     TOLERANCE,
@@ -20,11 +21,12 @@ from kernel_problems import (
     problem,
     sizes,
     sparse_problem,
+    targets,
 )
 
 from fastgd import LinearObjective, kernels, numerical_gradient
 from fastgd.data import rows, threads
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.kernels.reference import perturbed as reference_perturbed
 from fastgd.losses.table import LOSSES as TABLE
 from fastgd.objective import perturbed
@@ -237,14 +239,8 @@ def objective(activation="identity", loss="mse", n=60, d=7, k=None, sparse=False
         X = scipy.sparse.csr_array(np.where(rng.random((n, d)) < 0.4, X, 0).astype(dtype))
     shape = (n, k) if k else n
     y = rng.standard_normal(shape)
-    if activation == "softmax" and loss in ("log", "log_loss"):
-        y = rng.dirichlet(np.ones(k), n)
-    elif loss in ("log", "log_loss"):
-        y = rng.random(shape)
-    elif loss in ("poisson", "gamma"):
-        y = 1 + rng.poisson(2, shape)
-    elif "hinge" in loss:
-        y = rng.choice([-1, 1], shape)
+    if TABLE[loss].targets:
+        y = targets(rng, n, k or 1, activation, TABLE[loss].kernel).reshape(shape)
     return LinearObjective(X, y, activation=activation, loss=loss, **options)
 
 

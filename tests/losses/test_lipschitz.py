@@ -12,7 +12,9 @@ from fastgd.losses import LOSSES, of
 
 DELTA = 1.35  # of the Huber loss
 TARGETS = [(0.0, 1.0), (-3.0, 2.0), (0.4, 0.4), (-50.0, 7.0), (5.0, 1e3), (-1e4, 1e4)]
-PAIRS = [(activation, name) for name, loss in LOSSES.items() for activation in loss.activations]
+# Those of one activation whose second derivatives are in no formula here are held to their slopes in test_losses.py.
+ELSEWHERE = ("probit", "cloglog", "modified_huber", "perceptron", "negative_binomial")
+PAIRS = [(act, name) for name, loss in LOSSES.items() if name not in ELSEWHERE for act in loss.activations]
 LOGS = ("log", "log_loss")  # two names of one loss
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 BOUNDED = [(activation, loss) for activation, loss in PAIRS if activation != "exp" and loss not in KINKED]
@@ -231,6 +233,5 @@ def test_nothing_bounds_a_slope_that_jumps(activation, loss):
 @pytest.mark.one_build
 def test_every_pair_is_bounded_or_an_exponential_or_kinked():
     assert {pair for pair in PAIRS if math.isfinite(of(*pair[::-1]).bound(0.0, 1.0))} == set(BOUNDED)
-    # sse, mse, squared_error, huber, epsilon_insensitive and quantile go with all, log by two names with two, poisson,
-    # gamma and the hinges with one
-    assert len(PAIRS) == 7 * 6 + 2 * 2 + 2 + 2
+    # sse, mse, squared_error, huber, epsilon_insensitive and quantile go with all, log by two names with two
+    assert len([pair for pair in PAIRS if len(LOSSES[pair[1]].activations) > 1]) == 7 * 6 + 2 * 2

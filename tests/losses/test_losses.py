@@ -7,33 +7,28 @@ import pickle
 import mpmath
 import numpy as np
 import pytest
+from kernel_problems import targets
 from numpy.testing import assert_allclose
 
 from fastgd import LinearObjective, losses
 from fastgd.kernels.codes import ACTIVATIONS
-from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
+from fastgd.kernels.reference import losses as reference
 
 pytestmark = pytest.mark.with_reference
 
 # The losses that a kernel has, each by one of its names, and other thresholds of those that have one.
-NAMES = (
-    "squared_error",
-    "log",
-    "huber",
-    "poisson",
-    "hinge",
-    "squared_hinge",
-    "epsilon_insensitive",
-    "quantile",
-    "gamma",
-)
-KINKED = ("hinge", "epsilon_insensitive", "quantile")
+NAMES = tuple({loss.kernel: name for name, loss in losses.LOSSES.items()}.values())
+KINKED = ("hinge", "epsilon_insensitive", "quantile", "perceptron")
+# The corners of losses of a margin, y·h.
+CORNERS = {"hinge": (1,), "squared_hinge": (1,), "modified_huber": (1, -1), "perceptron": (0,)}
 RECORDS = [losses.of(name, activation) for name in NAMES for activation in losses.LOSSES[name].activations]
 RECORDS += [
     losses.of(losses.Huber(0.4)),
     losses.of(losses.Huber(0.4), "tanh"),
     losses.of(losses.EpsilonInsensitive(0.7)),
 ]
+RECORDS += [losses.of(losses.Tweedie(1.1)), losses.of(losses.Tweedie(1.9)), losses.of("inverse_gaussian")]
+RECORDS += [losses.of(losses.NegativeBinomial(0.01)), losses.of(losses.NegativeBinomial(7.0))]
 RECORDS += [losses.of(losses.Quantile(0.9)), losses.of(losses.Quantile(0.9), "sigmoid")]
 CONVEX = [record for record in RECORDS if record.convex]
 STEP = 1e-5
@@ -57,17 +52,10 @@ def points(record, n=60, spread=2.0, seed=0):
     rng = np.random.default_rng(seed)
     k = 3 if record.joint else 1
     h = rng.normal(0, spread, (n, k))
-    if record.loss.kernel == "log":
-        y = rng.dirichlet(np.ones(k), n) if record.joint else rng.uniform(0, 1, (n, k))
-    elif record.loss.kernel == "poisson":
-        y = rng.poisson(2.0, (n, k)) * 1.0
-    elif record.loss.kernel == "gamma":
-        y = rng.gamma(2.0, size=(n, k))
-    elif "hinge" in record.loss.kernel:
-        y = rng.choice([-1.0, 1.0], (n, k))
-    else:
-        y = rng.normal(0, spread, (n, k))
-    kept = np.abs(y * h - 1) > 1e-3 if "hinge" in record.loss.kernel else np.ones_like(h, bool)
+    y = targets(rng, n, k, record.activation, record.loss.kernel)
+    kept = np.ones_like(h, bool)
+    for corner in CORNERS.get(record.loss.kernel, ()):
+        kept &= np.abs(y * h - corner) > 1e-3
     if record.activation == "relu":
         kept &= np.abs(h) > 1e-3
     if threshold(record) is not None:
@@ -110,12 +98,12 @@ def moved(record, h, y, j, by):
 
 @pytest.mark.one_build
 def test_every_loss_of_the_kernels_has_a_record_with_every_activation_that_it_goes_with():
-    assert {record.loss.kernel for record in RECORDS} == set(KERNEL_LOSSES)
+    assert {record.loss.kernel for record in RECORDS} == {*reference.LOSS_FORMULAS, *reference.LINKED}
     for name, loss in losses.LOSSES.items():
         for activation in loss.activations:
             record = losses.of(name, activation)
             assert (record.loss, record.activation, record.times) == (loss, activation, loss.times)
-            assert record.codes == (ACTIVATIONS[activation], KERNEL_LOSSES[loss.kernel])
+            assert record.codes == (ACTIVATIONS[activation], loss.point_loss)
             assert record is losses.of(type(loss)(), activation)
         for activation in ACTIVATIONS.keys() - set(loss.activations):
             with pytest.raises(ValueError, match=f"loss='{loss.name}' goes with activation .*; got '{activation}'"):
@@ -125,8 +113,8 @@ def test_every_loss_of_the_kernels_has_a_record_with_every_activation_that_it_go
 @pytest.mark.one_build
 def test_what_is_in_no_table_is_refused():
     for wrong, error in (
-        ("mae", r"loss must be one of 'sse', 'mse'.*got 'mae'"),
-        (3, r"loss must be one of 'sse', 'mse'.*got 3"),
+        ("mae", r"loss must be one of 'mse', 'sse'.*got 'mae'"),
+        (3, r"loss must be one of 'mse', 'sse'.*got 3"),
         (losses.Huber, r"got the class Huber: write Huber\(\)"),
         (abs, r"of a function make one: custom\(f\)"),
     ):
@@ -143,6 +131,8 @@ def test_what_is_in_no_table_is_refused():
         (losses.Huber, [0, -1, np.nan, np.inf, "1", None, True, [1.0]]),
         (losses.EpsilonInsensitive, [-1e-9, np.nan, "a"]),
         (losses.Quantile, [0, 1, 1.5, -0.5, np.nan, "a"]),
+        (losses.Tweedie, [0, 0.5, 1, 2, 3, -1, np.nan, "a"]),
+        (losses.NegativeBinomial, [0, -1, np.inf, "a"]),
     ],
 )
 def test_parameters_out_of_range_are_refused(make, bad):
@@ -242,7 +232,7 @@ def test_only_losses_with_a_kink_have_slopes_that_jump(record):
     if record.activation in ("relu", "softmax"):
         return
     h = np.linspace(-4, 1.5 if record.activation == "exp" else 4, 80_001)[:, None]
-    y = np.full_like(h, 0.3 if record.loss.kernel in ("squared", "huber", "epsilon_insensitive", "quantile") else 1.0)
+    y = np.full_like(h, 0.3 if record.loss.targets == "" else 1.0)
     slope = record.slope(h, y)[:, 0]
     jump = np.max(np.abs(np.diff(slope)))
     assert jump < 0.02 if record.smooth else jump > 0.02
@@ -264,15 +254,17 @@ def test_slopes_of_convex_losses_rise(record):
 
 @pytest.mark.one_build
 def test_convex_losses_have_a_conjugate():
-    assert all((record.conjugate is not None) is record.convex for record in RECORDS)
+    assert all((record.conjugate is not None) is (record.convex and record.name != "perceptron") for record in RECORDS)
     assert {(record.loss.kernel, record.activation) for record in CONVEX} == {
         ("squared", "identity"), ("huber", "identity"), ("epsilon_insensitive", "identity"), ("log", "sigmoid"),
-        ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"),
+        ("log", "softmax"), ("poisson", "exp"), ("gamma", "exp"), ("tweedie", "exp"),
+        ("negative_binomial", "exp"), ("probit", "identity"), ("cloglog", "identity"), ("modified_huber", "identity"),
+        ("perceptron", "identity"),
         ("quantile", "identity"), ("hinge", "identity"), ("squared_hinge", "identity"),
     }  # fmt: skip
 
 
-@each(CONVEX)
+@each([record for record in CONVEX if record.conjugate])
 def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(record):
     """Fenchel and Young: l(h) + l*(u) ≥ u·h, with equality at u = ∂l/∂h."""
     h, y = points(record)
@@ -287,10 +279,10 @@ def test_no_line_is_above_a_loss_and_its_conjugate_and_the_tangent_touches(recor
 
 
 @pytest.mark.one_build
-@each([record for record in CONVEX if not record.joint])
+@each([record for record in CONVEX if record.conjugate and not record.joint])
 def test_a_conjugate_is_the_largest_of_all_differences_and_inf_where_these_have_no_end(record):
     """Against max_h u·h − l(h) by a grid, for u inside and outside of the slopes that there are."""
-    y = {"log": 0.3, "poisson": 2.0, "gamma": 2.0, "hinge": -1.0, "squared_hinge": -1.0}.get(record.loss.kernel, 0.4)
+    y = -1.0 if record.loss.kernel in CORNERS else 2.0 if record.loss.link == "exp" else 0.4
     h = np.concatenate([np.linspace(-30, 30, 20_001), np.geomspace(30, 600, 50), -np.geomspace(30, 1e4, 50)])[:, None]
     h = np.vstack([h, [[1.0]], [[-1.0]]])
     heights = value(record, h, np.full_like(h, y))
@@ -320,17 +312,21 @@ def test_a_conjugate_of_entropies_loses_no_digits_near_the_ends():
 @pytest.mark.one_build
 @each(RECORDS)
 def test_no_slope_changes_quicker_than_the_bound(record):
-    low, high = (
-        (-1.0, 1.0) if "hinge" in record.loss.kernel else (0.0, 1.0) if record.loss.kernel == "log" else (-2.0, 3.0)
-    )
-    low = max(low, 0.0) if record.loss.kernel in ("poisson", "gamma") else low
+    low, high = (-1.0, 1.0) if record.loss.kernel in CORNERS else (-2.0, 3.0)
+    if isinstance(record.loss, losses.likelihoods.Binary):
+        low, high = 0.0, 1.0
+    low = max(low, 0.0) if record.loss.link == "exp" else low
     bound = record.bound(low, high)
-    if not record.smooth or record.activation == "exp":
+    if (
+        not record.smooth
+        or (record.activation == "exp" and record.name != "negative_binomial")
+        or record.name == "cloglog"
+    ):
         assert bound == math.inf
         return
     h = np.linspace(-12, 12, 24_001)[:, None]
     steepest = 0.0
-    for y in (low, high, 0.5 * (low + high)) if "hinge" not in record.loss.kernel else (low, high):
+    for y in (low, high, 0.5 * (low + high)) if record.loss.kernel not in CORNERS else (low, high):
         if record.joint:
             h3 = np.hstack([h, 0.5 * h[::-1], np.zeros_like(h)])
             target = np.tile([y, low, high] if record.loss.kernel != "log" else [1.0, 0.0, 0.0], (len(h), 1))
@@ -343,7 +339,7 @@ def test_no_slope_changes_quicker_than_the_bound(record):
         steepest = max(steepest, change.max())
     assert steepest <= bound * (1 + 1e-6)
     # Else 1e9 would do. Only those that add up the worst of several terms are further off.
-    loose = record.joint or record.loss.kernel == "huber"
+    loose = record.joint or record.loss.kernel in ("huber", "probit")  # that of the probit is its limit far out
     assert bound <= steepest * (10 if loose else 1 + 1e-3)
 
 
@@ -362,7 +358,13 @@ def test_slopes_at_another_target_are_curvatures(record):
 
 @pytest.mark.one_build
 @pytest.mark.parametrize("weighted", [False, True])
-@each([record for record in RECORDS if record.convex and record.loss.kernel in ("squared", "log", "poisson", "gamma")])
+@each(
+    [
+        record
+        for record in RECORDS
+        if (record.convex and record.loss.kernel in ("squared", "log")) or record.loss.link == "exp"
+    ]
+)
 def test_the_best_constant_has_no_slope(record, weighted):
     _, y = points(record, 40)
     s = np.random.default_rng(2).uniform(0.5, 2, len(y)) if weighted else None

@@ -637,7 +637,7 @@ BAD = [
     ({"sample_weight": [1.0, np.nan]}, ValueError, r"sample_weight must be finite; sample_weight\[1\] is nan"),
     ({"activation": "relu6"}, ValueError, "activation must be one of 'identity', 'sigmoid', 'tanh'"),
     ({"activation": []}, ValueError, "activation must be one of"),
-    ({"loss": "mae"}, ValueError, "loss must be one of 'sse', 'mse'"),
+    ({"loss": "mae"}, ValueError, "loss must be one of 'mse', 'sse'"),
     ({"loss": "hinge", "y": [1.0, 0.0]}, ValueError, r"y must hold −1 and 1 for the hinge losses; y\[1\] is 0.0"),
     ({"loss": "squared_hinge", "y": [[1.0, -1.0], [1.0, 2.0]]}, ValueError, r"y\[1, 1\] is 2.0"),
     ({"loss": "hinge", "y": [1, -1], "activation": "sigmoid"}, ValueError, "activation 'identity'; got 'sigmoid'$"),

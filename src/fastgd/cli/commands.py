@@ -187,8 +187,12 @@ def predict(model, data, proba, out, unknown, memory_limit, **marks):
         if out.suffix not in writers.WRITERS:
             raise TableError(f"the name of --out must end in one of {', '.join(writers.WRITERS)}, and is {str(out)!r}")
     fitted = _load(model)
+    if fitted.offset is not None and fitted.offset["column"] is None:
+        raise TableError(f"{model} was fitted with an offset that no column is named for: predict(X, offset=)")
     if streams.is_stream(data, memory_limit):
         features = None if fitted.columns is None else fitted.columns.names
+        if features is not None and fitted.offset is not None:
+            features = [*features, fitted.offset["column"]]
         parts = streams.scan(data, None, None, features, memory_limit, marks).inputs()
     else:
         parts = [tables.read(data, **marks).table]
@@ -210,8 +214,9 @@ def predict(model, data, proba, out, unknown, memory_limit, **marks):
 def _predicted(fitted, model, table, where, proba, unknown, first):
     """The columns of predictions for the rows of a table, of which `first` came before."""
     X = _encoded(fitted, tables.plain_text(table), where, unknown)
+    offset = None if fitted.offset is None else fitting.offset_of(table, fitted.offset, where)
     try:
-        found = fitted.probabilities(X) if proba else fitted.predict(X)[:, None]
+        found = fitted.probabilities(X, offset) if proba else fitted.predict(X, offset)[:, None]
     except ValueError as error:
         raise TableError(f"--proba: {model} holds none: {error}") from None
     if found.dtype.kind == "f" and not np.all(fine := np.isfinite(found).all(axis=1)):

@@ -25,6 +25,7 @@ class Rows:
     X: np.ndarray
     y: np.ndarray
     weights: np.ndarray | None
+    offset: np.ndarray | None = None
 
 
 @dataclasses.dataclass
@@ -50,6 +51,7 @@ class Task:
     fit: Rows
     held: Rows | None
     notes: list
+    offset: dict | None = None  # {"column": name, "log": whether that is the exposure}
 
     @property
     def words(self):
@@ -63,8 +65,8 @@ class Task:
 
 
 def task_of(
-    data, target, *, formula=None, features=None, exclude=(), weights=None, loss=None, activation=None, rules,
-    test_size=None, seed=0, **marks,
+    data, target, *, formula=None, features=None, exclude=(), weights=None, offset=None, loss=None, activation=None,
+    rules, test_size=None, seed=0, **marks,
 ):  # fmt: skip
     """Read a table, and choose the loss and the encoding of the target.
 
@@ -75,7 +77,7 @@ def task_of(
     """
     table, notes = tables.read(data, **marks)
     where = "standard input" if str(data) == "-" else str(data)
-    also = [target, *([] if weights is None else [weights])]
+    also = [target, *([] if weights is None else [weights]), *([] if offset is None else [offset["column"]])]
     tables.check_names(table, also, where)
     tables.check_names(table, [*(features or []), *exclude], where, once=False)
     names = [n for n in (features or dict.fromkeys(table.column_names)) if n not in (*also, *exclude)]
@@ -104,6 +106,7 @@ def task_of(
         )
     y, classes, loss, activation = target_of(table.column(target), target, loss, activation, where, rules, notes)
     s = None if weights is None else _weights(table.column(weights), weights, where)
+    o = None if offset is None else offset_of(table, offset, where)
     held = None if test_size is None else held_out(table.num_rows, test_size, seed)
     learnt = table if held is None else table.filter(~held)
     if formula is None:
@@ -118,11 +121,13 @@ def task_of(
     constant += [column.name for column in encoder.columns if len(column.levels) == 1]
     if constant:
         notes.append(f"constant, so that the coefficient stays 0: {encoding.listed(constant)}")
-    task = Task(where, target, loss, activation, classes, encoder, None, None, notes)
-    task.fit = Rows(X, y if held is None else y[~held], s if held is None or s is None else s[~held])
+    task = Task(where, target, loss, activation, classes, encoder, None, None, notes, offset)
+    kept = slice(None) if held is None else ~held
+    task.fit = Rows(X, *(None if part is None else part[kept] for part in (y, s, o)))
     if held is not None:
         others = encoder.replace_rules(dataclasses.replace(rules, unknown="zeros"))
-        task.held = Rows(others.encode(table.filter(held), where), y[held], None if s is None else s[held])
+        X = others.encode(table.filter(held), where)
+        task.held = Rows(X, *(None if part is None else part[held] for part in (y, s, o)))
     return task
 
 
@@ -167,9 +172,9 @@ def target_of(cells, name, loss, activation, where, rules, notes):
             f"{where}: the target {name!r} has {len(classes)} different values in {len(y)} rows, too many for classes"
         )
     record = losses.get(loss)
-    if not record.signed:
+    if not record.signed and (len(classes) == 2 or "softmax" in record.activations):
         return y.astype(float), classes, loss, record.link if len(classes) == 2 else "softmax"
-    signs = np.where(y[:, None] == np.arange(len(classes)), 1.0, -1.0)
+    signs = np.where(y[:, None] == np.arange(len(classes)), 1.0, -1.0 if record.signed else 0.0)
     return signs[:, 1] if len(classes) == 2 else signs, classes, loss, record.link
 
 
@@ -194,6 +199,19 @@ def _of_numbers(y, name, loss, activation, where, notes):
     if least < low or most > high:
         notes.append(f"{name} goes from {least:g} to {most:g}, and a {activation} only from {low:g} to {high:g}")
     return loss or "squared_error", activation
+
+
+def offset_of(table, offset, where):
+    """The offsets of the rows of a table; `offset` as in `Task`."""
+    name = offset["column"]
+    tables.check_names(table, [name], where)
+    values = columns.numbers(table.column(name))
+    with np.errstate(all="ignore"):
+        values = np.log(values) if offset["log"] else values
+    if not np.all(np.isfinite(values)):
+        what = "exposure" if offset["log"] else "offset"
+        raise TableError(f"{where}: the {what} {name!r} must be finite{' and positive' * offset['log']} in each row")
+    return values
 
 
 def _weights(cells, name, where):
@@ -247,6 +265,7 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
         objective = LinearObjective(
             task.fit.X, task.fit.y, activation=task.activation, loss=task.loss, l1=l1, l2=l2, n_jobs=jobs,
             fit_intercept=task.encoder.intercept, sample_weight=task.fit.weights,
+            offset=task.fit.offset,
         )  # fmt: skip
     except ValueError as error:
         raise TableError(f"{task.where} cannot be fitted: {error}") from error
@@ -264,6 +283,7 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
         {"loss": task.loss, "penalty": None if penalty == "none" else penalty, "alpha": alpha,
          "fit_intercept": task.encoder.intercept}, [],
         None if task.encoder.plain else task.encoder, task.target, max(1, result.nit), len(task.encoder.names),
+        offset=task.offset,
     )  # fmt: skip
     held = None if task.held is None else scores(model, task, task.held)
     fit = Fit(objective, model, result, scores(model, task, task.fit), held)
@@ -276,17 +296,18 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
 
 def scores(model, task, rows):
     """Scores of a model on rows; None where a score is not finite."""
-    h, s = model.scores(rows.X), rows.weights
+    h, s = model.scores(rows.X, rows.offset), rows.weights
     if task.classes is None:
         y = rows.y
         mse = float(np.average((y - outputs(h, task.activation)) ** 2, weights=s))
         spread = float(np.average((y - np.average(y, weights=s)) ** 2, weights=s))
         return {"r2": 1 - mse / spread if spread > 0 else None, "mean_squared_error": mse}
+    loss = losses.get(task.loss)
     number = rows.y if task.activation != "identity" else rows.y > 0 if rows.y.ndim == 1 else rows.y.argmax(axis=1)
     number = number.astype(int)
-    found = {"accuracy": float(np.average(chosen(h) == number, weights=s))}
-    if task.activation != "identity":
-        p = probabilities(h, task.activation)[np.arange(len(h)), number]
+    found = {"accuracy": float(np.average(chosen(h, loss) == number, weights=s))}
+    if loss.probabilities is not None:
+        p = probabilities(h, task.activation, loss)[np.arange(len(h)), number]
         with np.errstate(divide="ignore"):
             loss = float(np.average(-np.log(p), weights=s))
         found["log_loss"] = loss if math.isfinite(loss) else None

@@ -39,6 +39,8 @@ of_columns = _options(
     click.option("--features", metavar="A,B,…", help="The columns to predict it from; all others without this option."),
     click.option("--exclude", metavar="A,B,…", help="Columns to leave out."),
     click.option("--weights", metavar="COLUMN", help="How often each row counts."),
+    click.option("--offset", metavar="COLUMN", help="A known part of each row's score, added to the sum."),
+    click.option("--exposure", metavar="COLUMN", help="Its logarithm is the offset: of counts, over how much time."),
     click.option("--missing", type=click.Choice(Rules.CHOICES["missing"][1:]), help="What to do with missing cells: "
                  "leave out their rows, fill in the mean, or fill and mark them."),
     click.option("--dates", type=click.Choice(Rules.CHOICES["dates"][1:]), help="Count dates in days."),
@@ -88,9 +90,14 @@ def task_and_run(data, options):
 
         target, formula = sides(formula)
     features, exclude = (split_names(options[name], f"--{name}") for name in ("features", "exclude"))
-    for name in (target, options["weights"]):
+    offset, exposure = task.pop("offset"), task.pop("exposure")
+    if offset is not None and exposure is not None:
+        raise TableError("--offset and --exposure: give one of them, as the offset is the logarithm of the exposure")
+    if offset is not None or exposure is not None:
+        task["offset"] = {"column": offset or exposure, "log": exposure is not None}
+    for name in (target, options["weights"], offset, exposure):
         if name is not None and name in (features or []):
-            raise TableError(f"{name!r} is the target or the weights, and cannot be among --features too")
+            raise TableError(f"{name!r} is the target, the weights or the offset, and cannot be among --features too")
     rules = Rules(task.pop("missing"), dates=task.pop("dates"), shell=True)
     task |= {"target": target, "formula": formula, "features": features, "exclude": exclude or (), "rules": rules}
     limit = task.pop("memory_limit")

@@ -13,7 +13,7 @@ from fastgd._version import __version__
 from fastgd.cli import printing
 from fastgd.errors import import_extra
 from fastgd.files import whole
-from fastgd.files.models import outputs, probabilities
+from fastgd.files.models import outputs
 
 
 def check_extras():
@@ -81,12 +81,12 @@ def _pictures(task, fit):
     from fastgd import plot
 
     rows, of = (task.fit, "the rows of the fit") if task.held is None else (task.held, "held-out rows")
-    h = fit.model.scores(rows.X)
+    h = fit.model.scores(rows.X, rows.offset)
     if task.classes is None:
         found = outputs(h, task.activation)
         yield f"Residuals of {of}", _residuals, found, rows.y - found
     elif task.activation != "identity":
-        p = probabilities(h, task.activation)
+        p = fit.model.probabilities(rows.X, rows.offset)
         yes = rows.y[:, None] == np.arange(len(task.classes))
         yield f"Calibration on {of}", _calibration, p.ravel(), yes.ravel()
     yield "Loss at each step", lambda ax: plot.loss(fit.result.history, ax).set_title("")

@@ -8,6 +8,7 @@ text.py      text in columns: encodings, separators, marks in numbers
 cells.py     one column of such a table
 encoding.py  columns of a table as numbers
 formulas.py  formulas
+offset.py    rows with a known part of each score
 scanned.py   `scan`, a table that stands for X and y
 streamed.py  the same, read in blocks
 readers.py   what can be read in blocks, and text_blocks.py: text

@@ -13,7 +13,7 @@ from fastgd import kernels
 from fastgd.data.columns import DenseColumns
 from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices
 from fastgd.data.threads import tree_sum
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
+from fastgd.kernels.codes import ACTIVATIONS, PLAIN, PointLoss
 
 # Values of X in the smallest block: some 30 µs of work, a hundred times what handing it to a thread takes.
 BLOCK_VALUES = 1 << 17
@@ -57,6 +57,7 @@ class Rows:
     """
 
     one_array = has_columns = False
+    offset = None  # (n,), see `data.offset`
 
     def __init__(self, n, d, dtype, Y=None, weights=None):
         self.n, self.d, self.dtype, self.values = n, d, np.dtype(dtype), n * d
@@ -311,7 +312,7 @@ class Rows:
         """
         source = self.with_targets(np.ascontiguousarray(-u, dtype=self.dtype))
         zeros = np.zeros((self.d, source.k), self.dtype), np.zeros(source.k, self.dtype)
-        codes = ACTIVATIONS["identity"], LOSSES["squared"]
+        codes = ACTIVATIONS["identity"], PointLoss("squared")
         return tree_sum([source.sums(block, *zeros, None, *codes, True)[1:2] for block in source.blocks()])[0]
 
     def gram_products(self):

@@ -14,9 +14,9 @@ if typing.TYPE_CHECKING:
 class Scan:
     """A table, and which of its columns are features, target and weights; `scan` makes it."""
 
-    def __init__(self, table, target, sample_weight, features):
-        self.table, self.target, self.sample_weight = table, target, sample_weight
-        others = [name for name in (target, sample_weight) if name is not None]
+    def __init__(self, table, target, sample_weight, features, offset=None):
+        self.table, self.target, self.sample_weight, self.offset = table, target, sample_weight, offset
+        others = [name for name in (target, sample_weight, offset) if name is not None]
         check_names(table, [*others, *(features or [])], "the table")
         self.features = features or [name for name in dict.fromkeys(table.column_names) if name not in (*others, INDEX)]
         if not self.features:
@@ -45,6 +45,7 @@ def scan(
     target: str | None = None,
     sample_weight: str | None = None,
     features: Sequence[str] | None = None,
+    offset: str | None = None,
     memory_limit: int | str | None = None,
 ) -> Scan:
     """A table of named columns to fit or predict from, in the place of X, or of X and y (extra "arrow").
@@ -56,7 +57,7 @@ def scan(
         are rows of one table, and folders named year=2020 are columns. Anything with `__arrow_c_stream__` is taken as
         it is. An .npy file holds columns x0, x1, …, an .svmlight file targets and sparse rows. A callable returns an
         iterator over blocks (X, y) or (X, y, sample_weight) of arrays.
-    target, sample_weight : str, optional
+    target, sample_weight, offset : str, optional
         Names of columns.
     features : list of str, optional
         The columns to fit from; all others without it.
@@ -84,5 +85,7 @@ def scan(
 
     features = [features] if isinstance(features, str) else None if features is None else list(features)
     if memory_limit is not None or streamed.is_arrays(source) or streamed.is_large(source):
+        if offset is not None:
+            raise ValueError(f"offset is for tables that are read into memory whole; got offset={offset!r} of a stream")
         return streamed.streamed(source, target, sample_weight, features, memory_limit)
-    return Scan(read_all(source), target, sample_weight, features)
+    return Scan(read_all(source), target, sample_weight, features, offset)

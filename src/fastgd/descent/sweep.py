@@ -204,6 +204,8 @@ def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route
             raise ValueError(
                 f"tol has no bound of the gap for loss={objective.loss!r}, whose slope jumps: leave it out"
             )
+    if objective.penalty_weights is not None:
+        raise ValueError("sweep takes no penalty_weights: its steps share one penalty")
     if objective.l1:
         raise ValueError(f"sweep takes no l1, whose steps are not plain; the objective has l1={objective.l1:g}")
     history = validation.boolean(history, "history")

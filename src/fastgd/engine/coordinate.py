@@ -82,7 +82,8 @@ class _Search:
         monitor.see(self.point, tolerance=False)
         self.V = self.point.z.copy()
         W, b = v.to_weights(self.V)
-        self.h = o.scores(W, b) if W.any() else np.broadcast_to(b, (o.rows.n, self.k)).copy()
+        known = W.any() or o.rows.offset is not None
+        self.h = o.scores(W, b) if known else np.broadcast_to(b, (o.rows.n, self.k)).copy()
 
     def _resume(self, kept):
         names = ("point", "damping", "multiple", "tries", "V", "h", "numbers")

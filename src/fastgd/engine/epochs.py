@@ -224,7 +224,8 @@ class _InUserColumns(Epochs):
 
     def _refuse_divergence(self, point, room):
         first = max(abs(self.monitor.first_fun), abs(self.objective.value_at_zero))
-        if not point.finite or point.fun > room * first + 1e-300:
+        # A loss that is 0 at w = 0, the perceptron's, has no scale there.
+        if not point.finite or (first and point.fun > room * first + 1e-300):
             if point.finite and self.monitor.in_epochs:
                 self.monitor.show(point)
             lr = self.monitor.last_rate if point.step else None

@@ -8,6 +8,7 @@
     preconditioned   every other smooth objective: the Hessian of max(4096, 8d) rows, and some 5 to 15 passes; losses
                      with a kink through smooth approximations
     accelerated      early stopping, which needs the points of a path
+    newton           bounds in an estimator, or a penalty of its own for each coefficient
     gd, sgd          where a rate, an optimizer, bounds or a batch size are given
 """
 
@@ -56,6 +57,7 @@ SOLVERS = {
     "preconditioned": _solver("quasi-Newton steps"),
     "gram": _solver("least squares by XᵀX", (), ("quadratic", "columns")),
     "sgd": _solver("steps on batches of rows", ("rate", "rule", "batch", "limits")),
+    "newton": _solver("Newton steps within bounds", ("limits",), ("smooth", "columns")),
     "coordinate": _solver("coordinate descent with an l1 penalty", (), ("smooth", "l1")),
 }
 NAMES = ("auto", *SOLVERS)
@@ -139,6 +141,9 @@ class Request:
 def choose(request):
     """The name of the solver; ValueError if the given one does not take the other arguments."""
     o, solver = request.objective, request.solver
+    of_each = o.penalty_weights is not None or (request.bounds is not None and not request.user_columns)
+    if of_each:
+        solver = _within_bounds(request)
     if solver in (None, "auto"):
         if request.batch is not None:
             return "sgd"
@@ -175,6 +180,22 @@ def choose(request):
             f'loss={o.loss!r} has a kink: solver must be "auto", "preconditioned" or "sgd"; got {solver!r}'
         )
     return solver
+
+
+def _within_bounds(request):
+    """The solver for bounds in an estimator, or penalty weights; the one asked for where a rate is given with it."""
+    o, solver = request.objective, request.solver
+    fits = o.smooth and o.rows.d <= METRIC_COLUMNS and request.rate is None and request.plain and request.batch is None
+    if solver in (None, "auto", "newton") and fits:
+        return "newton"
+    if o.penalty_weights is None and request.rate is not None and solver in (None, "auto", "gd", "sgd"):
+        return solver
+    what = "bounds" if o.penalty_weights is None else "penalty_weights"
+    raise ValueError(
+        f'{what} are for solver="auto" or "newton", a smooth loss, at most {METRIC_COLUMNS} columns and no rate, '
+        f"optimizer or batch_size{' (bounds also for gd and sgd with a rate)' * (what == 'bounds')}; got "
+        f"solver={solver!r}, loss={o.loss!r}, {o.rows.d} columns"
+    )
 
 
 def _smoothed(request):
@@ -242,6 +263,8 @@ class Plan:
     def _route(self, steps_in_view):
         """(variables, loop, rate)."""
         r, o = self.request, self.request.objective
+        if self.linear and r.method is not None and o.penalty_weights is not None:
+            raise ValueError(f'penalty_weights do not go with lr={r.method!r}: leave it to lr="auto"')
         if not self.linear or r.method is not None:
             variables = Columns(o, self._user_start()) if self.linear else OfFunction(o, r.start)
             if r.method is not None:
@@ -257,7 +280,8 @@ class Plan:
                 Columns(o, self._user_start()), _loop("epochs.in_user_columns", rate=r.rate, **options), r.rate,
             )  # fmt: skip
         loops = {
-            "accelerated": "accelerated.accelerated", "coordinate": "coordinate.coordinate", "gram": "gram.gram",
+            "newton": "newton.newton", "accelerated": "accelerated.accelerated", "gram": "gram.gram",
+            "coordinate": "coordinate.coordinate",
             "preconditioned": "quasi_newton.from_fewer_rows" if o.smooth else "smoothing.smoothed",
         }  # fmt: skip
         return self._standardised(), _loop(loops[self.solver]), None
@@ -308,11 +332,13 @@ class Plan:
         """Make the Monitor; see there for the options."""
         r, v = self.request, self.variables
         thresholds = None
-        if r.objective.l1 and self.solver == "gd" and isinstance(v, Standardised):
+        in_standard = isinstance(v, Standardised)
+        if self.solver == "newton" or (r.objective.l1 and self.solver == "gd" and in_standard):
             thresholds = np.broadcast_to(v.thresholds(), v.start.shape)
         update = Update(
-            r.rule, v.start, v.penalised, l1=v.l1, thresholds=thresholds, bounds=r.bounds, clip_value=r.clip_value,
-            clip_norm=r.clip_norm,
+            r.rule, v.start, v.penalised, l1=v.l1, thresholds=thresholds,
+            bounds=v.bounds_of(r.bounds) if in_standard and r.bounds is not None else r.bounds,
+            clip_value=r.clip_value, clip_norm=r.clip_norm,
         )  # fmt: skip
         gap = GapRule(r.objective, r.tol) if self.linear else None
         self.monitor = Monitor(

@@ -86,11 +86,18 @@ class Update:
             times = lr / (1 - getattr(self.optimizer, "momentum", 0.0))
             z[...] = soft_threshold(z, times * self._thresholds)
 
+    def limits(self, shape):
+        """(lower, upper) of that shape."""
+        if not self._lower.size:
+            return np.full(shape, -np.inf), np.full(shape, np.inf)
+        return self._lower.reshape(shape), self._upper.reshape(shape)
+
     def least_subgradient(self, z, gradient):
         """The gradient less what the penalty and the bounds take up: zero at a minimum."""
         if self._thresholds is not None:
-            t = self._thresholds
-            return np.where(z != 0, gradient + t * np.sign(z), soft_threshold(gradient, t))
+            t, (lower, upper) = self._thresholds, self.limits(z.shape)
+            least = np.where(z != 0, gradient + t * np.sign(z), soft_threshold(gradient, t))
+            return np.where(((z <= lower) & (least > 0)) | ((z >= upper) & (least < 0)), 0.0, least)
         flat = z.reshape(-1), gradient.reshape(-1)
         return least_subgradient(*flat, self.l1, self._penalised, self._lower, self._upper)
 

@@ -8,6 +8,7 @@ There is one format, of `estimator.save` and `fastgd fit --save`, which read eac
     activation     f in prediction = f(Xw + b)
     encoding       how the columns of a table become the columns of X, also by a formula; null where they are those
     target, n_iter_, n_features_in_
+    offset         null, or the column of the offset and whether that is its exponential, the exposure
     fit            how the model came about; nothing needs it
     arrays         coef_ (d,) or (k, d), intercept_ (k,), classes_, feature_names_in_, history_.…
 """
@@ -32,7 +33,6 @@ from fastgd.files.whole import write_whole
 from fastgd.kernels.codes import ACTIVATIONS
 from fastgd.linalg import softmax
 from fastgd.losses.formulas import activated
-from fastgd.objective.functions import sigmoid
 
 if typing.TYPE_CHECKING:
     from typing import Self
@@ -55,12 +55,19 @@ class Model:
     n_iter: int = 1
     n_features: int = 0
     fit: dict = dataclasses.field(default_factory=dict)
+    offset: dict | None = None
 
     # ------------------------------------------------------------------------------------------------------- to predict
 
     @property
     def classes(self):
         return self.arrays.get("classes_")
+
+    @property
+    def loss(self):
+        """The Loss of a classifier."""
+        loss = self.parameters.get("loss", "log_loss")
+        return losses.from_dict(loss) if isinstance(loss, dict) else losses.get(loss)
 
     @property
     def columns(self):
@@ -70,21 +77,22 @@ class Model:
             return self.encoder
         return None if names is None else Encoder.of_numbers(names)
 
-    def scores(self, X):
-        """h = Xw + b, (n,) or (n, k), of the encoded columns."""
+    def scores(self, X, offset=None):
+        """h = Xw + b + offset, (n,) or (n, k), of the encoded columns."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return scores(X, self.arrays["coef_"], self.arrays["intercept_"], self.classes)
+            h = scores(X, self.arrays["coef_"], self.arrays["intercept_"], self.classes)
+            return h if offset is None else h + offset
 
-    def predict(self, X):
+    def predict(self, X, offset=None):
         """Predictions, or labels, for rows of encoded columns."""
-        h = self.scores(X)
-        return outputs(h, self.activation) if self.classes is None else self.classes[chosen(h)]
+        h = self.scores(X, offset)
+        return outputs(h, self.activation) if self.classes is None else self.classes[chosen(h, self.loss)]
 
-    def probabilities(self, X):
+    def probabilities(self, X, offset=None):
         """(n, classes); ValueError for a model without."""
-        if self.classes is None or self.activation not in ("sigmoid", "softmax"):
-            raise ValueError("probabilities are for classes by the log loss")
-        return probabilities(self.scores(X), self.activation)
+        if self.classes is None or self.loss.probabilities is None:
+            raise ValueError("probabilities are for classes by a loss that has them, such as log_loss")
+        return probabilities(self.scores(X, offset), self.activation, self.loss)
 
     # ------------------------------------------------------------------------------------------------------------ files
 
@@ -104,6 +112,7 @@ class Model:
             "format": FORMAT, "format_version": FORMAT_VERSION, "class": self.name, "parameters": self.parameters,
             "left_out": self.left_out, "activation": self.activation, "target": self.target, "encoding": encoding,
             "n_iter_": self.n_iter, "n_features_in_": self.n_features, "fit": self.fit,
+            "offset": self.offset,
         }  # fmt: skip
         if path.suffix == ".npz":
             buffer = io.BytesIO()
@@ -144,7 +153,7 @@ class Model:
             self = cls(
                 str(head["class"]), str(head["activation"]), arrays, dict(head["parameters"]),
                 head["left_out"], _columns(head["encoding"]), head["target"], int(head["n_iter_"]),
-                int(head["n_features_in_"]), dict(head["fit"]),
+                int(head["n_features_in_"]), dict(head["fit"]), head.get("offset"),
             )  # fmt: skip
             self._check()
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
@@ -180,9 +189,9 @@ def scores(X, coef, intercept, classes):
     return h[:, 0] if coef.ndim == 1 or (classes is not None and len(coef) == 1) else h
 
 
-def chosen(h):
+def chosen(h, loss):
     """The number of the predicted class of each row."""
-    return (h > 0).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)
+    return (h > loss.border).astype(np.intp) if h.ndim == 1 else h.argmax(axis=1)
 
 
 def outputs(h, activation):
@@ -195,12 +204,16 @@ def outputs(h, activation):
     return softmax(h) if activation == "softmax" else activated(h, activation)
 
 
-def probabilities(h, activation):
+def probabilities(h, activation, loss):
     """The probability of each class, (n, k), from the scores (n,) or (n, k)."""
     if h.ndim == 1:
-        return np.column_stack([sigmoid(-h), sigmoid(h)])
-    # One against the rest: the k values σ(h) are normalised through their logarithms, which do not underflow.
-    return softmax(h if activation == "softmax" else -np.logaddexp(0, -h))
+        return np.column_stack(loss.probabilities(h))
+    if activation != "identity":
+        # One against the rest: the k values σ(h) are normalised through their logarithms, which do not underflow.
+        return softmax(h if activation == "softmax" else -np.logaddexp(0, -h))
+    p = loss.probabilities(h)[1]
+    total = p.sum(axis=1, keepdims=True)
+    return np.where(total > 0, p / np.where(total > 0, total, 1), 1 / p.shape[1])
 
 
 def known(path):
@@ -275,6 +288,7 @@ class Saved:
         Model(
             type(self).__name__, self._activation(), arrays, *_plain_parameters(self), self.__dict__.get("_encoder"),
             None, int(self.n_iter_), int(self.n_features_in_),
+            offset={"column": None, "log": False} if self.__dict__.get("_has_offset") else None,
         ).save(path)  # fmt: skip
 
     @classmethod
@@ -301,6 +315,7 @@ class Saved:
                 if name in model.arrays:
                     setattr(self, name, model.arrays[name])
             self.n_iter_, self.n_features_in_ = model.n_iter, model.n_features
+            self._has_offset = model.offset is not None
             self.history_ = {k[9:]: v for k, v in model.arrays.items() if k.startswith("history_.")}
             activation = self._activation()
         except (TypeError, ValueError, KeyError) as error:

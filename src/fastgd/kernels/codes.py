@@ -10,35 +10,22 @@ class PointLoss(typing.NamedTuple):
 
     Attributes
     ----------
-    number : int
-        What the kernels switch on (`formulas.pxd`), or CUSTOM.
+    name : str
+        Of its formula, which the kernels switch on (`losses.pxi`), or CUSTOM.
     parameter : float
         Of the formula: delta, epsilon, …; 0 where it has none.
     function : CLoss or callable, optional
         Of CUSTOM: a `c_code.CLoss`, or f(h, y) → (values, slopes) of float64 arrays (m,).
     """
 
-    number: int
+    name: str
     parameter: float = 0.0
     function: typing.Any = None
 
 
 # The number of a name is what the compiled kernels switch on (`formulas.pxd`).
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4, "exp": 5, "softmax": 6}
-# Each with the parameter that its name alone stands for: Huber's δ, which is 95 % efficient on normal errors of unit
-# variance (Huber 1981), and the ε of LIBSVM.
-LOSSES = {
-    "squared": PointLoss(0),
-    "log": PointLoss(1),
-    "huber": PointLoss(2, 1.35),
-    "poisson": PointLoss(3),
-    "hinge": PointLoss(4),
-    "squared_hinge": PointLoss(5),
-    "epsilon_insensitive": PointLoss(6, 0.1),
-    "quantile": PointLoss(7, 0.5),
-    "gamma": PointLoss(8),
-}
-CUSTOM = -1  # a function of the user's own
+CUSTOM = "custom"  # a function of the user's own
 
 
 class OnRows:

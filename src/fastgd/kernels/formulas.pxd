@@ -11,7 +11,7 @@ themselves.
 from libc.math cimport exp, fabs
 
 
-# The rows of the tables in `codes.py` (ACTIVATIONS, LOSSES), by the same numbers. A test compares the two.
+# The rows of ACTIVATIONS in `codes.py`, by the same numbers. A test compares the two.
 cdef enum Activation:
     IDENTITY = 0
     SIGMOID = 1
@@ -20,17 +20,6 @@ cdef enum Activation:
     SOFTPLUS = 4
     EXP = 5
     SOFTMAX = 6
-
-cdef enum Loss:
-    SQUARED = 0
-    LOG = 1
-    HUBER = 2
-    POISSON = 3
-    HINGE = 4
-    SQUARED_HINGE = 5
-    EPSILON_INSENSITIVE = 6
-    QUANTILE = 7
-    GAMMA = 8
 
 
 # ------------------------------------------------------------------------------------- activations, e = exp(−|h|)

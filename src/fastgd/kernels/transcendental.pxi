@@ -20,8 +20,8 @@ cdef inline double two_to(double shifted) noexcept nogil:
     return power
 
 
-cdef inline double exp_polynomial(double r) noexcept nogil:
-    """exp on [−0.353, 0.353] (a little more than ±½·ln 2): 1 + r + r²q(r), relative error 2e-17."""
+cdef inline double expm1_polynomial(double r) noexcept nogil:
+    """exp − 1 on [−0.353, 0.353] (a little more than ±½·ln 2): r + r²q(r), of 1 + that the relative error is 2e-17."""
     cdef double q = 2.5112381306258774964e-8
     q = q * r + 2.7622616321859207857e-7
     q = q * r + 2.7557236027174781457e-6
@@ -32,7 +32,7 @@ cdef inline double exp_polynomial(double r) noexcept nogil:
     q = q * r + 4.1666666666616851325e-2
     q = q * r + 1.6666666666666676243e-1
     q = q * r + 5.0000000000000012452e-1
-    return 1.0 + (r + (r * r) * q)
+    return r + (r * r) * q
 
 
 cdef inline void exp_block(const double* x, double* out, Py_ssize_t size) noexcept nogil:
@@ -52,7 +52,7 @@ cdef inline void exp_block(const double* x, double* out, Py_ssize_t size) noexce
             v = kept[i] if kept[i] > -760.0 else -760.0
             v = v if v < 720.0 else 720.0
             n = (v * log2_e + shift) - shift
-            r = exp_polynomial((v - n * ln2_high) - n * ln2_low)
+            r = 1.0 + expm1_polynomial((v - n * ln2_high) - n * ln2_low)
             # In two halves: 2ⁿ alone is out of range at both ends.
             half = (0.5 * n + shift) - shift
             r = (r * two_to(half + shift)) * two_to((n - half) + shift)
@@ -75,6 +75,28 @@ cdef inline double log1p_of_unit(double e) noexcept nogil:
     p = p * t + 2.0000000000062227754e-1
     p = p * t + 3.3333333333333208961e-1
     return 2.0 * s + 2.0 * s * t * p
+
+
+cdef inline void log_block(const double* x, double* out, Py_ssize_t size) noexcept nogil:
+    """out = log(x) of normal numbers: n·ln 2 + log m with m in [√½, √2), for which `log1p_of_unit` holds, too."""
+    cdef double ln2_high = 6.93147180369123816490e-01
+    cdef double ln2_low = 1.90821492927058770002e-10
+    cdef long long half = 0x3fe6a09e00000000            # the bits of √½, but for the last 32
+    cdef long long fraction = 0x000fffffffffffff, bits
+    cdef double mantissa[PIECE]
+    cdef int power[PIECE]
+    cdef Py_ssize_t start = 0, i, m
+    while start < size:
+        m = min(<Py_ssize_t> PIECE, size - start)
+        for i in range(m):
+            memcpy(&bits, &x[start + i], sizeof(double))
+            bits -= half
+            power[i] = <int> (bits >> 52)
+            bits = (bits & fraction) + half
+            memcpy(&mantissa[i], &bits, sizeof(double))
+        for i in range(m):
+            out[start + i] = power[i] * ln2_high + (power[i] * ln2_low + log1p_of_unit(mantissa[i] - 1.0))
+        start += m
 
 
 cdef inline double tanh_of(double h, double e) noexcept nogil:

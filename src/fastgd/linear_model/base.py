@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastgd import losses
+from fastgd import losses, validation
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
 from fastgd.data.streams import Stream
@@ -58,7 +58,13 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     # ----------------------------------------------------------------------------------------------------------- fit
 
-    def fit(self, X: Table, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+    ) -> Self:
         """Fit the model.
 
         Ctrl-C ends the fit: the best weights so far are kept, and the KeyboardInterrupt is raised again, with `result`.
@@ -73,6 +79,8 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             Targets, (n,) or, for a regressor, (n, k). A scan may hold them.
         sample_weight : array_like, (n,), optional
             Not negative; a weight of 2 is the same as the sample twice.
+        offset : array_like, (n,), optional
+            A known part of each score, h = Xw + b + offset: of counts the logarithm of the exposure.
 
         Returns
         -------
@@ -90,7 +98,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         """
         checked = self._check_parameters()
         with self._as_before_if_it_fails():
-            objective, result, error = self._fit(checked, X, y, sample_weight)
+            objective, result, error = self._fit(checked, X, y, sample_weight, offset)
         if isinstance(error, KeyboardInterrupt):
             raise error
         remarks.warn_of(self, objective, result, error, checked)
@@ -129,17 +137,19 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         is_text = columns.kind_of(cells)[0] == "category"
         return cls(**parameters).fit(terms, columns.labels(cells) if is_text else columns.numbers(cells), sample_weight)
 
-    def _fit(self, checked, X, y, sample_weight):
-        X, y, sample_weight = inputs.learn(self, X, y, sample_weight)
+    def _fit(self, checked, X, y, sample_weight, offset):
+        X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
         X, y = inputs.validated(self, X, y, finite=False)
+        offset = inputs.offsets(offset, X)
+        self._has_offset = offset is not None
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, activation = self._targets(y, X.dtype)
         weighted, held_out = self._weights(y, sample_weight, X), None
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
-            held_out = X[held], y[held], None if sample_weight is None else sample_weight[held]
-            X, y, weighted = X[train], y[train], None if weighted is None else weighted[train]
-        objective = self._objective(X, y, activation, checked, weighted)
+            held_out = X[held], y[held], *(None if part is None else part[held] for part in (sample_weight, offset))
+            X, y, weighted, offset = (None if part is None else part[train] for part in (X, y, weighted, offset))
+        objective = self._objective(X, y, activation, checked, weighted, offset)
         score = None if held_out is None else lambda w: self._score_held_out(objective.split(w), *held_out)
         result, error = self._run(objective, checked, score)
         W, b = objective.split(result.x)
@@ -148,7 +158,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         self._online = None
         # Stochastic steps end near the minimum, not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
-        self._kept = Kept.of(objective) if at_minimum else None
+        self._kept = Kept.of(objective) if at_minimum and offset is None and checked.bounds is None else None
         return objective, result, error
 
     def _run(self, objective, checked, score):
@@ -192,10 +202,12 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         request = plan.Request(
             objective, checked.max_iter, solver=self.solver, rate=checked.rate, rule=checked.rule, batch=checked.batch,
             user_columns=False, path=checked.early_stopping, shuffle=self.shuffle, tol=checked.tol,
-            rate_word="learning_rate",
+            rate_word="learning_rate", bounds=self._bounds_of(objective, checked),
         )  # fmt: skip
         solver = plan.choose(request)
-        if self.warm_start and hasattr(self, "coef_"):
+        if checked.start is not None:
+            request.start = checked.start
+        elif self.warm_start and hasattr(self, "coef_"):
             request.start = self._warm_start(objective, checked)
         elif solver == "sgd" and checked.rate is not None:
             # Steps with a given rate start at zero, as in textbooks and in partial_fit.
@@ -210,6 +222,20 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             )
         return request
 
+    @staticmethod
+    def _bounds_of(objective, checked):
+        """(lower, upper) of the objective's shape, the intercept without; None without bounds."""
+        if checked.bounds is None:
+            return None
+        d, k = objective.rows.d, objective.rows.k
+        if checked.bounds[0].shape not in ((), (d,)):
+            raise ValueError(
+                f"bounds must be a number, or one for each of the {d} coefficients, on either side; got shape "
+                f"{checked.bounds[0].shape}"
+            )
+        sides = [np.broadcast_to(side.reshape(-1, 1), (d, k)) for side in checked.bounds]
+        return tuple(objective.join(side, np.full(k, end)) for side, end in zip(sides, (-np.inf, np.inf), strict=True))
+
     def _checkpoint(self, objective, checked, request):
         """The file of the run, with what it must agree on."""
         o = objective
@@ -219,7 +245,8 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         # All parameters that the result of a completed fit depends on; rates that are functions cannot be told apart.
         names = (
             "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
-            "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle",
+            "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle", "positive", "bounds",
+            "penalty_weights",
         )  # fmt: skip
         identity |= {name: repr(getattr(self, name)) for name in names if not callable(getattr(self, name))}
         identity["least_rise"] = checked.tol if checked.early_stopping else None
@@ -262,14 +289,17 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
         return kept.objective()
 
-    def _objective(self, X, y, activation, checked, sample_weight):
+    def _objective(self, X, y, activation, checked, sample_weight, offset=None):
+        if offset is not None and self._outputs(y) > 1:
+            raise ValueError("offset is for one output, or two classes: fit each by itself")
         try:
             inputs.refuse_infinite(X, "X", getattr(self, "feature_names_in_", None))
             record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
-                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, deviance=True,
-                n_jobs=self.n_jobs,
+                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, offset=offset,
+                deviance=True, n_jobs=self.n_jobs,
+                penalty_weights=validation.penalty_weights(self.penalty_weights, X.shape[1]),
             )  # fmt: skip
         except OverflowError as error:  # of memory or of indices
             raise ValueError(f"X and y do not make an objective: {error}") from error
@@ -293,7 +323,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         try:
             train, held = train_test_split(
                 rows, test_size=self.validation_fraction, random_state=self.random_state,
-                stratify=y[rows] if of_classes else None,
+                stratify=y[rows] if of_classes and y.dtype.kind != "f" else None,
             )  # fmt: skip
         except ValueError as error:
             raise ValueError(
@@ -320,9 +350,9 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         s = self._class_weighted(y, sample_weight)
         return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
 
-    def _score_held_out(self, weights, X, y, sample_weight):
+    def _score_held_out(self, weights, X, y, sample_weight, offset):
         self._set_weights(*weights, y)
-        return self._score_of(X, y, sample_weight)
+        return self._score_of(X, y, sample_weight, offset)
 
     @property
     def coef_names_(self) -> NDArray[Any]:
@@ -337,12 +367,16 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     # ------------------------------------------------------------------------------------------------------- predict
 
-    def _scores(self, X):
+    def _scores(self, X, offset=None):
         check_is_fitted(self, "coef_")
-        return self._raw_scores(inputs.validated(self, X, reset=False))
+        if offset is None and isinstance(X, Scan) and X.offset is not None:
+            offset = X.column(X.offset)
+        X = inputs.validated(self, X, reset=False)
+        return self._raw_scores(X, inputs.offsets(offset, X))
 
-    def _raw_scores(self, X):
-        return scores(X, self.coef_, self.intercept_, self.__dict__.get("classes_"))
+    def _raw_scores(self, X, offset=None):
+        h = scores(X, self.coef_, self.intercept_, self.__dict__.get("classes_"))
+        return h if offset is None else h + offset.reshape(-1, *[1] * (h.ndim - 1))
 
     # ------------------------------------------------------------------------------------------------------- weights
 

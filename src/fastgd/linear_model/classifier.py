@@ -27,30 +27,34 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from fastgd.losses import Loss
-    from fastgd.types import ClassificationLoss, Floats, Penalty, Table
+    from fastgd.losses.table import ClassificationLoss
+    from fastgd.types import Floats, Penalty, Table
 
 
-class WithLogLoss:
-    """A method that exists only for loss="log_loss": meta-estimators ask with hasattr.
+class WithProbabilities:
+    """A method that exists only for losses with probabilities: meta-estimators ask with hasattr.
 
     The error of scikit-learn's `available_if` would not say why the method is missing.
     """
 
-    def __init__(self, method: Callable[[GDClassifier, Table], Floats]) -> None:
+    def __init__(self, method: Callable[..., Floats]) -> None:
         self.method = method
         functools.update_wrapper(self, method)
 
-    def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[[Table], Floats]:
+    def __get__(self, model: GDClassifier | None, kind: type | None = None) -> Callable[..., Floats]:
         if model is not None and not gives_probabilities(model.loss):
-            name = self.method.__name__
-            raise AttributeError(f'{name} needs loss="log_loss"; loss={model.loss!r} gives no probabilities')
+            able = ", ".join(repr(name) for name in losses.names("classification") if gives_probabilities(name))
+            raise AttributeError(
+                f"{self.method.__name__} needs a loss with probabilities, {able}; loss={model.loss!r} has none: "
+                "sklearn.calibration.CalibratedClassifierCV learns them"
+            )
         return self.method.__get__(model, kind)
 
 
 def gives_probabilities(loss):
-    """Whether a loss, or what stands in its place, is the log loss."""
+    """Whether a loss, or what stands in its place, has probabilities."""
     known = losses.LOSSES.get(loss) if isinstance(loss, str) else loss
-    return isinstance(known, losses.LogLoss)
+    return isinstance(known, losses.Loss) and known.probabilities is not None
 
 
 @names_parameters
@@ -65,12 +69,13 @@ class GDClassifier(ClassifierMixin, LinearModel):
     ----------
     loss : str or Loss
         A name, or an object of `fastgd.losses`. "log_loss" or "log": cross-entropy; "hinge": max(0, 1 − y·h) with
-        y = −1 or 1; "squared_hinge": its square. A loss of your own is given y = −1 or 1.
+        y = −1 or 1; "squared_hinge": its square; "modified_huber"; "perceptron", which needs a learning_rate; "probit"
+        and "cloglog": the likelihood of these links. A loss of your own is given y = −1 or 1.
     penalty, alpha, l1_ratio, fit_intercept, solver, learning_rate, optimizer, batch_size, max_iter, tol
         As in GDRegressor; the penalty is "l2" unless said otherwise.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
         As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
-    target, max_seconds, checkpoint, resume
+    target, max_seconds, checkpoint, resume, positive, bounds, penalty_weights
         As in GDRegressor.
     class_weight : dict, "balanced" or None
         {label: weight}, or n/(classes·count). Labels that are not in the data are allowed if all that are in it are
@@ -86,6 +91,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
     intercept_ : (1,) or (k,)
     n_iter_, history_, result_, n_features_in_, feature_names_in_
         As in GDRegressor.
+
+    Notes
+    -----
+    For "log_loss", "probit" and "cloglog" y may hold proportions: (n,) the share of the second of the classes 0 and 1
+    in each row, with the number of trials as sample_weight; or (n, k) the probability of each class 0, …, k − 1.
 
     Examples
     --------
@@ -113,49 +123,64 @@ class GDClassifier(ClassifierMixin, LinearModel):
         @property
         def classes_(self) -> NDArray[Any]: ...
 
-        def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+    def score(
+        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+    ) -> float:
+        """The share of the labels that are predicted; of proportions, of the most probable ones."""
+        if isinstance(y, np.ndarray) and y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
+            y = self.classes_[_most_probable(soft)]
+        return accuracy_score(y, self.predict(X, offset), sample_weight=sample_weight)
 
     @inputs.by_blocks
-    def decision_function(self, X: Table) -> Floats:
-        """h = Xw + b: (n,) for two classes, positive for the second, and (n, k) for more."""
-        return self._scores(X)
+    def decision_function(self, X: Table, offset: ArrayLike | None = None) -> Floats:
+        """h = Xw + b: (n,) for two classes, positive for the second (with "cloglog" above log log 2), and (n, k) for
+        more."""
+        return self._scores(X, offset)
 
     @inputs.by_blocks
-    def predict(self, X: Table) -> NDArray[Any]:
+    def predict(self, X: Table, offset: ArrayLike | None = None) -> NDArray[Any]:
         """The label of each row.
 
         Returns
         -------
         ndarray, (n,)
         """
-        numbers = chosen(self._scores(X))
+        numbers = chosen(self._scores(X, offset), self._loss)
         return self.classes_[numbers]
 
-    @WithLogLoss
+    @WithProbabilities
     @inputs.by_blocks
-    def predict_proba(self, X: Table) -> Floats:
-        """The probability of each class, for loss="log_loss".
+    def predict_proba(self, X: Table, offset: ArrayLike | None = None) -> Floats:
+        """The probability of each class, for a loss that has them.
+
+        Of one against the rest, those of all classes are made to add up to 1.
 
         Returns
         -------
         ndarray, (n, k)
         """
-        return probabilities(self._scores(X), self._activation())
+        return probabilities(self._scores(X, offset), self._activation(), self._loss)
 
-    @WithLogLoss
+    @WithProbabilities
     @inputs.by_blocks
-    def predict_log_proba(self, X: Table) -> Floats:
+    def predict_log_proba(self, X: Table, offset: ArrayLike | None = None) -> Floats:
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return np.log(self.predict_proba(X, offset))
 
-    def _score_of(self, X, y, sample_weight):
-        return accuracy_score(y, chosen(self._raw_scores(X)), sample_weight=sample_weight)
+    def _score_of(self, X, y, sample_weight, offset=None):
+        y = _most_probable(y) if y.dtype.kind == "f" else y
+        return accuracy_score(y, chosen(self._raw_scores(X, offset), self._loss), sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
     def partial_fit(
-        self, X: Table, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> Self:
         """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
 
@@ -168,12 +193,12 @@ class GDClassifier(ClassifierMixin, LinearModel):
         -------
         self
         """
-        if sample_weight is None and classes is None and self._fed_at_once(X, y):
+        if sample_weight is None and classes is None and offset is None and self._fed_at_once(X, y):
             return self
         with self._as_before_if_it_fails():
-            return self._partial_fit(X, y, classes, sample_weight)
+            return self._partial_fit(X, y, classes, sample_weight, offset)
 
-    def _partial_fit(self, X, y, classes, sample_weight):
+    def _partial_fit(self, X, y, classes, sample_weight, offset):
         first = not hasattr(self, "classes_")
         if first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit")
@@ -183,7 +208,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         X, y = inputs.validated(self, X, y, reset=first)
         if first:
             _refuse_objects(y)
-            check_classification_targets(y)
+            if self._proportions(y) is None:
+                check_classification_targets(y)
             self.classes_ = given
         numbers, activation = self._known_targets(y, X.dtype)
         s, learns = self._batch_weights(sample_weight, X)
@@ -202,7 +228,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
             s = s.astype(X.dtype)
         self._stream(activation, X.dtype, 1 if len(self.classes_) == 2 else len(self.classes_))
         Y = np.ascontiguousarray(self._coded(numbers, X.dtype).reshape(len(numbers), -1))
-        return self._feed(X, Y, s) if learns else self
+        return self._feed(X, Y, s, inputs.offsets(offset, X)) if learns else self
 
     def _numbers(self, y):
         """The number of each label."""
@@ -224,6 +250,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
+        if (soft := self._proportions(y)) is not None:
+            self.classes_ = np.arange(2 if soft.ndim == 1 else soft.shape[1])
+            return soft, self._activation()
         y = column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
@@ -239,19 +268,55 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
+        if (soft := self._proportions(y)) is not None:
+            k = 2 if soft.ndim == 1 else soft.shape[1]
+            if not np.array_equal(self.classes_, np.arange(k)):
+                raise ValueError(f"y holds proportions of {k} classes, and those known are {self.classes_.tolist()}")
+            return soft, self._activation()
         return self._numbers(column_or_1d(y, warn=True)), self._activation()
+
+    def _proportions(self, y):
+        """Probabilities (n,) of the second class, or (n, k) of all; None of labels.
+
+        Numbers between 0 and 1 that are not all whole, or several columns.
+        """
+        several = y.ndim == 2 and y.shape[1] > 1
+        if y.dtype.kind not in "fiub" or not (several or y.dtype.kind == "f"):
+            return None
+        y = y if several else y.reshape(-1)
+        if not several and (np.any((y < 0) | (y > 1)) or np.all(y == np.floor(y))):
+            return None
+        if not isinstance(losses.get(self.loss, self._task), losses.likelihoods.Binary):
+            raise ValueError(f"y holds proportions, which are for losses of a probability; got loss={self.loss!r}")
+        if self.class_weight is not None:
+            raise ValueError("class_weight is for labels, and y holds proportions: pass sample_weight")
+        if not several:
+            return y
+        total = y.sum(axis=1)
+        if np.any(y < 0) or np.any(np.abs(total - 1) > 1e-6):
+            at = int(np.argmax((y < 0).any(axis=1) | (np.abs(total - 1) > 1e-6)))
+            raise ValueError(
+                "y of several columns must hold the probability of each class, with a sum of 1 in each row; row "
+                f"{at} is {y[at].tolist()}"
+            )
+        return y[:, 1] if y.shape[1] == 2 else y
 
     def _activation(self):
         validation.choice(self.multi_class, "multi_class", ("auto", "softmax", "ovr"))
-        if self.multi_class == "softmax" and not gives_probabilities(self.loss):
+        if self.multi_class == "softmax" and "softmax" not in self._loss.activations:
             raise ValueError(f'multi_class="softmax" is for loss="log_loss"; got loss={self.loss!r}')
-        joint = len(self.classes_) > 2 and gives_probabilities(self.loss) and self.multi_class != "ovr"
+        joint = len(self.classes_) > 2 and "softmax" in self._loss.activations and self.multi_class != "ovr"
         return "softmax" if joint else self._loss.link
 
     def _coded(self, numbers, dtype):
+        if numbers.dtype.kind == "f":  # proportions
+            return numbers.astype(dtype)
         coded = numbers if len(self.classes_) == 2 else numbers[:, None] == np.arange(len(self.classes_))
         coded = coded.astype(dtype)
         return 2 * coded - 1 if self._loss.signed else coded
+
+    def _outputs(self, y):
+        return 1 if len(self.classes_) == 2 else len(self.classes_)
 
     def _class_weighted(self, numbers, sample_weight):
         given = self.class_weight
@@ -303,6 +368,11 @@ def _refuse_objects(y):
             "y must hold strings, or numbers in an array of numbers, y.astype(int) say; got "
             f"{validation.describe(other)} in an array of objects (Unknown label type)"
         )
+
+
+def _most_probable(soft):
+    """The number of the class of proportions (n,) or (n, k)."""
+    return (soft > 0.5).astype(np.intp) if soft.ndim == 1 else soft.argmax(axis=1)
 
 
 def _two_classes(y):

@@ -97,14 +97,15 @@ def _targets(model, y):
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def learn(model, X, y, sample_weight):
-    """(X, y, sample_weight) of a fit. Of a table the model learns how its columns become numbers, and X is its rows.
+def learn(model, X, y, sample_weight, offset=None):
+    """(X, y, sample_weight, offset) of a fit.
 
-    Rows with missing cells are left out where the model does so.
+    Of a table the model learns how its columns become numbers, and X is its rows. Rows with missing cells
+    are left out where the model does so.
     """
     model.__dict__.pop("_encoder", None)
     if not _is_table(model, X):
-        return X, y, sample_weight
+        return X, y, sample_weight, offset
     rules = Rules(model.missing, model.drop, model.dates, model.unknown)
     if isinstance(X, Streamed):
         return _learn_stream(model, X, rules, y, sample_weight)
@@ -113,16 +114,18 @@ def learn(model, X, y, sample_weight):
     if isinstance(X, Scan):
         y = X.column(X.target) if y is None and X.target is not None else y
         sample_weight = X.column(X.sample_weight) if X.sample_weight is not None else sample_weight
+        offset = X.column(X.offset) if X.offset is not None else offset
     if rules.missing == "drop" and not (kept := complete(table, names)).all():
         if not kept.any():
             raise TableError('X: in every row a cell is missing: pass missing="mean"')
-        table, (y, sample_weight) = table.filter(kept), (_kept(part, kept) for part in (y, sample_weight))
+        table = table.filter(kept)
+        y, sample_weight, offset = (_kept(part, kept) for part in (y, sample_weight, offset))
     encoder = Formula.of(X.text, table, rules) if isinstance(X, Terms) else Encoder.of(table, names, rules)
     model._encoder, model.n_features_in_ = encoder, len(names)
     model.__dict__.pop("feature_names_in_", None)
     if is_frame(X) or isinstance(X, (Scan, Terms)):
         model.feature_names_in_ = np.array(names, dtype=object)
-    return table, y, sample_weight
+    return table, y, sample_weight, offset
 
 
 def _learn_stream(model, X, rules, y, sample_weight):
@@ -141,8 +144,12 @@ def by_blocks(method):
     """A method of X that gives an iterator over blocks for what is read in blocks."""
 
     @functools.wraps(method)
-    def of(self, X):
-        return X.each(functools.partial(method, self)) if isinstance(X, Streamed) else method(self, X)
+    def of(self, X, offset=None):
+        if not isinstance(X, Streamed):
+            return method(self, X, offset)
+        if offset is not None:
+            raise ValueError("offset is for an X in memory; predict a block at a time: `for X, y, s in scan`")
+        return X.each(functools.partial(method, self))
 
     return of
 
@@ -221,6 +228,15 @@ def weights(s, X, relative=False, name="sample_weight"):
         if not np.isfinite(np.sum(s, dtype=np.float64)):
             raise ValueError(f"{name} must have a finite sum in {X.dtype}; its sum overflows")
     return s
+
+
+def offsets(values, X):
+    """Offsets of the rows of X in its dtype; None without."""
+    if values is None:
+        return None
+    values = _array(values, "offset", DTYPES)
+    refuse_infinite(values, "offset")
+    return validation.offset(values, X.shape[0], X.dtype)
 
 
 def refuse_infinite(array, name, columns=None):

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastgd import kernels, losses
 from fastgd.data import Dense, rows_of
+from fastgd.data.offset import WithOffset
 from fastgd.engine.epochs import follows_gradient
 from fastgd.engine.scaled_epochs import ADAPTIVE_RATE, PENALTY_STEPS, refuse_penalty
 from fastgd.engine.update import Update
@@ -175,7 +176,8 @@ class Online:
     def _steps_on(self, X, Y, s, rows):
         count = self._prepare(len(Y))
         if self.rate is None:
-            self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count)
+            offset = None if rows is None else rows.offset
+            self._automatic(X if rows is None else rows.view(slice(None)), Y, s, count, offset)
         elif not self._plain or not (rows is None or rows.one_array):
             self._steps.take(rows or Dense(X, Y, s), self._order, self._rates)
             if self._steps.w is not self.w:
@@ -185,7 +187,7 @@ class Online:
                 X, Y, self.w, s, *self.codes, 1.0, self.l2, self._order, self.batch, True, self._rates, *self._rule
             )  # fmt: skip
 
-    def _automatic(self, X, Y, s, count):
+    def _automatic(self, X, Y, s, count, offset):
         """Steps in columns that are centred and scaled by the means and spreads of calls 1, 2, 4, 8 and so on."""
         self.calls += 1
         if self.calls & (self.calls - 1) == 0 or self.v is None:
@@ -196,12 +198,13 @@ class Online:
         rate = float(self._rates[0])
         Z = (X - self.mean) * self._inverse
         v = self.v
-        if type(self.rule) is GD:
+        if type(self.rule) is GD and offset is None:
             kernels.active.stochastic(
                 Z, Y, v, s, *self.codes, 1.0, 0.0, self._order, self.batch, True, self._rates, *self._rule
             )
         else:
-            self._scaled_steps.take(Dense(Z, Y, s), self._order, self._rates)
+            batch = Dense(Z, Y, s) if offset is None else WithOffset(Dense(Z, Y, s), offset)
+            self._scaled_steps.take(batch, self._order, self._rates)
         if self.l2:
             self._owed += rate * count * self.l2 * self._largest
             # The shrinkage of one call is small: it is applied once it is 1e-3 of the weights.
@@ -275,10 +278,22 @@ class Streamed:
             )  # fmt: skip
         return None if zeros else inputs.weights(s, X), not zeros
 
-    def _feed(self, X, Y, s):
+    def _feed(self, X, Y, s, offset=None):
         """Steps on a batch; weights that overflow are undone, with a warning or what is wrong with the data."""
-        s = self._online.none if s is None else s
-        if self._online.feed(X, Y, s, rows_of(X, Y, s)):
+        online = self._online
+        s = online.none if s is None else s
+        rows = rows_of(X, Y, s)
+        if offset is not None:
+            if online.k > 1:
+                raise ValueError("offset is for one output, or two classes: fit each by itself")
+            doubles = Y.astype(float), s.astype(float) if s.size else np.ones(len(Y)), offset.astype(float)
+            found = online.record.loss.absorbed(online.record.activation, *doubles)
+            if found is None:
+                rows = WithOffset(rows, offset)
+            else:
+                Y, s = (np.ascontiguousarray(part, X.dtype) for part in found[:2])
+                rows = rows_of(X, Y, s)
+        if online.feed(X, Y, s, rows):
             return self
         inputs.refuse_infinite(X, "X")
         inputs.refuse_infinite(Y[:, 0] if Y.shape[1] == 1 else Y, "y")
@@ -300,6 +315,8 @@ class Streamed:
         if old is not None and old.is_of(self) and dtype == old.dtype:
             return
         checked = self._check_parameters()
+        if checked.bounds is not None or self.penalty_weights is not None:
+            raise ValueError("positive, bounds and penalty_weights are for fit; partial_fit takes none of them")
         if checked.rate is None:
             refuse_penalty(checked.rule, checked.l1, checked.l2)
         elif checked.rate.observes:

@@ -19,9 +19,10 @@ class Exported:
     def to_onnx(self) -> ModelProto:
         """The fitted model as an ONNX graph that computes its predictions, scores and probabilities.
 
-        The input "X" has shape (n, d) and the dtype of `coef_`. A regressor has one output, "prediction", of shape (n,)
-        or (n, k). A classifier has the outputs "label", (n,), "scores", those of `decision_function`, and for
-        loss="log_loss" "probabilities", (n, k).
+        The input "X" has shape (n, d) and the dtype of `coef_`; after a fit with an offset there is a second, "offset",
+        (n,). A regressor has one output, "prediction", of shape (n,) or (n, k). A classifier has the outputs "label",
+        (n,), "scores", those of `decision_function`, and for loss="log_loss" "probabilities", (n, k); those of other
+        losses are a function of the scores that runtimes have no operators for in double precision.
 
         Returns
         -------
@@ -40,7 +41,10 @@ class Exported:
         onnx = import_extra("onnx", "onnx", "to_onnx")
         W, b = self._weights_matrix()
         constants = {"W": W, "b": b, "columns": np.array([1]), "zero": np.zeros(1, W.dtype), "one": np.ones(1, W.dtype)}
+        constants["border"] = np.full(1, self._loss.border, W.dtype)
         nodes = ["product = MatMul (X, W)", "h = Add (product, b)"]
+        if offset := bool(self.__dict__.get("_has_offset")):
+            nodes[1:] = ["fixed = Add (product, b)", "column = Unsqueeze (offset, columns)", "h = Add (fixed, column)"]
         if not hasattr(self, "classes_"):
             shapes = {"prediction": "[n]" if self.coef_.ndim == 1 else "[n, ?]"}
             nodes.append("f = Exp (h)" if self._loss.link == "exp" else "f = Identity (h)")
@@ -50,7 +54,7 @@ class Exported:
             constants["classes"] = classes.astype(np.str_).astype(object) if classes.dtype.kind in "OU" else classes
             shapes = {"scores": "[n]" if len(self.coef_) == 1 else "[n, ?]", "label": "[n]"}
             if len(self.coef_) == 1:
-                nodes += ["scores = Squeeze (h, columns)", "second = Greater (scores, zero)"]
+                nodes += ["scores = Squeeze (h, columns)", "second = Greater (scores, border)"]
                 nodes.append(f"number = Cast <to = {onnx.TensorProto.INT64}> (second)")
             else:
                 nodes += ["scores = Identity (h)", "number = ArgMax <axis = 1, keepdims = 0> (h)"]
@@ -58,7 +62,7 @@ class Exported:
             if self._loss.link == "sigmoid":
                 shapes["probabilities"] = "[n, ?]"
                 nodes += self._probability_nodes()
-        return _model(onnx, type(self).__name__, nodes, shapes, constants)
+        return _model(onnx, type(self).__name__, nodes, shapes, constants, offset)
 
     def _probability_nodes(self):
         if len(self.coef_) == 1:
@@ -77,7 +81,7 @@ class Exported:
         ]  # fmt: skip
 
 
-def _model(onnx, name, nodes, shapes, constants):
+def _model(onnx, name, nodes, shapes, constants, offset):
     """The checked model of nodes in ONNX's textual syntax, and of constants that they name."""
     from onnx import parser
 
@@ -93,7 +97,7 @@ def _model(onnx, name, nodes, shapes, constants):
     # The versions are of 2022, which runtimes since then read.
     model = parser.parse_model(
         f'<ir_version: 8, opset_import: ["": 17], producer_name: "fastgd"> '
-        f"{name} ({kind(W)}[n, {len(W)}] X) => ({outputs}) {{ {text} }}"
+        f"{name} ({kind(W)}[n, {len(W)}] X{f', {kind(W)}[n] offset' * offset}) => ({outputs}) {{ {text} }}"
     )
     used = [constant for constant in constants if re.search(rf"\b{constant}\b", text)]
     model.graph.initializer.extend(

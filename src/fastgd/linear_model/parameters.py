@@ -20,9 +20,11 @@ if typing.TYPE_CHECKING:
     from os import PathLike
     from typing import Literal
 
+    from numpy.typing import ArrayLike
+
     from fastgd.losses import Loss
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Callbacks, OptimizerName, Penalty, Rate, Solver
+    from fastgd.types import Bounds, Callbacks, OptimizerName, Penalty, Rate, Solver
 
 PENALTIES = (None, "l2", "l1", "elasticnet")
 
@@ -61,6 +63,9 @@ class Parameters(BaseEstimator):
     drop: Literal["first"] | None = "first"
     dates: Literal["number"] | None = None
     unknown: Literal["error", "zeros"] = "error"
+    positive: bool = False
+    bounds: Bounds | None = None
+    penalty_weights: ArrayLike | None = None
 
     def _check_parameters(self):
         """The parameters as numbers and objects; ValueError or TypeError for what they do not take."""
@@ -92,6 +97,13 @@ class Parameters(BaseEstimator):
         if boolean("resume") and self.checkpoint is None:
             raise ValueError("resume=True needs checkpoint=, the file to go on from")
         boolean("warm_start"), boolean("shuffle")
+        bounds = validation.bounds(self.bounds)
+        if boolean("positive"):
+            bounds = (np.zeros(()), np.full((), np.inf)) if bounds is None else (np.maximum(bounds[0], 0), bounds[1])
+            if np.any(bounds[0] > bounds[1]):
+                raise ValueError(f"positive=True and bounds leave nothing; got bounds={self.bounds!r}")
+        if bounds is not None and np.all(bounds[0] == -np.inf) and np.all(bounds[1] == np.inf):
+            bounds = None
         calls = self.callbacks if self.callbacks is not None else ()
         return types.SimpleNamespace(
             loss=self._loss, l1=alpha * l1, l2=alpha * l2, fit_intercept=boolean("fit_intercept"),
@@ -104,7 +116,7 @@ class Parameters(BaseEstimator):
                 _of_one_argument(call, "callbacks", "the state of the fit")
                 for call in (calls if isinstance(calls, (list, tuple)) else (calls,))
             ],
-            resume=self.resume, stopping=stopping, dropped=(),
+            resume=self.resume, stopping=stopping, dropped=(), start=None, bounds=bounds,
         )  # fmt: skip
 
     @property
@@ -113,6 +125,10 @@ class Parameters(BaseEstimator):
         loss, epsilon = losses.get(self.loss, self._task), self.epsilon
         if epsilon is None:
             return loss
+        if isinstance(epsilon, str) and epsilon == "auto":
+            if self.loss != "huber":
+                raise ValueError(f'epsilon="auto" is for loss="huber"; got loss={self.loss!r}')
+            return losses.Huber(loss.delta * getattr(self, "scale_", 1.0))
         epsilon = validation.scalar(epsilon, "epsilon", positive=True)
         if isinstance(self.loss, losses.Loss):
             raise ValueError(f"epsilon is for a loss that is given by its name; got {epsilon} beside loss={loss!r}")

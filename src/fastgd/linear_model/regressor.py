@@ -10,6 +10,7 @@ import typing
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
 from fastgd.files.models import outputs
@@ -17,14 +18,16 @@ from fastgd.linear_model import inputs
 from fastgd.linear_model.base import LinearModel
 from fastgd.linear_model.online import OF_STREAMS
 from fastgd.linear_model.parameters import names_parameters
+from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
-    from typing import Self
+    from typing import Literal, Self
 
     from numpy.typing import ArrayLike
 
     from fastgd.losses import Loss
-    from fastgd.types import Floats, RegressionLoss, Table
+    from fastgd.losses.table import RegressionLoss
+    from fastgd.types import Floats, Table
 
 
 @names_parameters
@@ -82,8 +85,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     callbacks : callable or list of callables, optional
         Each is called after every epoch with a Result (epoch, coef, intercept, loss, validation_score, grad_norm,
         learning_rate); StopIteration ends the fit.
-    epsilon : float, optional
-        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it; of a loss that is given by its name.
+    epsilon : float or "auto", optional
+        1.35 for "huber" and 0.1 for "epsilon_insensitive" without it, in the units of y; of a loss that is given by its
+        name. "auto", for "huber": 1.35 times the scale of the residuals, which is estimated with the coefficients.
     shuffle : bool
         Whether "sgd" shuffles the rows in each epoch.
     target : float, optional
@@ -109,6 +113,12 @@ class GDRegressor(RegressorMixin, LinearModel):
         Of a frame: dates are refused, or counted in days since 1970-01-01.
     unknown : {"error", "zeros"}
         Levels that the fit did not have are refused, or have 0 in all columns of theirs.
+    positive : bool
+        Whether coefficients may not be negative.
+    bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
+        Of the coefficients, numbers or one for each, (d,); None on a side for no bound. The intercept has none.
+    penalty_weights : array_like, (d,), optional
+        A factor of the penalty for each coefficient, not negative; 0: not penalised.
 
     Attributes
     ----------
@@ -127,6 +137,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         Of the columns of X.
     coef_names_ : (d,)
         Of the coefficients, such as "height" or "sex=male".
+    scale_ : float
+        Of the residuals, with epsilon="auto".
 
     Examples
     --------
@@ -142,7 +154,7 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     loss: RegressionLoss | Loss = "squared_error"
     _: dataclasses.KW_ONLY
-    epsilon: float | None = None
+    epsilon: float | Literal["auto"] | None = None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -151,21 +163,39 @@ class GDRegressor(RegressorMixin, LinearModel):
             tags.target_tags.positive_only = losses.get(self.loss, self._task).link == "exp"
         return tags
 
-    if typing.TYPE_CHECKING:
+    def score(
+        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+    ) -> float:
+        """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
-        def score(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+        The fraction of the deviance explained, D² = 1 − D(y, ŷ)/D(y, constant), for a loss that is one with an exp
+        ("poisson", "gamma", …), as `d2_tweedie_score` of scikit-learn; the mean over outputs; with an offset that is
+        in the constant model, too. R² for all others.
+
+        Returns
+        -------
+        float
+        """
+        if self._loss.link != "exp" and offset is None:
+            return super().score(X, y, sample_weight)
+        check_is_fitted(self, "coef_")
+        X, y = inputs.validated(self, X, y, reset=False)
+        sample_weight = inputs.weights(sample_weight, X, relative=True)
+        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight, inputs.offsets(offset, X))
 
     @inputs.by_blocks
-    def predict(self, X: Table) -> Floats:
-        """Predictions for the rows of X.
+    def predict(self, X: Table, offset: ArrayLike | None = None) -> Floats:
+        """Predictions for the rows of X, with an offset of each where it has one.
 
         Returns
         -------
         ndarray, (n,) or (n, k)
         """
-        return outputs(self._scores(X), self._loss.link)
+        return outputs(self._scores(X, offset), self._loss.link)
 
-    def partial_fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+    ) -> Self:
         """Steps of stochastic descent on the rows of X in their order, `batch_size` rows a step (1 without it).
 
         With a number as learning_rate the iterates are those of fit with solver="sgd" on the same batches. With "auto"
@@ -175,12 +205,41 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         self
         """
-        if sample_weight is None and self._fed_at_once(X, y):
+        if sample_weight is None and offset is None and self._fed_at_once(X, y):
             return self
         with self._as_before_if_it_fails():
-            return self._partial_fit(X, y, sample_weight)
+            return self._partial_fit(X, y, sample_weight, offset)
 
-    def _partial_fit(self, X, y, sample_weight):
+    def _run(self, objective, checked, score):
+        """As of all estimators; with epsilon="auto" again and again, with the scale of the last residuals.
+
+        The scale σ solves Σ s·min((r/σ)², 1.35²) = Σ s, as in Huber's proposal 2 with the constant of HuberRegressor:
+        at the end coefficients and scale are those of its convex function of both (Owen 2007), where alpha = 0.
+        """
+        if self.epsilon != "auto":
+            return super()._run(objective, checked, score)
+        if self.early_stopping or self.checkpoint is not None:
+            raise ValueError('epsilon="auto" fits several times: it goes with neither early_stopping nor a checkpoint')
+        o, factor, passes = objective, losses.Huber().delta, 0
+        y, s = o.Y.astype(np.float64), o.sample_weight
+        self.scale_ = _scale(y - losses.formulas.median(y, s), s, factor)
+        for _ in range(100):
+            o = LinearObjective.of_arrays(
+                o.X, o.y, o.rows.weights, losses.of(losses.Huber(factor * self.scale_)),
+                fit_intercept=o.fit_intercept, l1=o.l1, l2=o.l2, deviance=True, n_jobs=self.n_jobs,
+            )  # fmt: skip
+            result, error = super()._run(o, checked, score)
+            W, b = (part.astype(np.float64) for part in o.split(result.x))
+            passes, checked.start = passes + result.nit, (W, b)
+            before, self.scale_ = self.scale_, _scale(y - o.scores(W, b), s, factor)
+            if error or abs(self.scale_ - before) <= 1e-7 * before:
+                break
+        result.nit = passes
+        return result, error
+
+    def _partial_fit(self, X, y, sample_weight, offset):
+        if self.epsilon == "auto":
+            raise ValueError('epsilon="auto" is for fit, which sees all residuals: give a number to partial_fit')
         first = not hasattr(self, "coef_")
         X, y = inputs.validated(self, X, y, reset=first)
         Y, activation = self._targets(y, X.dtype)
@@ -192,7 +251,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         self._one_target = (y if first else self.coef_).ndim == 1
         s, learns = self._batch_weights(sample_weight, X)
         self._stream(activation, X.dtype, k)
-        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s) if learns else self
+        offset = inputs.offsets(offset, X)
+        return self._feed(X, np.ascontiguousarray(Y, dtype=X.dtype), s, offset) if learns else self
 
     # ------------------------------------------------------------------------------------------------------- for fit
 
@@ -213,5 +273,41 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _coded(self, y, dtype):
         return y
 
-    def _score_of(self, X, y, sample_weight):
-        return r2_score(y, outputs(self._raw_scores(X), self._loss.link), sample_weight=sample_weight)
+    def _outputs(self, y):
+        return 1 if y.ndim == 1 else y.shape[1]
+
+    def _score_of(self, X, y, sample_weight, offset=None):
+        h = self._raw_scores(X, offset)
+        if self._loss.link != "exp":
+            return r2_score(y, h, sample_weight=sample_weight)
+        h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))
+        outputs_of_both = zip(*(np.ascontiguousarray(part.T)[:, :, None] for part in (h, Y)), strict=True)
+        return float(np.mean([self._explained(*pair, sample_weight, offset) for pair in outputs_of_both]))
+
+    def _explained(self, h, y, sample_weight, offset):
+        """D² of one output, (n, 1); as R² it is 1 or 0 where y is constant."""
+        s = np.empty(0) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        o = LinearObjective.of_arrays(h, y, s, losses.of(self._loss), fit_intercept=True, deviance=True)
+        constant = o.value_at_constant(o.best_constant()[1])
+        if offset is not None:  # the best constant beside an offset is fitted
+            null = type(self)(self.loss, tol=1e-10).fit(np.zeros((len(h), 1)), y[:, 0], sample_weight, offset)
+            at = np.ascontiguousarray(offset[:, None] + null.intercept_, np.float64)
+            constant = o.value_of_scores(at) + o.constant
+        rest = o.value_of_scores(h) + o.constant
+        return 1 - rest / constant if constant > 0 else float(rest <= 0)
+
+
+def _scale(r, s, factor):
+    """σ with Σ s·min((r/σ)², factor²) = Σ s, of residuals (n, k); next to none where most of them are 0."""
+    r = np.abs(r).ravel()
+    s = np.ones(r.size) if s is None else np.repeat(s, r.size // len(s))
+    order = np.argsort(r)
+    r, s = r[order], s[order]
+    # Between r[i − 1] and r[i] = factor·σ the sum is (Σ_{j<i} s·r²)/σ² + factor²·Σ_{j≥i} s.
+    squares, rest = np.append(0.0, np.cumsum(s * r * r)), s.sum() - np.append(0.0, np.cumsum(s))
+    room = s.sum() - factor**2 * rest
+    found = np.sqrt(np.divide(squares, room, out=np.full(len(room), np.nan), where=room > 0))
+    edge = factor * found
+    fits = (edge >= np.append(0.0, r)) & (edge <= np.append(r, np.inf))
+    scale = float(found[np.argmax(fits)]) if fits.any() else 0.0
+    return max(scale, float(r[-1]) * 1e-12) or 1.0

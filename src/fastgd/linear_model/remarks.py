@@ -73,7 +73,7 @@ def _names(model, columns, most=5):
 def _separated(objective, losses):
     """Whether a log loss without a penalty is so small that every row must be on its side of the border."""
     o, s = objective, objective.rows.weights
-    if not o.record.loss.separable or o.record.loss.task != "classification" or o.has_dual or not len(losses):
+    if not o.record.loss.separable or o.record.loss.task != "classification" or o.l1 or o.l2 or not len(losses):
         return False
     least = float(s[s > 0].min()) if s.size else 1.0
     return bool(losses[-1] * o.total_weight < math.log(2) * least)

@@ -41,7 +41,7 @@ class Kept(typing.NamedTuple):
     def of(cls, objective):
         """Those of an objective; None where there are no statistics of it, or its data are too many or no array."""
         o = objective
-        if not (o.record.loss.likelihood and o.rows.k == 1 and not o.has_dual and o.rows.one_array):
+        if not (o.record.loss.likelihood and o.rows.k == 1 and not (o.l1 or o.l2) and o.rows.one_array):
             return None
         if o.rows.n * (o.rows.d + 1) > 1 << 18:  # 2 MiB in float64: every model holds its own, and so does its pickle
             return None

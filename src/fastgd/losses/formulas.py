@@ -38,6 +38,36 @@ def xlogx(q):
         return np.where(q > 0, q * np.log(np.where(q > 0, q, 1.0)), np.where(q == 0, 0.0, math.inf))
 
 
+def uncertain(p):
+    """Probabilities kept away from 0 and 1."""
+    return np.clip(p, MOST_CERTAIN, 1 - MOST_CERTAIN)
+
+
+def conjugate_of(value, slope, curvature):
+    """The conjugate of a convex loss that has no formula for it: u·h − l(h) where the slope is u, found by Newton's
+    method within a bracket; inf where no slope comes to u."""
+
+    def conjugate(u, y):
+        u, y = np.broadcast_arrays(u, y)
+        h, low, high = np.zeros(u.shape), np.full(u.shape, -math.inf), np.full(u.shape, math.inf)
+        with np.errstate(all="ignore"):
+            for _ in range(200):
+                excess = slope(h, y) - u
+                low, high = np.where(excess < 0, h, low), np.where(excess > 0, h, high)
+                most = 1 + np.abs(h)  # the farthest that a step goes
+                step = np.clip(np.nan_to_num(-excess / curvature(h, y), nan=0.0), -most, most)
+                new = h + step
+                new = np.where((new <= low) | (new >= high), 0.5 * (low + high), new)
+                new = np.where(excess == 0, h, np.where(np.isfinite(new), np.clip(new, -700.0, 700.0), h))
+                if np.all(np.abs(new - h) <= 1e-15 * most):
+                    break
+                h = new
+            beyond = (np.abs(h) >= 700) & (np.abs(slope(h, y) - u) > BORDER * (1 + np.abs(u)))
+            return np.where(beyond, math.inf, u * h - value(h, y))
+
+    return conjugate
+
+
 def parabola(r, width):
     """Curvature of the parabola about r = 0 that touches Huber's loss of this width from above at an r beyond it."""
     return np.where(r > width, width / np.maximum(r, width), 0.0)

@@ -13,8 +13,7 @@ import typing
 import numpy as np
 
 from fastgd import validation
-from fastgd.kernels.codes import ACTIVATIONS
-from fastgd.kernels.codes import LOSSES as KERNEL_LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -27,7 +26,7 @@ class Loss:
         "" of a loss that has none.
     synonyms : tuple of str
     kernel : str
-        Its formula in the kernels, a key of `kernels.codes.LOSSES`.
+        The name of its formula in the kernels.
     activations : tuple of str
         Those that it goes with.
     link : str
@@ -50,6 +49,8 @@ class Loss:
         Whether it is a negative log-likelihood, of which `log_likelihood` gives the whole.
     estimates_variance : bool
         Whether that has a variance, estimated from the residuals: statistics of the weights then follow Student's t.
+    border : float
+        The h at which both classes are as likely.
     flat_far_out : bool
         Whether its slope is bounded, so that an infinite target leaves the weights finite.
     """
@@ -66,6 +67,9 @@ class Loss:
     of_epsilon: typing.ClassVar[str | None] = None
     deviance: typing.ClassVar[bool] = False
     separable: typing.ClassVar[bool] = False
+    border: typing.ClassVar[float] = 0.0
+    # h → the probabilities of the first and of the second class; None where there are none.
+    probabilities: typing.ClassVar[typing.Callable | None] = None
     likelihood: typing.ClassVar[bool] = False
     estimates_variance: typing.ClassVar[bool] = False
     flat_far_out: typing.ClassVar[bool] = False
@@ -88,8 +92,7 @@ class Loss:
     @property
     def point_loss(self):
         """What the kernels take."""
-        code = KERNEL_LOSSES[self.kernel]
-        return code._replace(parameter=next(iter(self.parameters.values()), code.parameter))
+        return PointLoss(self.kernel, next(iter(self.parameters.values()), 0.0))
 
     @property
     def shown(self):
@@ -106,6 +109,17 @@ class Loss:
         if refused is not None and refused.any():
             index = tuple(np.argwhere(refused)[0].tolist())
             raise ValueError(f"y must {self.targets}; {validation.entry('y', index)} is {y[index]}")
+
+    def absorbed(self, activation, y, s, offset):
+        """What an offset in h is the same as: other targets and weights, (n,) or (n, k) and (n,) in float64, and what
+        the sum of the losses has besides; None of a loss without such.
+
+        Parameters
+        ----------
+        y, s, offset : (n, k), (n,), (n,)
+            In float64.
+        """
+        return None
 
     def least(self, y):
         """A lower bound of the kernel's loss for each target, over all predictions."""
@@ -178,7 +192,7 @@ class DataTerm:
     smoothing : Smoothing or None
         Of a convex loss with a kink.
     entropy : bool
-        Whether the conjugate is a relative entropy.
+        Whether the conjugate is a relative entropy, or bends no quicker: |l'''| ≤ l'' (see `certificate`).
     by_pass : tuple or None
         (activation, kernel's loss, target, unit) of a loss of the kernels whose slope at this target is unit·l'': the
         pass that sums slopes then sums curvatures.

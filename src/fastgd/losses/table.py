@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 from fastgd import validation
 from fastgd.kernels.codes import ACTIVATIONS
-from fastgd.losses.likelihoods import Gamma, LogLoss, Poisson
-from fastgd.losses.margins import Hinge, SquaredHinge
+from fastgd.losses import likelihoods, margins, residuals
 from fastgd.losses.record import DataTerm, Loss
-from fastgd.losses.residuals import MSE, SSE, EpsilonInsensitive, Huber, Quantile, SquaredError
+
+# For annotations.
+RegressionLoss = Literal[residuals.RegressionLoss, likelihoods.RegressionLoss]
+ClassificationLoss = Literal[likelihoods.ClassificationLoss, margins.ClassificationLoss]
+LossName = Literal["sse", RegressionLoss, ClassificationLoss]
 
 # Each name, with the record of its defaults.
 LOSSES = {
-    name: record()
-    for record in (
-        SSE, MSE, SquaredError, LogLoss, Huber, Poisson, Hinge, SquaredHinge, EpsilonInsensitive, Quantile, Gamma,
-    )
-    for name in (*record.synonyms, record.name)
-}  # fmt: skip
+    name: getattr(module, each)()
+    for module in (residuals, likelihoods, margins)
+    for each in module.__all__
+    for name in (*getattr(module, each).synonyms, getattr(module, each).name)
+}
 
 
 def names(task):

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
 
 def duality_gap(objective, W, b, record=None):
@@ -43,6 +43,8 @@ def duality_gap(objective, W, b, record=None):
         if excess is None:
             value = o.sums(W, b, gradient=False) - o.constant
             excess = value + o.mean(record.conjugate(u, Y)) - float(np.vdot(W, v))
+            if o.rows.offset is not None:
+                excess -= o.mean(u * o.rows.offset[:, None])
             if o.fit_intercept:
                 excess -= o.factor * float(b @ (u if s is None else u * s).sum(axis=0))
         return excess + fenchel_gap(o, W, v) if math.isfinite(excess) else math.inf
@@ -105,7 +107,7 @@ def curvature_sums(objective, W, b, shift=None):
     activation, kernel, target, unit = o.record.by_pass
     if o.record.quadratic:  # the same at all weights; and at h = 0 the slope is −target
         W, b = np.zeros_like(W), np.zeros_like(b)
-    codes = ACTIVATIONS[activation], LOSSES[kernel]
+    codes = ACTIVATIONS[activation], PointLoss(kernel)
     source = o.rows.with_targets(np.broadcast_to(o.dtype.type(target), o.Y.shape))
     _, by_W, by_b = o.sums_of(source, codes, W, b, shift)
     return by_W / unit, by_b / unit
@@ -114,8 +116,9 @@ def curvature_sums(objective, W, b, shift=None):
 def _balanced(o, record, u, h, Y, s):
     """Slopes moved along the curvature D until Σ s·u = 0 for each output, u − cD; and f·Σ s·(l(h) + l*(u) − hu).
 
-    At u = ∂l/∂h the latter is 0. Moved by cD it is at most c²D for the losses whose conjugate is an entropy (the
-    relative entropy is at most χ²) and for quadratic ones; None where that does not hold.
+    At u = ∂l/∂h the latter is 0. Moved by cD it is at most c²D for quadratic losses and, if |c| ≤ 1, for those with
+    |l'''| ≤ l'', of which it is at most D·((1 − |c|)·log(1 − |c|) + |c|): these are marked `entropy`, as the conjugates
+    of most are a relative entropy. None where that does not hold.
     """
     total = np.sum(u if s is None else s * u, axis=0)
     if record.joint:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgd import kernels, validation
 from fastgd.data import inputs
-from fastgd.kernels.codes import ACTIVATIONS, LOSSES
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
 if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -111,5 +111,5 @@ def sse(X: Table, y: ArrayLike, w: ArrayLike, b: ArrayLike = 0.0, activation: Ac
     Y = y.reshape(n, -1)
     b = validation.intercepts(b, "b", Y.shape[1], X.dtype)
     source = inputs.rows_of(X, Y, np.empty(0, X.dtype))
-    (totals,) = source.sums((0, n), w.reshape(d, -1), b, None, ACTIVATIONS[activation], LOSSES["squared"], False)
+    (totals,) = source.sums((0, n), w.reshape(d, -1), b, None, ACTIVATIONS[activation], PointLoss("squared"), False)
     return float(totals.sum())

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastgd import losses, validation
 from fastgd.data import Scan, inputs, threads
+from fastgd.data.offset import WithOffset
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS
@@ -23,7 +24,8 @@ if typing.TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastgd.losses import Loss
-    from fastgd.types import Activation, Floats, LossName, Table
+    from fastgd.losses.table import LossName
+    from fastgd.types import Activation, Floats, Table
 
 
 class LinearObjective(Sums):
@@ -37,24 +39,16 @@ class LinearObjective(Sums):
         `fastgd.data.Rows`).
     y : array_like, (n,) or (n, k)
         Targets. For the log loss 0, 1 or a probability; with the softmax one column for each class, or (n,) numbers of
-        classes, 0 to k − 1. For the hinges −1 or 1. Not negative for "poisson", positive for "gamma".
+        classes, 0 to k − 1. For losses of a margin −1 or 1; of likelihoods what its record takes.
     activation : {"identity", "sigmoid", "tanh", "relu", "softplus", "exp", "softmax"}
         f. The softmax is over the k outputs of a sample. Without it f is the one of a loss that goes with one alone
-        ("exp" for "poisson" and "gamma"), and else the identity.
+        ("exp" for "poisson"), and else the identity.
     loss : str or Loss
-        A name, which means the parameters given here, or an object of `fastgd.losses`: `losses.Huber(delta=2.0)`, or
-        `losses.custom(f)` of your own. "sse" is ½ ΣΣ s(y − f)², the sum of squared errors of the textbook. All others
-        are means, (1/Σs) ΣΣ s·l over samples (not over outputs), with l =
-        "mse": (y − f)², without the half; "squared_error": ½(y − f)²;
-        "log" or "log_loss": cross-entropy, −y log f − (1 − y) log(1 − f) with the sigmoid and −Σ y log f with the
-        softmax;
-        "huber": ½r² for |r| ≤ 1.35 and 1.35(|r| − ½·1.35) beyond, r = f − y;
-        "poisson": f − y·log f with f = exp, the negative log-likelihood less log y!;
-        "hinge": max(0, 1 − y·f), "squared_hinge": its square, without a half; f = h;
-        "epsilon_insensitive": max(0, |f − y| − 0.1);
-        "quantile": ½|f − y|, the pinball loss of the quantile 0.5;
-        "gamma": y/f − log(y/f) − 1 with f = exp, half the deviance.
-        At a kink the gradient takes the subgradient 0.
+        A name, or an object of `fastgd.losses`: `losses.Huber(delta=2.0)`, or `losses.custom(f)` of your own. "sse",
+        ½ ΣΣ s(y − f)², is the sum of squared errors of the textbook. All others are means, (1/Σs) ΣΣ s·l over samples
+        (not over outputs), with the l that is in the docstring of each ("mse": (y − f)², without the half;
+        "squared_error": ½(y − f)²) and in the table of the documentation. At a kink the gradient takes the
+        subgradient 0.
     fit_intercept : bool
         Whether there is a b. It is then the last row of w.
     l2 : float
@@ -63,6 +57,10 @@ class LinearObjective(Sums):
         Adds l1·‖w‖₁, the intercept excepted, to the value; gradients are those of the rest, which is smooth.
     sample_weight : array_like, (n,), optional
         s, not negative, all ones without it. A weight of 2 is the same as the sample twice.
+    offset : array_like, (n,), optional
+        A known part of each score: f(Xw + b + offset), the logarithm of the exposure for counts, say.
+    penalty_weights : array_like, (d,), optional
+        A factor of both penalties for each coefficient, not negative; 0: not penalised.
     n_jobs : int, optional
         Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded; results are
         bitwise the same for any number.
@@ -104,9 +102,12 @@ class LinearObjective(Sums):
         l2: float = 0.0,
         l1: float = 0.0,
         sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+        penalty_weights: ArrayLike | None = None,
         n_jobs: int | None = None,
     ) -> None:
         if isinstance(X, Scan):
+            offset = X.column(X.offset) if offset is None and X.offset is not None else offset
             X, y, sample_weight = X.arrays(y, sample_weight)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
@@ -118,13 +119,18 @@ class LinearObjective(Sums):
         s = np.empty(0, X.dtype)
         if sample_weight is not None:
             s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
-        self._set(X, y, s, record, fit_intercept, l2, l1, n_jobs)
+        offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
+        self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs)
         self.loss = shown
+        self.penalty_weights = validation.penalty_weights(penalty_weights, X.shape[1])
         if record.loss.deviance:
             self._subtract_least()
 
     @classmethod
-    def of_arrays(cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, deviance=False, n_jobs=None):
+    def of_arrays(
+        cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, offset=None, deviance=False, n_jobs=None,
+        penalty_weights=None,
+    ):  # fmt: skip
         """An objective of arrays that have been checked, and of a Loss.
 
         Parameters
@@ -137,7 +143,8 @@ class LinearObjective(Sums):
             Whether the least value that the loss can have for these targets is subtracted, so that F is not negative.
         """
         self = cls.__new__(cls)
-        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, n_jobs)
+        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, offset, n_jobs)
+        self.penalty_weights = penalty_weights
         if deviance or record.loss.deviance:
             self._subtract_least()
         return self
@@ -226,8 +233,8 @@ class LinearObjective(Sums):
         """`numerical_gradient` in float64, in which it is computed whatever the dtype of the data."""
         return perturbed.central_differences(self, w, h)
 
-    def predict(self, w: ArrayLike, X: Table | None = None) -> Floats:
-        """ŷ = f(Xw + b) for the rows of X, or of the objective's own X.
+    def predict(self, w: ArrayLike, X: Table | None = None, offset: ArrayLike | None = None) -> Floats:
+        """ŷ = f(Xw + b + offset) for the rows of X, or of the objective's own X, with its own offset.
 
         Returns
         -------
@@ -235,12 +242,17 @@ class LinearObjective(Sums):
         """
         w = validation.weights(w, "w", self.shape, self.dtype)
         source = self.rows
+        if X is None and offset is None and self.offset is not None and source.offset is None:
+            source = WithOffset(source, self.offset)
         if X is not None:
             X = inputs.samples(X, dtype=self.dtype, least=0)
             if X.shape[1] != self.X.shape[1]:
                 raise ValueError(f"X must have {self.X.shape[1]} columns; got shape {X.shape}")
             no_targets = np.empty((X.shape[0], self.rows.k), self.dtype)
             source = inputs.rows_of(X, no_targets, np.empty(0, self.dtype))
+        if offset is not None:
+            source = getattr(source, "source", source)
+            source = WithOffset(source, validation.offset(offset, source.n, self.dtype))
         W, b = self.split(w)
         return source.predict(W, b, self.codes[0]).reshape(source.n, *self.shape[1:])
 
@@ -273,10 +285,13 @@ class LinearObjective(Sums):
             return None
         deviance = self.constant != 0
         y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
-        return LinearObjective.of_arrays(
+        other = LinearObjective.of_arrays(
             self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
-            deviance=deviance, n_jobs=self.n_jobs,
+            deviance=deviance, n_jobs=self.n_jobs, penalty_weights=self.penalty_weights,
         )  # fmt: skip
+        # An absorbed offset is in y and s already.
+        other.gain, other.factor, other.constant = self.gain, self.gain * other.factor, self.gain * other.constant
+        return other
 
     def best_constant(self):
         """W = 0 and the intercepts of the best model without columns, or one near it; (d, k), (k,)."""
@@ -284,6 +299,8 @@ class LinearObjective(Sums):
         if self.fit_intercept:
             start = self.record.start(self.Y.astype(np.float64, copy=False), self.sample_weight)
             b = np.asarray(start, np.float64).reshape(self.rows.k)
+            if self.rows.offset is not None:
+                b = b - np.average(self.rows.offset.astype(np.float64), weights=self.sample_weight)
         return W, b
 
     @functools.cached_property
@@ -315,7 +332,7 @@ class LinearObjective(Sums):
     @property
     def has_dual(self):
         """Whether a duality gap can be had: with no penalty at all the dual asks for Xᵀu = 0 exactly."""
-        return self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
+        return self.penalty_weights is None and self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
 
     least_size = 0.0  # of the numbers whose sum a small F may be
 
@@ -366,7 +383,7 @@ class LinearObjective(Sums):
     def ridge(self, scale):
         """The diagonal that l2 adds to the Hessian in scaled columns; an infinite scale is a column that stays."""
         diagonal = np.zeros(self.shape[0])
-        diagonal[: len(scale)] = (np.sqrt(self.l2) / scale) ** 2
+        diagonal[: len(scale)] = (np.sqrt(np.ravel(self.each(self.l2))) / scale) ** 2
         return diagonal
 
     def curvature_in(self, shift, scale, intercept_scale):

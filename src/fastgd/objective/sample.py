@@ -24,6 +24,11 @@ def sample_rows(d):
     return max(ROWS_PER_COLUMN * d, spread_rows(d))
 
 
+def with_offset(h, rows, part):
+    """Scores of some rows, with what is known of them."""
+    return h if rows.offset is None else h + rows.offset[part, None]
+
+
 class Sample:
     """Equally spaced rows in standardised variables, or all rows of a short table.
 
@@ -92,7 +97,8 @@ class Sample:
 
         `damping` weights the part of the loss's record that stands for curvature where the loss is linear.
         """
-        return self._curvature(self.design @ V, self.objective.Y[self._part], self.weight, damping)
+        h = with_offset(self.design @ V, self.objective.rows, self._part)
+        return self._curvature(h, self.objective.Y[self._part], self.weight, damping)
 
     def rows_that_bend(self, V, damping):
         """Rows with positive curvature at V, for losses such as a smoothed hinge that are curved near a kink only.
@@ -133,7 +139,7 @@ class Sample:
         part = slice(None, None, max(1, o.rows.n // SPREAD_ROWS))
         s = o.rows.shares(part)
         with np.errstate(all="ignore"):
-            h = o.rows.product(part, W) + b
+            h = with_offset(o.rows.product(part, W) + b, o.rows, part)
             curvature, least = self._curvature(h, o.Y[part], s, damping)
         return float(np.mean(np.maximum(s @ curvature, least)))
 

@@ -40,6 +40,7 @@ class Standardised(Variables):
     """
 
     in_user_units = False
+    box = None  # (lower, upper) of the weights, (d, k) each
 
     def __init__(self, objective, start=None, *, like=None, as_they_are=False):
         o = objective
@@ -93,8 +94,20 @@ class Standardised(Variables):
         """V of weights in the objective's shape."""
         return self.from_weights(*(part.astype(np.float64) for part in self.objective.split(w)))
 
+    def bounds_of(self, bounds):
+        """Bounds of the weights in the objective's shape as those of V, (d', k); columns that stay at 0 have none."""
+        d, k = self.objective.rows.d, self.objective.rows.k
+        sides = [np.array(side, np.float64).reshape(self.size, k) for side in bounds]
+        self.box = tuple(side[:d].copy() for side in sides)
+        with np.errstate(invalid="ignore"):
+            for side, end in zip(sides, (-np.inf, np.inf), strict=True):
+                side[:d] = np.where(np.isfinite(self.scale)[:, None], side[:d] * self.scale[:, None], end)
+        return tuple(sides)
+
     def to_user(self, V):
-        return self.objective.join(*self.to_weights(V)).astype(self.objective.dtype)
+        W, b = self.to_weights(V)
+        W = W if self.box is None else np.clip(W, *self.box)  # from which the change of units may have rounded off
+        return self.objective.join(W, b).astype(self.objective.dtype)
 
     def gradient_to_user(self, gradient):
         o = self.objective
@@ -137,11 +150,9 @@ class Standardised(Variables):
         W = V[: o.rows.d] / self.scale[:, None]
         if self._shift is None:
             grad_W -= self.shift[:, None] * grad_b
+        value += o.penalty(W)
         if o.l2:
-            value += 0.5 * o.l2 * float(np.vdot(W, W))
-            grad_W += o.l2 * W
-        if o.l1:
-            value += o.l1 * float(np.sum(np.abs(W)))
+            grad_W += o.each(o.l2) * W
         grad_W /= self.scale[:, None]
         return value, np.vstack([grad_W, grad_b]) if o.fit_intercept else grad_W
 
@@ -170,12 +181,12 @@ class Standardised(Variables):
 
     def l1_penalty(self, V):
         o = self.objective
-        return o.l1 * float(np.sum(np.abs(V[: o.rows.d]) / self.scale[:, None])) if o.l1 else 0.0
+        return float(np.sum(o.each(o.l1) * np.abs(V[: o.rows.d]) / self.scale[:, None])) if o.l1 else 0.0
 
     def thresholds(self):
         """λ of each row of V, (d', 1): the l1 penalty is Σ thresholds·|V|."""
         t = np.zeros((self.size, 1))
-        t[: self.objective.rows.d, 0] = self.objective.l1 / self.scale
+        t[: self.objective.rows.d] = self.objective.each(self.objective.l1) / self.scale[:, None]
         return t
 
     def subgradient(self, V, gradient):
@@ -188,7 +199,8 @@ class Standardised(Variables):
     def ridge(self):
         """The diagonal that the l2 penalty adds to the Hessian with respect to V, (d',)."""
         diagonal = np.zeros(self.size)
-        diagonal[: self.objective.rows.d] = (math.sqrt(self.objective.l2) / self.scale) ** 2
+        l2 = np.ravel(self.objective.each(self.objective.l2))
+        diagonal[: self.objective.rows.d] = (np.sqrt(l2) / self.scale) ** 2
         return diagonal
 
     # ------------------------------------------------------------------------------------------------- certificates

@@ -1,30 +1,57 @@
 """The sums over rows that values and gradients of an objective are made of."""
 
 import functools
+import math
 
 import numpy as np
 
 from fastgd import kernels
 from fastgd.data import even_blocks, inputs, threads
+from fastgd.data.offset import WithOffset
 from fastgd.kernels.codes import ACTIVATIONS
 
 
 class Sums:
     """What a LinearObjective computes by passes over its rows, in fixed blocks that are added up in a fixed tree."""
 
-    def _set(self, X, y, s, record, fit_intercept, l2, l1, n_jobs):
+    def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
-        self.fit_intercept, self.l2, self.l1, self.constant = fit_intercept, l2, l1, 0.0
+        self.fit_intercept, self.l2, self.l1, self.offset, self.penalty_weights = fit_intercept, l2, l1, offset, None
+        absorbed = None if offset is None else self._absorbed(y, s, offset)
+        # F is the mean by the weights given: `gain` is the sum of those that absorb an offset over theirs.
+        y, s, beside, self.gain = absorbed or (y, s, 0.0, 1.0)
         self.n_jobs, self._jobs = n_jobs, threads.job_count(n_jobs)
         self.X, self.y, self.dtype = X, y, X.dtype
         n, d = X.shape
         self.shape = (d + fit_intercept, *y.shape[1:])
         self.Y = y.reshape(n, -1)
         self.rows = inputs.rows_of(X, self.Y, s)
+        if offset is not None and absorbed is None:
+            self.rows = WithOffset(self.rows, offset)
         self.edges = np.array([0, *(last for _, last in self.rows.blocks())], np.int64)
         self.total_weight = self.rows.total_weight
-        self.factor = record.factor(self.total_weight)  # of Σ s·l of the kernel
+        self.factor = self.gain * record.factor(self.total_weight)  # of Σ s·l of the kernel
+        self.constant = self.factor * beside
         self.codes = record.codes
+
+    def _absorbed(self, y, s, offset):
+        """Targets and weights of the same loss without the offset (see `Loss.absorbed`), in the dtype of y, what the
+        sum of the losses has besides, and the gain; None of a loss that does not absorb it."""
+        n = len(y)
+        given, o = s.astype(np.float64) if s.size else np.ones(n), offset.astype(np.float64)
+        with np.errstate(all="ignore"):
+            found = self.record.loss.absorbed(self.activation, y.reshape(n, -1).astype(np.float64), given, o)
+            if found is None:
+                return None
+            Y, weights, beside = found
+            Y, weights = Y.astype(y.dtype).reshape(y.shape), weights.astype(y.dtype)
+        gain = float(weights.sum(dtype=np.float64) / given.sum())
+        if not (np.all(np.isfinite(Y)) and 0 < gain < math.inf):
+            raise ValueError(
+                f"offset must have an exponential in the range of {y.dtype}; it goes from {o.min():g} to {o.max():g}: "
+                "measure the exposure in other units"
+            )
+        return Y, s if np.array_equal(weights, given) else weights, beside, gain
 
     def value_at(self, w):
         """`value` of weights that are known to have the right shape and dtype."""
@@ -35,7 +62,8 @@ class Sums:
         rows, gradient = self.rows, np.empty(self.shape, self.dtype)
         shape = (self.shape[0], rows.k)
         out = gradient.reshape(shape)
-        if rows.one_array and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
+        alike = rows.one_array and self.penalty_weights is None
+        if alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
             value = rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
             if self.l1 or self.constant:
                 value += self._besides(w)
@@ -45,12 +73,19 @@ class Sums:
 
     def _value(self, sums, w, gradient):
         columns = w.reshape(self.shape[0], self.rows.k)
-        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, self.l2, gradient)
+        l2 = self.l2 if self.penalty_weights is None else 0.0
+        value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, l2, gradient)
+        if self.penalty_weights is not None and len(gradient):
+            W = self.split(w)[0]
+            gradient[: len(W)] += (self.each(self.l2) * W).astype(self.dtype)
         return value + self._besides(w)
 
     def _besides(self, w):
         """What the kernels leave out of the value."""
-        return self.constant + (self.l1 * float(np.sum(np.abs(self.split(w)[0]), dtype=np.float64)) if self.l1 else 0.0)
+        W = self.split(w)[0]
+        if self.penalty_weights is not None:
+            return self.constant + self.penalty(W)
+        return self.constant + (self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else 0.0)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -132,8 +167,10 @@ class Sums:
 
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
-        source = inputs.rows_of(np.zeros((self.rows.n, 1), self.dtype), self.rows.Y, self.rows.weights)
-        W = np.zeros((1, self.rows.k), self.dtype)
+        offset = self.rows.offset
+        column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
+        source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
+        W = np.ones((1, self.rows.k), self.dtype)
         return self._data_term(source, W, b.astype(self.dtype)) + self.constant
 
     def _data_term(self, source, W, b):
@@ -156,9 +193,14 @@ class Sums:
         return self._jobs if self.rows.values * self.rows.k >= least else 1
 
     def penalty(self, W):
-        """½·l2·‖W‖² + l1·‖W‖₁."""
-        total = 0.5 * self.l2 * float(np.sum(np.square(W, dtype=np.float64))) if self.l2 else 0.0
-        return total + self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else total
+        """½·l2·‖W‖² + l1·‖W‖₁, each coefficient by its penalty weight."""
+        p = 1.0 if self.penalty_weights is None else self.penalty_weights[:, None]
+        total = 0.5 * self.l2 * float(np.sum(p * np.square(W, dtype=np.float64))) if self.l2 else 0.0
+        return total + self.l1 * float(np.sum(p * np.abs(W), dtype=np.float64)) if self.l1 else total
+
+    def each(self, strength):
+        """l1 or l2 of each coefficient, (d, 1); the number itself where it is that of all."""
+        return strength if self.penalty_weights is None else strength * self.penalty_weights[:, None]
 
     @property
     def sample_weight(self):

@@ -173,7 +173,7 @@ class Columns(Variables):
         self.passes += 1
         self.nfev, self.njev = self.nfev + len(points), self.njev + len(points)
         values, grad_W, grad_b = o.sums_of_each(W, b)
-        grad_W += o.l2 * W
+        grad_W += o.each(o.l2) * W
         found = zip(values, W.T, grad_W.T, grad_b, strict=True)
         return [
             (float(value) + o.penalty(w), o.join(by_W[:, None], by_b[None]).astype(o.dtype))
@@ -194,7 +194,7 @@ class Columns(Variables):
     def has_bursts(self):
         """True for arrays of a single block; the passes over larger ones are shared among threads."""
         o = self.objective
-        return o.rows.one_array and len(o.edges) == 2
+        return o.rows.one_array and len(o.edges) == 2 and o.penalty_weights is None
 
     @property
     def burst_values(self):

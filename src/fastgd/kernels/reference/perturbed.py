@@ -6,7 +6,8 @@ slopes.
 
 import numpy as np
 
-from fastgd.kernels.reference.one_layer import _dense, points
+from fastgd.kernels.reference.losses import points
+from fastgd.kernels.reference.one_layer import _dense
 
 
 def perturbed_pass(X, Y, W, b, steps, step_b, sample_weight, activation, loss, out_W, out_b):
