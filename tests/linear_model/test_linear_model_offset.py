@@ -205,11 +205,11 @@ def test_what_an_offset_must_be_is_said():
 def test_files_graphs_scans_and_the_command_line_keep_the_offset(tmp_path, capsys):
     pytest.importorskip("click")
     from fastgd import data
-    from fastgd.cli import commands
+    from fastgd.cli import line
 
     def run(*arguments):
         with pytest.raises(SystemExit) as exit_:
-            commands.cli.main([str(argument) for argument in arguments], prog_name="fastgd")
+            line.cli.main([str(argument) for argument in arguments], prog_name="fastgd")
         captured = capsys.readouterr()
         return exit_.value.code, captured.out, captured.err
 
