@@ -92,7 +92,7 @@ KINDS = {"grad": (quartic, slope), "both": (both, True), "numerical": (quartic, 
 LISTS = {"grad": (quartic, lambda x: slope(x).tolist()), "both": (lambda x: (quartic(x), slope(x).tolist()), True)}
 
 
-@pytest.mark.parametrize("shape", [(1,), (2,), (2, 3), (40,)], ids=str)
+@pytest.mark.parametrize("shape", [(1,), (2,), (2, 3), (9,)], ids=str)  # small: a kernel comes back after 50 ms
 @pytest.mark.parametrize("optimizer", ["GD", "Adam"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_on_functions_of_python(kind, optimizer, shape, build):

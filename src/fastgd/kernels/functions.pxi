@@ -158,16 +158,22 @@ cdef int evaluate_in_python(Calls c, Run* r, bint wanted, double* fun) except -1
 
 cdef bint is_to_be_judged(Run* r, const Update* rule, double least) noexcept nogil:
     """Look at the gradient at x, and along the last step: whether it is near enough, overshoots or is not finite."""
-    cdef double product = 0, change
+    cdef double product
     cdef double* state = r.state
-    cdef Py_ssize_t i
-    r.change = r.distance = 0
-    for i in range(r.d):
-        product += r.found[i] * r.gradient[i]
-        change = r.found[i] - r.gradient[i]
-        r.change += change * change
-        change = r.x[i] - r.previous[i]
-        r.distance += change * change
+    cdef double[4] products = [0, 0, 0, 0], changes = [0, 0, 0, 0], moves = [0, 0, 0, 0]
+    cdef Py_ssize_t i, k
+    for i in range(0, r.d - 3, 4):      # four sums, so that none waits for the one before
+        for k in range(4):
+            products[k] += r.found[i + k] * r.gradient[i + k]
+            changes[k] += (r.found[i + k] - r.gradient[i + k]) * (r.found[i + k] - r.gradient[i + k])
+            moves[k] += (r.x[i + k] - r.previous[i + k]) * (r.x[i + k] - r.previous[i + k])
+    for i in range(r.d - r.d % 4, r.d):
+        products[0] += r.found[i] * r.gradient[i]
+        changes[0] += (r.found[i] - r.gradient[i]) * (r.found[i] - r.gradient[i])
+        moves[0] += (r.x[i] - r.previous[i]) * (r.x[i] - r.previous[i])
+    product = (products[0] + products[1]) + (products[2] + products[3])
+    r.change = (changes[0] + changes[1]) + (changes[2] + changes[3])
+    r.distance = (moves[0] + moves[1]) + (moves[2] + moves[3])
     r.turned = product < 0
     r.count, r.growth = 0, 1
     if r.norm > state[RUN_NORM] and (r.turned or rule.may_rise) and state[RUN_RATE] * state[RUN_NORM] > 0:
