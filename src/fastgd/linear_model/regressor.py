@@ -62,7 +62,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         Epochs at most.
     tol : float or None
         The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. That bounds the loss; the
-        weights are off by about the root of it: `result_.message` says by how much a further step would change them.
+        weights are off by about the root of it. After quasi-Newton steps `result_.message` says by how much one more
+        would change them; with "coordinate" and "gram" compare the weights with those of a smaller tol.
         With "sgd" and a loss with a kink, which has no gap to be told: when the loss has not fallen by tol of it for
         n_iter_no_change epochs.
     early_stopping : bool
