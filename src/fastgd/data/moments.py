@@ -117,26 +117,19 @@ def measured(rows, centring, sample=None):
         return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring)
     part = slice(None, None, max(1, rows.n // sample))
     s = rows.shares(part)
-    if part.step == 1:
-        some = parts(rows.n, rows.d)  # in pieces that stay in a cache
-        if centring:
-            means = rounded(sum(s[each] @ rows.view(each) for each in some), rows.dtype)
-        squares = sum(s[each] @ np.square(rows.view(each) - means) for each in some)
-        return looked_into(rows, means, np.sqrt(squares), centring)
     # A view with the strides of a sample with an intercept column (`objective.sample`): the rounding of BLAS depends on
     # strides, and the results must not differ.
     A = np.empty((len(s), rows.d + centring))[:, : rows.d]
     rows.write(part, A)
-    alike = np.all(A[0] == A, axis=0)
+    alike = np.all(A[0] == A, axis=0) if part.step > 1 else False
     if centring:
         means = s @ A
         # Means of too few rows are inexact, and columns off their mean are correlated with the intercept.
-        if len(A) < ROWS_PER_COLUMN * rows.d:
+        if part.step > 1 and len(A) < ROWS_PER_COLUMN * rows.d:
             means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
         means = rounded(means, rows.dtype)
         A -= means
-    np.square(A, out=A)
-    return looked_into(rows, means, np.sqrt(s @ A), centring, alike)
+    return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, alike)
 
 
 def looked_into(rows, means, spreads, centring, alike=False):

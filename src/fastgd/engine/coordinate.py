@@ -6,7 +6,7 @@ columns tells which others are needed, and the duality gap whether that is the e
 2018). Larger penalties come first, each from the minimum of the one before, so that a working set is no larger than it
 must be (the sequential strong rule: Tibshirani et al., J. R. Stat. Soc. B 74 (2012)). A quadratic model is minimised by
 coordinate descent on its columns, extrapolated (Anderson acceleration: Bertrand & Massias, AISTATS 2021), or on their
-Gram matrix where that is small.
+Gram matrix where that is small, or where many epochs are left at the rate of those before.
 """
 
 import math
@@ -14,25 +14,16 @@ import math
 import numpy as np
 
 from fastgd.engine.gram import end_by_duality
-from fastgd.engine.lasso import minimise_with_l1
+from fastgd.engine.lasso import Problem, minimise_with_l1, violations
 from fastgd.linalg import softmax
 from fastgd.objective import certificate
 
 # Columns of a working set, at least.
 FIRST_COLUMNS = 100
-# With more rows than columns all of them are taken where this share would be.
-ALMOST_ALL = 0.5
 # With more columns than rows: the next penalty, of the last; and what is left of each violation there.
 NEXT, ROUGH = 0.4, 0.1
-# Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where epochs on the columns would take
-# longer, as the first FEW_EPOCHS tell.
-AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, EPOCHS = 64, 4096, 20, 2000
 # A Newton step leaves so much of the violations where these are not yet `small`.
 LEFT = 0.1
-# Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
-MEMORY, FAST = 7, math.log(2)
-# Columns that an epoch may take up or drop, as a share, for the next one to leave out those without a weight.
-SETTLED = 0.01
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
 # the gap that is wanted, and how much less each time that this was not enough, and how often.
 SHARE, CLOSER, TRIES = 0.3, 0.1, 6
@@ -44,8 +35,6 @@ SUFFICIENT, LEAST_STEP = 1e-4, 2.0**-40
 FULL_STEP, SHORT_STEP, LESS, MORE, LEAST_DAMPING = 0.9, 0.3, 0.1, 10.0, 1e-9
 # Least curvature of a row, of the largest.
 FLAT = 1e-10
-# Curvatures of a column below this share of its squares are rounding.
-CONSTANT = 1e-14
 
 
 def coordinate(variables, monitor):
@@ -93,7 +82,7 @@ class _Search:
             return
         self.block = self.objective.rows.column_block(self.numbers, self.variables.shift, self.variables.scale)
         if self.objective.quadratic:
-            self.problem = _Problem(self, None, None)
+            self.problem = Problem(self, None, None)
             self.problem.slow = kept["slow"]
             self.problem.matrix = kept["matrix"] if kept["matrix"].size else None
 
@@ -179,7 +168,7 @@ class _Search:
         wanted = int(np.count_nonzero(outside > max(2 * multiple - before, 0.5 * multiple)))
         size = len(self.numbers)
         if self.d <= self.objective.rows.n:
-            room = wanted if wanted + size < ALMOST_ALL * self.d else self.d
+            room = wanted if wanted + size < self.d / 2 else self.d
         else:
             room = min(max(FIRST_COLUMNS, 2 * int(support.sum()) - size, 0 if multiple > 1 else size // 4), wanted)
         if room > 0:
@@ -195,7 +184,7 @@ class _Search:
                 self.block.extend(rows, new, *measures)
             self.numbers = np.concatenate([self.numbers, new])
             if self.objective.quadratic:
-                self.problem = _Problem(self, None, self.problem)
+                self.problem = Problem(self, None, self.problem)
         self.thresholds = multiple * self.least_thresholds[self.numbers]
         return worst, float(np.max(outside, initial=0.0))
 
@@ -231,7 +220,7 @@ class _Search:
         """Take a Newton step; False where none is needed, or none falls."""
         o = self.objective
         slopes, curvature = self._slopes(output)
-        problem = self.problem if o.quadratic else _Problem(self, curvature, None)
+        problem = self.problem if o.quadratic else Problem(self, curvature, None)
         problem.thresholds = self.thresholds
         v = np.ascontiguousarray(self.V[self.numbers, output])
         shift = -slopes.sum() / problem.total if o.fit_intercept else 0.0
@@ -282,7 +271,7 @@ class _Search:
         gradient += ridges[:, None] * V
         thresholds = np.append(self.thresholds, np.zeros(size - m))
         allowed = np.where(thresholds > 0, self.small * thresholds, 1e-15 * float(np.abs(slopes).sum()))[:, None]
-        if np.all(_beyond(V, gradient, thresholds[:, None]) <= allowed):
+        if np.all(violations(V, gradient, thresholds[:, None]) <= allowed):
             return False
         flat = [M.T.reshape(-1) for M in (gradient, np.broadcast_to(thresholds[:, None], V.shape), V)]
         step = minimise_with_l1(H, *flat, self.small).reshape(k, size).T - V
@@ -359,120 +348,3 @@ class _Search:
             self.damping = max(LESS * self.damping, LEAST_DAMPING)
         elif rate < SHORT_STEP:
             self.damping = min(MORE * self.damping, 1.0)
-
-
-class _Problem:
-    """A quadratic model of F in the weights of the working set, for one output.
-
-    Attributes
-    ----------
-    curvature : (n,) or (1,)
-        Of F by the scores.
-    total : float
-        Their sum.
-    means, bends : (m,)
-        See `kernels.reference.coordinates`.
-    matrix : (m, m) or None
-        The Hessian, where it has been formed.
-    slow : bool
-        Whether steps on the columns have been tried in vain.
-    """
-
-    def __init__(self, search, curvature, old):
-        """The model with these curvatures; of a quadratic objective the one with more columns than the `old`."""
-        o, block = search.objective, search.block
-        if curvature is None:
-            s = o.sample_weight
-            curvature = np.array([o.factor]) if s is None else o.factor * s
-        self.block, self.curvature = block, curvature
-        self.ridges = search.ridges[search.numbers]
-        self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
-        self.sums, squares = block.moments(curvature)
-        self.means = self.sums / self.total if o.fit_intercept else np.zeros(block.m)
-        bends = squares - self.sums * self.means
-        self.bends = np.where(bends > CONSTANT * squares, bends, 0.0) + self.ridges
-        self.matrix, self.slow = None, old is not None and old.slow
-        if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
-            self._form(old.matrix)
-
-    def _form(self, old=None):
-        """The Hessian, from that of the first columns."""
-        m, first = self.block.m, 0 if old is None else len(old)
-        new = self.block.gram(self.curvature, first) - np.outer(self.means, self.sums[first:])
-        H = np.empty((m, m))
-        H[:first, :first] = old if first else 0.0
-        H[:, first:], H[first:, :] = new, new.T
-        H[np.diag_indices(m)] = self.bends
-        self.matrix = H
-
-    def minimise(self, slopes, v, small, left):
-        """The weights of the minimum, from v, or None where that is it; `slopes` are those at v, with the best
-        intercept, and `left` is the share of the violations that the weights may have."""
-        gradient = self.block.transposed_product(slopes) + self.ridges * v
-        thresholds = self.thresholds
-        worst = float(np.max(_beyond(v, gradient, thresholds) / thresholds, initial=0.0))
-        if worst <= small:
-            return None
-        if self.matrix is None and self.block.m > AT_ONCE:
-            small = max(small, left * worst)
-            new, found = self._by_columns(slopes, v.copy(), small)
-            if found:
-                return new
-            self.slow = True
-            self._form()
-            return minimise_with_l1(self.matrix, gradient + self.matrix @ (new - v), thresholds, new, small)
-        if self.matrix is None:
-            self._form()
-        return minimise_with_l1(self.matrix, gradient, thresholds, v, small)
-
-    def _by_columns(self, slopes, v, small):
-        """(weights, whether they are the minimum): coordinate descent with extrapolation of every few epochs.
-
-        Between epochs over all columns there are some in which weights that are 0 stay so, once few change.
-        """
-        level, path, whole, met = np.zeros(1), [v.copy()], True, [1.0]
-        gram = self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
-        for epoch in range(1, 1 + EPOCHS):
-            worst = self.block.descend(self, small, whole, slopes, level, v)[1]
-            if whole and not worst > small:
-                return v, True
-            met[0] = worst if epoch == 1 else met[0]
-            new = np.count_nonzero((v != 0) != (path[-1] != 0))
-            whole = not worst > small or (whole and new > SETTLED * len(v))
-            path.append(v.copy())
-            if epoch % MEMORY == 0:
-                rate = math.log(max(met[-1] / worst, 1.0)) / MEMORY if worst > 0 else math.inf
-                met.append(worst)
-                whole, middle = True, len(met) // 2
-                if epoch >= FEW_EPOCHS and worst > small:
-                    left = math.log(worst / small) * MEMORY * (len(met) - 1 - middle)
-                    if not left <= gram * math.log(max(met[middle] / worst, 1.0)):
-                        return v, False
-                slopes += level * self.curvature
-                level[0] = 0.0
-                if rate < FAST:
-                    self._extrapolate(path, slopes, v)
-                path = [v.copy()]
-        return v, gram == math.inf
-
-    def _extrapolate(self, path, slopes, v):
-        """Move v and its slopes to the extrapolation of the path, if F is lower there (Anderson acceleration)."""
-        path = np.array(path)
-        moves = np.diff(path, axis=0)
-        products = moves @ moves.T
-        products[np.diag_indices_from(products)] += 1e-10 * (np.trace(products) or 1.0)
-        z = np.linalg.solve(products, np.ones(len(moves)))
-        step = (z / z.sum()) @ path[1:] - v
-        change = self.block.product(step) - self.means @ step
-        rise = float(slopes @ change) + 0.5 * float(np.sum(self.curvature * change**2))
-        rise += float(self.ridges @ (step * (v + 0.5 * step)))
-        rise += float(self.thresholds @ (np.abs(v + step) - np.abs(v)))
-        if rise < 0:
-            v += step
-            slopes += self.curvature * change
-
-
-def _beyond(v, gradient, thresholds):
-    """The shortest subgradient, in size."""
-    at_zero = np.maximum(np.abs(gradient) - thresholds, 0.0)
-    return np.where(v != 0, np.abs(gradient + thresholds * np.sign(v)), at_zero)

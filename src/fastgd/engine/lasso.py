@@ -1,4 +1,6 @@
-"""The minimum of a quadratic function with an l1 penalty, from its matrix."""
+"""The minimum of a quadratic function with an l1 penalty, from its matrix or from columns."""
+
+import math
 
 import numpy as np
 import scipy.linalg
@@ -21,6 +23,13 @@ HELD = 1e-11
 LONGEST = 1e12
 # The gradient of a minimum, in units of the largest number that it is a sum of.
 ROUNDING = 1e-13
+# Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where epochs on the columns would take
+# longer, as the first FEW_EPOCHS tell.
+AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, MOST_EPOCHS = 64, 4096, 20, 2000
+# Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
+MEMORY, FAST = 7, math.log(2)
+# Columns that an epoch may take up or drop, as a share, for the next one to leave out those without a weight.
+SETTLED = 0.01
 
 
 def minimise_with_l1(H, gradient, thresholds, start, small=0.0):
@@ -49,7 +58,7 @@ def minimise_with_l1(H, gradient, thresholds, start, small=0.0):
         new = _minimise(H[near].take(near, axis=1), gradient[near], thresholds[near], v[near], small, allowed[near])
         gradient += (new - v[near]) @ H[near]
         v[near] = new
-        if np.all(_violations(v, gradient, thresholds) <= allowed):
+        if np.all(violations(v, gradient, thresholds) <= allowed):
             return v
     return _minimise(H, gradient, thresholds, v, small, allowed)
 
@@ -64,7 +73,7 @@ def _minimise(H, first, thresholds, start, small, allowed):
         if worst <= small or not np.isfinite(worst):
             break
         fresh = _step(H, held, gradient, thresholds, v) and fresh
-        beyond = _violations(v, gradient, thresholds) / allowed
+        beyond = violations(v, gradient, thresholds) / allowed
         if (worst := np.max(beyond, initial=0.0)) <= 1:
             if small or fresh or not worst < least:
                 break
@@ -95,7 +104,7 @@ def _step(H, held, gradient, thresholds, v):
     return False
 
 
-def _violations(v, gradient, thresholds):
+def violations(v, gradient, thresholds):
     """The shortest subgradient, in size."""
     at_zero = np.maximum(np.abs(gradient) - thresholds, 0.0)
     return np.where(v != 0, np.abs(gradient + thresholds * np.sign(v)), at_zero)
@@ -129,3 +138,115 @@ def _lowest_between(slope, change, thresholds, v, target):
     point = v + shares[best] * move
     point[crossings == shares[best]] = 0.0
     return point
+
+
+class Problem:
+    """A quadratic model of F in the weights of the working set, for one output.
+
+    Attributes
+    ----------
+    curvature : (n,) or (1,)
+        Of F by the scores.
+    total : float
+        Their sum.
+    means, bends : (m,)
+        See `kernels.reference.coordinates`.
+    matrix : (m, m) or None
+        The Hessian, where it has been formed.
+    slow : bool
+        Whether steps on the columns have been tried in vain.
+    """
+
+    def __init__(self, search, curvature, old):
+        """The model with these curvatures; of a quadratic objective the one with more columns than the `old`."""
+        o, block = search.objective, search.block
+        if curvature is None:
+            s = o.sample_weight
+            curvature = np.array([o.factor]) if s is None else o.factor * s
+        self.block, self.curvature = block, curvature
+        self.ridges = search.ridges[search.numbers]
+        self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
+        self.sums, squares = block.moments(curvature)
+        self.means = self.sums / self.total if o.fit_intercept else np.zeros(block.m)
+        bends = squares - self.sums * self.means
+        # What is below this share of the squares is rounding.
+        self.bends = np.where(bends > 1e-14 * squares, bends, 0.0) + self.ridges
+        self.matrix, self.slow = None, old is not None and old.slow
+        if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
+            self._form(old.matrix)
+
+    def _form(self, old=None):
+        """The Hessian, from that of the first columns."""
+        m, first = self.block.m, 0 if old is None else len(old)
+        new = self.block.gram(self.curvature, first) - np.outer(self.means, self.sums[first:])
+        H = np.empty((m, m))
+        H[:first, :first] = old if first else 0.0
+        H[:, first:], H[first:, :] = new, new.T
+        H[np.diag_indices(m)] = self.bends
+        self.matrix = H
+
+    def minimise(self, slopes, v, small, left):
+        """The weights of the minimum, from v, or None where that is it; `slopes` are those at v, with the best
+        intercept, and `left` is the share of the violations that the weights may have."""
+        gradient = self.block.transposed_product(slopes) + self.ridges * v
+        thresholds = self.thresholds
+        worst = float(np.max(violations(v, gradient, thresholds) / thresholds, initial=0.0))
+        if worst <= small:
+            return None
+        if self.matrix is None and self.block.m > AT_ONCE:
+            small = max(small, left * worst)
+            new, found = self._by_columns(slopes, v.copy(), small)
+            if found:
+                return new
+            self.slow = True
+            self._form()
+            return minimise_with_l1(self.matrix, gradient + self.matrix @ (new - v), thresholds, new, small)
+        if self.matrix is None:
+            self._form()
+        return minimise_with_l1(self.matrix, gradient, thresholds, v, small)
+
+    def _by_columns(self, slopes, v, small):
+        """(weights, whether they are the minimum): coordinate descent with extrapolation of every few epochs.
+
+        Between epochs over all columns there are some in which weights that are 0 stay so, once few change.
+        """
+        level, path, whole, met = np.zeros(1), [v.copy()], True, [1.0]
+        gram = self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
+        for epoch in range(1, 1 + MOST_EPOCHS):
+            worst = self.block.descend(self, small, whole, slopes, level, v)[1]
+            if whole and not worst > small:
+                return v, True
+            met[0] = worst if epoch == 1 else met[0]
+            new = np.count_nonzero((v != 0) != (path[-1] != 0))
+            whole = not worst > small or (whole and new > SETTLED * len(v))
+            path.append(v.copy())
+            if epoch % MEMORY == 0:
+                rate = math.log(max(met[-1] / worst, 1.0)) / MEMORY if worst > 0 else math.inf
+                met.append(worst)
+                whole, middle = True, len(met) // 2
+                if epoch >= FEW_EPOCHS and worst > small:
+                    left = math.log(worst / small) * MEMORY * (len(met) - 1 - middle)
+                    if not left <= gram * math.log(max(met[middle] / worst, 1.0)):
+                        return v, False
+                slopes += level * self.curvature
+                level[0] = 0.0
+                if rate < FAST:
+                    self._extrapolate(path, slopes, v)
+                path = [v.copy()]
+        return v, gram == math.inf
+
+    def _extrapolate(self, path, slopes, v):
+        """Move v and its slopes to the extrapolation of the path, if F is lower there (Anderson acceleration)."""
+        path = np.array(path)
+        moves = np.diff(path, axis=0)
+        products = moves @ moves.T
+        products[np.diag_indices_from(products)] += 1e-10 * (np.trace(products) or 1.0)
+        z = np.linalg.solve(products, np.ones(len(moves)))
+        step = (z / z.sum()) @ path[1:] - v
+        change = self.block.product(step) - self.means @ step
+        rise = float(slopes @ change) + 0.5 * float(np.sum(self.curvature * change**2))
+        rise += float(self.ridges @ (step * (v + 0.5 * step)))
+        rise += float(self.thresholds @ (np.abs(v + step) - np.abs(v)))
+        if rise < 0:
+            v += step
+            slopes += self.curvature * change
