@@ -42,7 +42,7 @@ def refused(call, error, words):
 BAD_PARAMETERS = {
     ValueError: {
         "loss": ["absolute", None, "Huber", 3], "penalty": ["l3", 2, "none", True], "alpha": [-1e-4, NAN, INF],
-        "l1_ratio": [1.5, -0.1, NAN], "solver": ["newton", None, "SGD"], "batch_size": [0, -8],
+        "l1_ratio": [1.5, -0.1, NAN], "solver": ["newton-cg", None, "SGD"], "batch_size": [0, -8],
         "learning_rate": ["optimal", "constant", 0.0, -1, INF, NAN, lambda step: -1.0, lambda step: NAN],
         "optimizer": ["sgd", "Adam"], "max_iter": [0, -1], "tol": [-1e-3, NAN, INF],
         "validation_fraction": [0.0, 1.0, -0.5, 2, NAN], "n_iter_no_change": [0], "n_jobs": [0], "verbose": [-1],

@@ -209,7 +209,7 @@ def test_the_curvature_of_gauss_and_newton_is_that_of_the_loss_by_f_times_the_sl
 
 
 @pytest.mark.one_build
-@each([record for record in CONVEX if record.straight is not None])
+@each([record for record in CONVEX if record.straight is not None and record.loss.targets == ""])
 def test_where_a_loss_is_straight_a_parabola_touches_it_from_above(record):
     grid = np.linspace(-8, 8, 1601)[:, None]
     y = np.zeros((1, 1))
@@ -234,7 +234,7 @@ def test_only_losses_with_a_kink_have_slopes_that_jump(record):
     h = np.linspace(-4, 1.5 if record.activation == "exp" else 4, 80_001)[:, None]
     y = np.full_like(h, 0.3 if record.loss.targets == "" else 1.0)
     slope = record.slope(h, y)[:, 0]
-    jump = np.max(np.abs(np.diff(slope)))
+    jump = np.max(np.abs(np.diff(slope)) / (1 + np.abs(slope[1:])))
     assert jump < 0.02 if record.smooth else jump > 0.02
 
 
@@ -290,7 +290,7 @@ def test_a_conjugate_is_the_largest_of_all_differences_and_inf_where_these_have_
         found = float(record.conjugate(np.array([[u]]), np.array([[y]]))[0, 0])
         largest = float(np.max(u * h[:, 0] - heights))
         if math.isinf(found):
-            assert largest > 50
+            assert largest > 25  # at the ends of the grid
         else:
             assert largest - 1e-9 <= found <= largest + 2e-3 * (1 + abs(found)), u
 

@@ -111,6 +111,8 @@ class Streamed(Scan):
 class StreamedTable(Streamed):
     """A table of named columns."""
 
+    offset = None
+
     def __init__(self, source, target, sample_weight, features, limit, marks=None):
         self.target, self.sample_weight, self._given = target, sample_weight, features
         self._source, self._limit, self._marks = source, limit, marks

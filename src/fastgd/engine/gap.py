@@ -93,7 +93,7 @@ class GapRule:
         """
         if self.tol is None:
             return False
-        self.gap, wanted = estimate, self.wanted(fun, estimate)
+        self.gap, wanted = self.rounded_up(estimate, fun), self.wanted(fun, estimate)
         F = self.above_least(fun)
         rounded_off = not self.objective.quadratic and self.objective.eps * self.scale >= F
         if self.is_bounded and (wanted >= F or rounded_off):

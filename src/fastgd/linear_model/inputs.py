@@ -108,6 +108,8 @@ def learn(model, X, y, sample_weight, offset=None):
         return X, y, sample_weight, offset
     rules = Rules(model.missing, model.drop, model.dates, model.unknown)
     if isinstance(X, Streamed):
+        if offset is not None:
+            raise ValueError("offset is for an X in memory; a stream takes none")
         return _learn_stream(model, X, rules, y, sample_weight)
     table, names = _columns_of_table(X)
     check(table, names, rules)
@@ -137,7 +139,8 @@ def _learn_stream(model, X, rules, y, sample_weight):
     if learnt.encoder is not None:
         model._encoder, model.n_features_in_ = learnt.encoder, len(X.features)
         model.feature_names_in_ = np.array(X.features, dtype=object)
-    return learnt.rows, learnt.y if y is None else y, learnt.weights if sample_weight is None else sample_weight
+    y, sample_weight = learnt.y if y is None else y, learnt.weights if sample_weight is None else sample_weight
+    return learnt.rows, y, sample_weight, None
 
 
 def by_blocks(method):

@@ -89,6 +89,16 @@ def _covariance(o, h, y, s):
     return covariance
 
 
+def of_weights(o, W, b):
+    """Covariance of the weights of a squared error, variance of an observation, and degrees of freedom."""
+    h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
+    s = np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+    freedom = int(np.count_nonzero(s)) - o.shape[0]
+    covariance = _covariance(o, h, y, s)
+    variance = float(s @ np.square(y - h)) / freedom
+    return covariance * variance, variance, freedom
+
+
 def _triangle(A):
     """R of A = QR: by Cholesky, in a fraction of the time, where the columns are far from collinear."""
     try:
@@ -302,14 +312,7 @@ class Summarised:
             raise ValueError(f"level must be between 0 and 1, both excluded; got {level!r}")
         if X is None and (y is not None or sample_weight is not None):
             raise ValueError("X must be given with y and sample_weight: all the data of the fit, or nothing")
-        if self.penalty is not None:
-            raise ValueError(
-                f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
-                "fit with penalty=None"
-            )
-        if not losses.get(self.loss).likelihood or np.atleast_2d(self.coef_).shape[0] != 1:
-            known = ", ".join(map(repr, likelihoods()))
-            raise ValueError(f"summary is for one output and the losses {known}; got {self.loss!r}")
+        self._refuse_summary()
         names = list(map(str, self.coef_names_ if names is None else names))
         if len(names) != np.shape(self.coef_)[-1]:
             raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
@@ -325,3 +328,21 @@ class Summarised:
                 stacklevel=2,
             )
         return found
+
+    def covariance_of(self, X: Table, y: ArrayLike) -> tuple[Doubles, float, int]:
+        """Covariance of the weights, variance of an observation, and degrees of freedom, for the squared error."""
+        self._refuse_summary()
+        if not losses.get(self.loss).estimates_variance:
+            raise ValueError(f"level is for the squared error; this model has the loss {self.loss!r}")
+        objective = self._objective_of_summary(X, y, None)
+        return of_weights(objective, *self._weights_so_far(objective))
+
+    def _refuse_summary(self):
+        if self.penalty is not None:
+            raise ValueError(
+                f"a penalised fit has no standard errors: its weights are drawn to 0 (penalty={self.penalty!r}); "
+                "fit with penalty=None"
+            )
+        if not losses.get(self.loss).likelihood or np.atleast_2d(self.coef_).shape[0] != 1:
+            known = ", ".join(map(repr, likelihoods()))
+            raise ValueError(f"summary is for one output and the losses {known}; got {self.loss!r}")

@@ -327,14 +327,14 @@ def _with_data(model, w, y, ax):
 
         def statistics():
             import_extra("sklearn", "sklearn", "a confidence band")
-            from fastgd.linear_model.summary import Statistics
+            from fastgd.linear_model.summary import of_weights
 
             if not model.quadratic or model.l1 or model.l2:
                 raise ValueError("level is for the squared error with the identity, without a penalty")
             record = losses.of("squared_error", "identity")
             data = model.rows, model.y, model.rows.weights
             half = LinearObjective.of_arrays(*data, record, fit_intercept=model.fit_intercept)
-            return Statistics.of(half, *(part.astype(np.float64) for part in half.split(w)))
+            return of_weights(half, *(part.astype(np.float64) for part in half.split(w)))
 
         return _Fit(model.rows, model.Y, predicted, lambda X: model.predict(w, X), statistics), ax
     if not hasattr(fitted(model, "objective"), "predict"):
@@ -349,23 +349,19 @@ def _with_data(model, w, y, ax):
     predicted = predict(w)
     predicted = predicted.reshape(len(predicted), -1)
     data = LinearObjective(w, np.asarray(y, np.float64).reshape(predicted.shape), loss="mse")
-    return _Fit(data.rows, data.Y, predicted, predict, lambda: model._statistics(w, y, None)), ax
+    return _Fit(data.rows, data.Y, predicted, predict, lambda: model.covariance_of(w, y)), ax
 
 
 def _bands(found, along, level):
     """Half widths of the bands of the line and of a new observation, with shade and name."""
     if not 0 < validation.scalar(level, "level") < 1:
         raise ValueError(f"level must be between 0 and 1, both excluded; got {level!r}")
-    statistics = found.statistics()
-    if statistics.name != "squared_error":
-        raise ValueError(f"level is for the squared error; this model has the loss {statistics.name!r}")
+    covariance, noise, freedom = found.statistics()
     from scipy import stats
 
-    p = len(statistics.covariance)
-    A = np.column_stack([along, np.ones_like(along)])[:, :p]
-    of_line = np.einsum("ij,jk,ik->i", A, statistics.covariance, A)
-    noise = statistics.residual_squares / (statistics.n - p)
-    t = stats.t(statistics.n - p).ppf(0.5 + level / 2)
+    A = np.column_stack([along, np.ones_like(along)])[:, : len(covariance)]
+    of_line = np.einsum("ij,jk,ik->i", A, covariance, A)
+    t = stats.t(freedom).ppf(0.5 + level / 2)
     halves = t * np.sqrt(of_line), t * np.sqrt(of_line + noise)
     return (halves[0], 0.3, "the fit"), (halves[1], 0.12, "an observation")
 

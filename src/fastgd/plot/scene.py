@@ -64,7 +64,7 @@ def paths_of(source, labels=None):
 def of_vectors(f, paths):
     """f as a function of a vector, where the runs had parameters with names."""
     x = getattr(getattr(paths[0].source, "result", paths[0].source), "x", None) if paths else None
-    names = None if f is None or x is None or isinstance(x, np.ndarray) else forms.named(x)
+    names = None if f is None or x is None or isinstance(x, np.ndarray) else forms.flattened(x)
     return f if names is None else names.function(f)
 
 
