@@ -31,7 +31,7 @@ def cases():
     import numpy as np
 
     from fastgd import datasets  # noqa: F401  (imports everything that a case needs before counting)
-    from fastgd.kernels.codes import ACTIVATIONS, LOSSES, PLAIN
+    from fastgd.kernels.codes import ACTIVATIONS, PLAIN, PointLoss
 
     def arrays(n, d, k=1, dtype=np.float64, loss="squared"):
         rng = np.random.default_rng(0)
@@ -48,12 +48,12 @@ def cases():
         X, none = np.asarray(X, order=order), np.empty(0, dtype)
         s = np.linspace(0.5, 1.5, n).astype(dtype) if weighted else none
         out = np.empty(k), np.empty((d, k)), np.empty(k)
-        codes = ACTIVATIONS[activation], LOSSES[loss]
+        codes = ACTIVATIONS[activation], PointLoss(loss, float(loss == "huber"))
         return lambda build: lambda: build.total_loss_and_gradient(X, Y, W, b, none, s, *codes, None, *out)
 
     def value(n, d):
         X, Y, W, b = arrays(n, d)
-        none, out, codes = np.empty(0), np.empty(1), (ACTIVATIONS["identity"], LOSSES["squared"])
+        none, out, codes = np.empty(0), np.empty(1), (ACTIVATIONS["identity"], PointLoss("squared"))
         return lambda build: lambda: build.total_loss(X, Y, W, b, none, none, *codes, None, out)
 
     def predict(n, d):
@@ -67,13 +67,13 @@ def cases():
         indices = np.sort(rng.integers(0, d, (n, row)), axis=1).astype(np.int32).reshape(-1)
         data, none = rng.normal(size=n * row), np.empty(0)
         out = np.empty(k), np.empty((d, k)), np.empty(k)
-        codes = ACTIVATIONS["identity"], LOSSES["squared"]
+        codes = ACTIVATIONS["identity"], PointLoss("squared")
         return lambda build: lambda: build.sparse_pass(data, indices, indptr, Y, W, b, none, *codes, *out)
 
     def stochastic(n, d, batch):
         X, Y, W, _ = arrays(n, d)
         none, rates = np.empty(0), np.full(-(-n // batch), 1e-4)
-        codes, order = (ACTIVATIONS["identity"], LOSSES["squared"]), np.arange(n)
+        codes, order = (ACTIVATIONS["identity"], PointLoss("squared")), np.arange(n)
         rule = PLAIN[X.dtype]
         return lambda build: lambda: build.stochastic(X, Y, W, none, *codes, 1.0, 0.0, order, batch, True, rates, *rule)
 
@@ -84,7 +84,7 @@ def cases():
     def perturbed(n, d):
         X, Y, W, b = arrays(n, d)
         steps, none, out, out_b = np.full((d, 1), 1e-4), np.empty(0), np.empty((d, 1)), np.empty(0)
-        codes = ACTIVATIONS["sigmoid"], LOSSES["log"]
+        codes = ACTIVATIONS["sigmoid"], PointLoss("log")
         Y = (Y > 0) * 1.0
         return lambda build: lambda: build.perturbed_pass(X, Y, W, b, steps, out_b, none, *codes, out, out_b)
 
