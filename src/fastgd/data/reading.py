@@ -12,8 +12,6 @@ from fastgd.data.spill import Chunks, Numbers, SparseChunks
 from fastgd.data.streams import Coding, Stream
 from fastgd.data.tables import TableError, arrow
 
-# Bytes that decoding takes for each column: pages and dictionaries of Parquet, of 1 MB, compressed and not.
-DECODING = 3_500_000
 # Levels of a category that are kept in memory.
 MOST_LEVELS = 1 << 16
 
@@ -108,7 +106,8 @@ class TableReader:
         schema = parts[0].schema
         self.kinds = {name: readers.kind_of_type(schema.field(name).type) for name in [*features, target] if name}
         self.levels = {name: Levels() for name, kind in self.kinds.items() if kind == "category"}
-        kept = min(spill.KEPT * limit, limit // 2 - DECODING * len(self._names()))
+        # Decoding takes 3.5 MB for each column: pages and dictionaries of Parquet, of 1 MB, compressed and not.
+        kept = min(spill.KEPT * limit, limit // 2 - 3_500_000 * len(self._names()))
         self.chunks = Chunks(len(features), np.float64, max(0, kept))
         self.y, self.weights = Series(), Series()
         self.totals, self.counts = np.zeros(len(features)), np.zeros(len(features), np.int64)

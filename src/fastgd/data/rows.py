@@ -19,8 +19,6 @@ from fastgd.kernels.codes import ACTIVATIONS, PLAIN, PointLoss
 BLOCK_VALUES = 1 << 17
 # Blocks: enough for 16 threads of unequal speed, few enough that their gradients stay small.
 MOST_BLOCKS = 64
-# Outputs up to which the kernels' own loops are faster than BLAS.
-OWN_OUTPUTS = 32
 # Multiplications n·d·k of a pass from which more outputs go through BLAS: importing scipy's takes 0.15 s, once.
 BLAS_VALUES = 1 << 18
 # Multiplications of a BLAS matrix product in the time of one value of a pass over X.
@@ -120,7 +118,8 @@ class Rows:
     @property
     def gemm(self):
         """BLAS's matrix product for the kernels, or None where their own loops are faster."""
-        return kernels.gemm(self.dtype) if self.k > OWN_OUTPUTS and self.values * self.k >= BLAS_VALUES else None
+        # Up to 32 outputs the kernels' own loops are faster than BLAS.
+        return kernels.gemm(self.dtype) if self.k > 32 and self.values * self.k >= BLAS_VALUES else None
 
     def view(self, part):
         """Some rows as an array that is only read; a view of X if X is an array."""

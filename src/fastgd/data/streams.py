@@ -12,8 +12,6 @@ from fastgd.data.threads import tree_sum
 
 # The most blocks of a pass; beyond, a block has several chunks, so that the sums of all blocks stay small.
 MOST_BLOCKS = 4096
-# Columns for each number that is stored, from which rows of categories are passed to the kernels as CSR.
-SPARSE_COLUMNS = 4
 
 
 class Stream(Rows):
@@ -33,7 +31,7 @@ class Stream(Rows):
         super().__init__(chunks.n, d, chunks.dtype)
         self._chunks, self._budget, self._coding = chunks, budget, coding
         self._which, self._edges = np.arange(len(chunks.edges) - 1), chunks.edges
-        self._sparse = hasattr(chunks, "values") or (coding is not None and d > SPARSE_COLUMNS * chunks.columns)
+        self._sparse = hasattr(chunks, "values") or (coding is not None and d > 4 * chunks.columns)
         stored = getattr(chunks, "values", chunks.n * chunks.columns)
         self.values = stored if self._sparse else chunks.n * d
 

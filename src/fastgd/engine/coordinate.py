@@ -18,12 +18,8 @@ from fastgd.engine.lasso import Problem, minimise_with_l1, violations
 from fastgd.linalg import softmax
 from fastgd.objective import certificate
 
-# Columns of a working set, at least.
-FIRST_COLUMNS = 100
 # With more columns than rows: the next penalty, of the last; and what is left of each violation there.
 NEXT, ROUGH = 0.4, 0.1
-# A Newton step leaves so much of the violations where these are not yet `small`.
-LEFT = 0.1
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
 # the gap that is wanted, and how much less each time that this was not enough, and how often.
 SHARE, CLOSER, TRIES = 0.3, 0.1, 6
@@ -170,7 +166,7 @@ class _Search:
         if self.d <= self.objective.rows.n:
             room = wanted if wanted + size < self.d / 2 else self.d
         else:
-            room = min(max(FIRST_COLUMNS, 2 * int(support.sum()) - size, 0 if multiple > 1 else size // 4), wanted)
+            room = min(max(100, 2 * int(support.sum()) - size, 0 if multiple > 1 else size // 4), wanted)
         if room > 0:
             best = np.argpartition(-outside, room - 1)[:room]
             new[best[(outside[best] > 0) & self.moving[best]]] = True
@@ -224,7 +220,8 @@ class _Search:
         problem.thresholds = self.thresholds
         v = np.ascontiguousarray(self.V[self.numbers, output])
         shift = -slopes.sum() / problem.total if o.fit_intercept else 0.0
-        found = problem.minimise(slopes + shift * problem.curvature, v, self.small, 0.0 if o.quadratic else LEFT)
+        # A Newton step leaves a tenth of the violations where these are not yet `small`.
+        found = problem.minimise(slopes + shift * problem.curvature, v, self.small, 0.0 if o.quadratic else 0.1)
         if found is None:
             return False
         step = found - v

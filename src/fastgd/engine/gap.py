@@ -16,10 +16,6 @@ from fastgd.objective.standardised import Standardised
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
 # below has to do; and after MOST_TRIES any that meets it, or that is within the rounding error of F.
 CERTIFICATE_TRIES, FAR_BELOW, MOST_TRIES = 8, 1e-2, 40
-# A duality gap is not taken where the crude bound of it is above this many times what is wanted.
-NOT_FAR = 1.1
-# Above this share of F a gap is no matter of rounding.
-ROUNDED = 1e-9
 # Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th look.
 LOOKS = 10
 # A loss is linear in parts: that much of them is made to bend where the model must tell how far the minimum is.
@@ -109,7 +105,7 @@ class GapRule:
         enough = self.tries >= (CERTIFICATE_TRIES if estimate <= FAR_BELOW * wanted else MOST_TRIES)
         if asks and not enough:
             self.tries += 1
-            gap = certificate() if crude <= NOT_FAR * wanted else math.inf
+            gap = certificate() if crude <= 1.1 * wanted else math.inf  # not computed where it is certain to be larger
             if not gap <= wanted:
                 return False
             self.gap, self.certified = self.rounded_up(gap, fun), True
@@ -146,7 +142,7 @@ class GapRule:
     def rounded_up(self, gap, fun):
         """A gap and the rounding error of F, which is what is left of a gap of 0."""
         F = self.above_least(fun)
-        if gap > ROUNDED * F:
+        if gap > 1e-9 * F:  # far above the rounding error
             return gap
         return max(gap, 0.0) + self.objective.eps * max(F, self.scale)
 

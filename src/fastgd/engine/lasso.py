@@ -15,12 +15,6 @@ PATIENCE = 3
 # More columns than this are looked at where they have a weight, or a slope of so much of their threshold, unless these
 # are the most: their matrix stays in a cache.
 SMALL, NEAR, MOST = 128, 0.95, 0.7
-# What is added to the diagonal, of the largest entry, for the steps: where columns are collinear, or more than the
-# rows, the matrix is singular. A step is then one of a proximal point method, from where the next one leads on.
-HELD = 1e-11
-# A step that is so many times as long as the weights is one along a direction in which the matrix, by rounding, bends
-# down.
-LONGEST = 1e12
 # The gradient of a minimum, in units of the largest number that it is a sum of.
 ROUNDING = 1e-13
 # Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where epochs on the columns would take
@@ -28,8 +22,6 @@ ROUNDING = 1e-13
 AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, MOST_EPOCHS = 64, 4096, 20, 2000
 # Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
 MEMORY, FAST = 7, math.log(2)
-# Columns that an epoch may take up or drop, as a share, for the next one to leave out those without a weight.
-SETTLED = 0.01
 
 
 def minimise_with_l1(H, gradient, thresholds, start, small=0.0):
@@ -66,7 +58,9 @@ def minimise_with_l1(H, gradient, thresholds, start, small=0.0):
 def _minimise(H, first, thresholds, start, small, allowed):
     """`minimise_with_l1` to the violations that are `allowed`."""
     v, gradient, fresh, least, lowest, still = start.copy(), first.copy(), True, np.inf, np.inf, 0
-    held = HELD * float(np.max(np.diag(H), initial=0.0))
+    # Where columns are collinear, or more than the rows, the matrix is singular: the steps are those of a proximal
+    # point method, with this share of the largest entry added to the diagonal.
+    held = 1e-11 * float(np.max(np.diag(H), initial=0.0))
     for _ in range(ROUNDS):
         epochs = EPOCHS + int(np.count_nonzero(v)) // COLUMNS
         worst = kernels.active.gram_coordinate_descent(H, thresholds, epochs, small, gradient, v)[1]
@@ -93,7 +87,8 @@ def _step(H, held, gradient, thresholds, v):
     slope = gradient[support] + (thresholds * signs)[support]
     step = _solve(H[support].take(support, axis=1), held, -slope)
     old, target = v[support], v[support] + step
-    if not np.max(np.abs(step), initial=0.0) <= LONGEST * (1 + np.max(np.abs(v))) or not slope @ step < 0:
+    # A step that is much longer than the weights follows a rounding error of the matrix.
+    if not np.max(np.abs(step), initial=0.0) <= 1e12 * (1 + np.max(np.abs(v))) or not slope @ step < 0:
         return True
     change = step @ H[support]
     if np.any((target * old < 0) & ~free[support]):
@@ -218,7 +213,8 @@ class Problem:
                 return v, True
             met[0] = worst if epoch == 1 else met[0]
             new = np.count_nonzero((v != 0) != (path[-1] != 0))
-            whole = not worst > small or (whole and new > SETTLED * len(v))
+            # The next epoch leaves out the columns without a weight where this one has changed less than 1 % of them.
+            whole = not worst > small or (whole and new > 0.01 * len(v))
             path.append(v.copy())
             if epoch % MEMORY == 0:
                 rate = math.log(max(met[-1] / worst, 1.0)) / MEMORY if worst > 0 else math.inf

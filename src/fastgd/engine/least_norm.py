@@ -4,8 +4,6 @@ import numpy as np
 
 from fastgd.engine.result import Status
 
-# Directions that are lost but for rounding may raise the value by so much of it.
-RAISED = 1e-8
 # More numbers than this are not looked at: such weights stay as a solver found them. Up to the second number singular
 # values tell, which keep more digits.
 MOST_NUMBERS, FEW_NUMBERS = 1 << 24, 1 << 20
@@ -26,7 +24,7 @@ def take_least_norm(variables, monitor):
     W = V[moving] / v.scale[moving, None]
     V[moving] = v.scale[moving, None] * (basis @ (basis.T @ W))
     fun, gradient = v.evaluate(V)
-    if fun - point.fun <= RAISED * abs(point.fun) + o.eps * abs(o.value_at_zero):  # else they are not lost after all
+    if fun - point.fun <= 1e-8 * abs(point.fun) + o.eps * abs(o.value_at_zero):  # else they are not lost after all
         monitor.end_point = monitor.evaluated(point.step, V, fun, gradient)
 
 
