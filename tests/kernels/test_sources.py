@@ -186,6 +186,6 @@ def test_the_runtime_needs_are_numpy_and_scipy_alone():
     assert core == {"numpy", "scipy"}
     extras = set(importlib.metadata.metadata("fastgd").get_all("Provides-Extra"))
     assert extras == {
-        "accuracy", "all", "arrow", "bench", "cli", "dask", "docs", "excel", "formula", "onnx", "plot", "report",
-        "sklearn", "test",
+        "accuracy", "all", "arrow", "bench", "cli", "dask", "docs", "excel", "formula", "frame", "onnx", "plot",
+        "report", "sklearn", "test", "video",
     }  # fmt: skip

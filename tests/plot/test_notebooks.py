@@ -3,9 +3,12 @@
 import base64
 import os
 import re
+from pathlib import Path
 
 import pytest
 from snippets import ROOT, blocks
+
+import fastgd
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbconvert")
@@ -50,7 +53,9 @@ def test_a_lesson_is_a_notebook_that_shows_its_figures(page, tmp_path, monkeypat
 
     for name in ("MPLBACKEND", "JUPYTER_PATH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(fastgd.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     drawn = DRAWN[page.stem]
     code = [code for language, code in blocks(page) if language == "python"] + drawn
