@@ -38,8 +38,9 @@ if typing.TYPE_CHECKING:
     from fastgd import datasets, losses, optimizers, plot, schedules
     from fastgd.derivatives.check import check_gradient
     from fastgd.derivatives.gradient import numerical_diff, numerical_gradient
-    from fastgd.derivatives.hessian import hessian_vector_product, numerical_hessian
+    from fastgd.derivatives.hessian import numerical_hessian
     from fastgd.derivatives.jacobian import numerical_jacobian
+    from fastgd.derivatives.products import hessian_vector_product
     from fastgd.descent.saddles import classify
     from fastgd.descent.single import gradient_descent
     from fastgd.descent.starts import multi_start

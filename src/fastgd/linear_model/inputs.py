@@ -143,7 +143,10 @@ def _learn_stream(model, X, rules, y, sample_weight):
     return learnt.rows, y, sample_weight, None
 
 
-def by_blocks(method):
+Method = typing.TypeVar("Method", bound=typing.Callable[..., typing.Any])
+
+
+def by_blocks(method: Method) -> Method:
     """A method of X that gives an iterator over blocks for what is read in blocks."""
 
     @functools.wraps(method)
@@ -154,7 +157,7 @@ def by_blocks(method):
             raise ValueError("offset is for an X in memory; predict a block at a time: `for X, y, s in scan`")
         return X.each(functools.partial(method, self))
 
-    return of
+    return of  # type: ignore[return-value]
 
 
 def _kept(values, kept):
