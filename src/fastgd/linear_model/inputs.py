@@ -6,6 +6,7 @@ no decision and no sentence depends on the words of another library's errors.
 
 import functools
 import math
+import typing
 
 import numpy as np
 from sklearn.utils import check_array
