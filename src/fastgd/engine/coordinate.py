@@ -15,6 +15,7 @@ import numpy as np
 
 from fastgd.engine.gram import end_by_duality
 from fastgd.engine.lasso import Problem, minimise_with_l1, violations
+from fastgd.engine.quasi_newton import damped
 from fastgd.linalg import softmax
 from fastgd.objective import certificate
 
@@ -27,8 +28,6 @@ NEWTON_STEPS, SWEEPS, BALANCING = 20, 50, 3
 # The weights of all outputs of a softmax have one matrix up to this many; else one output comes after the other.
 JOINT_WEIGHTS = 2048
 SUFFICIENT, LEAST_STEP = 1e-4, 2.0**-40
-# How much of a loss's linear parts is made to bend: less where full steps fall, more where short ones.
-FULL_STEP, SHORT_STEP, LESS, MORE, LEAST_DAMPING = 0.9, 0.3, 0.1, 10.0, 1e-9
 # Least curvature of a row, of the largest.
 FLAT = 1e-10
 
@@ -330,7 +329,7 @@ class _Search:
             h[:, output] = self.h[:, output] + rate * change
             gained = before - o.value_of_scores(h) + penalty - self._penalty(v + rate * step)
             if gained >= -SUFFICIENT * rate * slope:
-                self._damp(rate)
+                self.damping = damped(self.damping, rate)
                 return rate
             if -rate * slope <= 100 * rounding and gained >= -rounding:
                 return rate
@@ -339,9 +338,3 @@ class _Search:
 
     def _penalty(self, v):
         return float(np.sum(self.thresholds @ np.abs(v))) + 0.5 * float(np.sum(self.ridges[self.numbers] @ v**2))
-
-    def _damp(self, rate):
-        if rate >= FULL_STEP:
-            self.damping = max(LESS * self.damping, LEAST_DAMPING)
-        elif rate < SHORT_STEP:
-            self.damping = min(MORE * self.damping, 1.0)

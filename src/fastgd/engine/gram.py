@@ -28,10 +28,9 @@ class NormalEquations:
     def __init__(self, variables):
         v, o = variables, variables.objective
         self.variables = v
-        ridge, still = v.ridge(), np.zeros(v.size)
-        still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
+        diagonal = v.diagonal()
         G = o.factor * o.gram(v.shift, v.scale, 1.0)
-        add_to_diagonal(G, ridge + still)
+        add_to_diagonal(G, diagonal)
         self.matrix, self.lost = G, 0
         self._left = None
         self.condition = None
@@ -43,13 +42,13 @@ class NormalEquations:
         reciprocal = self._factor.reciprocal
         self.condition = 1 / math.sqrt(reciprocal) if reciprocal > 0 else math.inf
         if reciprocal < 1e-10:  # six digits of a step would be left: singular values of X instead
-            self._decompose(ridge, still)
+            self._decompose(diagonal)
 
-    def _decompose(self, ridge, still):
+    def _decompose(self, diagonal):
         """Singular values of A, or of its triangular factor where A is large."""
         v, o = self.variables, self.variables.objective
         n, d = o.rows.n, o.rows.d
-        extra = np.diag(np.sqrt((ridge + still) / o.factor))
+        extra = np.diag(np.sqrt(diagonal / o.factor))
         pieces = o.design(v.shift, v.scale, 1.0)
         root = self._root.T
         if n * d <= SVD_VALUES:

@@ -6,7 +6,7 @@ and the bounds as they are (Lee, Sun & Saunders, SIAM J. Optim. 24 (2014)); a li
 
 import numpy as np
 
-from fastgd.linalg import soft_threshold
+from fastgd.linalg import equilibrium, soft_threshold
 
 # Passes over the coordinates of a quadratic function, and what its slopes may be off by, in units of their terms.
 EPOCHS, ROUNDING = 1000, 1e-14
@@ -66,9 +66,7 @@ def _on_the_way(variables, point, step, slope, thresholds):
 def _hessians(variables, z):
     """AᵀDA + ridge for each output, D being the curvatures of all rows at z."""
     v, o = variables, variables.objective
-    ridge, size = v.ridge(), v.size
-    still = np.zeros(size)
-    still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
+    size = v.size
     if o.quadratic:
         matrices = [o.factor * o.gram(v.shift, v.scale, 1.0)] * o.rows.k
     else:
@@ -83,7 +81,7 @@ def _hessians(variables, z):
         for A, _, part in o.design(v.shift, v.scale, 1.0):
             for c, H in enumerate(matrices):
                 H += o.factor * (A.T @ (A * bends[part, c, None]))
-    return [H + np.diag(ridge + still) for H in matrices]
+    return [H + np.diag(v.diagonal()) for H in matrices]
 
 
 def _penalty(z, thresholds):
@@ -138,7 +136,7 @@ def _newton_jump(H, linear, thresholds, lower, upper, z, held):
     signs = np.where(signs == 0, -np.sign(H[free] @ z + linear[free]), signs) * (thresholds[free] > 0)
     right = -(linear[free] + thresholds[free] * signs + H[np.ix_(free, np.flatnonzero(held))] @ z[held])
     matrix = H[np.ix_(free, free)]
-    root = np.sqrt(np.where(np.diag(matrix) > 0, np.diag(matrix), 1.0))
+    root = equilibrium(matrix)
     try:
         target = np.linalg.solve(matrix / root / root[:, None], right / root) / root
     except np.linalg.LinAlgError:

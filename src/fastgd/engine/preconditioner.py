@@ -35,9 +35,7 @@ class Preconditioner:
     def __init__(self, sample, V, diagonal=False, damping=1.0):
         self.sample, self.variables = sample, sample.variables
         v, o = self.variables, self.variables.objective
-        still = np.zeros(v.size)
-        still[: o.rows.d][~np.isfinite(v.scale)] = 1.0
-        self._diagonal = v.ridge() + still
+        self._diagonal = v.diagonal()
         self.joint, self.matrices, self._single = False, [], False
         self.constant = o.quadratic  # the same at every V
         if diagonal or not sample.exists:

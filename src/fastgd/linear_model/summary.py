@@ -89,10 +89,15 @@ def _covariance(o, h, y, s):
     return covariance
 
 
+def _of_rows(o, W, b):
+    """Scores, targets and sample weights of the rows, (n,) each."""
+    h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
+    return h, y, np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+
+
 def of_weights(o, W, b):
     """Covariance of the weights of a squared error, variance of an observation, and degrees of freedom."""
-    h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
-    s = np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+    h, y, s = _of_rows(o, W, b)
     freedom = int(np.count_nonzero(s)) - o.shape[0]
     covariance = _covariance(o, h, y, s)
     variance = float(s @ np.square(y - h)) / freedom
@@ -176,8 +181,7 @@ class Summary:
         from scipy import stats
 
         o, loss = objective, objective.record.loss
-        h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
-        s = np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+        h, y, s = _of_rows(o, W, b)
         covariance = _covariance(o, h, y, s)
         p, self.n, self.level = o.shape[0], int(np.count_nonzero(s)), level
         self.names = [*names, "intercept"] if o.fit_intercept else names

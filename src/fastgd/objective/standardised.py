@@ -203,6 +203,12 @@ class Standardised(Variables):
         diagonal[: self.objective.rows.d] = (np.sqrt(l2) / self.scale) ** 2
         return diagonal
 
+    def diagonal(self):
+        """`ridge`, and 1 for constant columns, whose weights stay 0: it makes the Hessian regular there."""
+        diagonal = self.ridge()
+        diagonal[: self.objective.rows.d][~np.isfinite(self.scale)] += 1.0
+        return diagonal
+
     # ------------------------------------------------------------------------------------------------- certificates
 
     def crude_gap(self, gradient):
