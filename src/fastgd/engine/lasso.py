@@ -135,6 +135,46 @@ def _lowest_between(slope, change, thresholds, v, target):
     return point
 
 
+class GramOfAll:
+    """A squared loss and its gradient, from the Gram matrix of all columns and from one point where both are known.
+
+    Attributes
+    ----------
+    scale : float
+        The value at that point, whose rounding error all values have.
+    """
+
+    def __init__(self, variables, point):
+        v, o = variables, variables.objective
+        self.d, moments, inverse = o.rows.d, o.moments, 1 / v.scale
+        centred = moments.centred if o.fit_intercept else moments.about(0.0)
+        self._matrix = (o.factor * inverse[:, None]) * centred * inverse
+        self._diagonal = np.diag(self._matrix).copy()
+        self._offsets = (moments.mean - v.shift) * inverse if o.fit_intercept else None
+        self._start, self.scale = point.z.copy(), point.fun - o.penalty(v.to_weights(point.z)[0])
+        self._gradient = point.gradient[: self.d] - v.ridge()[: self.d, None] * point.z[: self.d]
+
+    def minimise(self, V, gradient, thresholds, ridges, small):
+        """Move V to the minimum with the penalties; see `minimise_with_l1`."""
+        self._matrix[np.diag_indices(self.d)] = self._diagonal + ridges
+        for output in range(V.shape[1]):
+            gradients, v = gradient[: self.d, output], V[: self.d, output]
+            new = minimise_with_l1(self._matrix, gradients, thresholds, v, small)
+            if self._offsets is not None:
+                V[self.d, output] -= self._offsets @ (new - v)
+            V[: self.d, output] = new
+
+    def evaluate(self, V):
+        """(value, gradient) of the loss; the intercept is the best one."""
+        move = V[: self.d] - self._start[: self.d]
+        moved = np.flatnonzero(move.any(axis=1))
+        change, gradient = self._matrix[moved].T @ move[moved], np.zeros(V.shape)
+        # The ridges of a penalty are no part of the loss.
+        change[moved] -= (self._matrix[moved, moved] - self._diagonal[moved])[:, None] * move[moved]
+        gradient[: self.d] = self._gradient + change
+        return self.scale + float(np.vdot(move, self._gradient + 0.5 * change)), gradient
+
+
 class Problem:
     """A quadratic model of F in the weights of the working set, for one output.
 
@@ -169,6 +209,13 @@ class Problem:
         self.matrix, self.slow = None, old is not None and old.slow
         if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
             self._form(old.matrix)
+
+    def take_ridges(self, ridges):
+        """Those of another penalty."""
+        self.bends += ridges - self.ridges
+        self.ridges = ridges
+        if self.matrix is not None:
+            self.matrix[np.diag_indices(self.block.m)] = self.bends
 
     def _form(self, old=None):
         """The Hessian, from that of the first columns."""

@@ -7,6 +7,7 @@ import math
 import typing
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -16,6 +17,7 @@ from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
 from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
+from fastgd.descent.path import PenaltyPath, path_of
 from fastgd.engine import plan
 from fastgd.engine.recorder import Epochs
 from fastgd.engine.result import Result, Status
@@ -103,6 +105,59 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             raise error
         remarks.warn_of(self, objective, result, error, checked)
         return self
+
+    def path(
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+        *,
+        alphas: ArrayLike | int = 100,
+        eps: float = 1e-3,
+    ) -> PenaltyPath:
+        """Fits for a sequence of penalties, each from the minimum of the one before; the model itself stays as it is.
+
+        The model's penalty, l1_ratio, tol and max_iter hold for each fit, its alpha does not.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset
+            As in `fit`.
+        alphas : array_like, (m,), or int
+            The penalties, positive; or how many, equally spaced in their logarithm from the least for which all weights
+            are 0 down to `eps` times that.
+        eps : float
+            The smallest penalty, of the largest, where `alphas` is a number.
+
+        Returns
+        -------
+        PenaltyPath
+            A named tuple: alphas, the largest first; coefs (d, m), of several outputs (k, d, m); gaps (m,); intercepts
+            (m,) or (k, m); results. `plot.path` draws it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not what it should be; or there is no largest penalty to begin with.
+        """
+        model = clone(self)
+        checked = model._check_parameters()
+        if checked.tol is None or checked.early_stopping or checked.bounds is not None:
+            raise ValueError("path takes a tol, and neither early_stopping nor positive or bounds: leave them out")
+        if self.penalty is None:
+            raise ValueError('path needs a penalty, "l1", "elasticnet" or "l2"; got penalty=None')
+        ratio = {"l1": 1.0, "l2": 0.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        objective = model._objective_of_fit(checked, X, y, sample_weight, offset)
+        return path_of(objective, alphas, eps, ratio, checked.tol, checked.max_iter)
+
+    def _objective_of_fit(self, checked, X, y, sample_weight, offset):
+        X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
+        X, y = inputs.validated(self, X, y, finite=False)
+        sample_weight = inputs.weights(sample_weight, X, relative=True)
+        y, activation = self._targets(y, X.dtype)
+        weighted = self._weights(y, sample_weight, X)
+        return self._objective(X, y, activation, checked, weighted, inputs.offsets(offset, X))
 
     @classmethod
     def from_formula(cls, formula: str, data: Table, sample_weight: ArrayLike | None = None, **parameters: Any) -> Self:

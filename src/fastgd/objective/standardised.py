@@ -4,6 +4,7 @@ W = V/scale and b = V_d − shift·W, where shift and scale are the means and st
 copied.
 """
 
+import copy
 import functools
 import math
 
@@ -76,6 +77,19 @@ class Standardised(Variables):
         far_off = 1e3 if o.dtype == np.float64 else 10.0
         if np.any(np.abs(self.shift) > far_off * spread):
             self._shift = self.shift.astype(o.dtype)
+
+    def with_penalty(self, objective):
+        """The same variables of an objective that differs in its penalties."""
+        other = copy.copy(self)
+        other.objective, other.nfev, other.njev, other.passes = objective, 0, 0, 0
+        for name in ("_curvature", "_constant_curvature_sums"):
+            vars(other).pop(name, None)
+        return other
+
+    @property
+    def far_off(self):
+        """Whether means are so many standard deviations from 0 that the kernels subtract them from the rows."""
+        return self._shift is not None
 
     # ------------------------------------------------------------------------------------------- conversion of units
 
