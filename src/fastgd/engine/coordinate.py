@@ -15,6 +15,7 @@ import numpy as np
 
 from fastgd.engine.gram import end_by_duality
 from fastgd.engine.lasso import GRAM_COLUMNS, GramOfAll, Problem
+from fastgd.engine.point import Point
 from fastgd.engine.proximal_newton import ProximalNewton
 from fastgd.objective import certificate
 
@@ -67,6 +68,7 @@ class Search(ProximalNewton):
         # A gradient from scores has their digits; rows that are far off their mean, or rounded, have their own pass.
         self.by_scores = o.dtype == np.float64 and not v.far_off
         self.numbers, self.block, self.problem, self.gram, self._at = np.empty(0, np.intp), None, None, None, None
+        self.starts = None  # of the groups in the working set
         self.on_path = penalties > 1
         if kept := monitor.resumed:
             self._resume(kept)
@@ -76,18 +78,21 @@ class Search(ProximalNewton):
         self.point = self._evaluated(0)
         monitor.see(self.point, tolerance=False)
         products = PASSES_OF_A_PENALTY * penalties * o.rows.values
-        worth_while = self.on_path and self.d <= GRAM_COLUMNS and o.rows.gram_products() <= products
-        if worth_while and o.quadratic and self.by_scores and o.moments is not None:
+        takes = self.on_path and o.quadratic and self.by_scores and self.groups is None and self.d <= GRAM_COLUMNS
+        if takes and o.rows.gram_products() <= products and o.moments is not None:
             self.gram = GramOfAll(v, self.point)
 
     def _take(self, variables, monitor):
         self.variables, self.monitor, self.objective = variables, monitor, variables.objective
-        d = self.objective.rows.d
+        d, self.groups = self.objective.rows.d, self.objective.penalty.groups
         self.least_thresholds, self.ridges = variables.thresholds()[:d, 0], variables.ridge()[:d]
         self.small, self.damping, self.multiple, self.tries = ROUGH, 1.0, math.inf, 0
 
     def run(self):
         """Descend to the minimum for the present penalty."""
+        if self.gram is not None:  # a step costs no more than to know whether it is needed
+            self.small = self._allowed(self.monitor.gap.wanted(self.point.fun, 0.0))
+            self.step()
         while not self.is_at_end():
             self.step()
 
@@ -101,9 +106,8 @@ class Search(ProximalNewton):
             gradient[: self.d] += (self.ridges - ridges)[:, None] * self.V[: self.d]
             if self.problem is not None:
                 self.problem.take_ridges(self.ridges[self.numbers])
-        fun = point.fun - before.penalty(W) + self.objective.penalty(W)
-        self.point = monitor.evaluated(0, point.z, fun, gradient)
-        monitor.see(self.point, tolerance=False)
+        fun = point.fun - before.penalty.value(W) + self.objective.penalty.value(W)
+        self.point = monitor.latest = Point(0, point.z, fun, gradient)
 
     def largest_penalty(self):
         """The least multiple of the penalty for which all weights are 0, from a point where they are."""
@@ -140,7 +144,9 @@ class Search(ProximalNewton):
         else:
             return self.monitor.point(step, V, want_fun=True)
         gradient[: self.d] += self.ridges[:, None] * V[: self.d]
-        return self.monitor.evaluated(step, V, fun + o.penalty(v.to_weights(V)[0]), gradient)
+        fun += o.penalty.value(v.to_weights(V)[0])
+        # Nobody asks for the shortest subgradient at the points of a path.
+        return Point(step, V, fun, gradient) if self.on_path else self.monitor.evaluated(step, V, fun, gradient)
 
     def _resume(self, kept):
         names = ("point", "damping", "multiple", "tries", "V", "h", "numbers")
@@ -181,7 +187,7 @@ class Search(ProximalNewton):
             if self._is_at_rounding(gap, wanted):
                 return True
             outside, left = self._grow(violations, 1.0, 1.0) if self.gram is None else (1.0, 1.0)
-            share = SHARE * max(wanted, 0.0) / (penalty or monitor.gap.above_least(point.fun) or 1.0)
+            share = self._allowed(wanted, penalty)
             solved = outside <= 1 + self.small and self.small <= 1.1 * CLOSER**self.tries * share
             self.tries += point.step > 0 and (solved or not share)
             if point.step or self.gram is not None:
@@ -196,6 +202,11 @@ class Search(ProximalNewton):
             self._grow(violations, self.multiple, before)
         return monitor.out_of_steps(point)
 
+    def _allowed(self, wanted, penalty=None):
+        """By how much slopes may be beyond the penalty, as a share of it, for a gap of so much."""
+        penalty = self.variables.l1_penalty(self.V) if penalty is None else penalty
+        return SHARE * max(wanted, 0.0) / (penalty or self.monitor.gap.above_least(self.point.fun) or 1.0)
+
     def _is_at_rounding(self, gap, wanted):
         """End where no problem is solved any closer."""
         if self.tries <= TRIES and not (self.small <= 1e-14 and self.tries > 1):
@@ -208,8 +219,9 @@ class Search(ProximalNewton):
     def _violations(self):
         """|slope| by each column in units of the threshold, the largest of all outputs; 0 where there is a weight."""
         gradient = self.point.gradient[: self.d]
+        sizes = np.abs(gradient) if self.groups is None else self.groups.norms(gradient)[self.groups.labels]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.max(np.abs(gradient), axis=1) / self.least_thresholds
+            found = np.max(sizes, axis=1) / self.least_thresholds
         found[~self.moving] = 0.0
         return found
 
@@ -249,8 +261,13 @@ class Search(ProximalNewton):
         if room > 0:
             best = np.argpartition(-outside, room - 1)[:room]
             new[best[(outside[best] > 0) & self.moving[best]]] = True
+        if self.groups is not None:  # all columns of a group, one beside the other
+            labels = self.groups.labels
+            new = (np.bincount(labels, new) > 0)[labels] & ~inside & self.moving
         outside[new] = 0.0
         new = np.flatnonzero(new)
+        if self.groups is not None:
+            new = new[np.argsort(labels[new], kind="stable")]
         if len(new) or self.block is None:
             rows, measures = self.objective.rows, (self.variables.shift, self.variables.scale)
             if self.block is None:
@@ -260,5 +277,8 @@ class Search(ProximalNewton):
             self.numbers = np.concatenate([self.numbers, new])
             if self.objective.quadratic:
                 self.problem = Problem(self, None, self.problem)
+            if self.groups is not None:
+                changes = np.flatnonzero(np.diff(labels[self.numbers])) + 1
+                self.starts = np.array([0, *changes, len(self.numbers)] if len(self.numbers) else [0], np.intp)
         self.thresholds = multiple * self.least_thresholds[self.numbers]
         return worst, float(np.max(outside, initial=0.0))

@@ -29,7 +29,8 @@ class Path:
     def __init__(self, objective, l1_ratio, *, number, tol, limit):
         self.objective, self.l1_ratio, self.number, self.tol, self.limit = objective, l1_ratio, number, tol, limit
         self._variables = self._search = self._last = None
-        o = self._penalised(1.0)
+        self.objective = o = self._penalised(1.0)
+        _ = o.value_at_zero, o.least, o.mass  # which `replace` hands on
         self.by_coordinates = bool(o.l1 and o.has_dual and o.convex and o.smooth and o.rows.has_columns)
 
     def _penalised(self, alpha):
@@ -42,7 +43,7 @@ class Path:
 
     def _search_of(self, o):
         """(search, monitor) for an objective."""
-        self._variables = Standardised(o) if self._variables is None else self._variables.with_penalty(o)
+        self._variables = Standardised(o, roughly=True) if self._variables is None else self._variables.with_penalty(o)
         monitor = Monitor(self._variables, limit=self.limit, gap=GapRule(o, self.tol), settles=False)
         monitor.solver = "coordinate"
         if self._search is None:

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from fastgd.engine.lasso import Problem, minimise_with_l1, violations
+from fastgd.engine.lasso import Problem, minimise_with_l1, rise_of_sizes, sizes, violations
 from fastgd.engine.quasi_newton import damped
 from fastgd.linalg import softmax
 
@@ -29,7 +29,7 @@ class ProximalNewton:
         if self.gram is not None:
             self.gram.minimise(self.V, self.point.gradient, self.least_thresholds, self.ridges, self.small)
         else:
-            together = joint and self.k * (self.block.m + 1) <= JOINT_WEIGHTS
+            together = joint and self.groups is None and self.k * (self.block.m + 1) <= JOINT_WEIGHTS
             for _ in range(NEWTON_STEPS if together else SWEEPS if joint else 1):
                 if not (self._newton_of_all() if together else self._solve_each()):
                     break
@@ -57,7 +57,7 @@ class ProximalNewton:
         o = self.objective
         slopes, curvature = self._slopes(output)
         problem = self.problem if o.quadratic else Problem(self, curvature, None)
-        problem.thresholds = self.thresholds
+        problem.thresholds, problem.starts = self.thresholds, self.starts
         v = np.ascontiguousarray(self.V[self.numbers, output])
         shift = -slopes.sum() / problem.total if o.fit_intercept else 0.0
         # A Newton step leaves a tenth of the violations where these are not yet `small`.
@@ -69,7 +69,7 @@ class ProximalNewton:
         b = shift - float(problem.means @ step) if o.fit_intercept else 0.0
         change += b
         slope = float(slopes @ change) + float(problem.ridges @ (v * step))
-        slope += float(self.thresholds @ (np.abs(found) - np.abs(v)))
+        slope += rise_of_sizes(v, found, self.thresholds, self.starts)
         rate = 1.0
         if not o.quadratic:
             rate = self._line_search(output, v, step, change, slope, slopes) if slope < 0 else 0.0
@@ -191,4 +191,4 @@ class ProximalNewton:
         return 0.0
 
     def _penalty(self, v):
-        return float(np.sum(self.thresholds @ np.abs(v))) + 0.5 * float(np.sum(self.ridges[self.numbers] @ v**2))
+        return sizes(v, self.thresholds, self.starts) + 0.5 * float(np.sum(self.ridges[self.numbers] @ v**2))

@@ -239,6 +239,7 @@ def descend_function(
     upper: Doubles,
 ) -> tuple[int, int]: ...
 def column_moments(columns: Doubles, curvature: Doubles, sums: Doubles, squares: Doubles) -> None: ...
+def column_sums(X: Real, sums: Doubles, squares: Doubles) -> None: ...
 def coordinate_descent(
     columns: Doubles,
     curvature: Doubles,
@@ -272,4 +273,13 @@ def sparse_coordinate_descent(
 ) -> tuple[int, float]: ...
 def gram_coordinate_descent(
     H: Doubles, thresholds: Doubles, epochs: int, small: float, gradient: Doubles, v: Doubles
+) -> tuple[int, float]: ...
+def gram_group_descent(
+    H: Doubles,
+    starts: NDArray[np.intp],
+    thresholds: Doubles,
+    epochs: int,
+    small: float,
+    gradient: Doubles,
+    v: Doubles,
 ) -> tuple[int, float]: ...

@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastgd import losses, validation
+from fastgd import losses
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
 from fastgd.data.streams import Stream
@@ -32,6 +32,7 @@ from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.parameters import Parameters
 from fastgd.linear_model.summary import Kept, Summarised
 from fastgd.objective import LinearObjective
+from fastgd.objective.penalty import penalty_of
 
 if typing.TYPE_CHECKING:
     from typing import Any, Self
@@ -301,7 +302,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         names = (
             "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
             "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle", "positive", "bounds",
-            "penalty_weights",
+            "penalty_weights", "groups",
         )  # fmt: skip
         identity |= {name: repr(getattr(self, name)) for name in names if not callable(getattr(self, name))}
         identity["least_rise"] = checked.tol if checked.early_stopping else None
@@ -352,19 +353,29 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
-                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, offset=offset,
+                record, fit_intercept=checked.fit_intercept, penalty=self._penalty(checked, X.shape[1]), offset=offset,
                 deviance=True, n_jobs=self.n_jobs,
-                penalty_weights=validation.penalty_weights(self.penalty_weights, X.shape[1]),
             )  # fmt: skip
         except OverflowError as error:  # of memory or of indices
             raise ValueError(f"X and y do not make an objective: {error}") from error
+
+    def _penalty(self, checked, d):
+        return penalty_of(checked.l1, checked.l2, self.penalty_weights, self._groups_by_number(d), d)
+
+    def _groups_by_number(self, d):
+        """`groups` with numbers in place of the names of columns."""
+        groups = self.groups
+        if groups is None or not isinstance(groups, (list, tuple)) or not any(map(_is_list, groups)):
+            return groups
+        numbers = {name: number for number, name in enumerate(self._names_of_columns(d))}
+        return [[numbers.get(column, column) for column in group] if _is_list(group) else group for group in groups]
 
     def _warm_start(self, objective, checked):
         """The weights of the last fit, if their loss is lower than that of the constant model; None otherwise."""
         W, b = self._weights_so_far(objective)
         if checked.rate is not None:
             return W, b
-        value = objective.sums(W, b, gradient=False) + objective.penalty(W)
+        value = objective.sums(W, b, gradient=False) + objective.penalty.value(W)
         return (W, b) if value <= objective.value_at_constant(objective.best_constant()[1]) else None
 
     def _split(self, X, y, sample_weight):
@@ -413,12 +424,13 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
     def coef_names_(self) -> NDArray[Any]:
         """Of the coefficients: names of columns, and column=level for the levels of text columns."""
         check_is_fitted(self, "coef_")
+        return np.array(self._names_of_columns(np.shape(self.coef_)[-1]), dtype=object)
+
+    def _names_of_columns(self, d):
         encoder, names = self.__dict__.get("_encoder"), getattr(self, "feature_names_in_", None)
         if encoder is not None:
-            names = encoder.encoded_names
-        elif names is None:
-            names = [f"x{i}" for i in range(np.shape(self.coef_)[-1])]
-        return np.array(names, dtype=object)
+            return encoder.encoded_names
+        return [f"x{i}" for i in range(d)] if names is None else names
 
     # ------------------------------------------------------------------------------------------------------- predict
 
@@ -450,3 +462,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         if W.shape != shape:
             raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
         return W, b
+
+
+def _is_list(group):
+    return isinstance(group, (list, tuple, np.ndarray))
