@@ -30,7 +30,7 @@ class DenseColumns:
     def extend(self, rows, numbers, shift, scale):
         """Take more columns, after those that are here."""
         columns = np.empty((len(numbers), rows.n))
-        shift, scale, all_of_them = shift[numbers], scale[numbers], len(numbers) == rows.d
+        shift, scale, all_of_them = shift[numbers], scale[numbers], np.array_equal(numbers, np.arange(rows.d))
         # In pieces that stay in a cache between the operations.
         for part in parts(rows.n, max(1, len(numbers))):
             some = rows.view(part) if all_of_them else rows.view(part)[:, numbers]

@@ -115,19 +115,19 @@ def sizes(v, thresholds, starts=None):
     """Σ tⱼ·|vⱼ|, or of groups that begin at `starts` Σ t_g·‖v_g‖, of one or of several outputs."""
     if starts is None:
         return float(np.sum(thresholds @ np.abs(v)))
-    return float(thresholds[starts[:-1]] @ norms(v, starts)) if len(v) else 0.0
+    return float(np.sum(thresholds[starts[:-1]] @ norms(v, starts))) if len(v) else 0.0
 
 
 def rise_of_sizes(v, new, thresholds, starts=None):
     """`sizes` of new weights less that of v, without cancellation of the sums."""
     if starts is None:
-        return float(thresholds @ (np.abs(new) - np.abs(v)))
-    return float(thresholds[starts[:-1]] @ (norms(new, starts) - norms(v, starts))) if len(v) else 0.0
+        return float(np.sum(thresholds @ (np.abs(new) - np.abs(v))))
+    return float(np.sum(thresholds[starts[:-1]] @ (norms(new, starts) - norms(v, starts)))) if len(v) else 0.0
 
 
 def norms(v, starts):
     """‖v_g‖ of groups that begin at `starts`."""
-    return np.sqrt(np.add.reduceat(v * v, starts[:-1]))
+    return np.sqrt(np.add.reduceat(v * v, starts[:-1], axis=0))
 
 
 def violations_of_groups(v, gradient, thresholds, starts):

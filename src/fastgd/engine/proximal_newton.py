@@ -8,7 +8,15 @@ import math
 
 import numpy as np
 
-from fastgd.engine.lasso import Problem, minimise_with_l1, rise_of_sizes, sizes, violations
+from fastgd.engine.lasso import (
+    Problem,
+    minimise_with_groups,
+    minimise_with_l1,
+    rise_of_sizes,
+    sizes,
+    violations,
+    violations_of_groups,
+)
 from fastgd.engine.quasi_newton import damped
 from fastgd.linalg import softmax
 
@@ -29,7 +37,7 @@ class ProximalNewton:
         if self.gram is not None:
             self.gram.minimise(self.V, self.point.gradient, self.least_thresholds, self.ridges, self.small)
         else:
-            together = joint and self.groups is None and self.k * (self.block.m + 1) <= JOINT_WEIGHTS
+            together = joint and self.k * (self.block.m + 1) <= JOINT_WEIGHTS
             for _ in range(NEWTON_STEPS if together else SWEEPS if joint else 1):
                 if not (self._newton_of_all() if together else self._solve_each()):
                     break
@@ -107,21 +115,34 @@ class ProximalNewton:
         gradient[m:] = slopes.sum(axis=0)
         gradient += ridges[:, None] * V
         thresholds = np.append(self.thresholds, np.zeros(size - m))
-        allowed = np.where(thresholds > 0, self.small * thresholds, 1e-15 * float(np.abs(slopes).sum()))[:, None]
-        if np.all(violations(V, gradient, thresholds[:, None]) <= allowed):
+        g, t, flat = (M.T.reshape(-1) for M in (gradient, np.broadcast_to(thresholds[:, None], V.shape), V))
+        starts, rounding = self._starts_of_all(size), 1e-15 * float(np.abs(slopes).sum())
+        beyond = violations(flat, g, t) if starts is None else violations_of_groups(flat, g, t, starts)
+        limits = t if starts is None else t[starts[:-1]]
+        if np.all(beyond <= np.where(limits > 0, self.small * limits, rounding)):
             return False
-        flat = [M.T.reshape(-1) for M in (gradient, np.broadcast_to(thresholds[:, None], V.shape), V)]
-        step = minimise_with_l1(H, *flat, self.small).reshape(k, size).T - V
+        if starts is None:
+            found = minimise_with_l1(H, g, t, flat, self.small)
+        else:
+            found = minimise_with_groups(H, g, t, starts, flat, self.small)
+        step = found.reshape(k, size).T - V
         change = np.column_stack([block.product(np.ascontiguousarray(step[:m, c])) for c in range(k)])
         change += step[m] if o.fit_intercept else 0.0
         new, v = V[:m] + step[:m], V[:m]
-        slope = float(np.vdot(gradient, step)) + float(np.sum(self.thresholds @ (np.abs(new) - np.abs(v))))
+        slope = float(np.vdot(gradient, step)) + rise_of_sizes(v, new, self.thresholds, self.starts)
         rate = self._line_search(slice(None), v, step[:m], change, slope, slopes) if slope < 0 else 0.0
         if not rate:
             return False
         self.V[self.numbers] = new if rate == 1 else v + rate * step[:m]
         self._move(slice(None), rate * change, rate * (step[m] + block.offsets @ step[:m]) if o.fit_intercept else 0.0)
         return True
+
+    def _starts_of_all(self, size):
+        """`starts` of the weights of all outputs, each with its intercept last; None without groups."""
+        if self.starts is None:
+            return None
+        own = self.starts[:-1] if size == self.block.m else self.starts
+        return np.append(np.concatenate([own + output * size for output in range(self.k)]), self.k * size)
 
     def _move(self, output, change, b):
         """Change scores, and the intercept."""
