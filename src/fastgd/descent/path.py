@@ -83,6 +83,8 @@ def penalty_path(
     ------
     TypeError, ValueError
         An argument is not what it should be; or there is no largest penalty to begin with.
+    KeyboardInterrupt
+        With the path so far as its `result`.
 
     Examples
     --------
@@ -111,11 +113,23 @@ def path_of(objective, alphas, eps, l1_ratio, tol, limit):
     with one_blas_thread(o.rows.n * (o.rows.d * o.rows.k) ** 2), np.errstate(all="ignore"):
         if alphas is None:
             alphas = _spaced(path, number, eps)
-        results = Runs(path.fit(alpha) for alpha in alphas.tolist())
+        results = Runs()
+        try:
+            for alpha in alphas.tolist():
+                results.append(path.fit(alpha))
+        except KeyboardInterrupt as error:
+            if results:
+                error.result = _gathered(objective, alphas[: len(results)], results)
+                error.add_note("the exception's attribute `result` has the path so far")
+            raise
+    return _gathered(objective, alphas, results)
+
+
+def _gathered(o, alphas, results):
     parts = [o.split(result.x) for result in results]
     coefs = np.stack([W.T for W, _ in parts], axis=-1)  # (k, d, m)
     intercepts = np.stack([b for _, b in parts], axis=-1)
-    if len(objective.shape) == 1:
+    if len(o.shape) == 1:
         coefs, intercepts = coefs[0], intercepts[0]
     gaps = np.array([np.nan if result.gap is None else result.gap for result in results])
     return PenaltyPath(alphas, coefs, gaps, intercepts, results)

@@ -158,18 +158,20 @@ def minimise_with_groups(H, gradient, thresholds, starts, start, small):
         return np.concatenate([(turn if back else turn.T) @ part for turn, part in zip(turns, parts, strict=True)])
 
     v, gradient, limits = turned(start), turned(gradient), thresholds[starts[:-1]].copy()
+    rounding = ROUNDING * (np.max(np.abs(gradient), initial=0.0) + np.max(thresholds, initial=0.0))
+    allowed = np.maximum(small * limits, rounding)
     for _ in range(GROUP_ROUNDS):
         path = [v.copy()]
         for _ in range(MEMORY):
             worst = kernels.active.gram_group_descent(H, starts, limits, 1, small, gradient, v)[1]
             path.append(v.copy())
             if not worst > small:
-                return turned(v, back=True)
+                break
+        if not worst > 0 or np.all(violations_of_groups(v, gradient, thresholds, starts) <= allowed):
+            break
         step = _extrapolation(np.array(path), v)
         change = H @ step
-        rise = (
-            float(step @ (gradient + 0.5 * change)) + sizes(v + step, thresholds, starts) - sizes(v, thresholds, starts)
-        )
+        rise = float(step @ (gradient + 0.5 * change)) + rise_of_sizes(v, v + step, thresholds, starts)
         if rise < 0:
             v += step
             gradient += change

@@ -142,7 +142,7 @@ def _by_groups(request):
     """The one solver that takes a penalty of groups."""
     o, solver = request.objective, request.solver
     others = [what for _, what in request.given] + ["early stopping"] * request.path
-    if solver not in (None, "auto", "coordinate") or others or (solver is None and request.user_columns):
+    if solver not in (None, "auto", "coordinate") or others:
         got = f"solver={solver!r}" + "".join(f", {what}" for what in others)
         raise ValueError(f'groups are for solver="auto" or "coordinate", and nothing that steps by a rate; got {got}')
     if not (o.has_dual and o.convex and o.smooth and o.rows.has_columns):

@@ -148,9 +148,12 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             raise ValueError("path takes a tol, and neither early_stopping nor positive or bounds: leave them out")
         if self.penalty is None:
             raise ValueError('path needs a penalty, "l1", "elasticnet" or "l2"; got penalty=None')
-        ratio = {"l1": 1.0, "l2": 0.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        ratio = {"l2": 0.0, "elasticnet": float(self.l1_ratio)}.get(self.penalty, 1.0)
         objective = model._objective_of_fit(checked, X, y, sample_weight, offset)
-        return path_of(objective, alphas, eps, ratio, checked.tol, checked.max_iter)
+        found = path_of(objective, alphas, eps, ratio, checked.tol, checked.max_iter)
+        if self._task == "classification" and objective.rows.k == 1 and found.coefs.ndim == 3:
+            found = found._replace(coefs=found.coefs[0], intercepts=found.intercepts[0])
+        return found
 
     def _objective_of_fit(self, checked, X, y, sample_weight, offset):
         X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
