@@ -37,9 +37,8 @@ class Path:
         return self.objective.replace(l1=alpha * self.l1_ratio, l2=alpha * (1 - self.l1_ratio))
 
     def largest(self):
-        """The least α for which all weights are 0."""
-        search = self._search_of(self._penalised(1.0))[0]
-        return search.largest_penalty()
+        """The least α for which all weights are 0, and a little more, for rounding error."""
+        return self._search_of(self._penalised(1.0))[0].largest_penalty() * (1 + 1e-12)
 
     def _search_of(self, o):
         """(search, monitor) for an objective."""
