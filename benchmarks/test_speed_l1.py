@@ -1,8 +1,9 @@
 """l1 penalties at any shape, against other libraries: `python benchmarks/test_speed_l1.py [KIND …] [--shape N]`.
 
-Kinds are lasso, logistic (without an intercept, which liblinear penalises), path and logistic-path (100 penalties, down
-to 0.001 of the largest, each from the minimum of the one before) and losses (every other smooth loss, against our own
-lasso at that shape). Penalties of single fits are 0.5, 0.1, 0.01 and 0.001 of the largest, at which all weights are 0.
+Kinds are lasso, groups (a group lasso of 5 columns each), logistic (without an intercept, which liblinear penalises),
+path and logistic-path (100 penalties, down to 0.001 of the largest, each from the minimum of the one before) and losses
+(every other smooth loss, against our own lasso at that shape). Penalties of single fits are 0.5, 0.1, 0.01 and 0.001 of
+the largest, at which all weights are 0.
 Each member runs with the loosest power of ten as its tolerance that suffices for an objective within 1e-6 of the
 minimum, which is ours at tol = 1e-9 with a certified gap; that is asserted. One thread; the least time of several.
 Peers that are not installed (celer, skglm) are left out, and named.
@@ -28,6 +29,7 @@ from members import L1, quiet  # noqa: E402
 
 from fastgd import GDClassifier, GDRegressor, LinearObjective  # noqa: E402
 
+# Of groups the columns are left out that make no group of 5.
 SHAPES = ((400, 1500), (500, 2000), (5_000, 500), (100_000, 50), (72, 7_129), (20_000, 20_000))
 SPARSE, DENSITY = (20_000, 20_000), 0.002
 SHARES = (0.5, 0.1, 0.01, 0.001)
@@ -65,10 +67,15 @@ class Problem:
 
     def __init__(self, kind, shape):
         self.kind, (self.X, h) = kind, table(shape)
+        if kind == "groups" and shape[1] % 5:
+            self.X = np.ascontiguousarray(self.X[:, : shape[1] // 5 * 5])
         self.by_columns = self.X.tocsc() if scipy.sparse.issparse(self.X) else np.asfortranarray(self.X)
         self.fit_intercept = kind != "logistic"
         activation = {"logistic": "sigmoid"}.get(kind, LOSSES.get(kind, "identity"))
-        loss = {"logistic": "log", "softmax": "log", "lasso": "squared_error"}.get(kind, kind)
+        loss = {"logistic": "log", "softmax": "log", "lasso": "squared_error", "groups": "squared_error"}.get(
+            kind, kind
+        )
+        self.groups = np.arange(self.X.shape[1]) // 5 if kind == "groups" else None
         random = np.random.default_rng(0)
         if kind in ("logistic", "squared_hinge"):
             self.y = np.where(h > 0, 1.0, -1.0)
@@ -81,7 +88,9 @@ class Problem:
         else:
             self.y = h
         y = (self.y > 0) * 1.0 if kind == "logistic" else self.y
-        self.objective = LinearObjective(self.X, y, loss=loss, activation=activation, fit_intercept=self.fit_intercept)
+        self.objective = LinearObjective(
+            self.X, y, loss=loss, activation=activation, fit_intercept=self.fit_intercept, groups=self.groups
+        )
         start = GDClassifier("log_loss") if kind == "softmax" else None
         if start is None:  # the minimum with all weights 0 has the best constant as its intercept
             constant = (
@@ -92,23 +101,23 @@ class Problem:
             shares = np.log(np.bincount(self.y) / len(h))
             constant = np.vstack([np.zeros((self.X.shape[1], 3)), shares])
         gradient = self.objective.gradient(constant)
-        self.largest = float(np.max(np.abs(gradient[: self.X.shape[1]])))
+        of_columns = gradient[: self.X.shape[1]].reshape(self.X.shape[1], -1)
+        self.largest = float(np.max(self.objective.penalty.dual_norm(of_columns)))
         self.alpha = self.largest
 
     def value(self, w, b):
         """F at coefficients as scikit-learn has them."""
         W = np.atleast_2d(w).T
         whole = np.vstack([W, np.reshape(b, (1, -1))]) if self.fit_intercept else W
-        return self.objective.value(whole.reshape(self.objective.shape)) + self.alpha * float(np.sum(np.abs(W)))
+        return self.objective.value(whole.reshape(self.objective.shape)) + self.alpha * self.objective.penalty.size(W)
 
 
 def ours(problem, tol, **options):
     kind = problem.kind
     make = GDClassifier if kind in ("logistic", "softmax", "squared_hinge") else GDRegressor
-    loss = {"lasso": "squared_error", "logistic": "log_loss", "softmax": "log_loss"}.get(kind, kind)
-    return make(
-        loss, penalty="l1", alpha=problem.alpha, fit_intercept=problem.fit_intercept, tol=tol, **options
-    ).fit(problem.X, problem.y)  # fmt: skip
+    loss = {"lasso": "squared_error", "logistic": "log_loss", "softmax": "log_loss", "groups": "squared_error"}
+    options |= {"penalty": "l1", "groups": problem.groups, "alpha": problem.alpha, "tol": tol}
+    return make(loss.get(kind, kind), fit_intercept=problem.fit_intercept, **options).fit(problem.X, problem.y)
 
 
 def sklearn_lasso(problem, tol, **options):
@@ -125,6 +134,9 @@ def liblinear(problem, tol):
 def celer(problem, tol):
     import celer
 
+    if problem.kind == "groups":
+        weights = np.full(problem.X.shape[1] // 5, np.sqrt(5))
+        return celer.GroupLasso(5, problem.alpha, tol=tol, weights=weights).fit(problem.by_columns, problem.y)
     if problem.kind == "lasso":
         return celer.Lasso(problem.alpha, tol=tol).fit(problem.by_columns, problem.y)
     return celer.LogisticRegression(C=1 / (len(problem.y) * problem.alpha), tol=tol).fit(problem.by_columns, problem.y)
@@ -133,6 +145,9 @@ def celer(problem, tol):
 def skglm(problem, tol):
     import skglm
 
+    if problem.kind == "groups":
+        weights = np.full(problem.X.shape[1] // 5, np.sqrt(5))
+        return skglm.GroupLasso(5, problem.alpha, weights, tol=tol).fit(problem.by_columns, problem.y)
     make = skglm.Lasso if problem.kind == "lasso" else skglm.SparseLogisticRegression
     return make(problem.alpha, tol=tol, fit_intercept=problem.fit_intercept).fit(problem.by_columns, problem.y)
 
@@ -144,6 +159,7 @@ MEMBERS = {
         "celer": celer,
         "skglm": skglm,
     },
+    "groups": {"celer": celer, "skglm": skglm},
     "logistic": {"liblinear": liblinear, "celer": celer, "skglm": skglm},
 }
 
@@ -282,7 +298,7 @@ def other_losses(shape):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=["lasso", "logistic", "path", "logistic-path", "losses"])
+    parser.add_argument("kinds", nargs="*", default=["lasso", "groups", "logistic", "path", "logistic-path", "losses"])
     parser.add_argument("--shape", type=int, action="append", choices=range(len(SHAPES)), help="a number of SHAPES")
     arguments = parser.parse_args()
     for name in {"celer", "skglm"} - INSTALLED:

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from fastgd.engine.gram import end_by_duality
-from fastgd.engine.lasso import GRAM_COLUMNS, GramOfAll, Problem
+from fastgd.engine.lasso import AT_ONCE, GRAM_COLUMNS, GramOfAll, Problem
 from fastgd.engine.point import Point
 from fastgd.engine.proximal_newton import ProximalNewton
 from fastgd.objective import certificate
@@ -193,13 +193,15 @@ class Search(ProximalNewton):
             if point.step or self.gram is not None:
                 rough = ROUGH * ((outside if self.d > self.objective.rows.n else left) - 1)
             else:
-                rough = ROUGH
+                rough = ROUGH if self.block.m > AT_ONCE else 0.0
             self.small = max(CLOSER**self.tries * share, rough, 1e-15)
             self.multiple = 1.0
         else:
             before = min(self.multiple, worst)
             self.multiple = max(1.0, NEXT * before)
             self._grow(violations, self.multiple, before)
+            if self.multiple == 1 and self.block.m <= AT_ONCE and monitor.tolerates:
+                self.small = min(ROUGH, max(self._allowed(monitor.gap.wanted(point.fun, 0.0)), 1e-15))
         return monitor.out_of_steps(point)
 
     def _allowed(self, wanted, penalty=None):

@@ -152,6 +152,15 @@ def _length(r, bends, t):
     return low
 
 
+def take_columns(X, numbers, shift, scale, out):
+    """out[j] = (X[:, numbers[j]] − shift[j])/scale[j], for X (n, d), numbers of columns (m,) and out (m, n)."""
+    if out.shape != (len(numbers), len(X)) or not len(shift) == len(scale) == len(numbers):
+        raise ValueError(f"arrays do not fit {len(numbers)} columns of {len(X)} rows")
+    if np.any((numbers < 0) | (numbers >= X.shape[1])):
+        raise ValueError(f"numbers must be columns, 0 to {X.shape[1] - 1}")
+    out[...] = ((X[:, numbers].astype(np.float64) - shift) / scale).T
+
+
 def column_sums(X, sums, squares):
     """Σ x and Σ x² of each column of X (n, d), into `sums` and `squares`, (d,)."""
     if not len(sums) == len(squares) == X.shape[1]:
