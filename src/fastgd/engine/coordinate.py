@@ -177,7 +177,7 @@ class Search(ProximalNewton):
             self.gram, self.h, self._at = None, self._scores(), None
             self.point = point = self._evaluated(point.step)
         violations = self._violations()
-        worst = float(np.max(violations, initial=0.0))
+        worst = float(violations.max(initial=0.0))
         if self.multiple == 1 or worst <= 1 or self.d <= self.objective.rows.n or self.gram is not None:
             wanted = monitor.gap.wanted(point.fun, 0.0) if monitor.tolerates else 0.0
             penalty = self.variables.l1_penalty(self.V)
@@ -223,7 +223,7 @@ class Search(ProximalNewton):
         gradient = self.point.gradient[: self.d]
         sizes = np.abs(gradient) if self.groups is None else self.groups.norms(gradient)[self.groups.labels]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.max(sizes, axis=1) / self.least_thresholds
+            found = (sizes[:, 0] if self.k == 1 else sizes.max(axis=1)) / self.least_thresholds
         found[~self.moving] = 0.0
         return found
 
