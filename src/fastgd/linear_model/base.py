@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastgd import losses, validation
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
+from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
@@ -25,7 +26,7 @@ from fastgd.errors import DivergenceError, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.files.models import Saved, scores
 from fastgd.linear_model import inputs, remarks
-from fastgd.linear_model.online import Streamed
+from fastgd.linear_model.online import FitsInParts
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.parameters import Parameters
 from fastgd.linear_model.summary import Kept, Summarised
@@ -40,8 +41,8 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Floats, Table
 
 
-class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
-    """Fits and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
+class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
+    """Fits and reports; a subclass says what y is (`_targets`) and what their score is (`_score_of`)."""
 
     coef_: Floats
     intercept_: Floats
@@ -352,7 +353,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     def _score_held_out(self, weights, X, y, sample_weight, offset):
         self._set_weights(*weights, y)
-        return self._score_of(X, y, sample_weight, offset)
+        return self._score_of(self._raw_scores(X, offset), y, sample_weight, offset)
 
     @property
     def coef_names_(self) -> NDArray[Any]:
@@ -373,6 +374,16 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             offset = X.column(X.offset)
         X = inputs.validated(self, X, reset=False)
         return self._raw_scores(X, inputs.offsets(offset, X))
+
+    def _observed(self, X, *given):
+        """(scores, y, sample_weight, offset) of a table, for `score`; a scan holds what is not `given`."""
+        check_is_fitted(self, "coef_")
+        if isinstance(X, Streamed):
+            return inputs.gathered(self._scores, X, given)
+        y, sample_weight, offset = X.beside(*given) if isinstance(X, Scan) else given
+        X, y = inputs.validated(self, X, y, reset=False)
+        offset = inputs.offsets(offset, X)
+        return self._raw_scores(X, offset), y, sample_weight, offset
 
     def _raw_scores(self, X, offset=None):
         h = scores(X, self.coef_, self.intercept_, self.__dict__.get("classes_"))

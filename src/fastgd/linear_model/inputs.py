@@ -109,15 +109,11 @@ def learn(model, X, y, sample_weight, offset=None):
         return X, y, sample_weight, offset
     rules = Rules(model.missing, model.drop, model.dates, model.unknown)
     if isinstance(X, Streamed):
-        if offset is not None:
-            raise ValueError("offset is for an X in memory; a stream takes none")
-        return _learn_stream(model, X, rules, y, sample_weight)
+        return _learn_stream(model, X, rules, y, sample_weight, offset)
     table, names = _columns_of_table(X)
     check(table, names, rules)
     if isinstance(X, Scan):
-        y = X.column(X.target) if y is None and X.target is not None else y
-        sample_weight = X.column(X.sample_weight) if X.sample_weight is not None else sample_weight
-        offset = X.column(X.offset) if X.offset is not None else offset
+        y, sample_weight, offset = X.beside(y, sample_weight, offset)
     if rules.missing == "drop" and not (kept := complete(table, names)).all():
         if not kept.any():
             raise TableError('X: in every row a cell is missing: pass missing="mean"')
@@ -131,17 +127,18 @@ def learn(model, X, y, sample_weight, offset=None):
     return table, y, sample_weight, offset
 
 
-def _learn_stream(model, X, rules, y, sample_weight):
+def _learn_stream(model, X, rules, *given):
     """`learn` of what is read in blocks."""
-    if rules.missing == "drop" and not (y is None and sample_weight is None):
-        raise ValueError('missing="drop" needs target and sample_weight in the scan: their rows are left out too')
+    if rules.missing == "drop" and any(part is not None for part in given):
+        raise ValueError(
+            'missing="drop" needs target, sample_weight and offset in the scan: their rows are left out too'
+        )
     with X.bar(model.verbose) as bar:
         learnt = X.learn(rules, bar)
     if learnt.encoder is not None:
         model._encoder, model.n_features_in_ = learnt.encoder, len(X.features)
         model.feature_names_in_ = np.array(X.features, dtype=object)
-    y, sample_weight = learnt.y if y is None else y, learnt.weights if sample_weight is None else sample_weight
-    return learnt.rows, y, sample_weight, None
+    return learnt.arrays(given)
 
 
 Method = typing.TypeVar("Method", bound=typing.Callable[..., typing.Any])
@@ -152,13 +149,27 @@ def by_blocks(method: Method) -> Method:
 
     @functools.wraps(method)
     def of(self, X, offset=None):
-        if not isinstance(X, Streamed):
-            return method(self, X, offset)
-        if offset is not None:
-            raise ValueError("offset is for an X in memory; predict a block at a time: `for X, y, s in scan`")
-        return X.each(functools.partial(method, self))
+        return X.each(functools.partial(method, self), offset) if isinstance(X, Streamed) else method(self, X, offset)
 
     return of  # type: ignore[return-value]
+
+
+def gathered(scores, X, given):
+    """[scores, y, sample_weight, offset] of all rows of what is read in blocks, in one pass.
+
+    Parameters
+    ----------
+    scores : callable
+        scores(X, offset) of a block.
+    given : (y, sample_weight, offset)
+        Each of all rows, or None for those that the source holds.
+    """
+    found, last = [], 0
+    for block, *read in X.blocks():
+        first, last = last, last + block.shape[0]
+        others = [own if part is None else part[first:last] for own, part in zip(read, given, strict=True)]
+        found.append((scores(block, others[-1]), *others))
+    return [None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True)]
 
 
 def _kept(values, kept):

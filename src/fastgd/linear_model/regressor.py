@@ -10,7 +10,6 @@ import typing
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
 from fastgd.files.models import outputs
@@ -165,7 +164,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         return tags
 
     def score(
-        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> float:
         """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
@@ -177,12 +180,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         float
         """
-        if self._loss.link != "exp" and offset is None:
-            return super().score(X, y, sample_weight)
-        check_is_fitted(self, "coef_")
-        X, y = inputs.validated(self, X, y, reset=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight, inputs.offsets(offset, X))
+        h, y, sample_weight, offset = self._observed(X, y, sample_weight, offset)
+        sample_weight = inputs.weights(sample_weight, h, relative=True)
+        if self._loss.link == "exp":
+            y = self._known_targets(y, h.dtype)[0]
+        return self._score_of(h, y, sample_weight, offset)
 
     @inputs.by_blocks
     def predict(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -277,8 +279,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _outputs(self, y):
         return 1 if y.ndim == 1 else y.shape[1]
 
-    def _score_of(self, X, y, sample_weight, offset=None):
-        h = self._raw_scores(X, offset)
+    def _score_of(self, h, y, sample_weight, offset=None):
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
         h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))

@@ -107,8 +107,7 @@ class LinearObjective(Sums):
         n_jobs: int | None = None,
     ) -> None:
         if isinstance(X, Scan):
-            offset = X.column(X.offset) if offset is None and X.offset is not None else offset
-            X, y, sample_weight = X.arrays(y, sample_weight)
+            X, y, sample_weight, offset = X.arrays(y, sample_weight, offset)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
