@@ -259,6 +259,23 @@ def test_separation_is_named(model, made, tmp_path):
             model.fit(*given)
 
 
+def test_what_a_score_and_a_query_refuse(made):
+    model, table = GDRegressor().fit(made[NAMES], made["y"]), made.assign(y=made["y"].where(made.index != 9))
+    with pytest.raises(ValueError, match=r"y contains NaN: y\[9\] is nan"):
+        model.score(scan(table))
+    for limit in ("5MB", None):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            model.score(data.scan(made, features=NAMES, memory_limit=limit))
+        query = pl.from_pandas(made).lazy()
+        with pytest.raises(ValueError, match=r"the query fails: .*zz[^\n]*$"):
+            data.scan(query.select("zz"), target="y", memory_limit=limit)
+        assert_allclose(model.score(data.scan(query, target="y", features=NAMES, memory_limit=limit)), 0.9, atol=0.1)
+    with pytest.raises(TypeError, match=r"X is a LazyFrame: pass fastgd.data.scan\(X\), or X.collect\(\)"):
+        model.fit(query, made["y"])
+    with pytest.raises(ValueError, match="column 'label', of weights or offsets, must hold numbers"):
+        model.fit(scan(made, offset="label"))
+
+
 def test_no_temporary_file_where_it_is_refused(made, tmp_path):
     with pytest.raises(spill.SpillError, match="spill=False refuses a temporary file: raise memory_limit"):
         GDRegressor().fit(scan(parquet(made, tmp_path / "a"), spill=False))

@@ -94,8 +94,8 @@ def parts_of(source, marks=None):
         parts = _of_dataset(source)
     elif tables.is_frame(source):
         parts = [_of_frame(source)]
-    elif hasattr(source, "collect_batches"):
-        parts = [_of_lazy_frame(source)]
+    elif tables.is_query(source):
+        parts = [_of_query(source)]
     elif isinstance(source, (str, os.PathLike)):
         paths = tables.paths_of(source)
         parts = [_of_file(path, _partition(path), marks) for path in paths]
@@ -301,10 +301,10 @@ def _of_frame(X):
     return Part("source", schema, X.num_rows if isinstance(X, pa.Table) else None, read)
 
 
-def _of_lazy_frame(X):
-    """A query of polars, which is run again for each reading."""
+def _of_query(X):
+    """A LazyFrame of polars, which is run again for each reading."""
     pa = arrow()
-    schema = pa.RecordBatchReader.from_stream(X.head(0).collect()).schema
+    schema = pa.RecordBatchReader.from_stream(tables.answer(X.head(0))).schema
 
     def batches(names):
         for frame in X.select(names).collect_batches(maintain_order=True):

@@ -161,6 +161,9 @@ class TableReader:
         if unknown or self.kinds.get(self.target) == "date":
             names = encoding.listed(unknown or [self.target])
             raise TableError(f"{place.where}: column {names} holds neither numbers nor text")
+        for name in filter(None, self.others[1:]):
+            if readers.kind_of_type(batch.schema.field(name).type) != "number":
+                raise TableError(f"{place.where}: column {name!r}, of weights or offsets, must hold numbers")
 
     def _take(self, batch, place):
         """Append the rows of a batch."""

@@ -379,7 +379,7 @@ class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
         """(scores, y, sample_weight, offset) of a table, for `score`; a scan holds what is not `given`."""
         check_is_fitted(self, "coef_")
         if isinstance(X, Streamed):
-            return inputs.gathered(self._scores, X, given)
+            return inputs.gathered(self, X, given)
         y, sample_weight, offset = X.beside(*given) if isinstance(X, Scan) else given
         X, y = inputs.validated(self, X, y, reset=False)
         offset = inputs.offsets(offset, X)

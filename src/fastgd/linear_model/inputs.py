@@ -20,7 +20,7 @@ from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
 from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
-from fastgd.data.tables import TableError, arrow, frame, is_frame
+from fastgd.data.tables import TableError, arrow, frame, is_frame, is_query
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -154,13 +154,11 @@ def by_blocks(method: Method) -> Method:
     return of  # type: ignore[return-value]
 
 
-def gathered(scores, X, given):
-    """[scores, y, sample_weight, offset] of all rows of what is read in blocks, in one pass.
+def gathered(model, X, given):
+    """(scores, y, sample_weight, offset) of all rows of what is read in blocks, in one pass.
 
     Parameters
     ----------
-    scores : callable
-        scores(X, offset) of a block.
     given : (y, sample_weight, offset)
         Each of all rows, or None for those that the source holds.
     """
@@ -168,8 +166,9 @@ def gathered(scores, X, given):
     for block, *read in X.blocks():
         first, last = last, last + block.shape[0]
         others = [own if part is None else part[first:last] for own, part in zip(read, given, strict=True)]
-        found.append((scores(block, others[-1]), *others))
-    return [None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True)]
+        found.append((model._scores(block, others[-1]), *others))
+    h, y, *others = (None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True))
+    return h, _targets(model, y), *others
 
 
 def _kept(values, kept):
@@ -295,6 +294,8 @@ def _array(value, name, dtypes=None, *, times=True, **options):
 
 def _refuse(value, name, times):
     """Refuse what would be taken for numbers that it is not; times only where labels may not be times."""
+    if is_query(value):
+        raise TypeError(f"{name} is a {type(value).__name__}: pass fastgd.data.scan({name}), or {name}.collect()")
     rows = value if isinstance(value, (list, tuple)) else (value,)
     if any(map(validation.has_masked, rows)):
         raise ValueError(f"{name} has masked values; leave them out or fill them, e.g. by {name}.filled(0.0)")
