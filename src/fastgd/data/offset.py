@@ -63,6 +63,9 @@ class WithOffset(Rows):
     def measures(self, centring, sample=None):
         return self.source.measures(centring, sample)
 
+    def rough_measures(self, centring):
+        return self.source.rough_measures(centring)
+
     def product(self, part, W):
         return self.source.product(part, W)
 

@@ -75,7 +75,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         As in GDRegressor; the penalty is "l2" unless said otherwise.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
         As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
-    target, max_seconds, checkpoint, resume, positive, bounds, penalty_weights
+    target, max_seconds, checkpoint, resume, positive, bounds, penalty_weights, groups
         As in GDRegressor.
     class_weight : dict, "balanced" or None
         {label: weight}, or n/(classes·count). Labels that are not in the data are allowed if all that are in it are

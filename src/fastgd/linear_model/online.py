@@ -315,8 +315,8 @@ class FitsInParts:
         if old is not None and old.is_of(self) and dtype == old.dtype:
             return
         checked = self._check_parameters()
-        if checked.bounds is not None or self.penalty_weights is not None:
-            raise ValueError("positive, bounds and penalty_weights are for fit; partial_fit takes none of them")
+        if checked.bounds is not None or self.penalty_weights is not None or self.groups is not None:
+            raise ValueError("positive, bounds, penalty_weights and groups are for fit; partial_fit takes none of them")
         if checked.rate is None:
             refuse_penalty(checked.rule, checked.l1, checked.l2)
         elif checked.rate.observes:

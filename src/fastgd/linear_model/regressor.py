@@ -44,8 +44,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
         "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
         deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
-    penalty : {None, "l2", "l1", "elasticnet"}
-        None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
+    penalty : {None, "l2", "l1", "elasticnet", "group"}
+        None, ½‖w‖², ‖w‖₁, l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖², or with `groups` Σ √(size of g)·‖w_g‖.
     alpha : float
         Times the penalty.
     l1_ratio : float
@@ -118,7 +118,12 @@ class GDRegressor(RegressorMixin, LinearModel):
     bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
         Of the coefficients, numbers or one for each, (d,); None on a side for no bound. The intercept has none.
     penalty_weights : array_like, (d,), optional
-        A factor of the penalty for each coefficient, not negative; 0: not penalised.
+        A factor of the penalty for each coefficient, not negative; 0: not penalised. With `groups` a positive factor
+        for each group, in place of the root of its size.
+    groups : array_like of int or str, (d,), or list of lists, optional
+        Columns that have a weight together or not at all (group lasso): the label of the group of each column, or the
+        columns of each group, by numbers or names. With "l1" and "elasticnet" the norms of groups stand for ‖w‖₁; each
+        output has its own.
 
     Attributes
     ----------
@@ -229,7 +234,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         for _ in range(100):
             o = LinearObjective.of_arrays(
                 o.X, o.y, o.rows.weights, losses.of(losses.Huber(factor * self.scale_)),
-                fit_intercept=o.fit_intercept, l1=o.l1, l2=o.l2, deviance=True, n_jobs=self.n_jobs,
+                fit_intercept=o.fit_intercept, penalty=o.penalty, deviance=True, n_jobs=self.n_jobs,
             )  # fmt: skip
             result, error = super()._run(o, checked, score)
             W, b = (part.astype(np.float64) for part in o.split(result.x))
