@@ -7,6 +7,7 @@ and the bounds as they are (Lee, Sun & Saunders, SIAM J. Optim. 24 (2014)); a li
 import numpy as np
 
 from fastgd.engine import active_set
+from fastgd.engine.gap import newton_note
 from fastgd.engine.preconditioner import is_joint
 from fastgd.linalg import softmax
 
@@ -36,6 +37,7 @@ def newton(variables, monitor):
             known = monitor.reached_exactly(point, gain, how="by its minimum")
         else:  # twice the gain: a loss may fall like an exponential
             known = monitor.reached(point, 2 * gain)
+        variables.note = newton_note(variables, step) if monitor.tolerates else ""
         if known or monitor.out_of_steps(point):
             return
         rounding = np.finfo(np.float64).eps * max(abs(point.fun), abs(o.value_at_zero))
