@@ -200,6 +200,7 @@ class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
     def _fit(self, checked, X, y, sample_weight, offset):
         X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
         X, y = inputs.validated(self, X, y, finite=False)
+        X = inputs.precise(X) if self.fit_intercept else X
         offset = inputs.offsets(offset, X)
         self._has_offset = offset is not None
         sample_weight = inputs.weights(sample_weight, X, relative=True)
@@ -218,7 +219,10 @@ class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
         self._online = None
         # Stochastic steps end near the minimum, not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
-        self._kept = Kept.of(objective) if at_minimum and offset is None and checked.bounds is None else None
+        self._kept = None
+        if at_minimum and checked.bounds is None:
+            whole = objective if offset is None else self._objective(X, y, activation, checked, weighted)
+            self._kept = Kept.of(whole, offset)
         return objective, result, error
 
     def _run(self, objective, checked, score):
@@ -336,18 +340,22 @@ class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
             self.__dict__.update(before)
             raise
 
-    def _objective_of_summary(self, X, y, sample_weight):
-        """That of data that are given to `summary`, or of those that the fit has kept."""
+    def _objective_of_summary(self, X, y, sample_weight, offset=None):
+        """That of data that are given to `summary`, or of those that the fit has kept, without an offset; and that."""
         if X is not None:
             checked = self._check_parameters()
             X, y = inputs.validated(self, X, y, reset=False)
+            X = inputs.precise(X) if self.fit_intercept else X
+            offset = inputs.offsets(offset, X)
+            if offset is None and self.__dict__.get("_has_offset"):
+                raise ValueError("the fit had an offset: pass that of the data, summary(X, y, offset=…)")
             sample_weight = inputs.weights(sample_weight, X, relative=True)
             y, activation = self._known_targets(y, X.dtype)
-            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X))
+            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X)), offset
         kept = self.__dict__.get("_kept")
         if kept is None:
             raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
-        return kept.objective()
+        return kept.objective(), kept.offset
 
     def _objective(self, X, y, activation, checked, sample_weight, offset=None):
         if offset is not None and self._outputs(y) > 1:

@@ -24,6 +24,10 @@ from fastgd.data.tables import TableError, arrow, frame, is_frame, is_query
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
+# Means of float32 columns, in standard deviations, from which on a fit is in float64: 1/100 of a standard deviation is
+# then lost in rounding.
+FAR_OFF = 1e5
+
 
 def validated(model, X, *y, finite=True, reset=True):
     """(X, y), or X alone, as arrays: X (n, d) of float64 or float32, or CSR, or Rows; y (n,) or (n, k).
@@ -245,6 +249,22 @@ def weights(s, X, relative=False, name="sample_weight"):
         if not np.isfinite(np.sum(s, dtype=np.float64)):
             raise ValueError(f"{name} must have a finite sum in {X.dtype}; its sum overflows")
     return s
+
+
+def precise(X):
+    """X, in float64 where weights in float32 could not tell its rows apart.
+
+    That is where the mean of a column is FAR_OFF times its standard deviation or more: the rounding of mean·w, which
+    the intercept is to make up for, would be of the size of what the column says.
+    """
+    if not isinstance(X, np.ndarray) or X.dtype != np.float32:
+        return X
+    some = X[:: max(1, len(X) // 256)].astype(np.float64)
+    if not np.all(np.isfinite(some)):
+        return X
+    varies = np.ptp(some, axis=0) > 0
+    far_off = varies & (np.abs(some.mean(axis=0)) > FAR_OFF * some.std(axis=0))
+    return X.astype(np.float64) if far_off.any() else X
 
 
 def offsets(values, X):
