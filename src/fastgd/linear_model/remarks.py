@@ -81,7 +81,8 @@ def _separated(objective, losses):
 
 def _separating(objective, result):
     """Numbers of the columns along which the loss falls without end, none for the intercept; else None."""
-    if isinstance(objective.rows, Stream):  # the rows would not fit into memory
+    o = objective
+    if o.l1 or o.l2 or not o.record.loss.separable or isinstance(o.rows, Stream):  # these would not fit into memory
         return None
     with np.errstate(all="ignore"):
         move = separation.direction(objective, objective.scores(*objective.split(result.x)))

@@ -15,6 +15,7 @@ import numpy as np
 from fastgd import losses, validation
 from fastgd.data import Scan, inputs, threads
 from fastgd.data.offset import WithOffset
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS
@@ -26,6 +27,9 @@ if typing.TYPE_CHECKING:
     from fastgd.losses import Loss
     from fastgd.losses.table import LossName
     from fastgd.types import Activation, Floats, Table
+
+
+SQUARES = ACTIVATIONS["identity"], PointLoss("squared")
 
 
 class LinearObjective(Sums):
@@ -306,6 +310,8 @@ class LinearObjective(Sums):
     @functools.cached_property
     def value_at_zero(self):
         """F at W = 0 and b = 0: the scale of F, by which its rounding error is measured."""
+        if self.codes == SQUARES and self.rows.offset is None:
+            return self.mean(0.5 * np.square(self.Y, dtype=np.float64)) + self.constant
         return self.value_at_constant(np.zeros(self.rows.k))
 
     # -------------------------------------------------------------------------------------- what is known of minima
