@@ -66,9 +66,7 @@ def moments_of(rows, origin=None):
     By default the origin is 0, or the mean of a sample of rows if a mean is so large that the variance would cancel.
     """
     d = rows.d
-    if (
-        origin is None and rows.values <= PIECE_VALUES // 4
-    ):  # about the mean at once: a copy of a small table costs little
+    if origin is None and rows.values <= PIECE_VALUES // 4:  # about the mean at once: a copy costs little
         A, s = rows.view(slice(None)).astype(np.float64), rows.weights.astype(np.float64)
         with np.errstate(all="ignore"):
             origin = s @ A / rows.total_weight if s.size else A.mean(axis=0)

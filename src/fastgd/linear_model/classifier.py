@@ -253,9 +253,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         if (soft := self._proportions(y)) is not None:
             self.classes_ = np.arange(2 if soft.ndim == 1 else soft.shape[1])
             return soft, self._activation()
-        whole = (
-            y.ndim == 1 and y.dtype.kind in "iub"
-        )  # as they are they can be labels; scikit-learn takes 0.2 ms to say
+        whole = y.ndim == 1 and y.dtype.kind in "iub"  # can be labels, which scikit-learn takes 0.2 ms to say
         y = y if whole else column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:

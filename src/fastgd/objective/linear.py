@@ -325,7 +325,7 @@ class LinearObjective(Sums):
         """Whether a stationary point is a minimum."""
         return self.record.convex
 
-    @property
+    @functools.cached_property
     def least(self):
         """A lower bound of F: the least value that the loss can have for these targets; −inf where none is known."""
         return self._least_of_loss + self.constant
@@ -342,7 +342,7 @@ class LinearObjective(Sums):
 
     least_size = 0.0  # of the numbers whose sum a small F may be
 
-    @property
+    @functools.cached_property
     def eps(self):
         """The rounding of a weight."""
         return float(np.finfo(self.dtype).eps)

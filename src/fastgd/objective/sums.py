@@ -193,6 +193,8 @@ class Sums:
 
     def penalty(self, W):
         """½·l2·‖W‖² + l1·‖W‖₁, each coefficient by its penalty weight."""
+        if self.penalty_weights is None and not self.l1 and W.dtype == np.float64:
+            return 0.5 * self.l2 * float(np.vdot(W, W)) if self.l2 else 0.0
         p = 1.0 if self.penalty_weights is None else self.penalty_weights[:, None]
         total = 0.5 * self.l2 * float(np.sum(p * np.square(W, dtype=np.float64))) if self.l2 else 0.0
         return total + self.l1 * float(np.sum(p * np.abs(W), dtype=np.float64)) if self.l1 else total
