@@ -201,7 +201,7 @@ def real_array(value, name, *, ndim=None, dtype=None, finite=True):
     if (
         type(value) is np.ndarray
         and value.dtype is FLOAT64
-        and (dtype is None or dtype is np.float64)
+        and (dtype is None or dtype is np.float64 or dtype is FLOAT64)
         and (ndim is None or value.ndim == ndim)
         and value.flags.aligned
         and (not finite or first_bad(value) is None)

@@ -94,6 +94,7 @@ def gram(variables, monitor):
     equations = NormalEquations(variables)
     monitor.condition, monitor.lost = equations.condition, equations.lost
     refine = not o.l1 and not o.l2
+    rounding = (32 if _is_easy(variables, equations.condition) else 1) * o.eps
     if kept := monitor.resumed:
         point, last = kept["point"], kept["last"]
     else:
@@ -107,7 +108,7 @@ def gram(variables, monitor):
         monitor.keep(point.step, point=point, last=last)
         step, estimate = _step(variables, equations, point)
         size = float(np.max(np.abs(step), initial=0.0))
-        if point.step and (not size < 0.5 * last or size <= o.eps * float(np.max(np.abs(point.z)))):
+        if point.step and (not size < 0.5 * last or size <= rounding * float(np.max(np.abs(point.z)))):
             break  # the correction no longer shrinks, or is rounding error
         monitor.took(point.step, 1.0)
         new = _point(variables, monitor, point.step + 1, point.z + step, equations.condition)
@@ -192,7 +193,7 @@ def _evaluate(variables, V, condition):
 def _is_easy(variables, condition):
     """Whether float64 loses few digits: columns that are hardly correlated, with means that are not far off."""
     near = condition is not None and condition <= 100
-    return near and bool(np.all(np.abs(variables.shift) <= 10 * variables.spread))
+    return near and bool(np.all(np.abs(variables.shift) <= 20 * variables.spread))
 
 
 def _product(A, B):
