@@ -94,7 +94,8 @@ def gram(variables, monitor):
     equations = NormalEquations(variables)
     monitor.condition, monitor.lost = equations.condition, equations.lost
     refine = not o.l1 and not o.l2
-    rounding = (32 if _is_easy(variables, equations.condition) else 1) * o.eps
+    easy = _is_easy(variables, equations.condition)
+    rounding = (32 if easy else 1) * o.eps
     if kept := monitor.resumed:
         point, last = kept["point"], kept["last"]
     else:
@@ -111,7 +112,7 @@ def gram(variables, monitor):
         if point.step and (not size < 0.5 * last or size <= rounding * float(np.max(np.abs(point.z)))):
             break  # the correction no longer shrinks, or is rounding error
         monitor.took(point.step, 1.0)
-        new = _point(variables, monitor, point.step + 1, point.z + step, equations.condition)
+        new = _point(variables, monitor, point.step + 1, point.z + step, easy)
         if o.l1 and not new.fun <= point.fun + 1e-3 * abs(point.fun):  # XᵀX has lost the digits that would tell
             break
         point, last = new, size
@@ -170,15 +171,15 @@ def end_by_duality(variables, monitor, point, gap, estimate=math.inf):
     rule.gap, rule.certified = gap, certified
 
 
-def _point(variables, monitor, step, V, condition):
-    return monitor.evaluated(step, V, *_evaluate(variables, V, condition))
+def _point(variables, monitor, step, V, easy):
+    return monitor.evaluated(step, V, *_evaluate(variables, V, easy))
 
 
-def _evaluate(variables, V, condition):
+def _evaluate(variables, V, easy):
     """`variables.evaluate`, from residuals in extended precision where X is small."""
     o = variables.objective
     # With a penalty the error of a residual is far less than what the penalty changes.
-    if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual or _is_easy(variables, condition):
+    if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual or easy:
         return variables.evaluate(V)
     residual, s = _residual(variables, V), o.sample_weight
     weighted = residual if s is None else residual * s.astype(np.longdouble)[:, None]
