@@ -266,9 +266,8 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
         limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
-        if largest > limit:
+        if not np.vdot(y, y) <= limit**2 and (largest := float(np.max(np.abs(y), initial=0.0))) > limit:
             raise ValueError(
                 f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
                 f"{largest:g}: measure it in larger units"
