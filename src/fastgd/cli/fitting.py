@@ -203,14 +203,19 @@ def _of_numbers(y, name, loss, activation, where, notes):
 
 def offset_of(table, offset, where):
     """The offsets of the rows of a table; `offset` as in `Task`."""
-    name = offset["column"]
-    tables.check_names(table, [name], where)
-    values = columns.numbers(table.column(name))
+    tables.check_names(table, [offset["column"]], where)
+    return offset_of_numbers(columns.numbers(table.column(offset["column"])), offset, where)
+
+
+def offset_of_numbers(values, offset, where):
+    """The same of the numbers of its column."""
     with np.errstate(all="ignore"):
         values = np.log(values) if offset["log"] else values
     if not np.all(np.isfinite(values)):
         what = "exposure" if offset["log"] else "offset"
-        raise TableError(f"{where}: the {what} {name!r} must be finite{' and positive' * offset['log']} in each row")
+        raise TableError(
+            f"{where}: the {what} {offset['column']!r} must be finite{' and positive' * offset['log']} in each row"
+        )
     return values
 
 

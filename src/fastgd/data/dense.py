@@ -62,8 +62,9 @@ class Dense(OfArrays):
 
     def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
         """The value at w, (d, k) or (d + 1, k), by one call of a kernel, which writes to `gradient`."""
+        gemm = self.gemm if self.k > 1 else None
         return kernels.active.value_and_gradient(
-            self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
+            self.X, self.Y, w, self.weights, activation, loss, gemm, factor, l2, edges, gradient
         )  # fmt: skip
 
     def predict(self, W, b, activation):

@@ -66,6 +66,15 @@ def moments_of(rows, origin=None):
     By default the origin is 0, or the mean of a sample of rows if a mean is so large that the variance would cancel.
     """
     d = rows.d
+    if origin is None and rows.values <= PIECE_VALUES // 4:  # about the mean at once: a copy costs little
+        A, s = rows.view(slice(None)).astype(np.float64), rows.weights.astype(np.float64)
+        with np.errstate(all="ignore"):
+            ones = s if s.size else np.ones(rows.n)  # a product takes a third of the time of A.sum(axis=0)
+            origin = ones @ A / rows.total_weight
+            A -= origin
+            first = ones @ A
+            A = A * np.sqrt(s)[:, None] if s.size else A
+            return centred(rows, origin, first, A.T @ A)
     if origin is None:
         sample = rows.view(slice(None, None, max(1, rows.n // 256))).astype(np.float64)
         with np.errstate(all="ignore"):

@@ -183,6 +183,13 @@ class Sparse(OfArrays):
         return ENTRY_PRODUCT * float(np.sum(stored**2)) + self.d**3 / CHOLESKY_ADVANTAGE
 
 
+def beside(X, column):
+    """CSR with a last column, (n,), in the dtype of X."""
+    import scipy.sparse
+
+    return scipy.sparse.hstack([X, scipy.sparse.csr_array(column[:, None])], format="csr", dtype=X.dtype)
+
+
 def check_columns(X):
     """Refuse a CSR matrix whose indices are out of range: scipy does not check them and would read foreign memory."""
     if np.any(X.indptr[1:] < X.indptr[:-1]) or X.indptr[0] != 0 or X.indptr[-1] > len(X.indices):

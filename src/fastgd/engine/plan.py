@@ -379,6 +379,8 @@ class Plan:
         self._loop(self.variables, self.monitor)
         if self.monitor.lost and isinstance(self.variables, Standardised):
             take_least_norm(self.variables, self.monitor)
+        elif self.monitor.tolerates and isinstance(self.variables, Standardised) and not self.variables.note:
+            self.variables.note = self.monitor.gap.change_of_weights(self.variables, self.monitor.end_point)
         return self.monitor.result()
 
     def _within_time(self):

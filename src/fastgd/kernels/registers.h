@@ -297,7 +297,6 @@ FASTGD_TOTALS(fastgd_floats_in_double, float, fastgd_few_floats)
 /* The narrowest register that holds all outputs, or the widest that there is. */
 #if defined(__GNUC__) || defined(__clang__)
   typedef double fastgd_two_doubles FASTGD_VECTOR(double, 16);
-  typedef float fastgd_all_floats FASTGD_VECTOR(float, FASTGD_REGISTER);
 FASTGD_OUTPUTS(fastgd_doubles_16, double, fastgd_two_doubles)
 FASTGD_OUTPUTS(fastgd_floats_16, float, fastgd_four_floats)
   #if FASTGD_REGISTER == 64

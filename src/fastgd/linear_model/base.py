@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastgd import losses
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
+from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
 from fastgd.descent.path import PenaltyPath, path_of
@@ -27,7 +28,7 @@ from fastgd.errors import DivergenceError, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.files.models import Saved, scores
 from fastgd.linear_model import inputs, remarks
-from fastgd.linear_model.online import Streamed
+from fastgd.linear_model.online import FitsInParts
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.parameters import Parameters
 from fastgd.linear_model.summary import Kept, Summarised
@@ -43,8 +44,8 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Floats, Table
 
 
-class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
-    """Fits and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
+class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
+    """Fits and reports; a subclass says what y is (`_targets`) and what their score is (`_score_of`)."""
 
     coef_: Floats
     intercept_: Floats
@@ -199,6 +200,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
     def _fit(self, checked, X, y, sample_weight, offset):
         X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
         X, y = inputs.validated(self, X, y, finite=False)
+        X = inputs.precise(X) if self.fit_intercept else X
         offset = inputs.offsets(offset, X)
         self._has_offset = offset is not None
         sample_weight = inputs.weights(sample_weight, X, relative=True)
@@ -217,7 +219,10 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         self._online = None
         # Stochastic steps end near the minimum, not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
-        self._kept = Kept.of(objective) if at_minimum and offset is None and checked.bounds is None else None
+        self._kept = None
+        if at_minimum and checked.bounds is None:
+            whole = objective if offset is None else self._objective(X, y, activation, checked, weighted)
+            self._kept = Kept.of(whole, offset)
         return objective, result, error
 
     def _run(self, objective, checked, score):
@@ -335,18 +340,22 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             self.__dict__.update(before)
             raise
 
-    def _objective_of_summary(self, X, y, sample_weight):
-        """That of data that are given to `summary`, or of those that the fit has kept."""
+    def _objective_of_summary(self, X, y, sample_weight, offset=None):
+        """That of data that are given to `summary`, or of those that the fit has kept, without an offset; and that."""
         if X is not None:
             checked = self._check_parameters()
             X, y = inputs.validated(self, X, y, reset=False)
+            X = inputs.precise(X) if self.fit_intercept else X
+            offset = inputs.offsets(offset, X)
+            if offset is None and self.__dict__.get("_has_offset"):
+                raise ValueError("the fit had an offset: pass that of the data, summary(X, y, offset=…)")
             sample_weight = inputs.weights(sample_weight, X, relative=True)
             y, activation = self._known_targets(y, X.dtype)
-            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X))
+            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X)), offset
         kept = self.__dict__.get("_kept")
         if kept is None:
             raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
-        return kept.objective()
+        return kept.objective(), kept.offset
 
     def _objective(self, X, y, activation, checked, sample_weight, offset=None):
         if offset is not None and self._outputs(y) > 1:
@@ -421,7 +430,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     def _score_held_out(self, weights, X, y, sample_weight, offset):
         self._set_weights(*weights, y)
-        return self._score_of(X, y, sample_weight, offset)
+        return self._score_of(self._raw_scores(X, offset), y, sample_weight, offset)
 
     @property
     def coef_names_(self) -> NDArray[Any]:
@@ -443,6 +452,16 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             offset = X.column(X.offset)
         X = inputs.validated(self, X, reset=False)
         return self._raw_scores(X, inputs.offsets(offset, X))
+
+    def _observed(self, X, *given):
+        """(scores, y, sample_weight, offset) of a table, for `score`; a scan holds what is not `given`."""
+        check_is_fitted(self, "coef_")
+        if isinstance(X, Streamed):
+            return inputs.gathered(self, X, given)
+        y, sample_weight, offset = X.beside(*given) if isinstance(X, Scan) else given
+        X, y = inputs.validated(self, X, y, reset=False)
+        offset = inputs.offsets(offset, X)
+        return self._raw_scores(X, offset), y, sample_weight, offset
 
     def _raw_scores(self, X, offset=None):
         h = scores(X, self.coef_, self.intercept_, self.__dict__.get("classes_"))

@@ -124,12 +124,17 @@ class GDClassifier(ClassifierMixin, LinearModel):
         def classes_(self) -> NDArray[Any]: ...
 
     def score(
-        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> float:
         """The share of the labels that are predicted; of proportions, of the most probable ones."""
-        if isinstance(y, np.ndarray) and y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
+        h, y, sample_weight, _ = self._observed(X, y, sample_weight, offset)
+        if y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
             y = self.classes_[_most_probable(soft)]
-        return accuracy_score(y, self.predict(X, offset), sample_weight=sample_weight)
+        return accuracy_score(y, self.classes_[chosen(h, self._loss)], sample_weight=sample_weight)
 
     @inputs.by_blocks
     def decision_function(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -168,9 +173,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X, offset))
 
-    def _score_of(self, X, y, sample_weight, offset=None):
+    def _score_of(self, h, y, sample_weight, offset=None):
         y = _most_probable(y) if y.dtype.kind == "f" else y
-        return accuracy_score(y, chosen(self._raw_scores(X, offset), self._loss), sample_weight=sample_weight)
+        return accuracy_score(y, chosen(h, self._loss), sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 
@@ -253,12 +258,15 @@ class GDClassifier(ClassifierMixin, LinearModel):
         if (soft := self._proportions(y)) is not None:
             self.classes_ = np.arange(2 if soft.ndim == 1 else soft.shape[1])
             return soft, self._activation()
-        y = column_or_1d(y, warn=True)
+        whole = y.ndim == 1 and y.dtype.kind in "iub"  # can be labels, which scikit-learn takes 0.2 ms to say
+        y = y if whole else column_or_1d(y, warn=True)
         self.classes_, numbers = _two_classes(y)
         if numbers is None:
-            _refuse_objects(y)
-            check_classification_targets(y)
-            self.classes_, numbers = np.unique(y, return_inverse=True)
+            self.classes_, numbers = np.unique(y, return_inverse=True) if whole else (None, None)
+            if not whole or 2 * len(self.classes_) > len(y):
+                _refuse_objects(y)
+                check_classification_targets(y)  # warns of many classes
+                self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains only "

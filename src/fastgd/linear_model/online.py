@@ -91,7 +91,7 @@ class Online:
                 self._steps.w[:] = walked
 
     def __getstate__(self):
-        remade = ("coef", "intercept", "coef_of_user", "parameters")  # by `_view` and `Streamed._attach_online`
+        remade = ("coef", "intercept", "coef_of_user", "parameters")  # by `_view` and `FitsInParts._attach_online`
         return {name: value for name, value in self.__dict__.items() if name not in remade}
 
     def __setstate__(self, state):
@@ -252,7 +252,7 @@ class Online:
         self._scaled_steps = Steps(self.record, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
 
 
-class Streamed:
+class FitsInParts:
     """What both estimators' `partial_fit` has; an estimator says how its targets are coded and what `y` it takes."""
 
     def _fed_at_once(self, X, y):

@@ -10,7 +10,6 @@ import typing
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
 from fastgd.files.models import outputs
@@ -170,7 +169,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         return tags
 
     def score(
-        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> float:
         """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
@@ -182,12 +185,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         float
         """
-        if self._loss.link != "exp" and offset is None:
-            return super().score(X, y, sample_weight)
-        check_is_fitted(self, "coef_")
-        X, y = inputs.validated(self, X, y, reset=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight, inputs.offsets(offset, X))
+        h, y, sample_weight, offset = self._observed(X, y, sample_weight, offset)
+        sample_weight = inputs.weights(sample_weight, h, relative=True)
+        if self._loss.link == "exp":
+            y = self._known_targets(y, h.dtype)[0]
+        return self._score_of(h, y, sample_weight, offset)
 
     @inputs.by_blocks
     def predict(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -264,9 +266,8 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _targets(self, y, dtype):
         y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
         limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
-        if largest > limit:
+        if not np.vdot(y, y) <= limit**2 and (largest := float(np.max(np.abs(y), initial=0.0))) > limit:
             raise ValueError(
                 f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
                 f"{largest:g}: measure it in larger units"
@@ -282,8 +283,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _outputs(self, y):
         return 1 if y.ndim == 1 else y.shape[1]
 
-    def _score_of(self, X, y, sample_weight, offset=None):
-        h = self._raw_scores(X, offset)
+    def _score_of(self, h, y, sample_weight, offset=None):
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
         h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))

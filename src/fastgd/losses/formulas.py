@@ -126,7 +126,7 @@ def zero(y, s):
 
 
 def mean(y, s):
-    return np.average(y, axis=0, weights=s)
+    return y.mean(axis=0) if s is None else np.average(y, axis=0, weights=s)
 
 
 def median(y, s):

@@ -16,6 +16,7 @@ import numpy as np
 from fastgd import losses, validation
 from fastgd.data import Scan, inputs, threads
 from fastgd.data.offset import WithOffset
+from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.penalty import Penalty, penalty_of
@@ -30,6 +31,9 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Activation, Floats, Groups, Table
 
 NO_PENALTY = Penalty(0.0, 0.0)
+
+
+SQUARES = ACTIVATIONS["identity"], PointLoss("squared")
 
 
 class LinearObjective(Sums):
@@ -117,8 +121,7 @@ class LinearObjective(Sums):
         n_jobs: int | None = None,
     ) -> None:
         if isinstance(X, Scan):
-            offset = X.column(X.offset) if offset is None and X.offset is not None else offset
-            X, y, sample_weight = X.arrays(y, sample_weight)
+            X, y, sample_weight, offset = X.arrays(y, sample_weight, offset)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
@@ -317,6 +320,8 @@ class LinearObjective(Sums):
     @functools.cached_property
     def value_at_zero(self):
         """F at W = 0 and b = 0: the scale of F, by which its rounding error is measured."""
+        if self.codes == SQUARES and self.rows.offset is None:
+            return self.mean(0.5 * np.square(self.Y, dtype=np.float64)) + self.constant
         return self.value_at_constant(np.zeros(self.rows.k))
 
     # -------------------------------------------------------------------------------------- what is known of minima
@@ -330,7 +335,7 @@ class LinearObjective(Sums):
         """Whether a stationary point is a minimum."""
         return self.record.convex
 
-    @property
+    @functools.cached_property
     def least(self):
         """A lower bound of F: the least value that the loss can have for these targets; −inf where none is known."""
         return self._least_of_loss + self.constant
@@ -347,7 +352,7 @@ class LinearObjective(Sums):
 
     least_size = 0.0  # of the numbers whose sum a small F may be
 
-    @property
+    @functools.cached_property
     def eps(self):
         """The rounding of a weight."""
         return float(np.finfo(self.dtype).eps)

@@ -63,6 +63,8 @@ class Penalty:
 
     def value(self, W):
         """Ω(W)."""
+        if self.weights is None and not self.l1 and W.dtype == np.float64:
+            return 0.5 * self.l2 * float(np.vdot(W, W)) if self.l2 else 0.0
         p = 1.0 if self.weights is None else self.weights[:, None]
         total = 0.5 * self.l2 * float(np.sum(p * np.square(W, dtype=np.float64))) if self.l2 else 0.0
         return total + self.l1 * self.size(W) if self.l1 else total

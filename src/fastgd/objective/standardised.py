@@ -165,14 +165,21 @@ class Standardised(Variables):
     def from_sums(self, V, value, grad_W, grad_b):
         """`evaluate`, given the data term at V and its gradients with respect to W and b, which are overwritten."""
         o = self.objective
-        W = V[: o.rows.d] / self.scale[:, None]
-        if self._shift is None:
+        scale = self.scale[:, None]
+        if self._shift is None and o.fit_intercept:
             grad_W -= self.shift[:, None] * grad_b
-        value += o.penalty.value(W)
-        if o.l2:
-            grad_W += o.penalty.l2_of_columns() * W
-        grad_W /= self.scale[:, None]
-        return value, np.vstack([grad_W, grad_b]) if o.fit_intercept else grad_W
+        if o.l1 or o.l2:
+            W = V[: o.rows.d] / scale
+            value += o.penalty.value(W)
+            if o.l2:
+                grad_W += o.penalty.l2_of_columns() * W
+        if not o.fit_intercept:
+            grad_W /= scale
+            return value, grad_W
+        gradient = np.empty(V.shape)
+        np.divide(grad_W, scale, out=gradient[:-1])
+        gradient[-1] = grad_b
+        return value, gradient
 
     def value(self, V):
         self.nfev, self.passes = self.nfev + 1, self.passes + 1

@@ -60,11 +60,10 @@ class Sums:
 
     def value_and_gradient_at(self, w):
         rows, gradient = self.rows, np.empty(self.shape, self.dtype)
-        shape = (self.shape[0], rows.k)
-        out = gradient.reshape(shape)
+        columns, out = (w, gradient) if w.ndim == 2 else (w[:, None], gradient[:, None])
         alike = rows.one_array and self.penalty_weights is None
         if alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
-            value = rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
+            value = rows.value_and_gradient(columns, *self.codes, self.factor, self.l2, self.edges, out)
             if self.l1 or self.constant:
                 value += self._besides(w)
         else:
