@@ -21,7 +21,7 @@ from fastgd.objective import certificate
 
 # With more columns than rows: the next penalty, of the last; and what is left of each violation there.
 NEXT, ROUGH = 0.4, 0.1
-# Of few columns, which are solved in less time than the gradient of all takes, what the tolerance asks for from here on.
+# Of few columns, solved in less time than the gradient of all takes, what the tolerance asks for, from here on.
 FINE = 1e-4
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
 # the gap that is wanted, and how much less each time that this was not enough, and how often.
