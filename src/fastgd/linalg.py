@@ -6,6 +6,10 @@ import math
 
 import numpy as np
 
+# Eigenvalues below this share of the largest are rounding error: along their directions the columns are collinear, and
+# no step is taken there.
+ROUNDING = 1e-13
+
 
 def euclidean_norm(array):
     """Euclidean norm in float64, without intermediate overflow or underflow."""
@@ -78,6 +82,53 @@ class Cholesky:
 
     def solve(self, right):
         return self._solve(self._factor, right)[0]
+
+
+class Inverse:
+    """The function g → G⁻¹g; by a pseudo-inverse where G is singular to within rounding error.
+
+    G is scaled to a diagonal of ones first, so that a large penalty on one column does not make the eigenvalues of the
+    others look like rounding errors.
+
+    Parameters
+    ----------
+    sampled : bool
+        Whether G is of some rows only, so that F may have curvature along the directions that G lacks.
+    ridge : (d,)
+        The penalty's part of the diagonal, a lower bound of the curvature.
+
+    Attributes
+    ----------
+    reciprocal : float
+        About the reciprocal of the condition number of G; 0 for a pseudo-inverse.
+    """
+
+    def __init__(self, G, sampled, ridge):
+        original, self._root = G, equilibrium(G)
+        G = G / self._root
+        G /= self._root[:, None]
+        self._factor = Cholesky(G, overwrite=True)
+        self.reciprocal = self._factor.reciprocal
+        if not self.reciprocal > len(G) * ROUNDING:
+            self.reciprocal, G = 0.0, original / self._root / self._root[:, None]
+            least = (ridge / self._root**2)[ridge > 0]
+            self._decompose(G, sampled, float(least.min()) if least.size else 0.0)
+
+    def _decompose(self, G, sampled, least):
+        sizes, basis = np.linalg.eigh(G)
+        if sampled:
+            sizes = np.maximum(sizes, 1e-6 * sizes[-1])  # the curvature taken where these rows show none
+        floor = len(G) * ROUNDING * sizes[-1]
+        if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # smaller ones are the penalty and rounding
+            sizes, floor = np.maximum(sizes, least), 0.0
+        kept = sizes > floor
+        self._basis, self._sizes = basis[:, kept], sizes[kept]
+
+    def __call__(self, g):
+        scale = self._root if g.ndim == 1 else self._root[:, None]
+        if self.reciprocal > 0:
+            return self._factor.solve(g / scale) / scale
+        return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
 
 
 def lanczos(multiply, start, steps):

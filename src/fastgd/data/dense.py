@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastgd import kernels, validation
+from fastgd.data.moments import rounded
 from fastgd.data.rows import OfArrays
 from fastgd.kernels.codes import PLAIN
 
@@ -37,6 +38,19 @@ class Dense(OfArrays):
 
     def arrays(self, block):
         return (self.X, self.Y, self.weights) if block == (0, self.n) else super().arrays(block)
+
+    def rough_measures(self, centring):
+        X, n = self.X, self.n
+        if not X.flags.c_contiguous or self.weights.size:
+            return None
+        sums, squares = np.empty(self.d), np.empty(self.d)
+        kernels.active.column_sums(X, sums, squares)
+        means, squares = sums / n, squares / n
+        variances = squares - means**2 if centring else squares
+        # Not of columns that are constant, or of which the difference leaves few digits, or whose squares underflow.
+        if not (np.all(variances > 1e-6 * squares) and squares.min() > 1e-280 and squares.max() < np.inf):
+            return None
+        return rounded(means, self.dtype) if centring else np.zeros(self.d), np.sqrt(variances)
 
     def block_sums(self, edges, W, b, shift, activation, loss, gradient):
         out = np.empty((len(edges) - 1, 2 * self.k + W.size if gradient else self.k))

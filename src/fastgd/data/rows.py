@@ -296,6 +296,10 @@ class Rows:
         """
         return measured(self, centring, sample)
 
+    def rough_measures(self, centring):
+        """(means, spreads) of `measures` where one quick pass gives some digits of them; else None."""
+        return None
+
     def product(self, part, W):
         """XW for some rows, in the wider of both dtypes."""
         return self.view(part) @ W

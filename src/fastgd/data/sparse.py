@@ -156,6 +156,24 @@ class Sparse(OfArrays):
         squares += np.where(counts >= self.n, 0.0, np.maximum(total - stored, 0.0)) * means**2
         return looked_into(self, means, np.sqrt(squares / total), centring)
 
+    def rough_measures(self, centring):
+        if self.weights.size:
+            return None
+        X = self.by_columns
+        values, counts = np.append(X.data, 0.0).astype(np.float64, copy=False), np.diff(X.indptr)
+        sums, squares = (
+            np.where(counts > 0, np.add.reduceat(each, X.indptr[:-1]), 0.0) / self.n
+            for each in (values, values * values)
+        )
+        variances = squares - sums**2 if centring else squares
+        stored = counts > 0
+        if not (np.all(variances[stored] > 1e-6 * squares[stored]) and np.all(squares[stored] > 1e-280)):
+            return None
+        if not np.all(np.isfinite(squares)):
+            return None
+        spreads = np.sqrt(variances, out=np.full(self.d, np.inf), where=stored)
+        return rounded(sums, self.dtype) if centring else np.zeros(self.d), spreads
+
     def _column_sums(self, numbers, s):
         """Column sums of `numbers`, one for each stored entry, times s, one for each row."""
         return type(self.X)((numbers, self.X.indices, self.X.indptr), shape=self.X.shape, copy=False).T @ s
@@ -163,6 +181,13 @@ class Sparse(OfArrays):
     def gram_products(self):
         stored = np.diff(self.X.indptr).astype(np.float64)
         return ENTRY_PRODUCT * float(np.sum(stored**2)) + self.d**3 / CHOLESKY_ADVANTAGE
+
+
+def beside(X, column):
+    """CSR with a last column, (n,), in the dtype of X."""
+    import scipy.sparse
+
+    return scipy.sparse.hstack([X, scipy.sparse.csr_array(column[:, None])], format="csr", dtype=X.dtype)
 
 
 def check_columns(X):

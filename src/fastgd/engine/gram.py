@@ -11,6 +11,7 @@ import math
 import numpy as np
 import scipy.linalg
 
+from fastgd.engine.gap import newton_note
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
 from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium
@@ -129,8 +130,7 @@ def gram(variables, monitor):
     if o.l1:
         end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient, point.fun), estimate)
         return
-    gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))
-    if not monitor.reached_exactly(point, gap):
+    if not monitor.reached_exactly(point, _gap(variables, equations, point)):
         monitor.end(Status.CONVERGED, REFINED, point)
 
 
@@ -152,8 +152,14 @@ def _reached(monitor, equations, point):
     if monitor.variables.objective.l1:
         certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient, point.fun)
         return monitor.reached(point, 0.0, certificate=certificate)
-    gap = 0.5 * float(np.vdot(point.gradient, equations.solve(point.gradient)))  # of a quadratic function: no estimate
-    return monitor.reached_exactly(point, gap)
+    return monitor.reached_exactly(point, _gap(monitor.variables, equations, point))
+
+
+def _gap(variables, equations, point):
+    """F − min F of a quadratic function, and no estimate."""
+    move = equations.solve(point.gradient)
+    variables.note = newton_note(variables, move)
+    return 0.5 * float(np.vdot(point.gradient, move))
 
 
 def end_by_duality(variables, monitor, point, gap, estimate=math.inf):

@@ -6,10 +6,10 @@ and the bounds as they are (Lee, Sun & Saunders, SIAM J. Optim. 24 (2014)); a li
 
 import numpy as np
 
-from fastgd.linalg import equilibrium, soft_threshold
-
-# Passes over the coordinates of a quadratic function, and what its slopes may be off by, in units of their terms.
-EPOCHS, ROUNDING = 1000, 1e-14
+from fastgd.engine import active_set
+from fastgd.engine.gap import newton_note
+from fastgd.engine.preconditioner import is_joint
+from fastgd.linalg import softmax
 
 
 def newton(variables, monitor):
@@ -25,30 +25,46 @@ def newton(variables, monitor):
         monitor.keep(point.step, z=point.z)
         if H is None or not o.quadratic:
             H = _hessians(v, point.z)
-        new = np.empty_like(point.z)
-        for c, matrix in enumerate(H):
-            new[:, c] = _minimum(
-                matrix, point.gradient[:, c] - matrix @ point.z[:, c], thresholds[:, c], lower[:, c], upper[:, c],
-                point.z[:, c],
-            )  # fmt: skip
+        new, near = _model_minimum(H, point, thresholds, lower, upper, v.ridge())
         step = new - point.z
         change = _penalty(new, thresholds) - _penalty(point.z, thresholds)
         slope = float(np.vdot(point.gradient, step)) + change
-        gain = -slope - 0.5 * sum(float(s @ A @ s) for s, A in zip(step.T, H, strict=True))
+        gain = -slope - 0.5 * sum(float(s @ A @ s) for s, A in zip(step.T.reshape(len(H), -1), H, strict=True))
         gain = max(gain, 0.0)
-        known = (
-            monitor.reached_exactly(point, gain, how="by its minimum") if o.quadratic else monitor.reached(point, gain)
-        )
+        if not near:  # what has been gained of the quadratic function is not all
+            known = False
+        elif o.quadratic:
+            known = monitor.reached_exactly(point, gain, how="by its minimum")
+        else:  # twice the gain: a loss may fall like an exponential
+            known = monitor.reached(point, 2 * gain)
+        variables.note = newton_note(variables, step) if monitor.tolerates else ""
         if known or monitor.out_of_steps(point):
             return
-        found = _on_the_way(v, point, step, slope, thresholds)
+        rounding = np.finfo(np.float64).eps * max(abs(point.fun), abs(o.value_at_zero))
+        found = _on_the_way(v, point, step, slope, thresholds) if -slope > rounding else None
         if found is None:
-            monitor.at_rounding(point, gain)
+            if near or monitor.gap.above_least(point.fun) <= 1e5 * rounding:
+                monitor.at_rounding(point, gain)
+            else:
+                monitor.stalled(point, monitor.gap.above_least(point.fun))
             return
         monitor.took(point.step, found[0])
         point = monitor.evaluated(point.step + 1, *found[1:])
         if monitor.see(point, tolerance=False):
             return
+
+
+def _model_minimum(H, point, thresholds, lower, upper, ridge):
+    """The minimum of the quadratic model at a point, in which each matrix of H is of one output, or of all that follow
+    one another; and whether it was found."""
+    matrices, together = len(H), point.z.shape[1] // len(H)
+    parts = (side.T.reshape(matrices, -1) for side in (point.z, point.gradient, thresholds, lower, upper))
+    found = [
+        active_set.minimum(matrix, gradient - matrix @ z, t, low, high, z, np.tile(ridge, together))
+        for matrix, z, gradient, t, low, high in zip(H, *parts, strict=True)
+    ]
+    new = np.concatenate([z for z, _ in found]).reshape(point.z.T.shape).T
+    return new, all(near for _, near in found)
 
 
 def _on_the_way(variables, point, step, slope, thresholds):
@@ -64,9 +80,12 @@ def _on_the_way(variables, point, step, slope, thresholds):
 
 
 def _hessians(variables, z):
-    """AᵀDA + ridge for each output, D being the curvatures of all rows at z."""
+    """AᵀDA + ridge for each output, D being the curvatures of all rows at z; for a softmax of not too many weights that
+    of all outputs, the weights of one after those of the other."""
     v, o = variables, variables.objective
     size = v.size
+    if is_joint(o, size):
+        return [_softmax(v, z) + np.diag(np.tile(v.diagonal(), o.rows.k))]
     if o.quadratic:
         matrices = [o.factor * o.gram(v.shift, v.scale, 1.0)] * o.rows.k
     else:
@@ -75,8 +94,9 @@ def _hessians(variables, z):
             bends = o.record.curvature(h, Y)
             if o.record.straight is not None:
                 bends = bends + 1e-3 * o.record.straight(h, Y)
-        # A row without curvature, as far out on a log loss, still needs a step of finite length.
-        bends = np.maximum(np.nan_to_num(bends, posinf=1e300), 1e-10 * bends.max(axis=0, initial=1e-300))
+            else:  # far out on the wrong side of a log loss there is next to no curvature
+                bends = np.maximum(bends, 1e-3 * np.abs(o.record.slope(h, Y)))
+        bends = np.nan_to_num(bends, posinf=1e300)
         matrices = [np.zeros((size, size)) for _ in range(o.rows.k)]
         for A, _, part in o.design(v.shift, v.scale, 1.0):
             for c, H in enumerate(matrices):
@@ -84,80 +104,18 @@ def _hessians(variables, z):
     return [H + np.diag(v.diagonal()) for H in matrices]
 
 
+def _softmax(v, z):
+    """Σ s(diag(p) − ppᵀ) ⊗ xxᵀ over all rows."""
+    o, k, P = v.objective, v.objective.rows.k, softmax(v.scores(z))
+    H = np.zeros((k, v.size, k, v.size))
+    for A, _, part in o.design(v.shift, v.scale, 1.0):
+        for a in range(k):
+            for b in range(a + 1):
+                p = P[part, a] * ((a == b) - P[part, b])
+                H[a, :, b] += o.factor * (A.T @ (A * p[:, None]))
+                H[b, :, a] = H[a, :, b]
+    return H.reshape(k * v.size, k * v.size)
+
+
 def _penalty(z, thresholds):
     return float(np.sum(thresholds * np.abs(z)))
-
-
-def _minimum(H, linear, thresholds, lower, upper, start):
-    """argmin ½zᵀHz + linear·z + Σ thresholds·|z| within bounds, from a start inside.
-
-    Passes over the coordinates find which of them are at a bound, or at 0; all others then have the minimum of a
-    quadratic function, which is taken where it is inside.
-    """
-    z, diagonal = start.copy(), np.where(np.diag(H) > 0, np.diag(H), 1.0)
-    slopes = H @ z + linear
-    allowed = ROUNDING * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
-    moved = np.ones(len(z), bool)
-    for epoch in range(EPOCHS):
-        held = _held(z, slopes, thresholds, lower, upper)
-        jump = _newton_jump(H, linear, thresholds, lower, upper, z, held)
-        if jump is not None:
-            z, slopes = jump, H @ jump + linear
-        rest = _violations(z, slopes, thresholds, lower, upper)
-        if np.all(rest <= allowed) or (epoch > 20 and not np.any(moved)):
-            break
-        before = z.copy()
-        for j in np.flatnonzero(rest > 0):
-            new = soft_threshold(z[j] - slopes[j] / diagonal[j], thresholds[j] / diagonal[j])
-            new = min(max(new, lower[j]), upper[j])
-            if new != z[j]:
-                slopes += H[j] * (new - z[j])
-                z[j] = new
-        moved = z != before
-    return z
-
-
-def _held(z, slopes, thresholds, lower, upper):
-    """The coordinates that the bounds, or the kink of the penalty, keep where they are."""
-    at_zero = (z == 0) & (np.abs(slopes) <= thresholds)
-    signed = slopes + thresholds * np.sign(z)
-    return at_zero | ((z <= lower) & (signed >= 0)) | ((z >= upper) & (signed <= 0))
-
-
-def _newton_jump(H, linear, thresholds, lower, upper, z, held):
-    """The minimum over the coordinates that are free, with the signs that they have; cut off at the first bound or 0.
-
-    None where the equations have no solution.
-    """
-    free = np.flatnonzero(~held)
-    if not len(free):
-        return None
-    signs = np.sign(z[free])
-    signs = np.where(signs == 0, -np.sign(H[free] @ z + linear[free]), signs) * (thresholds[free] > 0)
-    right = -(linear[free] + thresholds[free] * signs + H[np.ix_(free, np.flatnonzero(held))] @ z[held])
-    matrix = H[np.ix_(free, free)]
-    root = equilibrium(matrix)
-    try:
-        target = np.linalg.solve(matrix / root / root[:, None], right / root) / root
-    except np.linalg.LinAlgError:
-        return None
-    if not np.all(np.isfinite(target)):
-        return None
-    low = np.maximum(lower[free], np.where(signs > 0, 0.0, -np.inf))
-    high = np.minimum(upper[free], np.where(signs < 0, 0.0, np.inf))
-    move = target - z[free]
-    with np.errstate(all="ignore"):
-        room = np.where(move < 0, (low - z[free]) / move, np.where(move > 0, (high - z[free]) / move, np.inf))
-    share = min(1.0, float(np.min(room, initial=1.0)))
-    if share <= 0:
-        return None
-    found = z.copy()
-    found[free] = np.clip(target if share == 1 else z[free] + share * move, low, high)
-    return found
-
-
-def _violations(z, slopes, thresholds, lower, upper):
-    """How far the slopes are from those of a minimum."""
-    signed = np.where(z != 0, slopes + thresholds * np.sign(z), soft_threshold(slopes, thresholds))
-    inward = ((z <= lower) & (signed > 0)) | ((z >= upper) & (signed < 0))
-    return np.where(inward, 0.0, np.abs(signed))

@@ -4,16 +4,16 @@ import functools
 import math
 
 import numpy as np
-import scipy.linalg
 
+from fastgd.engine import active_set
 from fastgd.engine.lasso import minimise_with_l1
-from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium, soft_threshold, softmax
+from fastgd.linalg import ROUNDING, Inverse, add_to_diagonal, soft_threshold, softmax
 
-# Eigenvalues below this share of the largest are rounding error: along their directions the columns are collinear, and
-# no step is taken there.
-ROUNDING = 1e-13
 # The weights of all outputs of a softmax have one joint Hessian up to this many.
 JOINT_WEIGHTS = 1024
+# Columns up to which the minimum of a singular quadratic function with an l1 penalty is found by its active set, whose
+# steps each solve equations.
+SMALL = 64
 
 
 class Preconditioner:
@@ -146,6 +146,14 @@ class Preconditioner:
     def length(self, V, gradient):
         return self.gap(self.variables.subgradient(V, gradient))
 
+    def _with_l1(self, c, gradient, t, start):
+        """The minimum of the quadratic model of one output with the penalty."""
+        H, d = self.matrices[c], len(start)
+        if d > SMALL or self._solvers[c].reciprocal > 1e-10:
+            return minimise_with_l1(H, gradient, t, start)
+        nowhere, ridge = np.full(d, math.inf), np.resize(self.variables.ridge(), d)
+        return active_set.minimum(H, gradient - H @ start, t, -nowhere, nowhere, start, ridge)[0]
+
     def proximal_move(self, V, gradient):
         """The step to the minimum of the quadratic model with the l1 penalty; its slope; and the model's decrease."""
         t = np.broadcast_to(self.variables.thresholds(), V.shape)
@@ -153,11 +161,11 @@ class Preconditioner:
             new = soft_threshold(V - gradient / self._diagonal, t / self._diagonal)
         elif self.joint:
             flat = [M.T.reshape(-1) for M in (gradient, t, V)]
-            new = minimise_with_l1(self.matrices[0], *flat).reshape(V.T.shape).T
+            new = self._with_l1(0, *flat).reshape(V.T.shape).T
         else:
-            matrices = self.matrices * (V.shape[1] if len(self.matrices) == 1 else 1)
-            columns = zip(matrices, gradient.T, t.T, V.T, strict=True)
-            new = np.column_stack([minimise_with_l1(*column) for column in columns])
+            one = len(self.matrices) == 1
+            columns = enumerate(zip(gradient.T, t.T, V.T, strict=True))
+            new = np.column_stack([self._with_l1(0 if one else c, *column) for c, column in columns])
         move = new - V
         slope = float(np.vdot(gradient, move)) + float(np.sum(t * (np.abs(new) - np.abs(V))))
         return move, slope, max(0.0, -slope - 0.5 * self.square(move))
@@ -247,53 +255,6 @@ class Memory:
         for (step, change, inverse), scale in zip(self.pairs, reversed(scales), strict=True):
             q = q + (scale - inverse * float(np.vdot(change, q))) * step
         return q
-
-
-class Inverse:
-    """The function g → G⁻¹g; by a pseudo-inverse where G is singular to within rounding error.
-
-    G is scaled to a diagonal of ones first, so that a large penalty on one column does not make the eigenvalues of the
-    others look like rounding errors.
-
-    Parameters
-    ----------
-    sampled : bool
-        Whether G is of some rows only, so that F may have curvature along the directions that G lacks.
-    ridge : (d,)
-        The penalty's part of the diagonal, a lower bound of the curvature.
-
-    Attributes
-    ----------
-    reciprocal : float
-        About the reciprocal of the condition number of G; 0 for a pseudo-inverse.
-    """
-
-    def __init__(self, G, sampled, ridge):
-        original, self._root = G, equilibrium(G)
-        G = G / self._root
-        G /= self._root[:, None]
-        self._factor = Cholesky(G, overwrite=True)
-        self.reciprocal = self._factor.reciprocal
-        if not self.reciprocal > len(G) * ROUNDING:
-            self.reciprocal, G = 0.0, original / self._root / self._root[:, None]
-            least = (ridge / self._root**2)[ridge > 0]
-            self._decompose(G, sampled, float(least.min()) if least.size else 0.0)
-
-    def _decompose(self, G, sampled, least):
-        sizes, basis = scipy.linalg.eigh(G, check_finite=False)
-        if sampled:
-            sizes = np.maximum(sizes, 1e-6 * sizes[-1])  # the curvature taken where these rows show none
-        floor = len(G) * ROUNDING * sizes[-1]
-        if least > len(G) * np.finfo(np.float64).eps * sizes[-1]:  # smaller ones are the penalty and rounding
-            sizes, floor = np.maximum(sizes, least), 0.0
-        kept = sizes > floor
-        self._basis, self._sizes = basis[:, kept], sizes[kept]
-
-    def __call__(self, g):
-        scale = self._root if g.ndim == 1 else self._root[:, None]
-        if self.reciprocal > 0:
-            return self._factor.solve(g / scale) / scale
-        return self._basis @ ((self._basis.T @ (g / scale)).T / self._sizes).T / scale
 
 
 def is_joint(objective, size):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from fastgd.engine.gap import TRUSTED
+from fastgd.engine.gap import TRUSTED, newton_note
 from fastgd.engine.point import Point
 from fastgd.engine.preconditioner import Model, conditioning, is_joint
 from fastgd.objective.sample import Sample, sample_rows
@@ -49,8 +49,7 @@ def quasi_newton(variables, monitor, otherwise=None):
         monitor.condition, monitor.lost = conditioning(search.sample, search.model.preconditioner)
     toward = getattr(search.model, "toward", None)
     if monitor.tolerates and toward is not None:
-        left = float(np.max(np.abs(variables.to_weights(toward)[0]), initial=0.0))
-        variables.note = f". A Newton step from here would change the weights by up to {left:.1e}"
+        variables.note = newton_note(variables, toward)
 
 
 class _Search:

@@ -31,6 +31,8 @@ SHARE = 1e-7
 # With an l1 penalty: the damping below which the quadratic model shows how far the minimum is, and the number of
 # preconditioners after which no other is tried for one width (in float32 they differ by rounding errors).
 LOW_DAMPING, MOST_REBUILT = 1e-6, 20
+# Steps of one width that have to lower the value.
+STEPS = 10
 
 
 def smoothed(variables, monitor):
@@ -135,15 +137,18 @@ class _Stage:
             return True
         self.about = max(self.about, value - excess - max(level.gap, self._gap_of_width(W, b)))
         self.gap = self.lowest - max(self.dual, self.about)
+        if sharp.has_dual and sharp.eps < 1e-10 and not level.settled:
+            return False  # where few rows are within the width, a Newton step tells of next to nothing
         return monitor.reached_exactly(at, self.gap, certified=False, how="by an estimate")
 
     def _gap_of_width(self, W, b):
-        """An estimate of the gap to the smooth loss's minimum; with an l1 penalty by a Hessian of low damping."""
-        if not self.smooth.l1:
-            return 0.0
+        """An estimate of the gap to the smooth loss's minimum, by a Hessian of low damping."""
         variables = Standardised(self.smooth, (W, b), like=self.variables)
         model = Preconditioner(Sample(variables), variables.start, damping=LEAST_DAMPING)
-        gap = model.proximal_move(variables.start, variables.evaluate(variables.start)[1])[2]
+        gradient = variables.evaluate(variables.start)[1]
+        if not self.smooth.l1:
+            return model.gap(gradient)
+        gap = model.proximal_move(variables.start, gradient)[2]
         self.damping = min(self.damping, 10 * LEAST_DAMPING)
         return gap
 
@@ -243,7 +248,8 @@ class Level:
         self.damping, self.gap, self.at = stage.damping, math.inf, variables.start
         # Whether a new preconditioner is wanted; whether no step has lowered the value since the last one.
         self._otherwise = self._no_step = False
-        self.condition, self.lost, self._rebuilt, self._same, self._fun = None, 0, 0, 0, None
+        self.settled = self._whole = True  # whether the last two steps were as long as the model proposed
+        self.condition, self.lost, self._rebuilt, self._low = None, 0, 0, []
         self._before = stage.latest.step  # steps of the run before this width, whose points are numbered from 0
         if resumed is not None:
             self._otherwise, self._no_step = resumed["otherwise"], resumed["no_step"]
@@ -264,22 +270,30 @@ class Level:
         self.monitor.keep(self._before + step, **self.stage.state(level))
 
     def took(self, step, lr):
+        self.settled = lr >= 0.9 and (self.settled or self._whole)
+        self._whole = lr >= 0.9
         self.monitor.took(self._before + step, lr)
 
     def see(self, point, tolerance=False):
         if not point.step:
             return False
         self.at, self._no_step = point.z, False
-        self._same = self._same + 1 if point.fun == self._fun else 0
-        self._fun = point.fun
+        self._low.append(min(point.fun, self._low[-1] if self._low else math.inf))
         # The gradient shown is that of the smooth loss: at a minimum on the kink there is no other that is small.
         value = self.stage.variables.value(point.z)
         shown = self.monitor.evaluated(self._before + point.step, point.z, value, point.gradient)
         self.stage.latest = shown
         self.ended = self.monitor.see(shown, tolerance=False)
-        if self._same == 10:  # steps that leave the value as it is are of rounding errors
-            self.ended = self.at_end = True
+        if self._fallen(STEPS) <= self.smooth.eps * max(abs(point.fun), self.smooth.least_size):
+            self.ended = self.at_end = True  # the steps are of rounding errors
+        elif self._fallen(5 * STEPS) <= 0.01 * self.monitor.goal(self._low[-1]):
+            # A narrower width is worth more; but what is left of this one is not known.
+            self.ended, self.at_end, self.gap = True, True, math.inf
         return self.ended
+
+    def _fallen(self, steps):
+        """By how much the value has fallen in the last steps; inf before there are so many."""
+        return self._low[-1 - steps] - self._low[-1] if len(self._low) > steps else math.inf
 
     def goal(self, fun):
         smooth = self.smooth

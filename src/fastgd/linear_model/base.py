@@ -7,15 +7,18 @@ import math
 import typing
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastgd import losses, validation
+from fastgd import losses
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
+from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
+from fastgd.descent.path import PenaltyPath, path_of
 from fastgd.engine import plan
 from fastgd.engine.recorder import Epochs
 from fastgd.engine.result import Result, Status
@@ -25,11 +28,12 @@ from fastgd.errors import DivergenceError, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.files.models import Saved, scores
 from fastgd.linear_model import inputs, remarks
-from fastgd.linear_model.online import Streamed
+from fastgd.linear_model.online import FitsInParts
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.parameters import Parameters
 from fastgd.linear_model.summary import Kept, Summarised
 from fastgd.objective import LinearObjective
+from fastgd.objective.penalty import penalty_of
 
 if typing.TYPE_CHECKING:
     from typing import Any, Self
@@ -40,8 +44,8 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Floats, Table
 
 
-class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
-    """Fits and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
+class LinearModel(Saved, Exported, Summarised, FitsInParts, Parameters):
+    """Fits and reports; a subclass says what y is (`_targets`) and what their score is (`_score_of`)."""
 
     coef_: Floats
     intercept_: Floats
@@ -104,6 +108,62 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         remarks.warn_of(self, objective, result, error, checked)
         return self
 
+    def path(
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+        *,
+        alphas: ArrayLike | int = 100,
+        eps: float = 1e-3,
+    ) -> PenaltyPath:
+        """Fits for a sequence of penalties, each from the minimum of the one before; the model itself stays as it is.
+
+        The model's penalty, l1_ratio, tol and max_iter hold for each fit, its alpha does not.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset
+            As in `fit`.
+        alphas : array_like, (m,), or int
+            The penalties, positive; or how many, equally spaced in their logarithm from the least for which all weights
+            are 0 down to `eps` times that.
+        eps : float
+            The smallest penalty, of the largest, where `alphas` is a number.
+
+        Returns
+        -------
+        PenaltyPath
+            A named tuple: alphas, the largest first; coefs (d, m), of several outputs (k, d, m); gaps (m,); intercepts
+            (m,) or (k, m); results. `plot.path` draws it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not what it should be; or there is no largest penalty to begin with.
+        """
+        model = clone(self)
+        checked = model._check_parameters()
+        if checked.tol is None or checked.early_stopping or checked.bounds is not None:
+            raise ValueError("path takes a tol, and neither early_stopping nor positive or bounds: leave them out")
+        if self.penalty is None:
+            raise ValueError('path needs a penalty, "l1", "elasticnet" or "l2"; got penalty=None')
+        ratio = {"l2": 0.0, "elasticnet": float(self.l1_ratio)}.get(self.penalty, 1.0)
+        objective = model._objective_of_fit(checked, X, y, sample_weight, offset)
+        found = path_of(objective, alphas, eps, ratio, checked.tol, checked.max_iter)
+        if self._task == "classification" and objective.rows.k == 1 and found.coefs.ndim == 3:
+            found = found._replace(coefs=found.coefs[0], intercepts=found.intercepts[0])
+        return found
+
+    def _objective_of_fit(self, checked, X, y, sample_weight, offset):
+        X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
+        X, y = inputs.validated(self, X, y, finite=False)
+        sample_weight = inputs.weights(sample_weight, X, relative=True)
+        y, activation = self._targets(y, X.dtype)
+        weighted = self._weights(y, sample_weight, X)
+        return self._objective(X, y, activation, checked, weighted, inputs.offsets(offset, X))
+
     @classmethod
     def from_formula(cls, formula: str, data: Table, sample_weight: ArrayLike | None = None, **parameters: Any) -> Self:
         """Fit a model of the columns of a frame that a formula names (extra "formula").
@@ -140,6 +200,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
     def _fit(self, checked, X, y, sample_weight, offset):
         X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
         X, y = inputs.validated(self, X, y, finite=False)
+        X = inputs.precise(X) if self.fit_intercept else X
         offset = inputs.offsets(offset, X)
         self._has_offset = offset is not None
         sample_weight = inputs.weights(sample_weight, X, relative=True)
@@ -158,7 +219,10 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         self._online = None
         # Stochastic steps end near the minimum, not at it.
         at_minimum = result.status not in (Status.DIVERGED, Status.INTERRUPTED) and result.solver != "sgd"
-        self._kept = Kept.of(objective) if at_minimum and offset is None and checked.bounds is None else None
+        self._kept = None
+        if at_minimum and checked.bounds is None:
+            whole = objective if offset is None else self._objective(X, y, activation, checked, weighted)
+            self._kept = Kept.of(whole, offset)
         return objective, result, error
 
     def _run(self, objective, checked, score):
@@ -246,7 +310,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         names = (
             "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
             "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle", "positive", "bounds",
-            "penalty_weights",
+            "penalty_weights", "groups",
         )  # fmt: skip
         identity |= {name: repr(getattr(self, name)) for name in names if not callable(getattr(self, name))}
         identity["least_rise"] = checked.tol if checked.early_stopping else None
@@ -276,18 +340,22 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             self.__dict__.update(before)
             raise
 
-    def _objective_of_summary(self, X, y, sample_weight):
-        """That of data that are given to `summary`, or of those that the fit has kept."""
+    def _objective_of_summary(self, X, y, sample_weight, offset=None):
+        """That of data that are given to `summary`, or of those that the fit has kept, without an offset; and that."""
         if X is not None:
             checked = self._check_parameters()
             X, y = inputs.validated(self, X, y, reset=False)
+            X = inputs.precise(X) if self.fit_intercept else X
+            offset = inputs.offsets(offset, X)
+            if offset is None and self.__dict__.get("_has_offset"):
+                raise ValueError("the fit had an offset: pass that of the data, summary(X, y, offset=…)")
             sample_weight = inputs.weights(sample_weight, X, relative=True)
             y, activation = self._known_targets(y, X.dtype)
-            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X))
+            return self._objective(X, y, activation, checked, self._weights(y, sample_weight, X)), offset
         kept = self.__dict__.get("_kept")
         if kept is None:
             raise ValueError("the model has kept no data of a fit: pass them, summary(X, y)")
-        return kept.objective()
+        return kept.objective(), kept.offset
 
     def _objective(self, X, y, activation, checked, sample_weight, offset=None):
         if offset is not None and self._outputs(y) > 1:
@@ -297,19 +365,29 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
-                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, offset=offset,
+                record, fit_intercept=checked.fit_intercept, penalty=self._penalty(checked, X.shape[1]), offset=offset,
                 deviance=True, n_jobs=self.n_jobs,
-                penalty_weights=validation.penalty_weights(self.penalty_weights, X.shape[1]),
             )  # fmt: skip
         except OverflowError as error:  # of memory or of indices
             raise ValueError(f"X and y do not make an objective: {error}") from error
+
+    def _penalty(self, checked, d):
+        return penalty_of(checked.l1, checked.l2, self.penalty_weights, self._groups_by_number(d), d)
+
+    def _groups_by_number(self, d):
+        """`groups` with numbers in place of the names of columns."""
+        groups = self.groups
+        if groups is None or not isinstance(groups, (list, tuple)) or not any(map(_is_list, groups)):
+            return groups
+        numbers = {name: number for number, name in enumerate(self._names_of_columns(d))}
+        return [[numbers.get(column, column) for column in group] if _is_list(group) else group for group in groups]
 
     def _warm_start(self, objective, checked):
         """The weights of the last fit, if their loss is lower than that of the constant model; None otherwise."""
         W, b = self._weights_so_far(objective)
         if checked.rate is not None:
             return W, b
-        value = objective.sums(W, b, gradient=False) + objective.penalty(W)
+        value = objective.sums(W, b, gradient=False) + objective.penalty.value(W)
         return (W, b) if value <= objective.value_at_constant(objective.best_constant()[1]) else None
 
     def _split(self, X, y, sample_weight):
@@ -352,18 +430,19 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
 
     def _score_held_out(self, weights, X, y, sample_weight, offset):
         self._set_weights(*weights, y)
-        return self._score_of(X, y, sample_weight, offset)
+        return self._score_of(self._raw_scores(X, offset), y, sample_weight, offset)
 
     @property
     def coef_names_(self) -> NDArray[Any]:
         """Of the coefficients: names of columns, and column=level for the levels of text columns."""
         check_is_fitted(self, "coef_")
+        return np.array(self._names_of_columns(np.shape(self.coef_)[-1]), dtype=object)
+
+    def _names_of_columns(self, d):
         encoder, names = self.__dict__.get("_encoder"), getattr(self, "feature_names_in_", None)
         if encoder is not None:
-            names = encoder.encoded_names
-        elif names is None:
-            names = [f"x{i}" for i in range(np.shape(self.coef_)[-1])]
-        return np.array(names, dtype=object)
+            return encoder.encoded_names
+        return [f"x{i}" for i in range(d)] if names is None else names
 
     # ------------------------------------------------------------------------------------------------------- predict
 
@@ -373,6 +452,16 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             offset = X.column(X.offset)
         X = inputs.validated(self, X, reset=False)
         return self._raw_scores(X, inputs.offsets(offset, X))
+
+    def _observed(self, X, *given):
+        """(scores, y, sample_weight, offset) of a table, for `score`; a scan holds what is not `given`."""
+        check_is_fitted(self, "coef_")
+        if isinstance(X, Streamed):
+            return inputs.gathered(self, X, given)
+        y, sample_weight, offset = X.beside(*given) if isinstance(X, Scan) else given
+        X, y = inputs.validated(self, X, y, reset=False)
+        offset = inputs.offsets(offset, X)
+        return self._raw_scores(X, offset), y, sample_weight, offset
 
     def _raw_scores(self, X, offset=None):
         h = scores(X, self.coef_, self.intercept_, self.__dict__.get("classes_"))
@@ -395,3 +484,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         if W.shape != shape:
             raise ValueError(f"warm_start needs weights of shape {shape}; those here are {W.shape}")
         return W, b
+
+
+def _is_list(group):
+    return isinstance(group, (list, tuple, np.ndarray))

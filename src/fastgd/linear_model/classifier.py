@@ -75,7 +75,7 @@ class GDClassifier(ClassifierMixin, LinearModel):
         As in GDRegressor; the penalty is "l2" unless said otherwise.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, n_jobs, verbose, callbacks, shuffle
         As in GDRegressor; the part that early_stopping holds out has the proportions of the classes.
-    target, max_seconds, checkpoint, resume, positive, bounds, penalty_weights
+    target, max_seconds, checkpoint, resume, positive, bounds, penalty_weights, groups
         As in GDRegressor.
     class_weight : dict, "balanced" or None
         {label: weight}, or n/(classes·count). Labels that are not in the data are allowed if all that are in it are
@@ -124,12 +124,17 @@ class GDClassifier(ClassifierMixin, LinearModel):
         def classes_(self) -> NDArray[Any]: ...
 
     def score(
-        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> float:
         """The share of the labels that are predicted; of proportions, of the most probable ones."""
-        if isinstance(y, np.ndarray) and y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
+        h, y, sample_weight, _ = self._observed(X, y, sample_weight, offset)
+        if y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
             y = self.classes_[_most_probable(soft)]
-        return accuracy_score(y, self.predict(X, offset), sample_weight=sample_weight)
+        return accuracy_score(y, self.classes_[chosen(h, self._loss)], sample_weight=sample_weight)
 
     @inputs.by_blocks
     def decision_function(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -168,9 +173,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X, offset))
 
-    def _score_of(self, X, y, sample_weight, offset=None):
+    def _score_of(self, h, y, sample_weight, offset=None):
         y = _most_probable(y) if y.dtype.kind == "f" else y
-        return accuracy_score(y, chosen(self._raw_scores(X, offset), self._loss), sample_weight=sample_weight)
+        return accuracy_score(y, chosen(h, self._loss), sample_weight=sample_weight)
 
     # --------------------------------------------------------------------------------------------------- partial_fit
 

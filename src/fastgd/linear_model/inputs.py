@@ -20,9 +20,13 @@ from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
 from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
-from fastgd.data.tables import TableError, arrow, frame, is_frame
+from fastgd.data.tables import TableError, arrow, frame, is_frame, is_query
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+# Means of float32 columns, in standard deviations, from which on a fit is in float64: 1/100 of a standard deviation is
+# then lost in rounding.
+FAR_OFF = 1e5
 
 
 def validated(model, X, *y, finite=True, reset=True):
@@ -109,15 +113,11 @@ def learn(model, X, y, sample_weight, offset=None):
         return X, y, sample_weight, offset
     rules = Rules(model.missing, model.drop, model.dates, model.unknown)
     if isinstance(X, Streamed):
-        if offset is not None:
-            raise ValueError("offset is for an X in memory; a stream takes none")
-        return _learn_stream(model, X, rules, y, sample_weight)
+        return _learn_stream(model, X, rules, y, sample_weight, offset)
     table, names = _columns_of_table(X)
     check(table, names, rules)
     if isinstance(X, Scan):
-        y = X.column(X.target) if y is None and X.target is not None else y
-        sample_weight = X.column(X.sample_weight) if X.sample_weight is not None else sample_weight
-        offset = X.column(X.offset) if X.offset is not None else offset
+        y, sample_weight, offset = X.beside(y, sample_weight, offset)
     if rules.missing == "drop" and not (kept := complete(table, names)).all():
         if not kept.any():
             raise TableError('X: in every row a cell is missing: pass missing="mean"')
@@ -131,17 +131,18 @@ def learn(model, X, y, sample_weight, offset=None):
     return table, y, sample_weight, offset
 
 
-def _learn_stream(model, X, rules, y, sample_weight):
+def _learn_stream(model, X, rules, *given):
     """`learn` of what is read in blocks."""
-    if rules.missing == "drop" and not (y is None and sample_weight is None):
-        raise ValueError('missing="drop" needs target and sample_weight in the scan: their rows are left out too')
+    if rules.missing == "drop" and any(part is not None for part in given):
+        raise ValueError(
+            'missing="drop" needs target, sample_weight and offset in the scan: their rows are left out too'
+        )
     with X.bar(model.verbose) as bar:
         learnt = X.learn(rules, bar)
     if learnt.encoder is not None:
         model._encoder, model.n_features_in_ = learnt.encoder, len(X.features)
         model.feature_names_in_ = np.array(X.features, dtype=object)
-    y, sample_weight = learnt.y if y is None else y, learnt.weights if sample_weight is None else sample_weight
-    return learnt.rows, y, sample_weight, None
+    return learnt.arrays(given)
 
 
 Method = typing.TypeVar("Method", bound=typing.Callable[..., typing.Any])
@@ -152,13 +153,26 @@ def by_blocks(method: Method) -> Method:
 
     @functools.wraps(method)
     def of(self, X, offset=None):
-        if not isinstance(X, Streamed):
-            return method(self, X, offset)
-        if offset is not None:
-            raise ValueError("offset is for an X in memory; predict a block at a time: `for X, y, s in scan`")
-        return X.each(functools.partial(method, self))
+        return X.each(functools.partial(method, self), offset) if isinstance(X, Streamed) else method(self, X, offset)
 
     return of  # type: ignore[return-value]
+
+
+def gathered(model, X, given):
+    """(scores, y, sample_weight, offset) of all rows of what is read in blocks, in one pass.
+
+    Parameters
+    ----------
+    given : (y, sample_weight, offset)
+        Each of all rows, or None for those that the source holds.
+    """
+    found, last = [], 0
+    for block, *read in X.blocks():
+        first, last = last, last + block.shape[0]
+        others = [own if part is None else part[first:last] for own, part in zip(read, given, strict=True)]
+        found.append((model._scores(block, others[-1]), *others))
+    h, y, *others = (None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True))
+    return h, _targets(model, y), *others
 
 
 def _kept(values, kept):
@@ -237,6 +251,22 @@ def weights(s, X, relative=False, name="sample_weight"):
     return s
 
 
+def precise(X):
+    """X, in float64 where weights in float32 could not tell its rows apart.
+
+    That is where the mean of a column is FAR_OFF times its standard deviation or more: the rounding of mean·w, which
+    the intercept is to make up for, would be of the size of what the column says.
+    """
+    if not isinstance(X, np.ndarray) or X.dtype != np.float32:
+        return X
+    some = X[:: max(1, len(X) // 256)].astype(np.float64)
+    if not np.all(np.isfinite(some)):
+        return X
+    varies = np.ptp(some, axis=0) > 0
+    far_off = varies & (np.abs(some.mean(axis=0)) > FAR_OFF * some.std(axis=0))
+    return X.astype(np.float64) if far_off.any() else X
+
+
 def offsets(values, X):
     """Offsets of the rows of X in its dtype; None without."""
     if values is None:
@@ -284,6 +314,8 @@ def _array(value, name, dtypes=None, *, times=True, **options):
 
 def _refuse(value, name, times):
     """Refuse what would be taken for numbers that it is not; times only where labels may not be times."""
+    if is_query(value):
+        raise TypeError(f"{name} is a {type(value).__name__}: pass fastgd.data.scan({name}), or {name}.collect()")
     rows = value if isinstance(value, (list, tuple)) else (value,)
     if any(map(validation.has_masked, rows)):
         raise ValueError(f"{name} has masked values; leave them out or fill them, e.g. by {name}.filled(0.0)")

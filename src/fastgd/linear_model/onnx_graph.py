@@ -21,8 +21,8 @@ class Exported:
 
         The input "X" has shape (n, d) and the dtype of `coef_`; after a fit with an offset there is a second, "offset",
         (n,). A regressor has one output, "prediction", of shape (n,) or (n, k). A classifier has the outputs "label",
-        (n,), "scores", those of `decision_function`, and for loss="log_loss" "probabilities", (n, k); those of other
-        losses are a function of the scores that runtimes have no operators for in double precision.
+        (n,), "scores", those of `decision_function`, and "probabilities", (n, k), for a loss that has them; for "probit"
+        no: the normal distribution is an operator that runtimes have in single precision only.
 
         Returns
         -------
@@ -41,6 +41,11 @@ class Exported:
         onnx = import_extra("onnx", "onnx", "to_onnx")
         W, b = self._weights_matrix()
         constants = {"W": W, "b": b, "columns": np.array([1]), "zero": np.zeros(1, W.dtype), "one": np.ones(1, W.dtype)}
+        constants |= {
+            "minus_one": -constants["one"],
+            "half": constants["one"] / 2,
+            "share": constants["one"] / W.shape[1],
+        }
         constants["border"] = np.full(1, self._loss.border, W.dtype)
         nodes = ["product = MatMul (X, W)", "h = Add (product, b)"]
         if offset := bool(self.__dict__.get("_has_offset")):
@@ -59,12 +64,20 @@ class Exported:
             else:
                 nodes += ["scores = Identity (h)", "number = ArgMax <axis = 1, keepdims = 0> (h)"]
             nodes.append("label = Gather (classes, number)")
-            if self._loss.link == "sigmoid":
+            if self._loss.link == "sigmoid" or self._loss.probability_nodes:
                 shapes["probabilities"] = "[n, ?]"
                 nodes += self._probability_nodes()
         return _model(onnx, type(self).__name__, nodes, shapes, constants, offset)
 
     def _probability_nodes(self):
+        if own := self._loss.probability_nodes:
+            if len(self.coef_) == 1:
+                return [*own, "p_first = Sub (one, p)", "probabilities = Concat <axis = 1> (p_first, p)"]
+            return [
+                *own, "total = ReduceSum <keepdims = 1> (p, columns)", "none = Equal (total, zero)",
+                "divisor = Where (none, one, total)", "parts = Div (p, divisor)",
+                "probabilities = Where (none, share, parts)",
+            ]  # fmt: skip
         if len(self.coef_) == 1:
             return [
                 "minus_h = Neg (h)", "p_first = Sigmoid (minus_h)", "p_second = Sigmoid (h)",

@@ -10,7 +10,6 @@ import typing
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
 from fastgd.files.models import outputs
@@ -45,8 +44,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
         "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
         deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
-    penalty : {None, "l2", "l1", "elasticnet"}
-        None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
+    penalty : {None, "l2", "l1", "elasticnet", "group"}
+        None, ½‖w‖², ‖w‖₁, l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖², or with `groups` Σ √(size of g)·‖w_g‖.
     alpha : float
         Times the penalty.
     l1_ratio : float
@@ -119,7 +118,12 @@ class GDRegressor(RegressorMixin, LinearModel):
     bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
         Of the coefficients, numbers or one for each, (d,); None on a side for no bound. The intercept has none.
     penalty_weights : array_like, (d,), optional
-        A factor of the penalty for each coefficient, not negative; 0: not penalised.
+        A factor of the penalty for each coefficient, not negative; 0: not penalised. With `groups` a positive factor
+        for each group, in place of the root of its size.
+    groups : array_like of int or str, (d,), or list of lists, optional
+        Columns that have a weight together or not at all (group lasso): the label of the group of each column, or the
+        columns of each group, by numbers or names. With "l1" and "elasticnet" the norms of groups stand for ‖w‖₁; each
+        output has its own.
 
     Attributes
     ----------
@@ -165,7 +169,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         return tags
 
     def score(
-        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> float:
         """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
@@ -177,12 +185,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         float
         """
-        if self._loss.link != "exp" and offset is None:
-            return super().score(X, y, sample_weight)
-        check_is_fitted(self, "coef_")
-        X, y = inputs.validated(self, X, y, reset=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight, inputs.offsets(offset, X))
+        h, y, sample_weight, offset = self._observed(X, y, sample_weight, offset)
+        sample_weight = inputs.weights(sample_weight, h, relative=True)
+        if self._loss.link == "exp":
+            y = self._known_targets(y, h.dtype)[0]
+        return self._score_of(h, y, sample_weight, offset)
 
     @inputs.by_blocks
     def predict(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -227,7 +234,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         for _ in range(100):
             o = LinearObjective.of_arrays(
                 o.X, o.y, o.rows.weights, losses.of(losses.Huber(factor * self.scale_)),
-                fit_intercept=o.fit_intercept, l1=o.l1, l2=o.l2, deviance=True, n_jobs=self.n_jobs,
+                fit_intercept=o.fit_intercept, penalty=o.penalty, deviance=True, n_jobs=self.n_jobs,
             )  # fmt: skip
             result, error = super()._run(o, checked, score)
             W, b = (part.astype(np.float64) for part in o.split(result.x))
@@ -276,8 +283,7 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _outputs(self, y):
         return 1 if y.ndim == 1 else y.shape[1]
 
-    def _score_of(self, X, y, sample_weight, offset=None):
-        h = self._raw_scores(X, offset)
+    def _score_of(self, h, y, sample_weight, offset=None):
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
         h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))

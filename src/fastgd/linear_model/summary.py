@@ -22,8 +22,9 @@ from fastgd.objective import LinearObjective
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from fastgd.types import Doubles, Table
 
@@ -36,16 +37,17 @@ class Kept(typing.NamedTuple):
     sample_weight: np.ndarray
     record: losses.Loss
     fit_intercept: bool
+    offset: np.ndarray | None = None
 
     @classmethod
-    def of(cls, objective):
+    def of(cls, objective, offset=None):
         """Those of an objective; None where there are no statistics of it, or its data are too many or no array."""
         o = objective
         if not (o.record.loss.likelihood and o.rows.k == 1 and not (o.l1 or o.l2) and o.rows.one_array):
             return None
         if o.rows.n * (o.rows.d + 1) > 1 << 18:  # 2 MiB in float64: every model holds its own, and so does its pickle
             return None
-        return cls(_frozen(o.X), _frozen(o.y), _frozen(o.rows.weights), o.record, o.fit_intercept)
+        return cls(_frozen(o.X), _frozen(o.y), _frozen(o.rows.weights), o.record, o.fit_intercept, offset)
 
     def objective(self):
         return LinearObjective.of_arrays(
@@ -75,7 +77,7 @@ def _covariance(o, h, y, s):
         )
     if o.activation == "exp" and not s @ y:
         raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
-    if separation.direction(o, h[:, None]) is not None:
+    if separation.direction(o, lambda: h[:, None]) is not None:
         raise ValueError(
             "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
             "worse); take a penalty, or leave out or merge what separates them"
@@ -89,15 +91,35 @@ def _covariance(o, h, y, s):
     return covariance
 
 
-def _of_rows(o, W, b):
-    """Scores, targets and sample weights of the rows, (n,) each."""
+def _of_rows(o, W, b, offset):
+    """Scores, targets and sample weights of the rows, and their offset or 0, (n,) each."""
     h, y = o.scores(W, b)[:, 0], o.Y[:, 0].astype(np.float64)
-    return h, y, np.ones(len(y)) if o.sample_weight is None else o.sample_weight
+    fixed = np.zeros(len(y)) if offset is None else offset.astype(np.float64)
+    return h + fixed, y, np.ones(len(y)) if o.sample_weight is None else o.sample_weight, fixed
 
 
-def of_weights(o, W, b):
+def _of_constant(o, y, s, offset):
+    """Scores of the best model without columns, (n,); without an intercept they are the offset."""
+    if not o.fit_intercept:
+        return offset
+    mean = np.average(y, weights=s)
+    best = mean if o.activation == "identity" else np.log(mean)
+    best -= np.log1p(-mean) if o.activation == "sigmoid" else 0
+    if offset.any():
+        from scipy.optimize import brentq
+
+        # The slopes rise with h: at `best` their sum is 0, so that it is between these where the offset is added.
+        low, high = best - offset.max(), best - offset.min()
+        if low < high:
+            best = brentq(lambda b: s @ o.record.slope((offset + b)[:, None], y[:, None])[:, 0], low, high, xtol=1e-14)
+        else:
+            best = low
+    return offset + best
+
+
+def of_weights(o, W, b, offset=None):
     """Covariance of the weights of a squared error, variance of an observation, and degrees of freedom."""
-    h, y, s = _of_rows(o, W, b)
+    h, y, s, _ = _of_rows(o, W, b, offset)
     freedom = int(np.count_nonzero(s)) - o.shape[0]
     covariance = _covariance(o, h, y, s)
     variance = float(s @ np.square(y - h)) / freedom
@@ -177,21 +199,21 @@ class Summary:
     f_p_value: float
     distance: float
 
-    def __init__(self, objective: LinearObjective, W: Doubles, b: Doubles, names: list[str], level: float) -> None:
+    def __init__(
+        self, objective: LinearObjective, W: Doubles, b: Doubles, names: list[str], level: float,
+        offset: NDArray[Any] | None = None,
+    ) -> None:  # fmt: skip
         from scipy import stats
 
         o, loss = objective, objective.record.loss
-        h, y, s = _of_rows(o, W, b)
+        h, y, s, fixed = _of_rows(o, W, b, offset)
         covariance = _covariance(o, h, y, s)
         p, self.n, self.level = o.shape[0], int(np.count_nonzero(s)), level
         self.names = [*names, "intercept"] if o.fit_intercept else names
         self.coef = np.append(W[:, 0], b) if o.fit_intercept else W[:, 0].copy()
         self.df_resid, freedom = self.n - p, p - o.fit_intercept
-        mean, score = np.average(y, weights=s) if o.fit_intercept else 0.0, 0.0  # of the constant model
-        if o.fit_intercept:
-            score = mean if o.activation == "identity" else np.log(mean)
-            score -= np.log1p(-mean) if o.activation == "sigmoid" else 0
-        self.log_likelihood, constant = (loss.log_likelihood(scores, y, s) for scores in (h, np.full_like(h, score)))
+        null = _of_constant(o, y, s, fixed)
+        self.log_likelihood, constant = (loss.log_likelihood(scores, y, s) for scores in (h, null))
         self.aic, self.bic = 2 * p - 2 * self.log_likelihood, p * math.log(self.n) - 2 * self.log_likelihood
         self.adjusted_r2 = self.f_p_value = math.nan
         slopes = s * o.record.slope(h[:, None], y[:, None])[:, 0]
@@ -199,7 +221,7 @@ class Summary:
         move = covariance @ (np.append(gradient, slopes.sum()) if o.fit_intercept else gradient)
         with np.errstate(divide="ignore", invalid="ignore"):
             if loss.estimates_variance:
-                residual, total = (s @ np.square(y - prediction) for prediction in (h, mean))
+                residual, total = (s @ np.square(y - prediction) for prediction in (h, null))
                 variance = residual / self.df_resid
                 covariance = covariance * variance
                 self.r2 = float(1 - residual / total)
@@ -278,6 +300,7 @@ class Summarised:
         *,
         level: float = 0.95,
         names: Sequence[str] | None = None,
+        offset: ArrayLike | None = None,
     ) -> Summary:
         """Standard errors, tests and confidence intervals of the weights, and measures of the fit.
 
@@ -293,6 +316,8 @@ class Summarised:
             Of the intervals.
         names : list of str, optional
             Of the coefficients; `coef_names_` without it. After a ColumnTransformer its `get_feature_names_out()`.
+        offset : array_like, (n,), optional
+            Of the data, where the fit had one.
 
         Returns
         -------
@@ -314,15 +339,15 @@ class Summarised:
         check_is_fitted(self, "coef_")
         if not 0 < validation.scalar(level, "level") < 1:
             raise ValueError(f"level must be between 0 and 1, both excluded; got {level!r}")
-        if X is None and (y is not None or sample_weight is not None):
-            raise ValueError("X must be given with y and sample_weight: all the data of the fit, or nothing")
+        if X is None and any(part is not None for part in (y, sample_weight, offset)):
+            raise ValueError("X must be given with y, sample_weight and offset: all the data of the fit, or nothing")
         self._refuse_summary()
         names = list(map(str, self.coef_names_ if names is None else names))
         if len(names) != np.shape(self.coef_)[-1]:
             raise ValueError(f"names must be {np.shape(self.coef_)[-1]}, one for each coefficient; got {len(names)}")
-        objective = self._objective_of_summary(X, y, sample_weight)
+        objective, offset = self._objective_of_summary(X, y, sample_weight, offset)
         with np.errstate(all="ignore"), one_blas_thread(objective.rows.n * objective.rows.d**2):
-            found = Summary(objective, *self._weights_so_far(objective), names, level)
+            found = Summary(objective, *self._weights_so_far(objective), names, level, offset)
         if found.distance > 0.1:
             warnings.warn(
                 f"the weights are {found.distance:.2g} standard errors from those with the highest likelihood of these "
@@ -338,8 +363,8 @@ class Summarised:
         self._refuse_summary()
         if not losses.get(self.loss).estimates_variance:
             raise ValueError(f"level is for the squared error; this model has the loss {self.loss!r}")
-        objective = self._objective_of_summary(X, y, None)
-        return of_weights(objective, *self._weights_so_far(objective))
+        objective, offset = self._objective_of_summary(X, y, None)
+        return of_weights(objective, *self._weights_so_far(objective), offset)
 
     def _refuse_summary(self):
         if self.penalty is not None:

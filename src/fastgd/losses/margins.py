@@ -73,6 +73,9 @@ class ModifiedHuber(Margin):
 
     name = "modified_huber"
     kernel = "modified_huber"
+    probability_nodes = (
+        "above = Max (h, minus_one)", "within = Min (above, one)", "raised = Add (one, within)", "p = Mul (half, raised)",
+    )  # fmt: skip
 
     def bound(self, activation, y_min, y_max):
         return 2.0

@@ -70,6 +70,8 @@ class Loss:
     border: typing.ClassVar[float] = 0.0
     # h → the probabilities of the first and of the second class; None where there are none.
     probabilities: typing.ClassVar[typing.Callable | None] = None
+    # Operators of ONNX that make the probability p of the second class of h; none where runtimes lack one.
+    probability_nodes: typing.ClassVar[tuple[str, ...]] = ()
     likelihood: typing.ClassVar[bool] = False
     estimates_variance: typing.ClassVar[bool] = False
     flat_far_out: typing.ClassVar[bool] = False

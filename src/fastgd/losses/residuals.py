@@ -133,7 +133,7 @@ class EpsilonInsensitive(Residual):
                 (epsilon, -epsilon),
                 np.zeros_like,
                 lambda y: np.full_like(y, -epsilon),
-                lambda y: max(np.std(y), epsilon),
+                lambda y: max(float(np.std(y)), epsilon) or 1.0,
             ),
         )
         return {**found, "smooth": False}

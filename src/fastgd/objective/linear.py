@@ -6,6 +6,7 @@ An objective does not change; `replace` makes another. A run keeps what it needs
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import math
 import typing
@@ -18,6 +19,7 @@ from fastgd.data.offset import WithOffset
 from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
+from fastgd.objective.penalty import Penalty, penalty_of
 from fastgd.objective.sample import METRIC_COLUMNS
 from fastgd.objective.sums import Sums
 
@@ -26,7 +28,9 @@ if typing.TYPE_CHECKING:
 
     from fastgd.losses import Loss
     from fastgd.losses.table import LossName
-    from fastgd.types import Activation, Floats, Table
+    from fastgd.types import Activation, Floats, Groups, Table
+
+NO_PENALTY = Penalty(0.0, 0.0)
 
 
 SQUARES = ACTIVATIONS["identity"], PointLoss("squared")
@@ -64,7 +68,12 @@ class LinearObjective(Sums):
     offset : array_like, (n,), optional
         A known part of each score: f(Xw + b + offset), the logarithm of the exposure for counts, say.
     penalty_weights : array_like, (d,), optional
-        A factor of both penalties for each coefficient, not negative; 0: not penalised.
+        A factor of both penalties for each coefficient, not negative; 0: not penalised. With `groups` a positive factor
+        of l1 for each group, in place of the root of its size.
+    groups : array_like of int or str, (d,), or list of lists of int, optional
+        Takes the columns of a group together: the label of the group of each column, or the columns of each group. The
+        l1 penalty is then l1·Σ √(size of g)·‖w_g‖, so that a group has no weight at all or all of them (group lasso).
+        For solver "coordinate".
     n_jobs : int, optional
         Threads for a pass over X; −1 for all cores, None for one. Small data are not threaded; results are
         bitwise the same for any number.
@@ -108,11 +117,11 @@ class LinearObjective(Sums):
         sample_weight: ArrayLike | None = None,
         offset: ArrayLike | None = None,
         penalty_weights: ArrayLike | None = None,
+        groups: Groups | None = None,
         n_jobs: int | None = None,
     ) -> None:
         if isinstance(X, Scan):
-            offset = X.column(X.offset) if offset is None and X.offset is not None else offset
-            X, y, sample_weight = X.arrays(y, sample_weight)
+            X, y, sample_weight, offset = X.arrays(y, sample_weight, offset)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
@@ -124,16 +133,16 @@ class LinearObjective(Sums):
         if sample_weight is not None:
             s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
         offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
-        self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs)
+        penalty = penalty_of(l1, l2, penalty_weights, groups, X.shape[1])
+        self._set(X, y, s, record, fit_intercept, penalty, offset, n_jobs)
         self.loss = shown
-        self.penalty_weights = validation.penalty_weights(penalty_weights, X.shape[1])
         if record.loss.deviance:
             self._subtract_least()
 
     @classmethod
     def of_arrays(
-        cls, X, y, sample_weight, record, *, fit_intercept, l2=0.0, l1=0.0, offset=None, deviance=False, n_jobs=None,
-        penalty_weights=None,
+        cls, X, y, sample_weight, record, *, fit_intercept, penalty=NO_PENALTY, offset=None, deviance=False,
+        n_jobs=None,
     ):  # fmt: skip
         """An objective of arrays that have been checked, and of a Loss.
 
@@ -143,12 +152,12 @@ class LinearObjective(Sums):
             Of one floating dtype, finite.
         sample_weight : (n,) or (0,), of that dtype
         record : Loss
+        penalty : Penalty
         deviance : bool
             Whether the least value that the loss can have for these targets is subtracted, so that F is not negative.
         """
         self = cls.__new__(cls)
-        self._set(X, y, sample_weight, record, fit_intercept, l2, l1, offset, n_jobs)
-        self.penalty_weights = penalty_weights
+        self._set(X, y, sample_weight, record, fit_intercept, penalty, offset, n_jobs)
         if deviance or record.loss.deviance:
             self._subtract_least()
         return self
@@ -171,8 +180,9 @@ class LinearObjective(Sums):
         if "l2" in changes:
             vars(other).pop("curvature", None)
         if "n_jobs" in changes:
-            other._jobs = threads.job_count(changes["n_jobs"])
-        vars(other).update(changes)
+            other.n_jobs, other._jobs = changes["n_jobs"], threads.job_count(changes["n_jobs"])
+        strengths = {name: changes[name] for name in ("l1", "l2") if name in changes}
+        other.penalty = dataclasses.replace(self.penalty, **strengths)
         return other
 
     # ------------------------------------------------------------------------------------------------ for the user
@@ -290,8 +300,8 @@ class LinearObjective(Sums):
         deviance = self.constant != 0
         y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         other = LinearObjective.of_arrays(
-            self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
-            deviance=deviance, n_jobs=self.n_jobs, penalty_weights=self.penalty_weights,
+            self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, penalty=self.penalty,
+            deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
         # An absorbed offset is in y and s already.
         other.gain, other.factor, other.constant = self.gain, self.gain * other.factor, self.gain * other.constant
@@ -389,7 +399,7 @@ class LinearObjective(Sums):
     def ridge(self, scale):
         """The diagonal that l2 adds to the Hessian in scaled columns; an infinite scale is a column that stays."""
         diagonal = np.zeros(self.shape[0])
-        diagonal[: len(scale)] = (np.sqrt(np.ravel(self.each(self.l2))) / scale) ** 2
+        diagonal[: len(scale)] = (np.sqrt(np.ravel(self.penalty.l2_of_columns())) / scale) ** 2
         return diagonal
 
     def curvature_in(self, shift, scale, intercept_scale):

@@ -14,9 +14,9 @@ from fastgd.kernels.codes import ACTIVATIONS
 class Sums:
     """What a LinearObjective computes by passes over its rows, in fixed blocks that are added up in a fixed tree."""
 
-    def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs):
+    def _set(self, X, y, s, record, fit_intercept, penalty, offset, n_jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
-        self.fit_intercept, self.l2, self.l1, self.offset, self.penalty_weights = fit_intercept, l2, l1, offset, None
+        self.fit_intercept, self.penalty, self.offset = fit_intercept, penalty, offset
         absorbed = None if offset is None else self._absorbed(y, s, offset)
         # F is the mean by the weights given: `gain` is the sum of those that absorb an offset over theirs.
         y, s, beside, self.gain = absorbed or (y, s, 0.0, 1.0)
@@ -76,15 +76,15 @@ class Sums:
         value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, l2, gradient)
         if self.penalty_weights is not None and len(gradient):
             W = self.split(w)[0]
-            gradient[: len(W)] += (self.each(self.l2) * W).astype(self.dtype)
+            gradient[: len(W)] += (self.penalty.l2_of_columns() * W).astype(self.dtype)
         return value + self._besides(w)
 
     def _besides(self, w):
         """What the kernels leave out of the value."""
         W = self.split(w)[0]
         if self.penalty_weights is not None:
-            return self.constant + self.penalty(W)
-        return self.constant + (self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else 0.0)
+            return self.constant + self.penalty.value(W)
+        return self.constant + (self.l1 * self.penalty.size(W) if self.l1 else 0.0)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -191,17 +191,17 @@ class Sums:
         """Threads for a pass, which is worth more than one from so many values on."""
         return self._jobs if self.rows.values * self.rows.k >= least else 1
 
-    def penalty(self, W):
-        """½·l2·‖W‖² + l1·‖W‖₁, each coefficient by its penalty weight."""
-        if self.penalty_weights is None and not self.l1 and W.dtype == np.float64:
-            return 0.5 * self.l2 * float(np.vdot(W, W)) if self.l2 else 0.0
-        p = 1.0 if self.penalty_weights is None else self.penalty_weights[:, None]
-        total = 0.5 * self.l2 * float(np.sum(p * np.square(W, dtype=np.float64))) if self.l2 else 0.0
-        return total + self.l1 * float(np.sum(p * np.abs(W), dtype=np.float64)) if self.l1 else total
+    @property
+    def l1(self):
+        return self.penalty.l1
 
-    def each(self, strength):
-        """l1 or l2 of each coefficient, (d, 1); the number itself where it is that of all."""
-        return strength if self.penalty_weights is None else strength * self.penalty_weights[:, None]
+    @property
+    def l2(self):
+        return self.penalty.l2
+
+    @property
+    def penalty_weights(self):
+        return self.penalty.weights
 
     @property
     def sample_weight(self):

@@ -342,8 +342,9 @@ def _with_data(model, w, y, ax):
     if hasattr(model, "classes_"):
         raise TypeError("a classifier has no fitted curve: see decision_boundary, confusion_matrix and calibration")
     predict = _quiet(model.predict)
-    if w is None and y is None and getattr(model, "_kept", None) is not None:
-        w, y = model._kept.X, model._kept.y
+    kept = getattr(model, "_kept", None)
+    if w is None and y is None and kept is not None and kept.offset is None:
+        w, y = kept.X, kept.y
     if w is None or y is None:
         raise TypeError("with this estimator X and y are needed, as its fit has kept no data: plot.fit(model, X, y)")
     predicted = predict(w)
