@@ -191,7 +191,12 @@ class GapRule:
 
         With an l1 penalty an estimate by the shortest subgradient may be far too small before the signs are found.
         """
-        if self.tol is not None and self.objective.l1 and self.objective.has_dual and isinstance(variables, Standardised):
+        if (
+            self.tol is not None
+            and self.objective.l1
+            and self.objective.has_dual
+            and isinstance(variables, Standardised)
+        ):
             gap = variables.duality_gap(point.z, point.gradient, point.fun)
             self.gap, self.certified = self.rounded_up(min(gap, self.above_least(point.fun)), point.fun), True
         elif self.tol is not None and self.gap is None and point.least > 0:

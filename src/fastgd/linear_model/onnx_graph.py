@@ -41,7 +41,11 @@ class Exported:
         onnx = import_extra("onnx", "onnx", "to_onnx")
         W, b = self._weights_matrix()
         constants = {"W": W, "b": b, "columns": np.array([1]), "zero": np.zeros(1, W.dtype), "one": np.ones(1, W.dtype)}
-        constants |= {"minus_one": -constants["one"], "half": constants["one"] / 2, "share": constants["one"] / W.shape[1]}
+        constants |= {
+            "minus_one": -constants["one"],
+            "half": constants["one"] / 2,
+            "share": constants["one"] / W.shape[1],
+        }
         constants["border"] = np.full(1, self._loss.border, W.dtype)
         nodes = ["product = MatMul (X, W)", "h = Add (product, b)"]
         if offset := bool(self.__dict__.get("_has_offset")):
