@@ -75,7 +75,7 @@ def estimators(audit, random, loss):
     audit.run("score", where, lambda: first.score(X, y, s))
     classes = {"classes": [0, 1]} if classifies else {}
     for rate in ("auto", 0.01):
-        audit.run("partial_fit", where, lambda: kind(loss, learning_rate=rate).partial_fit(X, y, **classes).predict(X))
+        audit.run("partial_fit", where, lambda rate=rate: kind(loss, learning_rate=rate).partial_fit(X, y, **classes))
     if solver == "auto" and losses.of(loss, loss.link).smooth and first.result_.status.name == "CONVERGED":
         other = audit.run("other solver", where, lambda: kind(**{**options, "solver": "accelerated"}).fit(X, y, s))
         if other is not None and other.result_.certified and whole:
@@ -114,8 +114,8 @@ def objectives(audit, random, loss):
     y = (h > np.median(h)) * 1.0 if loss.task == "classification" else targets(random, loss, h)
     y = 2 * y - 1 if loss.signed else y
     where = f"{loss!r} {n} x {d}"
-    o = audit.run("objective", where, lambda: LinearObjective(X, y, loss=loss, activation=loss.link, fit_intercept=True,
-                                                              l2=0.1, offset=0.3 * random.standard_normal(n)))  # fmt: skip
+    options = {"activation": loss.link, "fit_intercept": True, "l2": 0.1, "offset": 0.3 * random.standard_normal(n)}
+    o = audit.run("objective", where, lambda: LinearObjective(X, y, loss=loss, **options))
     if o is None:
         return
     w = 0.3 * random.standard_normal(d + 1)
@@ -127,7 +127,7 @@ def objectives(audit, random, loss):
     rates = [0.01, 0.05]
     runs = audit.run("sweep", where, lambda: fastgd.sweep(o, lr=rates, step_num=20))
     for rate, run in zip(rates, runs or [], strict=False):
-        one = audit.run("descent", where, lambda: fastgd.gradient_descent(o, lr=rate, step_num=20))
+        one = audit.run("descent", where, lambda rate=rate: fastgd.gradient_descent(o, lr=rate, step_num=20))
         if one is not None:
             audit.note("sweep and single runs", run.x, one.x, where)
     box = [np.full(d + 1, -1.0), np.full(d + 1, 1.0)]
