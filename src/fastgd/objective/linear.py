@@ -13,7 +13,8 @@ import typing
 import numpy as np
 
 from fastgd import losses, validation
-from fastgd.data import Scan, inputs, threads
+from fastgd.data import Scan, collections, inputs, threads
+from fastgd.data.distributed import Column
 from fastgd.data.offset import WithOffset
 from fastgd.objective import curvature, perturbed
 from fastgd.objective.curvature import Curvature
@@ -109,16 +110,20 @@ class LinearObjective(Sums):
         if isinstance(X, Scan):
             offset = X.column(X.offset) if offset is None and X.offset is not None else offset
             X, y, sample_weight = X.arrays(y, sample_weight)
+        if collections.is_collection(X):
+            X, y, sample_weight = collections.for_objective(X, y, sample_weight, offset)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
         threads.job_count(n_jobs)  # refused before any work
-        X, y = inputs.data(X, y)
-        y = record.prepared(y, X.dtype)
-        s = np.empty(0, X.dtype)
-        if sample_weight is not None:
-            s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
+        if isinstance(y, Column):
+            y, s = y.prepared(record, X.dtype), y.rows.weights
+        else:
+            X, y = inputs.data(X, y)
+            y, s = record.prepared(y, X.dtype), np.empty(0, X.dtype)
+            if sample_weight is not None:
+                s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
         offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
         self._set(X, y, s, record, fit_intercept, l2, l1, offset, n_jobs)
         self.loss = shown
@@ -280,13 +285,13 @@ class LinearObjective(Sums):
 
     def some(self, part):
         """The same objective of the rows of a slice or of an array of numbers; None where these have no weight."""
-        s = self.rows.weights[part] if self.rows.weights.size else self.rows.weights
+        rows = self.rows.take(part)
+        y, s = rows.Y.reshape(rows.n, *self.y.shape[1:]), rows.weights
         if s.size and not s.any():
             return None
         deviance = self.constant != 0
-        y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         other = LinearObjective.of_arrays(
-            self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
+            rows, y, s, self.record, fit_intercept=self.fit_intercept, l2=self.l2, l1=self.l1,
             deviance=deviance, n_jobs=self.n_jobs, penalty_weights=self.penalty_weights,
         )  # fmt: skip
         # An absorbed offset is in y and s already.
@@ -297,7 +302,9 @@ class LinearObjective(Sums):
         """W = 0 and the intercepts of the best model without columns, or one near it; (d, k), (k,)."""
         W, b = np.zeros((self.rows.d, self.rows.k)), np.zeros(self.rows.k)
         if self.fit_intercept:
-            start = self.record.start(self.Y.astype(np.float64, copy=False), self.sample_weight)
+            here = self.rows.in_memory  # else targets are asked for their means, or a sample
+            Y, s = (self.Y.astype(np.float64, copy=False), self.sample_weight) if here else (self.Y, None)
+            start = self.record.start(Y, s)
             b = np.asarray(start, np.float64).reshape(self.rows.k)
             if self.rows.offset is not None:
                 b = b - np.average(self.rows.offset.astype(np.float64), weights=self.sample_weight)
@@ -326,8 +333,10 @@ class LinearObjective(Sums):
 
     @functools.cached_property
     def _least_of_loss(self):
-        least = self.record.loss.least(self.Y)
-        return float(self.mean(least)) if isinstance(least, np.ndarray) else least
+        least = self.record.loss.least(self.Y[:1])
+        if not isinstance(least, np.ndarray):
+            return least
+        return self.factor * float(self.rows.reduced(curvature.least_sum, self.record.loss)[0])
 
     @property
     def has_dual(self):

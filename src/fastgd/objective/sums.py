@@ -8,6 +8,7 @@ import numpy as np
 from fastgd import kernels
 from fastgd.data import even_blocks, inputs, threads
 from fastgd.data.offset import WithOffset
+from fastgd.data.partials import value_at_constant
 from fastgd.kernels.codes import ACTIVATIONS
 
 
@@ -132,7 +133,7 @@ class Sums:
             Each the value or the gradient at its own weights alone.
         """
         m, dtype, factor = W.shape[1], self.dtype, self.factor
-        source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
+        source = self.rows.repeated(0, m)
         # Gradients of so many weights are long, and there is one for each block.
         edges = np.array([0, *(last for _, last in even_blocks(source.n, source.values, W.size))], np.int64)
         with np.errstate(all="ignore"):
@@ -146,7 +147,7 @@ class Sums:
 
     def _shared(self, source, edges, model):
         jobs, m = self.jobs(threads.THREAD_VALUES), len(edges) - 1
-        if jobs == 1:
+        if jobs == 1 or not source.in_memory:
             return source.block_sums(edges, *model)
         # Eight calls for each thread: several blocks take one call, but not so many that others wait for the last.
         length = -(-m // (8 * jobs))
@@ -168,6 +169,9 @@ class Sums:
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
         offset = self.rows.offset
+        if not self.rows.in_memory:
+            sums = self.rows.reduced(value_at_constant, b.astype(self.dtype), *self.codes)
+            return self.factor * float(sums[0].sum()) + self.constant
         column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
         source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
         W = np.ones((1, self.rows.k), self.dtype)

@@ -1,0 +1,158 @@
+"""What holders of blocks are asked to compute: functions of the rows of one block, found by their names anywhere."""
+
+import hashlib
+
+import numpy as np
+
+from fastgd import validation
+from fastgd.data.dense import Dense
+from fastgd.data.threads import tree_sum
+
+# ---------------------------------------------------------------------------------------- rows, of which others are made
+
+
+def with_other_targets(rows, function, one_column, *arguments):
+    """Targets that are made of those that are there, (n,) where they are one column without a name."""
+    y = np.ascontiguousarray(function(rows.Y[:, 0] if one_column else rows.Y, *arguments))
+    return rows.with_targets(y.reshape(rows.n, -1))
+
+
+def prepared(y, record, dtype):
+    """Targets as the kernels take them; see `DataTerm.prepared`."""
+    return record.prepared(validation.real_array(y, "y", dtype=dtype), dtype)
+
+
+def class_numbers(y, k, dtype):
+    """Numbers of classes as columns of 0 and 1."""
+    if k < 2:
+        raise ValueError("y must hold numbers of two classes or more for the softmax: 0, 1, 2, …")
+    numbers = y.astype(np.int64)
+    if np.any(numbers != y) or numbers.min() < 0:
+        raise ValueError("a y of one dimension must hold numbers of classes for the softmax: 0, 1, 2, …")
+    return np.equal.outer(numbers, np.arange(k)).astype(dtype)
+
+
+def with_constant_targets(rows, target, k):
+    return rows.with_targets(np.broadcast_to(target.astype(rows.dtype), (rows.n, k)))
+
+
+def with_given_targets(rows, Y, weights=None):
+    return rows.with_targets(Y, weights)
+
+
+def with_other_weights(rows, function, *arguments):
+    """Weights function(Y[:, 0], weights or None, …)."""
+    s = function(rows.Y[:, 0], rows.weights if rows.weights.size else None, *arguments)
+    return rows.with_targets(rows.Y, s.astype(rows.dtype))
+
+
+def of_every(rows, step, first):
+    return rows.take(slice(first, None, step))
+
+
+def of_one_output(rows, output, k):
+    return rows.repeated(output, k)
+
+
+def held_out(rows, share, seed, held, number):
+    """Some of the rows of a block, or the others."""
+    order = np.random.default_rng((seed, number)).permutation(rows.n)
+    out = np.zeros(rows.n, bool)
+    out[order[: round(share * rows.n)]] = True
+    return rows.take(np.flatnonzero(out if held else ~out))
+
+
+def encoded(cells, encoder, dtype):
+    """Rows of a block that is a table of columns."""
+    none = np.empty(0, dtype)
+    weights = none if cells.weights is None else cells.weights.astype(dtype)
+    return Dense(encoder.encode(cells.table).astype(dtype, copy=False), cells.Y, weights)
+
+
+# ----------------------------------------------------------------------------------------------------------- single rows
+
+
+def rows_at(rows, part):
+    return rows.dense(part)
+
+
+def columns_at(rows, numbers, part):
+    return rows.columns(numbers, part)
+
+
+def column_at(rows, name, part):
+    return getattr(rows, name)[part].reshape(-1, rows.k if name == "Y" else 1)
+
+
+def predictions(rows, W, b, activation):
+    if rows.k != W.shape[1]:  # sparse rows make as many outputs as there are targets
+        rows = rows.with_targets(np.broadcast_to(rows.dtype.type(0), (rows.n, W.shape[1])))
+    return rows.predict(W, b, activation)
+
+
+# ------------------------------------------------------------------------------------------------------------------ sums
+
+
+def method(rows, name, *arguments):
+    """What a method of Rows returns, sums all of it."""
+    found = getattr(rows, name)(*arguments)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def nothing(rows):
+    return (0,)
+
+
+def weight(rows):
+    return (rows.total_weight,)
+
+
+def ends(rows, name):
+    values = getattr(rows, name)
+    return values.min(), values.max()
+
+
+def wider(a, b):
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def weighted_targets(rows):
+    """Σ s·y of each output, and Σ s."""
+    Y = rows.Y.astype(np.float64)
+    s = rows.weights.astype(np.float64) if rows.weights.size else np.ones(rows.n)
+    return s @ Y, float(s.sum())
+
+
+def labels(rows):
+    """The distinct targets of each column, and how many rows have each; as one tuple."""
+    return (tuple(np.unique(rows.Y[:, 0], return_counts=True)),)
+
+
+def merged_labels(a, b):
+    (one, counts), (other, more) = a[0], b[0]
+    both = np.unique(np.concatenate([one, other]))
+    found = np.zeros(len(both), np.result_type(counts, more))
+    found[np.searchsorted(both, one)] += counts
+    found[np.searchsorted(both, other)] += more
+    return ((both, found),)
+
+
+def digest(rows):
+    """Some bytes that identify a block."""
+    found = hashlib.sha256()
+    for array in rows.arrays_for_digest():
+        stride = max(1, array.nbytes >> 20)
+        found.update(f"{array.shape} {array.dtype.str}".encode())
+        found.update(np.ascontiguousarray(array[::stride]).tobytes())
+    return np.frombuffer(found.digest(), np.uint8)
+
+
+def value_at_constant(rows, b, activation, loss):
+    """Σ s·loss by output at W = 0."""
+    column = Dense(np.zeros((rows.n, 1), rows.dtype), rows.Y, rows.weights)
+    W = np.ones((1, rows.k), rows.dtype)
+    return tree_sum([column.sums(block, W, b, None, activation, loss, False) for block in column.blocks()])
+
+
+def gram_products(rows):
+    return rows.gram_products()

@@ -1,0 +1,306 @@
+"""Where the blocks of a dask collection are held during a fit: in this process, or on the workers of a cluster.
+
+A worker has one `Holder`, an actor, with the blocks that were on it; a call of an actor takes some 3 ms, a task on
+blocks 15. An actor is lost with its worker: its blocks are then computed again by dask and held elsewhere.
+"""
+
+import itertools
+import operator
+import time
+import typing
+
+import numpy as np
+
+from fastgd.data.blocks import Holder, joined, read
+
+# Seconds that a cluster without any worker is waited for: a nanny takes some 3 to start one again.
+PATIENCE = 15.0
+# Seconds between two looks at the cluster while an answer is awaited: an actor's call does not end if its worker dies.
+LOOK = 1.0
+
+
+class ClusterError(RuntimeError):
+    """The workers of a cluster, or the connection to it, are gone. A checkpoint goes on with a new cluster."""
+
+
+def added(a, b):
+    """The sum of two tuples of arrays, of each entry with its like."""
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+class Failed(Exception):
+    """A function raised, in a block of this number."""
+
+    def __init__(self, number, error):
+        super().__init__(str(error))
+        self.number, self.error = number, error
+
+
+class Question(typing.NamedTuple):
+    """What holders are asked; see `Holder.call`."""
+
+    recipe: tuple
+    function: typing.Callable
+    arguments: tuple
+    each: dict | None
+    count: int | None
+    combine: typing.Callable | None
+
+    def to(self, numbers, forget, known=(), own=None):
+        """The arguments of a holder's call: what it does not know yet, and of its own blocks only."""
+        recipe = tuple(
+            step._replace(each=None if step.each is None or step.key in known else _some(step.each, own))
+            for step in self.recipe
+        )
+        each = None if self.each is None else {number: self.each[number] for number in numbers}
+        return recipe, self.function, (self.arguments, each), numbers, self.count, self.combine, forget
+
+
+def _some(each, numbers):
+    return each if numbers is None else {number: each[number] for number in numbers if number in each}
+
+
+class Place:
+    """What both kinds of places do.
+
+    Attributes
+    ----------
+    facts : list of dict
+        Of each block.
+    """
+
+    def __init__(self):
+        self._keys, self._dropped = itertools.count(), []
+
+    def new_key(self):
+        return next(self._keys)
+
+    def drop(self, key):
+        """Forget the rows of a step with the next call."""
+        self._dropped.append(key)
+
+    def ask(self, recipe, numbers, function, arguments, each=None, combine=added, tree=True):
+        """The total of function(rows, *arguments) over blocks, or with tree=False a list of their values.
+
+        Parameters
+        ----------
+        numbers : list of int
+            The blocks, in the order of the tree's leaves.
+        each : dict, optional
+            More arguments of each block; those that are not in it are left out.
+        """
+        asked = {number: leaf for leaf, number in enumerate(numbers) if each is None or number in each}
+        question = Question(recipe, function, arguments, each, len(numbers) if tree else None, combine)
+        forget, self._dropped = self._dropped, []
+        found = self._answers(question, asked, forget)
+        if tree:
+            return joined(found, len(numbers), combine)
+        return [(leaf, value) for _, leaf, value in sorted(found, key=operator.itemgetter(1))]
+
+    def _of(self, answer):
+        """The answer of a holder; what a function raised is raised."""
+        if isinstance(answer, tuple):
+            raise Failed(*answer)
+        return answer
+
+    note = ""
+
+
+class Here(Place):
+    """Blocks in this process, computed by one of dask's own schedulers."""
+
+    def __init__(self, blocks, scheduler, jobs):
+        super().__init__()
+        import dask
+
+        computed = dask.compute(*blocks, scheduler=scheduler)
+        self._holder = Holder(tuple(range(len(blocks))), jobs, *computed)
+        self.facts = [block.facts for block in computed]
+
+    def _answers(self, question, asked, forget):
+        return self._of(self._holder.call(*question.to(asked, forget)))
+
+
+class Held(typing.NamedTuple):
+    """The holder of a worker."""
+
+    address: str
+    actor: typing.Any
+    numbers: set
+    known: set  # keys of steps whose arguments it has
+
+
+class Cluster(Place):
+    """Blocks on the workers of a `distributed.Client`, where dask has put them.
+
+    Parameters
+    ----------
+    client : Client
+    blocks : list of Delayed
+        Each computes a `Block`.
+    """
+
+    def __init__(self, client, blocks):
+        super().__init__()
+        self._client, self._blocks, self._held = client, blocks, []
+        self.facts, self.lost = [None] * len(blocks), 0
+        self._hold(range(len(blocks)))
+
+    @property
+    def note(self):
+        lost = f"; {self.lost} of the workers were lost on the way" if self.lost else ""
+        kinds = sorted({facts["kernels"] for facts in self.facts})
+        if len(kinds) > 1:
+            return f"{lost}; the workers have different kernels ({', '.join(kinds)}): the last bits depend on which"
+        return lost
+
+    # ------------------------------------------------------------------------------------------------------- to ask
+
+    def _answers(self, question, asked, forget):
+        found, left = [], dict(asked)
+        while left:
+            calls = []
+            for held in self._held:
+                own = {number: leaf for number, leaf in left.items() if number in held.numbers}
+                if own:
+                    calls.append((held, own, self._call(held, question, own, forget)))
+            answers, gone = [], []
+            for held, own, future in calls:
+                answer = self._result(held, future)
+                if answer is None:
+                    gone.append(held)
+                    continue
+                held.known.update(step.key for step in question.recipe)
+                answers.append(answer)
+                left = {number: leaf for number, leaf in left.items() if number not in own}
+            for answer in sorted((a for a in answers if isinstance(a, tuple)), key=operator.itemgetter(0)):
+                self._of(answer)
+            found += [part for answer in answers for part in answer]
+            if gone:
+                self._replace(gone)
+        return found
+
+    def _call(self, held, question, own, forget):
+        try:
+            return held.actor.call(*question.to(own, forget, held.known, held.numbers))
+        except (OSError, RuntimeError, ValueError) as error:  # the actor's worker is known to be lost
+            return error
+
+    def _result(self, held, future):
+        """The answer, or None where the worker is lost."""
+        if isinstance(future, Exception):
+            return self._lost(future)
+        while True:
+            try:
+                return future.result(timeout=LOOK)
+            except TimeoutError:
+                if held.address not in self._workers():
+                    return None
+            except (OSError, KeyError, AttributeError) as error:
+                return self._lost(error)
+            except Exception as error:
+                if type(error).__module__.partition(".")[0] in ("distributed", "tornado"):
+                    return self._lost(error)
+                raise
+
+    def _lost(self, error):
+        self._check_client(error)
+
+    def _check_client(self, error=None):
+        if self._client.status != "running":
+            raise ClusterError(
+                f"the client of the cluster is {self._client.status}: connect again and pass the data anew; a fit with "
+                "checkpoint= goes on with resume=True"
+            ) from error
+
+    def _workers(self):
+        """The addresses of the workers; ClusterError where the scheduler does not answer."""
+        self._check_client()
+        try:
+            return set(self._client.scheduler_info(n_workers=-1)["workers"])
+        except TypeError:  # of versions that tell all workers
+            return set(self._client.scheduler_info()["workers"])
+        except Exception as error:
+            raise ClusterError(f"the scheduler of the cluster does not answer: {error}") from error
+
+    # ------------------------------------------------------------------------------------------------------- to hold
+
+    def _replace(self, gone):
+        """Hold the blocks of lost workers elsewhere."""
+        self.lost += len(gone)
+        names = {id(held) for held in gone}
+        self._held = [held for held in self._held if id(held) not in names]
+        self._hold(sorted(number for held in gone for number in held.numbers))
+
+    def _hold(self, numbers):
+        """Compute blocks, where dask puts them, and give each worker a holder of its own."""
+        from distributed import wait
+
+        missing = list(numbers)
+        while missing:
+            self._wait_for_workers()
+            futures = dict(zip(missing, self._client.compute([self._blocks[i] for i in missing]), strict=True))
+            while True:
+                try:
+                    wait(list(futures.values()), timeout=LOOK)
+                    break
+                except TimeoutError:
+                    self._wait_for_workers()
+            where, own = self._client.who_has(list(futures.values())), {}
+            for number, future in futures.items():
+                if future.status == "error":
+                    future.result()
+                if at := where.get(future.key):
+                    own.setdefault(min(at), []).append(number)
+            made = [(address, some, self._holder(address, some, futures)) for address, some in own.items()]
+            for address, some, future in made:
+                actor = self._actor(address, future)
+                if actor is None:
+                    continue
+                held = Held(address, actor, set(some), set())
+                facts = self._result(held, actor.facts())
+                if facts is None:
+                    continue
+                self._held.append(held)
+                for number in some:
+                    self.facts[number] = facts[number]
+                missing = [number for number in missing if number not in held.numbers]
+
+    def _holder(self, address, numbers, futures):
+        return self._client.submit(
+            Holder, tuple(numbers), None, *(futures[i] for i in numbers), workers=[address], allow_other_workers=False,
+            actor=True, pure=False,
+        )  # fmt: skip
+
+    def _actor(self, address, future):
+        """The actor; None where its worker is lost before."""
+        while True:
+            try:
+                return future.result(timeout=LOOK)
+            except TimeoutError:
+                if address not in self._workers():
+                    future.cancel()
+                    return None
+
+    def _wait_for_workers(self):
+        since = time.monotonic()
+        while not self._workers():
+            if time.monotonic() - since > PATIENCE:
+                raise ClusterError(
+                    f"all workers of the cluster are gone (waited {PATIENCE:g} s): start others and fit again; a fit "
+                    "with checkpoint= goes on with resume=True"
+                )
+            time.sleep(0.1)
+
+
+def place_of(client, scheduler, jobs, blocks):
+    """The Place of blocks, each (X, y or None, weights or None), Delayed or in memory."""
+    import dask
+
+    work = [dask.delayed(read, pure=True)(*block) for block in blocks]
+    return Here(work, scheduler, jobs) if client is None else Cluster(client, work)
+
+
+def pieces_of(array, edges):
+    """A number for each row, cut at the edges of blocks."""
+    return [np.ascontiguousarray(array[first:last]) for first, last in itertools.pairwise(edges)]
