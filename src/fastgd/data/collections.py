@@ -270,8 +270,8 @@ def _merged(name, parts, rules, tables):
 # ---------------------------------------------------------------------------------------------------------- predictions
 
 
-def mapped(X, function, width, dtype):
-    """function(block) of each block of a collection as a dask array, (n,) or with `width` (n, width).
+def mapped(X, function, like):
+    """function(block) of each block of a collection as a dask array; `like` is what one row gives.
 
     Nothing is computed before the array is.
     """
@@ -280,10 +280,17 @@ def mapped(X, function, width, dtype):
 
     blocks, lengths = _blocks_of(X, "X")
     lengths = [np.nan] * len(blocks) if lengths is None else lengths
-    function = dask.delayed(function, pure=True)
-    shapes = [(length,) if width is None else (length, width) for length in lengths]
+    shared, of_block = dask.delayed((function, like[:0]), pure=False, traverse=False), dask.delayed(of_one, pure=False)
     pieces = [
-        da.from_delayed(function(block), shape=shape, dtype=dtype)
-        for block, shape in zip(blocks, shapes, strict=True)
-    ]  # fmt: skip
+        da.from_delayed(of_block(shared, block), shape=(length, *like.shape[1:]), dtype=like.dtype)
+        for block, length in zip(blocks, lengths, strict=True)
+    ]
     return da.concatenate(pieces, allow_unknown_chunksizes=True)
+
+
+def of_one(shared, block):
+    """What a function gives of a block that may be empty."""
+    function, empty = shared
+    if hasattr(block, "tocsr"):
+        block = block.tocsr()
+    return function(block) if block.shape[0] else empty

@@ -203,7 +203,7 @@ class Distributed(Rows):
     def _with_columns(self, Y, weights):
         rows, of_weights = Y.rows, getattr(weights, "rows", None)
         own = {"k": rows.k, "_y_dtype": rows._y_dtype, "_before": (rows, of_weights)}
-        if of_weights is None or of_weights.recipe == rows.recipe:
+        if of_weights is None or of_weights.recipe == rows.recipe[: len(of_weights.recipe)]:
             return rows._other(weighted=of_weights is not None, **own)
         # Steps that made the weights see the targets that were there; then follow those that made other targets.
         common = len([1 for a, b in zip(rows.recipe, of_weights.recipe, strict=False) if a.key == b.key])

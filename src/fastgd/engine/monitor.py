@@ -398,7 +398,7 @@ class Monitor(Judgement):
         nfev, njev, passes = v.spent
         return Result(
             x=x, fun=float(fun), jac=jac, nit=end.step, nfev=nfev, njev=njev, success=self.success,
-            status=self.status, message=message + v.note, history=self.recorder.history(), gap=gap,
+            status=self.status, message=message + v.note + getattr(getattr(v.objective, "rows", None), "note", ""), history=self.recorder.history(), gap=gap,
             certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=round(passes),
             lost=self.lost, solver=self.solver,
         )  # fmt: skip

@@ -13,8 +13,10 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
+from fastgd.data import collections
+from fastgd.data.distributed import Column
 from fastgd.files.models import outputs
-from fastgd.linear_model import inputs
+from fastgd.linear_model import elsewhere, inputs
 from fastgd.linear_model.base import LinearModel
 from fastgd.linear_model.online import OF_STREAMS
 from fastgd.linear_model.parameters import names_parameters
@@ -177,6 +179,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         float
         """
+        if collections.is_collection(X):
+            return self._score_elsewhere(X, y, sample_weight, offset)
         if self._loss.link != "exp" and offset is None:
             return super().score(X, y, sample_weight)
         check_is_fitted(self, "coef_")
@@ -258,16 +262,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
-        limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
-        if largest > limit:
-            raise ValueError(
-                f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
-                f"{largest:g}: measure it in larger units"
-            )
-        self._loss.check(y)
-        return y, self._activation()
+        if isinstance(y, Column):
+            return y.mapped(_checked, dtype, self._loss, dtype=dtype), self._activation()
+        return _checked(y, dtype, self._loss), self._activation()
 
     _known_targets = _targets
 
@@ -278,6 +275,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         return 1 if y.ndim == 1 else y.shape[1]
 
     def _score_of(self, X, y, sample_weight, offset=None):
+        if not getattr(X, "in_memory", True):
+            return elsewhere.explained(X, y, *self._weights_matrix(), self._loss, sample_weight)
         h = self._raw_scores(X, offset)
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
@@ -296,6 +295,20 @@ class GDRegressor(RegressorMixin, LinearModel):
             constant = o.value_of_scores(at) + o.constant
         rest = o.value_of_scores(h) + o.constant
         return 1 - rest / constant if constant > 0 else float(rest <= 0)
+
+
+def _checked(y, dtype, loss):
+    """Targets as floats of a dtype."""
+    y = validation.real_array(y, "y", dtype=dtype, finite=False)
+    largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
+    limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
+    if largest > limit:
+        raise ValueError(
+            f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
+            f"{largest:g}: measure it in larger units"
+        )
+    loss.check(y)
+    return y
 
 
 def _scale(r, s, factor):

@@ -75,13 +75,15 @@ def _separated(objective, losses):
     o, s = objective, objective.rows.weights
     if not o.record.loss.separable or o.record.loss.task != "classification" or o.l1 or o.l2 or not len(losses):
         return False
-    least = float(s[s > 0].min()) if s.size else 1.0
+    least = 1.0
+    if s.size:
+        least = float(s[s > 0].min() if o.rows.in_memory else s.min())
     return bool(losses[-1] * o.total_weight < math.log(2) * least)
 
 
 def _separating(objective, result):
     """Numbers of the columns along which the loss falls without end, none for the intercept; else None."""
-    if isinstance(objective.rows, Stream):  # the rows would not fit into memory
+    if isinstance(objective.rows, Stream) or not objective.rows.in_memory:  # they would not fit into memory
         return None
     with np.errstate(all="ignore"):
         move = separation.direction(objective, objective.scores(*objective.split(result.x)))
