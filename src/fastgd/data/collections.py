@@ -244,7 +244,9 @@ def summary(cells, rules):
 
 def _merged(name, parts, rules, tables):
     """The encoding.Column of a column, from its summaries."""
-    kinds = {kind: number for number, (kind, missing, rows, _) in zip(tables.numbers, parts, strict=True) if missing < rows}
+    kinds = {
+        kind: number for number, (kind, missing, rows, _) in zip(tables.numbers, parts, strict=True) if missing < rows
+    }
     if len(kinds) > 1:
         (kind, _), (other, number) = sorted(kinds.items(), key=lambda pair: pair[1])[:2]
         raise TableError(f"{tables.named(number)}: column {name!r} holds {other}s, and {kind}s in the blocks before")

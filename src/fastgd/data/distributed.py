@@ -146,7 +146,9 @@ class Distributed(Rows):
 
     def _brought(self, part):
         """Some rows, in memory."""
-        return Dense(self.dense(part), self.Y[part] if self.k else None, self.weights[part] if self.weighted else self._none)
+        return Dense(
+            self.dense(part), self.Y[part] if self.k else None, self.weights[part] if self.weighted else self._none
+        )
 
     def take(self, part):
         if isinstance(part, BlockMask):
@@ -228,6 +230,11 @@ class Distributed(Rows):
     def block_sums(self, edges, *model):
         """The total of all blocks, as one row."""
         return self.reduced(block_total, *model)[0][None]
+
+    def sums(self, block, W, b, shift, activation, loss, gradient):
+        """Of all blocks, whichever is named."""
+        total, k = self.block_sums(None, W, b, shift, activation, loss, gradient)[0], W.shape[1]
+        return (total[:k], total[k:-k].reshape(W.shape), total[-k:]) if gradient else (total,)
 
     def predict(self, W, b, activation):
         out, blocks = np.empty((self.n, W.shape[1]), self.dtype), self.blocks()

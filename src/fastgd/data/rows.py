@@ -376,7 +376,9 @@ class OfArrays(Rows):
         return cls(X, Y, weights)
 
     def take(self, part):
-        return type(self)(self.X[part], np.ascontiguousarray(self.Y[part]), np.ascontiguousarray(self._weights_of(part)))
+        return type(self)(
+            self.X[part], np.ascontiguousarray(self.Y[part]), np.ascontiguousarray(self._weights_of(part))
+        )
 
     def with_targets(self, Y, weights=None):
         return type(self)(self.X, Y, self.weights if weights is None else weights)

@@ -48,8 +48,12 @@ def parted(objective, share, seed):
     if not 0 < count < n:
         raise ValueError(f"validation={share} of {n} rows leaves {n - count} to learn from and {count} to hold out")
     seed = 0 if seed is None else validation.count(seed, "seed")
-    order = np.random.default_rng(seed).permutation(n)
-    parts = objective.some(np.sort(order[count:])), objective.some(np.sort(order[:count]))
+    if objective.rows.in_memory:
+        order = np.random.default_rng(seed).permutation(n)
+        chosen = np.sort(order[count:]), np.sort(order[:count])
+    else:
+        chosen = objective.rows.held_out(share, seed)
+    parts = [objective.some(part) for part in chosen]
     if None in parts:
         raise ValueError("validation needs rows of a positive sample_weight in both parts")
     return parts[0], parts[1].replace(l2=0.0)

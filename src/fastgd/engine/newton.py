@@ -6,6 +6,7 @@ and the bounds as they are (Lee, Sun & Saunders, SIAM J. Optim. 24 (2014)); a li
 
 import numpy as np
 
+from fastgd.objective import design
 from fastgd.linalg import equilibrium, soft_threshold
 
 # Passes over the coordinates of a quadratic function, and what its slopes may be off by, in units of their terms.
@@ -66,21 +67,12 @@ def _on_the_way(variables, point, step, slope, thresholds):
 def _hessians(variables, z):
     """AᵀDA + ridge for each output, D being the curvatures of all rows at z."""
     v, o = variables, variables.objective
-    size = v.size
     if o.quadratic:
         matrices = [o.factor * o.gram(v.shift, v.scale, 1.0)] * o.rows.k
     else:
-        h, Y = v.scores(z), o.Y.astype(np.float64)
-        with np.errstate(all="ignore"):
-            bends = o.record.curvature(h, Y)
-            if o.record.straight is not None:
-                bends = bends + 1e-3 * o.record.straight(h, Y)
-        # A row without curvature, as far out on a log loss, still needs a step of finite length.
-        bends = np.maximum(np.nan_to_num(bends, posinf=1e300), 1e-10 * bends.max(axis=0, initial=1e-300))
-        matrices = [np.zeros((size, size)) for _ in range(o.rows.k)]
-        for A, _, part in o.design(v.shift, v.scale, 1.0):
-            for c, H in enumerate(matrices):
-                H += o.factor * (A.T @ (A * bends[part, c, None]))
+        v.passes += 1
+        columns = o.columns(v.shift, v.scale, 1.0)
+        matrices = o.factor * o.rows.reduced(design.hessians, columns, o.record, *v.to_weights(z))[0]
     return [H + np.diag(v.diagonal()) for H in matrices]
 
 

@@ -16,7 +16,7 @@ from fastgd import losses, validation
 from fastgd.data import Scan, collections, inputs, threads
 from fastgd.data.distributed import Column
 from fastgd.data.offset import WithOffset
-from fastgd.objective import curvature, perturbed
+from fastgd.objective import curvature, design, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS
 from fastgd.objective.sums import Sums
@@ -367,10 +367,13 @@ class LinearObjective(Sums):
         """Whether all but the l1 penalty is a quadratic function of w: the bound of its Hessian is then the Hessian."""
         return self.record.quadratic
 
+    def columns(self, shift, scale, intercept_scale):
+        """The columns of the design; see `objective.design`."""
+        return shift, scale, intercept_scale if self.fit_intercept else None
+
     def design(self, shift, scale, intercept_scale):
         """√s·[(X − shift)/scale, 1/intercept_scale] in float64, √s, and the rows' slice, a few rows at a time."""
-        for A, root, part in self.rows.pieces(shift, scale):
-            yield (np.column_stack([A, root / intercept_scale]) if self.fit_intercept else A), root, part
+        return design.pieces(self.rows, self.columns(shift, scale, intercept_scale))
 
     @functools.cached_property
     def moments(self):
@@ -380,7 +383,7 @@ class LinearObjective(Sums):
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""
         if self.moments is None:
-            return threads.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
+            return self.rows.reduced(design.normal_equations, self.columns(shift, scale, intercept_scale))[0]
         d, weight = self.rows.d, self.moments.weight
         G = np.empty((self.shape[0], self.shape[0]))
         G[:d, :d] = self.moments.about(shift) / scale / scale[:, None]
@@ -400,11 +403,13 @@ class LinearObjective(Sums):
         c, d = self.loss_curvature, self.shape[0]
         if not math.isfinite(c):
             return Curvature(math.inf, None)
-        unit = 1.0
+        unit, shift = 1.0, np.broadcast_to(shift, self.rows.d)
         if self.moments is None:
             # In units in which the largest number is 1, so that squares neither overflow nor underflow on the way.
-            unit = max(float(np.max(np.abs(A))) for A, *_ in self.design(shift, scale, intercept_scale)) or 1.0
+            columns = self.columns(shift, scale, intercept_scale)
+            unit = float(self.rows.reduced(design.largest, columns, combine=threads.larger)[0]) or 1.0
         scale, intercept_scale = scale * unit, intercept_scale * unit
+        columns = self.columns(shift, scale, intercept_scale)
         ridge = self.ridge(scale)
         if d <= curvature.EXACT_COLUMNS:
             H = c * self.gram(shift, scale, intercept_scale) + np.diag(ridge)
@@ -412,12 +417,7 @@ class LinearObjective(Sums):
             return curvature.extremes(H, movable, self.quadratic).times(unit)
 
         def multiply(v):
-            u = ridge * v
-            for A, *_ in self.design(shift, scale, intercept_scale):
-                u += c * (A.T @ (A @ v))
-            return u
+            return ridge * v + c * self.rows.reduced(design.normal_product, columns, v)[0]
 
-        trace = float(ridge.sum()) + c * sum(
-            float(np.sum(A**2)) for A, *_ in self.design(shift, scale, intercept_scale)
-        )
+        trace = float(ridge.sum()) + c * self.rows.reduced(design.squares, columns)[0]
         return Curvature(curvature.largest_eigenvalue(multiply, d, trace), None).times(unit)
