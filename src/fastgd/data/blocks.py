@@ -17,7 +17,6 @@ from fastgd.data.sparse import Sparse
 from fastgd.data.threads import over_blocks, sum_of_rows
 from fastgd.linalg import MUCH_WORK, one_blas_thread
 
-
 # ------------------------------------------------------------------------------------------------------ the fixed tree
 
 

@@ -9,15 +9,14 @@ import sys
 
 import numpy as np
 
-from fastgd import validation
 from fastgd.data import encoding, partials
 from fastgd.data.blocks import Step
 from fastgd.data.cells import as_text
 from fastgd.data.distributed import Column, Distributed
 from fastgd.data.inputs import register
-from fastgd.data.places import ClusterError, place_of
+from fastgd.data.places import place_of
 from fastgd.data.tables import TableError, arrow
-from fastgd.errors import import_extra
+from fastgd.errors import ClusterError, import_extra
 
 # Levels of a category that a block may have.
 MOST_LEVELS = 1 << 16
@@ -179,7 +178,7 @@ def _scheduler_of(X):
     return client, scheduler, 1 if one else dask.config.get("num_workers", None) or dask.system.CPU_COUNT
 
 
-# ------------------------------------------------------------------------------------------------- what is in the blocks
+# ------------------------------------------------------------------------------------------------ what blocks hold
 
 
 def _checked(facts):
@@ -244,9 +243,8 @@ def summary(cells, rules):
 
 def _merged(name, parts, rules, tables):
     """The encoding.Column of a column, from its summaries."""
-    kinds = {
-        kind: number for number, (kind, missing, rows, _) in zip(tables.numbers, parts, strict=True) if missing < rows
-    }
+    seen = zip(tables.numbers, parts, strict=True)
+    kinds = {kind: number for number, (kind, missing, rows, _) in seen if missing < rows}
     if len(kinds) > 1:
         (kind, _), (other, number) = sorted(kinds.items(), key=lambda pair: pair[1])[:2]
         raise TableError(f"{tables.named(number)}: column {name!r} holds {other}s, and {kind}s in the blocks before")

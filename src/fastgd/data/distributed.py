@@ -146,9 +146,8 @@ class Distributed(Rows):
 
     def _brought(self, part):
         """Some rows, in memory."""
-        return Dense(
-            self.dense(part), self.Y[part] if self.k else None, self.weights[part] if self.weighted else self._none
-        )
+        weights = self.weights[part] if self.weighted else self._none
+        return Dense(self.dense(part), self.Y[part] if self.k else None, weights)
 
     def take(self, part):
         if isinstance(part, BlockMask):

@@ -8,7 +8,7 @@ from fastgd import validation
 from fastgd.data.dense import Dense
 from fastgd.data.threads import tree_sum
 
-# ---------------------------------------------------------------------------------------- rows, of which others are made
+# ------------------------------------------------------------------------------------------ rows made of other rows
 
 
 def with_other_targets(rows, function, one_column, *arguments):
@@ -69,7 +69,7 @@ def encoded(cells, encoder, dtype):
     return Dense(encoder.encode(cells.table).astype(dtype, copy=False), cells.Y, weights)
 
 
-# ----------------------------------------------------------------------------------------------------------- single rows
+# ---------------------------------------------------------------------------------------------------------- some rows
 
 
 def rows_at(rows, part):
@@ -90,7 +90,7 @@ def predictions(rows, W, b, activation):
     return rows.predict(W, b, activation)
 
 
-# ------------------------------------------------------------------------------------------------------------------ sums
+# ----------------------------------------------------------------------------------------------------------------- sums
 
 
 def method(rows, name, *arguments):

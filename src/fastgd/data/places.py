@@ -12,15 +12,12 @@ import typing
 import numpy as np
 
 from fastgd.data.blocks import Holder, joined, read
+from fastgd.errors import ClusterError
 
 # Seconds that a cluster without any worker is waited for: a nanny takes some 3 to start one again.
 PATIENCE = 15.0
 # Seconds between two looks at the cluster while an answer is awaited: an actor's call does not end if its worker dies.
 LOOK = 1.0
-
-
-class ClusterError(RuntimeError):
-    """The workers of a cluster, or the connection to it, are gone. A checkpoint goes on with a new cluster."""
 
 
 def added(a, b):

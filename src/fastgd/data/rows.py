@@ -376,9 +376,8 @@ class OfArrays(Rows):
         return cls(X, Y, weights)
 
     def take(self, part):
-        return type(self)(
-            self.X[part], np.ascontiguousarray(self.Y[part]), np.ascontiguousarray(self._weights_of(part))
-        )
+        Y, weights = (np.ascontiguousarray(array) for array in (self.Y[part], self._weights_of(part)))
+        return type(self)(self.X[part], Y, weights)
 
     def with_targets(self, Y, weights=None):
         return type(self)(self.X, Y, self.weights if weights is None else weights)

@@ -6,8 +6,8 @@ and the bounds as they are (Lee, Sun & Saunders, SIAM J. Optim. 24 (2014)); a li
 
 import numpy as np
 
-from fastgd.objective import design
 from fastgd.linalg import equilibrium, soft_threshold
+from fastgd.objective import design
 
 # Passes over the coordinates of a quadratic function, and what its slopes may be off by, in units of their terms.
 EPOCHS, ROUNDING = 1000, 1e-14

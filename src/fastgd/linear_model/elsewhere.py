@@ -18,9 +18,7 @@ def labels(y, model):
         raise ValueError("y of a dask collection must hold a label for each row, (n,); proportions are for y in memory")
     found = y.labels()[0]
     if found.dtype.kind == "f" and np.any(found != np.floor(found)):
-        raise ValueError(
-            "y holds proportions, or numbers that are no classes; of a dask collection it must hold labels"
-        )
+        raise ValueError("y must hold labels, of a dask collection; it holds numbers that are not whole")
     check_classification_targets(found)
     if len(found) < 2:
         raise ValueError(

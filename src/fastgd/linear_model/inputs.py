@@ -39,8 +39,8 @@ def validated(model, X, *y, finite=True, reset=True):
     """
     if collections.is_collection(X):
         raise ValueError(
-            f"{type(model).__name__} takes a dask collection in fit, predict and score; elsewhere pass a block at a time, "
-            "in memory: X.blocks[0].compute()"
+            f"{type(model).__name__} takes a dask collection in fit, predict and score; elsewhere pass one block at a "
+            "time, in memory: X.blocks[0].compute()"
         )
     named = isinstance(X, (Stream, Distributed)) and "_encoder" in model.__dict__
     if _is_table(model, X):
