@@ -15,6 +15,8 @@ from fastgd.data.threads import larger
 
 # Rows from which a best constant is taken where it is a median: its error is about 1 % of the spread.
 MEDIAN_ROWS = 1 << 14
+# Rows that tell whether means are so large that squares are to be summed about them.
+ORIGIN_ROWS = 256
 # Blocks from which early stopping holds out whole blocks.
 MANY_BLOCKS = 10
 
@@ -60,7 +62,9 @@ class Distributed(Rows):
     def _other(self, recipe=None, edges=None, numbers=None, **changes):
         """The same place with another recipe, and other blocks."""
         other = Distributed.__new__(Distributed)
-        vars(other).update(vars(self) | {"_samples": {}, "_whole": None, "_key": None})
+        vars(other).update(vars(self) | {"_key": None})
+        if recipe is not None or edges is not None:
+            other._samples, other._whole = {}, None
         if recipe is not None:
             other.recipe, other._key = recipe, recipe[-1].key
             other._before = self  # whose step is not to be forgotten while this one is used
@@ -146,8 +150,11 @@ class Distributed(Rows):
 
     def _brought(self, part):
         """Some rows, in memory."""
-        weights = self.weights[part] if self.weighted else self._none
-        return Dense(self.dense(part), self.Y[part] if self.k else None, weights)
+        found = self.gathered(part, partials.all_at, (self.d + self.k + self.weighted,), np.float64)
+        X, Y, s = np.split(found, [self.d, self.d + self.k], axis=1)
+        return Dense(
+            *(np.ascontiguousarray(array, self.dtype) for array in (X, Y, s[:, 0] if self.weighted else s.ravel()))
+        )
 
     def take(self, part):
         if isinstance(part, BlockMask):
@@ -266,7 +273,7 @@ class Distributed(Rows):
 
     def moments(self):
         if not self.sparse:
-            return moments_of(self, sample=self.sampled(4096).X)
+            return moments_of(self, sample=self.sampled(ORIGIN_ROWS).X)
         found = moments_of(self, np.zeros(self.d))
         if found is None:
             return None
@@ -276,7 +283,11 @@ class Distributed(Rows):
         return None if doubtful.size and self.varies(doubtful).any() else found
 
     def sums_of_squares(self, origin):
-        return self.reduced(partials.method, "sums_of_squares", origin)
+        first, upper = self.reduced(partials.sums_of_squares, origin)
+        second = np.empty((self.d, self.d))
+        rows, columns = np.triu_indices(self.d)
+        second[rows, columns] = second[columns, rows] = upper
+        return first, second
 
     def measures(self, centring, sample=None):
         return measured(self, centring, None if self.sparse else sample)

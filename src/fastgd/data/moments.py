@@ -148,6 +148,13 @@ def measured(rows, centring, sample=None):
     return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, alike)
 
 
+def measures_of_moments(rows, moments, centring):
+    """`Rows.measures` from the Moments."""
+    means = rounded(moments.mean, rows.dtype) if centring else np.zeros(rows.d)
+    squares = np.diag(moments.about(means)) / moments.weight
+    return looked_into(rows, means, np.sqrt(np.maximum(squares, 0.0)), centring)
+
+
 def looked_into(rows, means, spreads, centring, alike=False):
     """`Rows.measures`, given estimates, after doubtful columns have been computed again from all rows.
 

@@ -8,6 +8,9 @@ from fastgd import validation
 from fastgd.data.dense import Dense
 from fastgd.data.threads import tree_sum
 
+# Classes that are sent from a block.
+MOST_LABELS = 10_000
+
 # ------------------------------------------------------------------------------------------ rows made of other rows
 
 
@@ -76,6 +79,13 @@ def rows_at(rows, part):
     return rows.dense(part)
 
 
+def all_at(rows, part):
+    """X, Y and weights side by side, in float64."""
+    s = [rows.weights[part]] if rows.weights.size else []
+    Y = [] if rows.Y is None else [rows.Y[part]]
+    return np.column_stack([rows.dense(part, np.float64), *Y, *s])
+
+
 def columns_at(rows, numbers, part):
     return rows.columns(numbers, part)
 
@@ -99,6 +109,12 @@ def method(rows, name, *arguments):
     return found if isinstance(found, tuple) else (found,)
 
 
+def sums_of_squares(rows, origin):
+    """Those of Rows, the symmetric matrix by its upper half."""
+    first, second = rows.sums_of_squares(origin)
+    return first, second[np.triu_indices(rows.d)]
+
+
 def nothing(rows):
     return (0,)
 
@@ -118,14 +134,24 @@ def wider(a, b):
 
 def weighted_targets(rows):
     """Σ s·y of each output, and Σ s."""
-    Y = rows.Y.astype(np.float64)
-    s = rows.weights.astype(np.float64) if rows.weights.size else np.ones(rows.n)
-    return s @ Y, float(s.sum())
+    if not rows.weights.size:
+        return np.sum(rows.Y, axis=0, dtype=np.float64), float(rows.n)
+    s = rows.weights.astype(np.float64)
+    return s @ rows.Y.astype(np.float64), float(s.sum())
 
 
 def labels(rows):
-    """The distinct targets of each column, and how many rows have each; as one tuple."""
-    return (tuple(np.unique(rows.Y[:, 0], return_counts=True)),)
+    """The distinct targets and how many rows have each, as one tuple."""
+    y = rows.Y[:, 0]
+    if y.dtype.kind in "iuf":  # most have two: sorting takes longer than a pass over X
+        low, high = y.min(), y.max()
+        second = np.count_nonzero(y == high)
+        if low < high and second + np.count_nonzero(y == low) == len(y):
+            return ((np.array([low, high]), np.array([len(y) - second, second])),)
+    found = np.unique(y, return_counts=True)
+    if len(found[0]) > MOST_LABELS:
+        raise ValueError(f"y holds more than {MOST_LABELS:,} different numbers or texts, which are no classes")
+    return (found,)
 
 
 def merged_labels(a, b):

@@ -4,6 +4,7 @@ A worker has one `Holder`, an actor, with the blocks that were on it; a call of 
 blocks 15. An actor is lost with its worker: its blocks are then computed again by dask and held elsewhere.
 """
 
+import asyncio
 import itertools
 import operator
 import time
@@ -16,8 +17,10 @@ from fastgd.errors import ClusterError
 
 # Seconds that a cluster without any worker is waited for: a nanny takes some 3 to start one again.
 PATIENCE = 15.0
-# Seconds between two looks at the cluster while an answer is awaited: an actor's call does not end if its worker dies.
+# Seconds between two looks at the cluster while an answer is awaited.
 LOOK = 1.0
+# Seconds in which a worker answers that can be reached without the scheduler.
+REACH = 3.0
 
 
 def added(a, b):
@@ -122,7 +125,8 @@ class Held(typing.NamedTuple):
     """The holder of a worker."""
 
     address: str
-    actor: typing.Any
+    actor: typing.Any  # which is there as long as this object is
+    key: str
     numbers: set
     known: set  # keys of steps whose arguments it has
 
@@ -140,7 +144,9 @@ class Cluster(Place):
     def __init__(self, client, blocks):
         super().__init__()
         self._client, self._blocks, self._held = client, blocks, []
-        self.facts, self.lost = [None] * len(blocks), 0
+        self.facts, self.lost, self._direct = [None] * len(blocks), 0, None
+        if client.asynchronous:
+            raise ValueError("the client of X is asynchronous: fits wait for the cluster, and take a synchronous one")
         self._hold(range(len(blocks)))
 
     @property
@@ -154,51 +160,82 @@ class Cluster(Place):
     # ------------------------------------------------------------------------------------------------------- to ask
 
     def _answers(self, question, asked, forget):
+        # One piece of bytes each way: distributed would serialise each array in a call by itself, which takes 4 ms.
+        from distributed.protocol.pickle import dumps, loads
+
         found, left = [], dict(asked)
         while left:
             calls = []
             for held in self._held:
                 own = {number: leaf for number, leaf in left.items() if number in held.numbers}
                 if own:
-                    calls.append((held, own, self._call(held, question, own, forget)))
-            answers, gone = [], []
-            for held, own, future in calls:
-                answer = self._result(held, future)
+                    calls.append((held, own, dumps(question.to(own, forget, held.known, held.numbers))))
+            answers = self._all([(held.address, held.key, "answer", message) for held, _, message in calls])
+            answers = [None if answer is None else loads(answer) for answer in answers]
+            gone, failed = [], []
+            for (held, own, _), answer in zip(calls, answers, strict=True):
                 if answer is None:
                     gone.append(held)
                     continue
                 held.known.update(step.key for step in question.recipe)
-                answers.append(answer)
                 left = {number: leaf for number, leaf in left.items() if number not in own}
-            for answer in sorted((a for a in answers if isinstance(a, tuple)), key=operator.itemgetter(0)):
-                self._of(answer)
-            found += [part for answer in answers for part in answer]
+                (failed if isinstance(answer, tuple) else found).append(answer)
+            if failed:
+                self._of(min(failed, key=operator.itemgetter(0)))
+            found = [part for answer in found for part in (answer if isinstance(answer, list) else [answer])]
             if gone:
                 self._replace(gone)
         return found
 
-    def _call(self, held, question, own, forget):
+    def _all(self, calls):
+        """What calls of actors, (address, key, method, *arguments) each, return; None of a worker that is lost."""
+        self._check_client()
         try:
-            return held.actor.call(*question.to(own, forget, held.known, held.numbers))
-        except (OSError, RuntimeError, ValueError) as error:  # the actor's worker is known to be lost
-            return error
+            return self._client.sync(self._at_once, calls)
+        except RuntimeError as error:  # the loop of a closed client
+            self._check_client(error)
+            raise
 
-    def _result(self, held, future):
-        """The answer, or None where the worker is lost."""
-        if isinstance(future, Exception):
-            return self._lost(future)
-        while True:
-            try:
-                return future.result(timeout=LOOK)
-            except TimeoutError:
-                if held.address not in self._workers():
-                    return None
-            except (OSError, KeyError, AttributeError) as error:
-                return self._lost(error)
-            except Exception as error:
-                if type(error).__module__.partition(".")[0] in ("distributed", "tornado"):
-                    return self._lost(error)
-                raise
+    async def _at_once(self, calls):
+        tasks = [asyncio.ensure_future(self._one(*call)) for call in calls]
+        left = set(tasks)
+        try:
+            while left:
+                _, left = await asyncio.wait(left, timeout=LOOK)
+                if left:
+                    there = await self._client.scheduler.identity()
+                    for (address, *_), task in zip(calls, tasks, strict=True):
+                        if task in left and address not in there["workers"]:
+                            task.cancel()
+        finally:
+            for task in left:
+                task.cancel()
+        return [None if task.cancelled() else task.result() for task in tasks]
+
+    async def _one(self, address, key, method, *arguments):
+        """The answer of an actor: from its worker itself where it can be reached from here, else by the scheduler."""
+        from distributed.protocol import to_serialize
+
+        message = {"function": method, "actor": key, "args": [to_serialize(value) for value in arguments], "kwargs": {}}
+        try:
+            if self._direct is None:
+                self._direct = await self._reaches(address)
+            if self._direct:
+                answer = await self._client.rpc(address).actor_execute(**message)
+            else:
+                answer = await self._client.scheduler.proxy(worker=address, msg={"op": "actor_execute", **message})
+        except (OSError, KeyError, ValueError) as error:  # KeyError: the worker has forgotten the actor
+            return self._lost(error)
+        if answer["status"] != "OK":
+            raise answer["exception"]
+        return answer["result"]
+
+    async def _reaches(self, address):
+        try:
+            await asyncio.wait_for(self._client.rpc(address).identity(), timeout=REACH)
+            return True
+        except (OSError, TimeoutError):
+            return False
 
     def _lost(self, error):
         self._check_client(error)
@@ -214,10 +251,8 @@ class Cluster(Place):
         """The addresses of the workers; ClusterError where the scheduler does not answer."""
         self._check_client()
         try:
-            return set(self._client.scheduler_info(n_workers=-1)["workers"])
-        except TypeError:  # of versions that tell all workers
-            return set(self._client.scheduler_info()["workers"])
-        except Exception as error:
+            return set(self._client.sync(self._client.scheduler.identity)["workers"])
+        except OSError as error:
             raise ClusterError(f"the scheduler of the cluster does not answer: {error}") from error
 
     # ------------------------------------------------------------------------------------------------------- to hold
@@ -252,12 +287,10 @@ class Cluster(Place):
             made = [(address, some, self._holder(address, some, futures)) for address, some in own.items()]
             for address, some, future in made:
                 actor = self._actor(address, future)
-                if actor is None:
-                    continue
-                held = Held(address, actor, set(some), set())
-                facts = self._result(held, actor.facts())
+                (facts,) = [None] if actor is None else self._all([(address, future.key, "facts")])
                 if facts is None:
                     continue
+                held = Held(address, actor, future.key, set(some), set())
                 self._held.append(held)
                 for number in some:
                     self.facts[number] = facts[number]

@@ -30,13 +30,18 @@ def labels(y, model):
 
 def numbered(y, classes):
     """The number of each label, as a Column."""
-    return y.mapped(numbers_of, classes, k=1, ndim=1, dtype=np.intp)
+    return y.mapped(numbers_of, classes, k=1, ndim=1, dtype=np.int64)
 
 
 def numbers_of(y, classes):
     y = y.reshape(len(y))
-    numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    if not np.all(classes[numbers] == y):
+    if len(classes) == 2 and y.dtype == classes.dtype:  # sooner than by a search
+        second = y == classes[1]
+        numbers, known = second.astype(np.int8), bool((second | (y == classes[0])).all())
+    else:
+        numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        known = bool(np.all(classes[numbers] == y))
+    if not known:
         names = str(sorted(set(y.tolist()) - set(classes.tolist()))[:5])[1:-1]
         raise ValueError(f"y holds labels that are not among the classes {classes.tolist()}: {names}")
     return numbers

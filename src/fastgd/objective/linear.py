@@ -333,7 +333,7 @@ class LinearObjective(Sums):
 
     @functools.cached_property
     def _least_of_loss(self):
-        least = self.record.loss.least(self.Y[:1])
+        least = self.record.loss.least(np.ones((1, self.rows.k)))
         if not isinstance(least, np.ndarray):
             return least
         return self.factor * float(self.rows.reduced(curvature.least_sum, self.record.loss)[0])

@@ -15,6 +15,8 @@ from fastgd.kernels.codes import ACTIVATIONS
 class Sums:
     """What a LinearObjective computes by passes over its rows, in fixed blocks that are added up in a fixed tree."""
 
+    _at_constant = None  # intercepts and the sums there, of rows that are elsewhere
+
     def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
         self.fit_intercept, self.l2, self.l1, self.offset, self.penalty_weights = fit_intercept, l2, l1, offset, None
@@ -170,8 +172,10 @@ class Sums:
         """F at W = 0, without a pass over X."""
         offset = self.rows.offset
         if not self.rows.in_memory:
-            sums = self.rows.reduced(value_at_constant, b.astype(self.dtype), *self.codes)
-            return self.factor * float(sums[0].sum()) + self.constant
+            b = b.astype(self.dtype)
+            if self._at_constant is None or not np.array_equal(self._at_constant[0], b):
+                self._at_constant = b, self.rows.reduced(value_at_constant, b, *self.codes)[0]
+            return self.factor * float(self._at_constant[1].sum()) + self.constant
         column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
         source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
         W = np.ones((1, self.rows.k), self.dtype)
