@@ -104,7 +104,7 @@ def read(X, y=None, weights=None):
         facts["bad"] = str(error)
         return Block(None, facts)
     if Y is not None:
-        facts["y"], Y = (Y.shape[1:], Y.dtype), Y.reshape(n, -1)
+        facts["y"], Y = (Y.shape[1:], Y.dtype), Y.reshape(n, 1 if Y.ndim == 1 else Y.shape[1])
     if isinstance(rows, Rows):
         rows.Y, rows.k = Y, 0 if Y is None else Y.shape[1]
         rows.weights = rows.weights if s is None else s.astype(rows.dtype)

@@ -18,6 +18,8 @@ from fastgd.data.places import place_of
 from fastgd.data.tables import TableError, arrow
 from fastgd.errors import ClusterError, import_extra
 
+# Kinds of columns in a sentence.
+KINDS = {"number": "numbers", "date": "dates", "category": "texts"}
 # Levels of a category that a block may have.
 MOST_LEVELS = 1 << 16
 
@@ -247,7 +249,7 @@ def _merged(name, parts, rules, tables):
     kinds = {kind: number for number, (kind, missing, rows, _) in seen if missing < rows}
     if len(kinds) > 1:
         (kind, _), (other, number) = sorted(kinds.items(), key=lambda pair: pair[1])[:2]
-        raise TableError(f"{tables.named(number)}: column {name!r} holds {other}s, and {kind}s in the blocks before")
+        raise TableError(f"{tables.named(number)}: column {name!r} holds {KINDS[other]}, and {KINDS[kind]} before")
     kind = next(iter(kinds), parts[0][0])
     fills, contents = rules.missing in ("mean", "indicator"), [content for k, _, _, content in parts if k == kind]
     column = encoding.Column(name, kind)

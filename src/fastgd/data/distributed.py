@@ -152,9 +152,7 @@ class Distributed(Rows):
         """Some rows, in memory."""
         found = self.gathered(part, partials.all_at, (self.d + self.k + self.weighted,), np.float64)
         X, Y, s = np.split(found, [self.d, self.d + self.k], axis=1)
-        return Dense(
-            *(np.ascontiguousarray(array, self.dtype) for array in (X, Y, s[:, 0] if self.weighted else s.ravel()))
-        )
+        return Dense(*(np.ascontiguousarray(array, self.dtype) for array in (X, Y, s.reshape(-1))))
 
     def take(self, part):
         if isinstance(part, BlockMask):
@@ -257,6 +255,9 @@ class Distributed(Rows):
             'workers at once: leave solver to "auto", or feed the blocks to partial_fit, one after another'
         )
 
+    def column_block(self, numbers, shift, scale):
+        return self.pieces()
+
     def pieces(self, shift=0.0, scale=1.0):
         raise ValueError(
             "this needs all rows of X in one place, and those of a dask collection stay where they are: leave solver "
@@ -295,8 +296,8 @@ class Distributed(Rows):
     def column_sums(self):
         return self.reduced(partials.method, "column_sums")[0]
 
-    def column_means(self):
-        return self.column_sums() / self.total_weight
+    def quick_means(self):
+        return self.column_means()
 
     def column_squares(self, shift, unit):
         return self.reduced(partials.method, "column_squares", shift, unit)[0]

@@ -125,11 +125,8 @@ def measured(rows, centring, sample=None):
     means = np.zeros(rows.d)
     if sample is None:
         if centring:
-            means = rounded(rows.column_sums() / rows.total_weight, rows.dtype)
-        largest = rows.column_largest(means)
-        unit = np.where(largest > 0, largest, 1.0)
-        spreads = unit * np.sqrt(rows.column_squares(means, unit)) / np.sqrt(rows.total_weight)
-        return looked_into(rows, means, spreads, centring)
+            means = rounded(rows.column_means(), rows.dtype)
+        return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring)
     some = rows.sampled(sample)
     s = some.shares(slice(None))
     # A view with the strides of a sample with an intercept column (`objective.sample`): the rounding of BLAS depends on
@@ -142,7 +139,7 @@ def measured(rows, centring, sample=None):
         means = s @ A
         # Means of too few rows are inexact, and columns off their mean are correlated with the intercept.
         if not is_all and len(A) < ROWS_PER_COLUMN * rows.d:
-            means = rows.column_means()
+            means = rows.quick_means()
         means = rounded(means, rows.dtype)
         A -= means
     return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, alike)

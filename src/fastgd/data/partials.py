@@ -148,7 +148,10 @@ def labels(rows):
         second = np.count_nonzero(y == high)
         if low < high and second + np.count_nonzero(y == low) == len(y):
             return ((np.array([low, high]), np.array([len(y) - second, second])),)
-    found = np.unique(y, return_counts=True)
+    try:
+        found = np.unique(y, return_counts=True)
+    except TypeError:
+        raise TypeError("y must hold texts, or numbers, for labels; it holds several kinds of objects") from None
     if len(found[0]) > MOST_LABELS:
         raise ValueError(f"y holds more than {MOST_LABELS:,} different numbers or texts, which are no classes")
     return (found,)

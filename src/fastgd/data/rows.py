@@ -295,9 +295,18 @@ class Rows:
         first = self.columns(columns, slice(0, 1))[0]
         return self.reduced(unlike, columns, first, combine=either)[0]
 
-    def column_means(self):
-        """Of sums in the dtype of X."""
+    def quick_means(self):
+        """Means of the columns by BLAS, from sums in the dtype of X."""
         return self.column_product(self.shares(slice(None)).astype(self.dtype))
+
+    def column_means(self):
+        return self.column_sums() / self.total_weight
+
+    def column_lengths(self, shift):
+        """√Σs(x − shift)² of each column; squares neither overflow nor underflow."""
+        largest = self.column_largest(shift)
+        unit = np.where(largest > 0, largest, 1.0)
+        return unit * np.sqrt(self.column_squares(shift, unit))
 
     def column_sums(self):
         """Σ s·x of each column."""
