@@ -19,8 +19,8 @@ import time
 import numpy as np
 from distributed.protocol.pickle import dumps, loads
 
-from fastgd.data.blocks import block_total, joined, subtrees
-from fastgd.data.places import Question, added
+from fastgd.data.blocks import added, block_total, joined, subtrees
+from fastgd.data.places import Question
 from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 
 # Values of float64 per second of a worker of 16 threads, which is limited by a memory bandwidth of 100 GB/s; one thread

@@ -13,7 +13,7 @@ import scipy.sparse
 
 from fastgd import GDClassifier, GDRegressor, LinearObjective, gradient_descent, sweep
 from fastgd.data import collections, places
-from fastgd.data.blocks import joined, subtrees
+from fastgd.data.blocks import added, joined, subtrees
 from fastgd.data.threads import tree_sum
 from fastgd.errors import ClusterError
 
@@ -54,8 +54,8 @@ def test_the_sum_is_that_of_one_tree_wherever_the_blocks_are(count):
     for holders in (1, 2, 3, count):
         where = rng.integers(holders, size=count)
         parts = [{int(i): leaves[i] for i in np.flatnonzero(where == h)} for h in range(holders)]
-        found = [part for own in parts for part in subtrees(own, count, places.added)]
-        assert np.array_equal(joined(found, count, places.added)[0], whole)
+        found = [part for own in parts for part in subtrees(own, count, added)]
+        assert np.array_equal(joined(found, count, added)[0], whole)
 
 
 @pytest.mark.parametrize(

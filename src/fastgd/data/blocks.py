@@ -5,6 +5,7 @@ all block numbers, as far as it has whole subtrees, and sends one result for eac
 added up by whoever asked: the total does not depend on which block is where.
 """
 
+import itertools
 import os
 import typing
 
@@ -18,6 +19,11 @@ from fastgd.data.threads import over_blocks, sum_of_rows
 from fastgd.linalg import MUCH_WORK, one_blas_thread
 
 # ------------------------------------------------------------------------------------------------------ the fixed tree
+
+
+def added(a, b):
+    """The sum of two tuples of arrays, of each entry with its like."""
+    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 def subtrees(parts, count, combine):
@@ -63,6 +69,14 @@ def joined(found, count, combine):
 
 
 # -------------------------------------------------------------------------------------------------- what a holder holds
+
+
+class Failed(Exception):
+    """A function raised, in a block of this number."""
+
+    def __init__(self, number, error):
+        super().__init__(str(error))
+        self.number, self.error = number, error
 
 
 class Block(typing.NamedTuple):
@@ -181,9 +195,6 @@ class Holder:
         """{number: facts} of the blocks."""
         return {number: block.facts for number, block in self._blocks.items()}
 
-    def threads(self):
-        return self._jobs
-
     def call(self, recipe, function, arguments, numbers, count, combine, forget):
         """Apply a function to the rows of blocks.
 
@@ -206,6 +217,8 @@ class Holder:
         """
         for place in [place for place in self._made if place[0] in forget]:
             del self._made[place]
+        for key in forget:
+            self._each.pop(key, None)
         self._each |= {step.key: step.each for step in recipe if step.each is not None}
         common, each = arguments
         failed = []
@@ -276,3 +289,8 @@ def edges_of(rows):
 def block_total(rows, *model):
     """The sums of a block over all its rows, (k + dk + k,) or (k,); see `Rows.block_sums`."""
     return (sum_of_rows(rows.block_sums(edges_of(rows), *model)),)
+
+
+def pieces_of(array, edges):
+    """A number for each row, cut at the edges of blocks."""
+    return [np.ascontiguousarray(array[first:last]) for first, last in itertools.pairwise(edges)]

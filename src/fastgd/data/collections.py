@@ -14,7 +14,6 @@ from fastgd.data.blocks import Step
 from fastgd.data.cells import as_text
 from fastgd.data.distributed import Column, Distributed
 from fastgd.data.inputs import register
-from fastgd.data.places import place_of
 from fastgd.data.tables import TableError, arrow
 from fastgd.errors import ClusterError, import_extra
 
@@ -61,6 +60,8 @@ def together(X, y=None, weights=None, rules=None, encoder=None):
         Of a frame, where it is known.
     """
     import_extra("distributed", "dask", "a dask collection")
+    from fastgd.data.places import place_of  # it takes asyncio
+
     blocks, lengths = _blocks_of(X, "X")
     columns = [_column_of(value, name, blocks, lengths) for value, name in ((y, "y"), (weights, "sample_weight"))]
     place = place_of(*_scheduler_of(X), list(zip(blocks, *columns, strict=True)))

@@ -6,10 +6,9 @@ import math
 import numpy as np
 
 from fastgd.data import partials
-from fastgd.data.blocks import Step, block_total
+from fastgd.data.blocks import Failed, Step, block_total, pieces_of
 from fastgd.data.dense import Dense
 from fastgd.data.moments import measured, moments_of
-from fastgd.data.places import Failed, pieces_of
 from fastgd.data.rows import Rows
 from fastgd.data.threads import larger
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastgd import validation
 from fastgd.data.dense import Dense
+from fastgd.data.sparse import Sparse
 from fastgd.data.threads import tree_sum
 
 # Classes that are sent from a block.
@@ -92,6 +93,15 @@ def columns_at(rows, numbers, part):
 
 def column_at(rows, name, part):
     return getattr(rows, name)[part].reshape(-1, rows.k if name == "Y" else 1)
+
+
+def predicted(X, W, b, activation, tail):
+    """f(XW + b) of a block that is no Rows yet, (n, *tail)."""
+    rows = Sparse.checked(X, W.dtype) if Sparse.takes(X) else validation.real_array(X, "X", ndim=2, dtype=W.dtype)
+    if rows.shape[1] != len(W):
+        raise ValueError(f"X must have {len(W)} columns; got a block of shape {rows.shape}")
+    rows = (Sparse if Sparse.takes(X) else Dense)(rows, np.empty((rows.shape[0], W.shape[1]), W.dtype), np.empty(0))
+    return rows.predict(W, b, activation).reshape(rows.n, *tail)
 
 
 def predictions(rows, W, b, activation):

@@ -16,6 +16,7 @@ from fastgd import losses, validation
 from fastgd.data import Scan, collections, inputs, threads
 from fastgd.data.distributed import Column
 from fastgd.data.offset import WithOffset
+from fastgd.data.partials import predicted
 from fastgd.objective import curvature, design, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS
@@ -243,9 +244,13 @@ class LinearObjective(Sums):
 
         Returns
         -------
-        ndarray, (n,) or (n, k), of the objective's dtype
+        ndarray, (n,) or (n, k), of the objective's dtype; a dask array of a dask collection
         """
         w = validation.weights(w, "w", self.shape, self.dtype)
+        if collections.is_collection(X) and offset is None:
+            W, b = self.split(w)
+            function = functools.partial(predicted, W=W, b=b, activation=self.codes[0], tail=self.shape[1:])
+            return collections.mapped(X, function, np.empty((1, *self.shape[1:]), self.dtype))
         source = self.rows
         if X is None and offset is None and self.offset is not None and source.offset is None:
             source = WithOffset(source, self.offset)
