@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import gc
 import itertools
 import os
 import signal
@@ -33,6 +34,15 @@ LABELS = np.where(RNG.random(N) < 1 / (1 + np.exp(-H)), "yes", "no")
 CLASSES = np.digitize(Y, [-1.0, 1.0])
 COUNTS = RNG.poisson(np.exp(np.clip(H / 4, -3, 3))).astype(float)
 WEIGHTS = RNG.integers(0, 4, N) / 2.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left():
+    """Sockets that distributed leaves to the garbage collector are not to be warned of in another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 def cut(array, rows=700):
