@@ -49,6 +49,13 @@ class Sparse(Protocol):
     def tocsr(self) -> Callable[..., Any]: ...
 
 
+class Collection(Protocol):
+    """An array, a frame or a delayed block of Dask."""
+
+    def __dask_graph__(self) -> Any: ...
+    def __dask_keys__(self) -> Any: ...
+
+
 class Frame(Protocol):
     """A table of pandas, polars, pyarrow or others."""
 
@@ -60,7 +67,7 @@ ScalarFunction = Callable[..., SupportsFloat | SupportsComplex] | CFunction
 VectorFunction = Callable[..., ArrayLike]
 Gradient = Callable[..., ArrayLike] | CFunction
 ValueAndGradient = Callable[..., tuple[SupportsFloat, Any]]  # what f is with grad=True
-Table = ArrayLike | Sparse | Rows | Frame | Scan  # (n, d)
+Table = ArrayLike | Sparse | Rows | Frame | Scan | Collection | Sequence[Collection]  # (n, d)
 
 
 class ScipyBounds(Protocol):

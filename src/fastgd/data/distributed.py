@@ -201,9 +201,11 @@ class Distributed(Rows):
         pieces = [pieces_of(Y, self.block_edges)]
         if isinstance(weights, np.ndarray) and weights.size:
             pieces.append(pieces_of(weights, self.block_edges))
-        each = dict(zip(self.numbers, ((piece,) for piece in zip(*pieces, strict=True)), strict=True))
+        each = {number: (own,) for number, own in zip(self.numbers, zip(*pieces, strict=True), strict=True)}
         weighted = self.weighted or len(pieces) > 1
-        return self._then(_given, each=each, k=k, weighted=weighted, _total=None, _y_dtype=self.dtype)
+        return self._then(
+            partials.with_given_targets, each=each, k=k, weighted=weighted, _total=None, _y_dtype=self.dtype
+        )
 
     def _with_columns(self, Y, weights):
         rows, of_weights = Y.rows, getattr(weights, "rows", None)
@@ -324,10 +326,6 @@ class Distributed(Rows):
 
     def repeated(self, output, k):
         return self._then(partials.of_one_output, output, k, k=k)
-
-
-def _given(rows, piece):
-    return rows.with_targets(*piece)
 
 
 class Column:

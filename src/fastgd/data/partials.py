@@ -40,8 +40,9 @@ def with_constant_targets(rows, target, k):
     return rows.with_targets(np.broadcast_to(target.astype(rows.dtype), (rows.n, k)))
 
 
-def with_given_targets(rows, Y, weights=None):
-    return rows.with_targets(Y, weights)
+def with_given_targets(rows, pieces):
+    """Targets, or (targets, weights), that come from elsewhere."""
+    return rows.with_targets(*pieces)
 
 
 def with_other_weights(rows, function, *arguments):
