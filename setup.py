@@ -95,6 +95,7 @@ extensions = [
             "coordinates.pxi",
             "lanes.pxi",
             "registers.h",
+            "squares.h",
             "one_output.pxi",
             "losses.pxi",
             "stages.pxi",

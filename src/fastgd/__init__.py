@@ -8,6 +8,7 @@ hessian_vector_product   second derivatives along a direction, from a gradient
 check_gradient           whether a gradient is that of its function, and if not, where
 gradient_descent         descent on a function or on an objective
 multi_start              descent from many starts, to the lowest of several minima
+penalty_path             fits for a sequence of penalties, each from the one before
 sweep                    runs with many rates, starts, penalties or optimizers at once
 classify                 whether a point is a minimum, a maximum or a saddle point
 Result, History, Status  what a run reports: its end, its path, and why it ended
@@ -41,6 +42,7 @@ if typing.TYPE_CHECKING:
     from fastgd.derivatives.hessian import numerical_hessian
     from fastgd.derivatives.jacobian import numerical_jacobian
     from fastgd.derivatives.products import hessian_vector_product
+    from fastgd.descent.path import penalty_path
     from fastgd.descent.saddles import classify
     from fastgd.descent.single import gradient_descent
     from fastgd.descent.starts import multi_start
@@ -55,8 +57,8 @@ __all__ = [
     "ConditionWarning", "DivergenceError", "DivergenceWarning", "GDClassifier", "GDRegressor", "History",
     "LinearObjective", "Result", "Status", "__version__", "check_gradient", "classify", "datasets",
     "gradient_descent", "hessian_vector_product", "losses", "multi_start", "numerical_diff", "numerical_gradient",
-    "numerical_hessian", "numerical_jacobian", "optimizers", "plot", "schedules", "show_config", "sigmoid",
-    "sigmoid_prime", "sse", "sweep",
+    "numerical_hessian", "numerical_jacobian", "optimizers", "penalty_path", "plot", "schedules",
+    "show_config", "sigmoid", "sigmoid_prime", "sse", "sweep",
 ]  # fmt: skip
 
 
@@ -67,6 +69,7 @@ _NAMES = {
     "derivatives.hessian": ("numerical_hessian",),
     "derivatives.jacobian": ("numerical_jacobian",),
     "derivatives.products": ("hessian_vector_product",),
+    "descent.path": ("penalty_path",),
     "descent.saddles": ("classify",),
     "descent.single": ("gradient_descent",),
     "descent.starts": ("multi_start",),

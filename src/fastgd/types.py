@@ -73,6 +73,7 @@ class ScipyBounds(Protocol):
 
 
 Bounds = tuple[ArrayLike | None, ArrayLike | None] | ScipyBounds
+Groups = ArrayLike | Sequence[Sequence[int | str]]  # labels of the columns, or the columns of each group
 Path = str | os.PathLike[str]
 
 
@@ -95,7 +96,7 @@ OptimizerName = Literal[
     "gd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "nadam", "amsgrad", "adamw",
     "asgd",
 ]  # fmt: skip
-Penalty = Literal["l2", "l1", "elasticnet"]
+Penalty = Literal["l2", "l1", "elasticnet", "group"]
 Solver = Literal["auto", "coordinate", "newton", "gram", "preconditioned", "accelerated", "gd", "sgd"]
 
 Rate = float | Callable[[int], float]

@@ -62,6 +62,27 @@ def test_fit_and_predict(run, big, target, name):
     assert list(map(str, parquet.read_table(big / "p.parquet")["prediction"].to_pylist())) == cells
 
 
+def test_exposure_and_weights(run, big):
+    from pyarrow import parquet
+
+    table, rng = parquet.read_table(big / "big.parquet"), np.random.default_rng(5)
+    hours = rng.uniform(0.5, 4.0, len(table))
+    counts = rng.poisson(hours * np.exp(0.3 * table["x"].to_numpy()))
+    parquet.write_table(table.append_column("hours", [hours]).append_column("calls", [counts]), big / "calls.parquet")
+    of = ("--target", "calls", "--exposure", "hours", "--features", "x,kind", "--loss", "poisson", "--tol", "1e-12")
+    status, out, error = run("fit", "calls.parquet", *of, *LIMIT, "--json", "--save", "m.json", "--test-size", "0.25")
+    assert status == 0, error
+    found, expected = json.loads(out), json.loads(run("fit", "calls.parquet", *of, "--json", "--test-size", "0.25")[1])
+    for model in (found, expected):
+        assert model["coefficients"]["x"] == pytest.approx(0.3, abs=0.02)
+    assert run("predict", "m.json", "calls.parquet", *LIMIT)[1] == run("predict", "m.json", "calls.parquet")[1]
+    parquet.write_table(
+        table.append_column("hours", [hours * 0]).append_column("calls", [counts]), big / "none.parquet"
+    )
+    status, _, error = run("fit", "none.parquet", *of, *LIMIT)
+    assert status == 2 and "the exposure 'hours' must be finite and positive in each row" in error
+
+
 def test_held_out_and_losses(run, big):
     of = ("--target", "y", "--exclude", "label", *LIMIT)
     found = json.loads(run("fit", "big.parquet", *of, "--test-size", "0.2", "--json")[1])

@@ -1,11 +1,14 @@
 """Coordinate descent on columns, on CSC columns and on a Gram matrix: the same weights, and those of a minimum."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose
+
+from fastgd.kernels.reference import coordinates
 
 FIT = "do not fit|must not decrease|has 2 entries"
 
@@ -128,3 +131,25 @@ def test_shapes_that_do_not_fit(build):
                 two, np.array(indices, np.int32), np.array(pointers, np.int32), one, two, two, two, two, two, two, 1,
                 0.0, True, one.copy(), np.ones(3), two.copy(),
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_take_the_steps_of_the_reference(build, seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 5, int(rng.integers(1, 6)))
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+    m = int(starts[-1])
+    A = rng.standard_normal((int(rng.integers(1, 20)), m))
+    H, thresholds = A.T @ A, rng.uniform(0.1, 2, len(sizes)) * (rng.random(len(sizes)) < 0.8)
+    for first, last in itertools.pairwise(starts):
+        H[first:last, first:last] = np.diag(np.diag(H[first:last, first:last]))
+    H += np.diag(np.abs(H).sum(axis=1))
+    v, gradient = rng.standard_normal(m), rng.standard_normal(m)
+    found, there = (v.copy(), gradient.copy()), (v.copy(), gradient.copy())
+    few = build.gram_group_descent(H, starts, thresholds, 2, 0.0, *found[::-1])
+    assert few == pytest.approx(coordinates.gram_group_descent(H, starts, thresholds, 2, 0.0, *there[::-1]), rel=1e-9)
+    assert_allclose(found[0], there[0], atol=1e-12)
+    assert_allclose(found[1], there[1], atol=1e-11)
+    assert_allclose(found[1], gradient + H @ (found[0] - v), atol=1e-11)
+    with pytest.raises(ValueError, match=r"fit a matrix|groups must begin|starts must not"):
+        build.gram_group_descent(H, starts + 1, thresholds, 2, 0.0, gradient, v[:-1] if m else np.ones(1))

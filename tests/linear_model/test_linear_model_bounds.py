@@ -159,7 +159,7 @@ def test_steps_that_know_one_penalty_refuse_others():
         fastgd.gradient_descent(o, lr="bb")
     with pytest.raises(ValueError, match="penalty_weights"):
         fastgd.sweep(o, lr=[1e-3, 1e-2], step_num=3)
-    with pytest.raises(ValueError, match="positive, bounds and penalty_weights are for fit"):
+    with pytest.raises(ValueError, match="positive, bounds, penalty_weights and groups are for fit"):
         GDRegressor(positive=True).partial_fit(X, y)
     assert fastgd.gradient_descent(o, lr="auto").solver == "newton"
     assert fastgd.check_gradient(o.value, o.gradient, np.ones(3)).ok

@@ -91,7 +91,7 @@ def test_parameters_are_called_as_in_scikit_learn(ours, theirs):
     assert peers - parameters <= {"eta0", "power_t", "average", "epsilon"}
     own = {"solver", "optimizer", "batch_size", "callbacks", "n_jobs", "multi_class"}
     own |= {"target", "max_seconds", "checkpoint", "resume", "missing", "drop", "dates", "unknown"}
-    own |= {"positive", "bounds", "penalty_weights"}
+    own |= {"positive", "bounds", "penalty_weights", "groups"}
     assert parameters - peers <= own
     for name in ("alpha", "l1_ratio", "max_iter", "validation_fraction", "n_iter_no_change", "shuffle", "loss"):
         default, peer = (inspect.signature(kind).parameters[name].default for kind in (ours, theirs))

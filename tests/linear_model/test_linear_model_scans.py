@@ -11,12 +11,14 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
+import fastgd
 from fastgd import GDClassifier, GDRegressor, LinearObjective, data, gradient_descent
 from fastgd.data import spill
 from fastgd.data.encoding import Rules
 
 pa = pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
 pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
 pq = pytest.importorskip("pyarrow.parquet")
 pytestmark = pytest.mark.one_build
 
@@ -62,7 +64,15 @@ SOURCES = {
     "frame": lambda frame, path: frame,
     "table": lambda frame, path: pa.Table.from_pandas(frame),
     "reader": lambda frame, path: pa.Table.from_pandas(frame).to_reader(max_chunksize=700),
+    "polars": lambda frame, path: pl.from_pandas(frame),
+    "query of polars": lambda frame, path: pl.from_pandas(frame).lazy().filter(pl.col("x0") > -1e9),
+    "query of polars over a file": lambda frame, path: pl.scan_parquet(parquet(frame, path)),
+    "relation of DuckDB": lambda frame, path: duckdb().read_parquet(str(parquet(frame, path))),
 }
+
+
+def duckdb():
+    return pytest.importorskip("duckdb").connect()
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -193,6 +203,86 @@ def test_objectives_early_stopping_and_blocks(made, tmp_path):
     assert model.coef_.shape == (D,)
 
 
+LOSSES = {
+    "poisson": GDRegressor("poisson", tol=1e-13),
+    "squared": GDRegressor(tol=1e-13),
+    "lasso": GDRegressor(penalty="l1", alpha=0.01, tol=1e-13),
+    "sgd": GDRegressor("poisson", solver="sgd", max_iter=2, tol=None, random_state=0),
+    "log loss": GDClassifier(tol=1e-13),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("features", [NAMES[:3], ["x1", "town"]])
+def test_offsets_and_scores(name, features, made, tmp_path):
+    model, target = LOSSES[name], {"poisson": "counts", "sgd": "counts", "log loss": "label2"}.get(name, "y")
+    made = made.assign(o=np.sin(np.arange(N)), counts=np.arange(N) % 7, label2=np.where(made["c"] > 0, "yes", "no"))
+    memory = data.scan(pa.Table.from_pandas(made), target=target, sample_weight="s", offset="o", features=features)
+    rows = scan(parquet(made, tmp_path / "a"), target, features, sample_weight="s", offset="o")
+    expected = model.fit(memory)
+    coef, score, predicted = expected.coef_, expected.score(memory), expected.predict(memory)
+    assert score == pytest.approx(expected.score(made[features], made[target], made["s"], made["o"]), rel=1e-12)
+    model.fit(rows)
+    assert_allclose(model.coef_, coef, rtol=1e-5, atol=1e-7)
+    assert model.score(rows) == pytest.approx(score, rel=1e-5)
+    found = np.concatenate(list(model.predict(rows)))
+    if predicted.dtype.kind == "f":
+        assert_allclose(found, predicted, rtol=1e-5, atol=1e-6)
+    without = scan(tmp_path / "a", target, features)
+    assert_array_equal(np.concatenate(list(model.predict(without, made["o"].to_numpy()))), found)
+    assert model.score(without, made[target].to_numpy(), made["s"].to_numpy(), made["o"].to_numpy()) == pytest.approx(
+        model.score(rows), rel=1e-12
+    )
+
+
+def test_offsets_of_blocks_and_of_objectives(made, tmp_path):
+    X, y, s, o = (np.ascontiguousarray(made[name]) for name in (NAMES, "c", "s", "x3"))
+    expected = LinearObjective(X, y, loss="poisson", activation="exp", sample_weight=s, offset=o / 50)
+    w = np.full(D, 1e-5)
+    for convert in (np.asarray, scipy.sparse.csr_matrix):
+        blocks = lambda c=convert: ((c(X[i : i + 900]), y[i : i + 900], s[i : i + 900], o[i : i + 900] / 50)  # noqa: E731
+                                    for i in range(0, N, 900))  # fmt: skip
+        objective = LinearObjective(data.scan(blocks, memory_limit="5MB"), loss="poisson", activation="exp")
+        assert objective.value(w) == pytest.approx(expected.value(w), rel=1e-12)
+        assert_allclose(objective.gradient(w), expected.gradient(w), rtol=1e-9)
+    with pytest.raises(ValueError, match="offset must be a number for each of 4000 rows; got 3"):
+        list(GDRegressor().fit(X, y).predict(scan(parquet(made, tmp_path / "a")), np.ones(3)))
+
+
+@pytest.mark.parametrize("model", [GDClassifier(penalty=None), GDRegressor("poisson")])
+def test_separation_is_named(model, made, tmp_path):
+    """A level whose rows are all of one class, or have counts of 0."""
+    made = made.assign(c=np.where(made["town"] == "t07", 0, made["c"]))
+    memory, stream = made[["x1", "town"]], scan(parquet(made, tmp_path / "a"), "c", ["x1", "town"])
+    for given in ((memory, made["c"]), (stream,)):
+        with pytest.warns(fastgd.ConditionWarning, match=r"quasi-complete separation\): along column 'town=t07'"):
+            model.fit(*given)
+
+
+def test_what_a_score_and_a_query_refuse(made):
+    model, table = GDRegressor().fit(made[NAMES], made["y"]), made.assign(y=made["y"].where(made.index != 9))
+    with pytest.raises(ValueError, match=r"y contains NaN: y\[9\] is nan"):
+        model.score(scan(table))
+    for limit in ("5MB", None):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            model.score(data.scan(made, features=NAMES, memory_limit=limit))
+        query = pl.from_pandas(made).lazy()
+        with pytest.raises(ValueError, match=r"the query fails: .*zz[^\n]*$"):
+            data.scan(query.select("zz"), target="y", memory_limit=limit)
+        assert_allclose(model.score(data.scan(query, target="y", features=NAMES, memory_limit=limit)), 0.9, atol=0.1)
+    with pytest.raises(TypeError, match=r"X is a LazyFrame: pass fastgd.data.scan\(X\), or X.collect\(\)"):
+        model.fit(query, made["y"])
+    with pytest.raises(ValueError, match="column 'label', of weights or offsets, must hold numbers"):
+        model.fit(scan(made, offset="label"))
+
+
+def test_no_temporary_file_where_it_is_refused(made, tmp_path):
+    with pytest.raises(spill.SpillError, match="spill=False refuses a temporary file: raise memory_limit"):
+        GDRegressor().fit(scan(parquet(made, tmp_path / "a"), spill=False))
+    with pytest.raises(spill.SpillError, match="spill=False"):
+        GDRegressor().fit(data.scan(lambda: [(scipy.sparse.csr_matrix(made[NAMES]), made["y"])], spill=False))
+
+
 def test_a_second_fit_does_not_read_again(made, tmp_path):
     path = parquet(made, tmp_path / "a.parquet")
     rows = scan(path)
@@ -269,7 +359,7 @@ def test_bad_text(tmp_path):
         ({"memory_limit": 10}, "memory_limit must be at least"),
         ({"memory_limit": True}, "memory_limit must be a number of bytes"),
         ({"target": "z"}, "has no column 'z'"),
-        ({"features": ["x1", "y"]}, "'y' cannot be the target or the weights and among the features"),
+        ({"features": ["x1", "y"]}, "'y' cannot be the target, the weights or the offset and among the features"),
         ({"features": ["x1", "w"]}, "has no column 'w'"),
     ],
 )

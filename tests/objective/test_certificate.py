@@ -220,7 +220,7 @@ def test_the_gap_of_a_penalty_is_its_value_and_its_conjugate(l1, l2):
         v = v if l2 else np.clip(v, -l1, l1)
         conjugate = sum(np.max(-u * grid - l1 * np.abs(grid) - 0.5 * l2 * grid**2) for u in v[:, 0])
         expected = l1 * np.abs(W).sum() + 0.5 * l2 * np.sum(W**2) + conjugate + np.sum(W * v)
-        found = certificate.fenchel_gap(o, W, v)
+        found = o.penalty.fenchel_gap(W, v)
         assert found >= -1e-15
         assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
@@ -232,4 +232,4 @@ def test_the_gap_of_a_penalty_does_not_cancel():
     W = np.array([[1e6], [-2.0], [1e-3], [0.0]])
     v = -(2.0 * W + 0.3 * np.sign(W))
     v[3] = 0.2
-    assert 0 <= certificate.fenchel_gap(o, W, v) <= 1e-9 * 1e-3
+    assert 0 <= o.penalty.fenchel_gap(W, v) <= 1e-9 * 1e-3

@@ -193,7 +193,7 @@ def predict(model, data, proba, out, unknown, memory_limit, **marks):
         features = None if fitted.columns is None else fitted.columns.names
         if features is not None and fitted.offset is not None:
             features = [*features, fitted.offset["column"]]
-        parts = streams.scan(data, None, None, features, memory_limit, marks).inputs()
+        parts = streams.scan(data, (None, None, None), features, memory_limit, marks).inputs()
     else:
         parts = [tables.read(data, **marks).table]
 

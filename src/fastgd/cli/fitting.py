@@ -15,7 +15,7 @@ from fastgd.files.models import Model, chosen, outputs, probabilities
 from fastgd.objective import LinearObjective
 
 OF_NUMBERS, OF_CLASSES = losses.names("regression"), losses.names("classification")
-PENALTIES = {"none": (0.0, 0.0), "l2": (0.0, 1.0), "l1": (1.0, 0.0), "elasticnet": (0.15, 0.85)}
+PENALTIES = {"none": (0.0, 0.0), "l2": (0.0, 1.0), "l1": (1.0, 0.0), "elasticnet": (0.15, 0.85), "group": (1.0, 0.0)}
 
 
 @dataclasses.dataclass
@@ -203,14 +203,19 @@ def _of_numbers(y, name, loss, activation, where, notes):
 
 def offset_of(table, offset, where):
     """The offsets of the rows of a table; `offset` as in `Task`."""
-    name = offset["column"]
-    tables.check_names(table, [name], where)
-    values = columns.numbers(table.column(name))
+    tables.check_names(table, [offset["column"]], where)
+    return offset_of_numbers(columns.numbers(table.column(offset["column"])), offset, where)
+
+
+def offset_of_numbers(values, offset, where):
+    """The same of the numbers of its column."""
     with np.errstate(all="ignore"):
         values = np.log(values) if offset["log"] else values
     if not np.all(np.isfinite(values)):
         what = "exposure" if offset["log"] else "offset"
-        raise TableError(f"{where}: the {what} {name!r} must be finite{' and positive' * offset['log']} in each row")
+        raise TableError(
+            f"{where}: the {what} {offset['column']!r} must be finite{' and positive' * offset['log']} in each row"
+        )
     return values
 
 
@@ -257,15 +262,18 @@ class Fit:
         return self.result.status == Status.CONVERGED
 
 
-def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
+def fitted(task, *, penalty, alpha, jobs, max_steps, groups=None, **options):
     """Fit a task; `options` are those of `gradient_descent`."""
     penalty = penalty or ("none" if task.classes is None else "l2")
+    if groups is not None and penalty != "group":
+        raise TableError(f"--groups is for --penalty group, which is {penalty} here")
+    groups = _labels(task.encoder, groups or []) if penalty == "group" else None
     l1, l2 = (share * alpha for share in PENALTIES[penalty])
     try:
         objective = LinearObjective(
             task.fit.X, task.fit.y, activation=task.activation, loss=task.loss, l1=l1, l2=l2, n_jobs=jobs,
             fit_intercept=task.encoder.intercept, sample_weight=task.fit.weights,
-            offset=task.fit.offset,
+            offset=task.fit.offset, groups=groups,
         )  # fmt: skip
     except ValueError as error:
         raise TableError(f"{task.where} cannot be fitted: {error}") from error
@@ -281,7 +289,7 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
     model = Model(
         "GDRegressor" if one else "GDClassifier", task.activation, arrays,
         {"loss": task.loss, "penalty": None if penalty == "none" else penalty, "alpha": alpha,
-         "fit_intercept": task.encoder.intercept}, [],
+         "fit_intercept": task.encoder.intercept} | ({} if groups is None else {"groups": groups}), [],
         None if task.encoder.plain else task.encoder, task.target, max(1, result.nit), len(task.encoder.names),
         offset=task.offset,
     )  # fmt: skip
@@ -292,6 +300,21 @@ def fitted(task, *, penalty, alpha, jobs, max_steps, **options):
         "held_out": held,
     }  # fmt: skip
     return fit
+
+
+def _labels(encoder, groups):
+    """The number of the group of each column of numbers; `groups` are lists of columns of the table."""
+    names, encoded = encoder.names, encoder.encoded_names
+    number, named = {name: at for at, name in enumerate(names)}, set()
+    for group in groups:
+        for name in group:
+            if name not in number:
+                raise TableError(f"--groups names {name!r}, which is no feature")
+            if name in named:
+                raise TableError(f"--groups names {name!r} in two groups")
+            named.add(name)
+            number[name] = number[group[0]]
+    return [number[name if name in number else name.rsplit("=", 1)[0]] for name in encoded]
 
 
 def scores(model, task, rows):

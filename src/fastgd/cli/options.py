@@ -50,6 +50,8 @@ of_columns = _options(
                  help="f in prediction = f(sum of coefficient * feature + intercept), of numbers."),
     click.option("--penalty", type=click.Choice(tuple(fitting.PENALTIES)),
                  help="none for numbers and l2 for classes without it."),
+    click.option("--groups", metavar="'A,B;C,…'", help="Of the penalty group: columns that count together; each other "
+                 "is a group of its own, with all its levels."),
     click.option("--alpha", type=click.FloatRange(0), default=1e-4, show_default=True,
                  help="Factor of the penalty."),
     click.option("--test-size", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -73,8 +75,10 @@ of_runs = _options(
 def task_and_run(data, options):
     """The Task of the options that say what is to be fitted, and the others, as `fitting.fitted` takes them."""
     task = dict(options)
-    of_run = ("penalty", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "lr")
+    of_run = ("penalty", "groups", "alpha", "jobs", "max_steps", "solver", "optimizer", "batch_size", "tol", "lr")
     run = {name: task.pop(name) for name in of_run} | {"seed": options["seed"]}
+    if run["groups"] is not None:
+        run["groups"] = [split_names(part, "--groups") for part in run["groups"].split(";")]
     if not 0 < run["tol"] < np.inf:
         raise TableError(f"--tol must be a positive number, and is {run['tol']}")
     run["lr"] = rate(options["lr"], "--lr")

@@ -15,24 +15,26 @@ def is_stream(data, memory_limit):
     return memory_limit is not None or streamed.is_large(data)
 
 
-def scan(data, target, weights, features, memory_limit, marks):
+def scan(data, others, features, memory_limit, marks):
     """The StreamedTable of a file, a folder or a pattern."""
     if str(data) == "-":
         raise TableError("standard input is read into memory whole: write it to a file, or leave out --memory-limit")
     try:
-        return streamed.StreamedTable(str(data), target, weights, features, streamed.bytes_of(memory_limit), marks)
+        limit = streamed.bytes_of(memory_limit)
+        return streamed.StreamedTable(str(data), others, features, limit, marks=marks)
     except (TypeError, ValueError) as error:
         raise TableError(str(error).replace("memory_limit", "--memory-limit")) from None
 
 
 def task_of(
     data, target, *, formula, features, exclude, weights, loss, activation, rules, test_size, seed, memory_limit,
-    **marks,
+    offset=None, **marks,
 ):  # fmt: skip
     """`fitting.task_of` of a table that is read in blocks."""
     if formula is not None:
         raise TableError("--formula needs the table in memory: leave out --memory-limit")
-    rows = scan(data, target, weights, features, memory_limit, marks)
+    column = None if offset is None else offset["column"]
+    rows = scan(data, (target, weights, column), features, memory_limit, marks)
     tables.check_names(streamed.Names(rows.parts[0].schema.names), exclude, str(data), once=False)
     if exclude:
         rows.features = [name for name in rows.features if name not in exclude]
@@ -42,7 +44,7 @@ def task_of(
         total=rows.total, unit=" rows", unit_scale=True, desc="reading", delay=1.0, leave=False, dynamic_ncols=True,
         mininterval=0.2 if sys.stderr.isatty() else 1.0,
     ) as bar:  # fmt: skip
-        X, y, s, encoder = rows.learn(rules, bar)
+        X, y, s, o, encoder = rows.learn(rules, bar)
     if len(X) < 2:
         raise TableError(f"{data} has a single row of data, and a fit needs at least two")
     notes, pa = encoder.notes(len(X)), tables.arrow()
@@ -51,8 +53,12 @@ def task_of(
     )
     if s is not None and (s.min() < 0 or not s.max() > 0):
         raise TableError(f"{data}: the weights {weights!r} must be finite, not negative and not all 0")
+    o = None if offset is None else fitting.offset_of_numbers(o, offset, str(data))
     parts = [slice(None), None] if test_size is None else X.held_out(test_size, seed)
-    fit, held = (None if p is None else fitting.Rows(X[p], y[p], None if s is None else s[p]) for p in parts)
+    fit, held = (
+        None if p is None else fitting.Rows(X[p], y[p], *(None if part is None else part[p] for part in (s, o)))
+        for p in parts
+    )
     if test_size is None:
         fit.X = X
-    return fitting.Task(str(data), target, loss, activation, classes, encoder, fit, held, notes)
+    return fitting.Task(str(data), target, loss, activation, classes, encoder, fit, held, notes, offset)

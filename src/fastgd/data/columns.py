@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgd import kernels
-from fastgd.data.moments import parts
+from fastgd.data.moments import PIECE_VALUES, parts, slices
 
 
 class DenseColumns:
@@ -30,13 +30,21 @@ class DenseColumns:
     def extend(self, rows, numbers, shift, scale):
         """Take more columns, after those that are here."""
         columns = np.empty((len(numbers), rows.n))
-        shift, scale, all_of_them = shift[numbers], scale[numbers], len(numbers) == rows.d
+        shift, scale, all_of_them = shift[numbers], scale[numbers], np.array_equal(numbers, np.arange(rows.d))
+        X = rows.X if rows.one_array else None
+        if type(X) is np.ndarray and X.flags.c_contiguous:
+            kernels.active.take_columns(X, numbers.astype(np.intp, copy=False), shift, scale, columns)
+            self._add(columns)
+            return
         # In pieces that stay in a cache between the operations.
         for part in parts(rows.n, max(1, len(numbers))):
             some = rows.view(part) if all_of_them else rows.view(part)[:, numbers]
             some = some - shift
             some /= scale
             columns[:, part] = some.T
+        self._add(columns)
+
+    def _add(self, columns):
         self.columns = columns if self.columns is None else np.concatenate([self.columns, columns])
         self.m = len(self.columns)
         self.offsets = np.zeros(self.m)
@@ -61,10 +69,11 @@ class DenseColumns:
         """Σ c·a·aᵀ of all columns and those from `first` on, (m, m − first)."""
         if len(c) == 1:
             return (self.columns @ self.columns[first:].T) * c[0]
-        if first:
-            return self.columns @ (self.columns[first:] * c).T
-        A = self.columns * np.sqrt(c)
-        return A @ A.T
+        found, roots = np.zeros((self.m, self.m - first)), np.sqrt(c)
+        for part in slices(self.columns.shape[1], max(1024, PIECE_VALUES // max(1, self.m))):  # stays in a cache
+            A = self.columns[:, part] * roots[part]
+            found += A @ A[first:].T
+        return found
 
     def descend(self, model, small, zeros, slopes, level, v):
         """An epoch of coordinate descent; see `kernels.reference.coordinates`."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastgd import kernels, validation
+from fastgd.data.moments import rounded
 from fastgd.data.rows import OfArrays
 from fastgd.kernels.codes import PLAIN
 
@@ -30,13 +31,27 @@ class Dense(OfArrays):
         return self.X[part]
 
     def take(self, part):
-        return Dense(np.ascontiguousarray(self.X[part]), self.Y[part], self._weights_of(part))
+        parts = self.X[part], self.Y[part], self._weights_of(part)
+        return Dense(*map(np.ascontiguousarray, parts))
 
     def arrays_for_digest(self):
         return (self.X,)
 
     def arrays(self, block):
         return (self.X, self.Y, self.weights) if block == (0, self.n) else super().arrays(block)
+
+    def rough_measures(self, centring):
+        X, n = self.X, self.n
+        if not X.flags.c_contiguous or self.weights.size:
+            return None
+        sums, squares = np.empty(self.d), np.empty(self.d)
+        kernels.active.column_sums(X, sums, squares)
+        means, squares = sums / n, squares / n
+        variances = squares - means**2 if centring else squares
+        # Not of columns that are constant, or of which the difference leaves few digits, or whose squares underflow.
+        if not (np.all(variances > 1e-6 * squares) and squares.min() > 1e-280 and squares.max() < np.inf):
+            return None
+        return rounded(means, self.dtype) if centring else np.zeros(self.d), np.sqrt(variances)
 
     def block_sums(self, edges, W, b, shift, activation, loss, gradient):
         out = np.empty((len(edges) - 1, 2 * self.k + W.size if gradient else self.k))
@@ -48,8 +63,9 @@ class Dense(OfArrays):
 
     def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
         """The value at w, (d, k) or (d + 1, k), by one call of a kernel, which writes to `gradient`."""
+        gemm = self.gemm if self.k > 1 else None
         return kernels.active.value_and_gradient(
-            self.X, self.Y, w, self.weights, activation, loss, self.gemm, factor, l2, edges, gradient
+            self.X, self.Y, w, self.weights, activation, loss, gemm, factor, l2, edges, gradient
         )  # fmt: skip
 
     def predict(self, W, b, activation):

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastgd.data.dense import Dense
 from fastgd.data.rows import Rows
-from fastgd.data.sparse import Sparse
+from fastgd.data.sparse import Sparse, beside
 from fastgd.kernels.codes import PLAIN
 
 
@@ -63,6 +63,9 @@ class WithOffset(Rows):
     def measures(self, centring, sample=None):
         return self.source.measures(centring, sample)
 
+    def rough_measures(self, centring):
+        return self.source.rough_measures(centring)
+
     def product(self, part, W):
         return self.source.product(part, W)
 
@@ -79,6 +82,9 @@ class WithOffset(Rows):
         return self.source @ W
 
     # ------------------------------------------------------------------------------------------------------- passes
+
+    def blocks(self):
+        return self._full.blocks()
 
     def sums(self, block, W, b, shift, activation, loss, gradient):
         shift = None if shift is None else np.append(shift, shift.dtype.type(0))
@@ -132,11 +138,8 @@ def _extended(source, column):
     if type(source) is Dense:
         return Dense(np.column_stack([source.X, column]), source.Y, source.weights)
     if type(source) is Sparse:
-        import scipy.sparse
-
-        X = scipy.sparse.hstack([source.X, scipy.sparse.csr_array(column[:, None])], format="csr", dtype=source.dtype)
-        return Sparse(X, source.Y, source.weights)
-    return _Extended(source, column)
+        return Sparse(beside(source.X, column), source.Y, source.weights)
+    return source.with_column(column) if hasattr(source, "with_column") else _Extended(source, column)
 
 
 def scores(h, offset):

@@ -94,6 +94,8 @@ def parts_of(source, marks=None):
         parts = _of_dataset(source)
     elif tables.is_frame(source):
         parts = [_of_frame(source)]
+    elif tables.is_query(source):
+        parts = [_of_query(source)]
     elif isinstance(source, (str, os.PathLike)):
         paths = tables.paths_of(source)
         parts = [_of_file(path, _partition(path), marks) for path in paths]
@@ -299,6 +301,23 @@ def _of_frame(X):
     return Part("source", schema, X.num_rows if isinstance(X, pa.Table) else None, read)
 
 
+def _of_query(X):
+    """A LazyFrame of polars, which is run again for each reading."""
+    pa = arrow()
+    schema = pa.RecordBatchReader.from_stream(tables.answer(X.head(0))).schema
+
+    def batches(names):
+        for frame in X.select(names).collect_batches(maintain_order=True):
+            yield from pa.RecordBatchReader.from_stream(frame)
+
+    return Part(
+        "source",
+        schema,
+        None,
+        lambda names, size: _guarded("source", _sliced(batches(names), "source", size), {}, names),
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------- arrays
 
 
@@ -308,11 +327,12 @@ def of_callable(make):
     if not hasattr(blocks, "__iter__"):
         raise TypeError(f"source() must give an iterator over blocks (X, y); got {type(blocks).__name__}")
     for number, block in enumerate(blocks, start=1):
-        if not isinstance(block, tuple) or not 2 <= len(block) <= 3:
+        if not isinstance(block, tuple) or not 2 <= len(block) <= 4:
             raise TypeError(
-                f"source() must give an iterator over (X, y) or (X, y, sample_weight); block {number} is neither"
+                "source() must give an iterator over (X, y), (X, y, sample_weight) or (X, y, sample_weight, offset); "
+                f"block {number} is none of them"
             )
-        yield (*block, None)[:3], Place(f"block {number} of source()")
+        yield (*block, None, None)[:4], Place(f"block {number} of source()")
     if not number:
         raise TableError("source() gave no blocks")
 
@@ -328,15 +348,15 @@ def npy(path):
     return X
 
 
-def of_npy(path, X, target, sample_weight, features):
+def of_npy(path, X, others, features):
     """Blocks of the columns x0, x1, … of a matrix in a file."""
     number = {f"x{j}": j for j in range(X.shape[1])}
-    taken = [number[name] for name in features or number if name not in (target, sample_weight)]
+    taken = [number[name] for name in features or number if name not in others]
     step = max(1, (1 << 18) // X.shape[1])
     for row in range(0, len(X), step):
         block = np.array(X[row : row + step])
-        others = [None if name is None else block[:, number[name]] for name in (target, sample_weight)]
-        yield (block if len(taken) == X.shape[1] else block[:, taken], *others), Place(str(path), None, row)
+        beside = [None if name is None else block[:, number[name]] for name in others]
+        yield (block if len(taken) == X.shape[1] else block[:, taken], *beside), Place(str(path), None, row)
 
 
 def of_svmlight(path):
@@ -355,7 +375,7 @@ def of_svmlight(path):
         except (OSError, ValueError) as error:
             raise TableError(f"{path} cannot be read as svmlight, after row {row}: {one_line(error)}") from None
         if X.shape[0]:
-            yield (X, y, None), Place(str(path), None, row)
+            yield (X, y, None, None), Place(str(path), None, row)
         row += X.shape[0]
     if not row:
         raise TableError(f"{path} is empty")

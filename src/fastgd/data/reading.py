@@ -17,12 +17,18 @@ MOST_LEVELS = 1 << 16
 
 
 class Learnt(typing.NamedTuple):
-    """What was read: rows, targets and weights (None without), and the Encoder of a table (None of arrays)."""
+    """What was read: rows; targets, weights and offsets (None without); and the Encoder of a table (None of arrays)."""
 
     rows: Stream
-    y: typing.Any
-    weights: typing.Any
-    encoder: encoding.Encoder | None
+    y: typing.Any = None
+    weights: typing.Any = None
+    offset: typing.Any = None
+    encoder: encoding.Encoder | None = None
+
+    def arrays(self, given):
+        """(rows, y, weights, offset), those that are `given` in the place of what was read."""
+        read = self.y, self.weights, self.offset
+        return self.rows, *(found if own is None else own for found, own in zip(read, given, strict=True))
 
 
 class Series:
@@ -94,22 +100,25 @@ class TableReader:
     Parameters
     ----------
     features : list of str
-    target, sample_weight : str or None
+    others : (str or None, str or None, str or None)
+        The columns of targets, weights and offsets.
     rules : Rules
     limit : int
         Bytes of memory.
+    spills : bool
+        Whether rows beyond it may go to a temporary file.
     """
 
-    def __init__(self, parts, features, target, sample_weight, rules, limit):
-        self.parts, self.features, self.target, self.sample_weight = parts, features, target, sample_weight
+    def __init__(self, parts, features, others, rules, limit, spills=True):
+        self.parts, self.features, self.others, self.target = parts, features, others, others[0]
         self.rules, self.limit = rules, limit
         schema = parts[0].schema
-        self.kinds = {name: readers.kind_of_type(schema.field(name).type) for name in [*features, target] if name}
+        self.kinds = {name: readers.kind_of_type(schema.field(name).type) for name in [*features, self.target] if name}
         self.levels = {name: Levels() for name, kind in self.kinds.items() if kind == "category"}
         # Decoding takes 3.5 MB for each column: pages and dictionaries of Parquet, of 1 MB, compressed and not.
         kept = min(spill.KEPT * limit, limit // 2 - 3_500_000 * len(self._names()))
-        self.chunks = Chunks(len(features), np.float64, max(0, kept))
-        self.y, self.weights = Series(), Series()
+        self.chunks = Chunks(len(features), np.float64, max(0, kept), spills)
+        self.series = [Series() for _ in others]
         self.totals, self.counts = np.zeros(len(features)), np.zeros(len(features), np.int64)
         self.missing = np.zeros(len(features), bool)
 
@@ -132,14 +141,14 @@ class TableReader:
             places = [self.levels[name].sorted()[1] if name in self.levels else None for name in self.features]
             coding = Coding(encoder, places)
         rows = Stream(chunks, self.limit // 4, coding)
-        y, weights = (series.whole(chunks.spilled > 0) for series in (self.y, self.weights))
+        y, weights, offset = (series.whole(chunks.spilled > 0) for series in self.series)
         if self.target in self.levels:
             levels, place = self.levels[self.target].sorted()
             y = np.array(levels)[place[y]]
-        return Learnt(rows, y, weights, encoder)
+        return Learnt(rows, y, weights, offset, encoder)
 
     def _names(self):
-        return [*self.features, *(name for name in (self.target, self.sample_weight) if name)]
+        return [*self.features, *(name for name in self.others if name)]
 
     def _check(self, batch, place):
         """Refuse columns that cannot be encoded, by the first rows."""
@@ -152,17 +161,23 @@ class TableReader:
         if unknown or self.kinds.get(self.target) == "date":
             names = encoding.listed(unknown or [self.target])
             raise TableError(f"{place.where}: column {names} holds neither numbers nor text")
+        for name in filter(None, self.others[1:]):
+            if readers.kind_of_type(batch.schema.field(name).type) != "number":
+                raise TableError(f"{place.where}: column {name!r}, of weights or offsets, must hold numbers")
 
     def _take(self, batch, place):
         """Append the rows of a batch."""
         n = len(batch)
-        columns = [self._cells(batch.column(j), name) for j, name in enumerate(self.features)]
+        double = arrow().float64()
+        columns = [
+            column.to_numpy() if column.type == double and not column.null_count else self._cells(column, name)
+            for name, column in zip(self.features, batch.columns, strict=False)  # targets and weights follow
+        ]
         rows = np.arange(n) if self.rules.missing == "drop" else None
         if rows is not None:
             rows = np.flatnonzero(~np.any([np.isnan(column) for column in columns], axis=0))
             columns = [column[rows] for column in columns] if len(rows) < n else columns
-        others = [(self.target, self.y), (self.sample_weight, self.weights)]
-        for name, series in others:
+        for name, series in zip(self.others, self.series, strict=True):
             if name:
                 series.append(self._target(batch.column(name), name, place)[... if rows is None else rows])
         if self.rules.missing in ("mean", "indicator"):
@@ -181,10 +196,7 @@ class TableReader:
         """The numbers that a column is stored as."""
         if name in self.levels:
             return self.levels[name].codes(column, name)
-        pa = arrow()
-        if pa.types.is_float64(column.type) and not column.null_count:
-            return column.to_numpy()
-        return cells.numbers(pa.chunked_array([column]), self.kinds[name])
+        return cells.numbers(arrow().chunked_array([column]), self.kinds[name])
 
     def _target(self, column, name, place):
         if name in self.levels:
@@ -248,22 +260,22 @@ def blocks(parts, names, limit):
 # ------------------------------------------------------------------------------------------------------------- arrays
 
 
-def read_arrays(found, limit, count_from_least=False, bar=None):
-    """What is Learnt from blocks (X, y, sample_weight) of arrays."""
-    chunks, y, weights, kept = None, Series(), Series(), spill.KEPT * limit
+def read_arrays(found, limit, count_from_least=False, bar=None, spills=True):
+    """What is Learnt from blocks (X, y, sample_weight, offset) of arrays."""
+    chunks, series, kept = None, {name: Series() for name in ("y", "sample_weight", "offset")}, spill.KEPT * limit
     with contextlib.closing(readers.ahead(found)) as found:
-        for (X, target, weight), place in found:
+        for (X, *others), place in found:
             X, sparse = checked(X, place), hasattr(X, "tocsr")
             if chunks is None:
                 kind = SparseChunks if sparse else Chunks
-                chunks = SparseChunks(X.dtype, kept) if sparse else Chunks(X.shape[1], X.dtype, kept)
+                chunks = SparseChunks(X.dtype, kept, spills) if sparse else Chunks(X.shape[1], X.dtype, kept, spills)
             if not isinstance(chunks, kind) or X.dtype != chunks.dtype or (not sparse and X.shape[1] != chunks.columns):
                 what = f"{X.shape[1]} columns of {X.dtype}{', sparse' * sparse}"
                 raise ValueError(f"{place.where} has {what}, and the blocks before {chunks.columns} of {chunks.dtype}")
             chunks.append(X)
-            for values, series, name in ((target, y, "y"), (weight, weights, "sample_weight")):
+            for values, (name, column) in zip(others, series.items(), strict=True):
                 if values is None:
-                    if len(series):
+                    if len(column):
                         raise ValueError(f"{place.where} has no {name}, and the blocks before have")
                     continue
                 values = np.asarray(values)
@@ -271,12 +283,12 @@ def read_arrays(found, limit, count_from_least=False, bar=None):
                     raise ValueError(f"{place.where} has {X.shape[0]} rows of X and {len(values)} of {name}")
                 if values.dtype.kind == "f":
                     values = validation.real_array(values, f"{name} in {place.where}")
-                series.append(values)
+                column.append(values)
             if bar is not None:
                 bar.update(X.shape[0])
     chunks = chunks.finish(count_from_least) if sparse else chunks.finish()
     in_file = chunks.spilled > 0
-    return Learnt(Stream(chunks, limit // 4), y.whole(in_file), weights.whole(in_file), None)
+    return Learnt(Stream(chunks, limit // 4), *(column.whole(in_file) for column in series.values()))
 
 
 def checked(X, place):

@@ -25,6 +25,16 @@ class SpillError(OSError):
     """Rows could not be written to the temporary folder. The message is one sentence."""
 
 
+def temporary(allowed):
+    """A temporary file of Numbers; SpillError where none is `allowed`."""
+    if not allowed:
+        raise SpillError(
+            "the rows take more than memory_limit allows to keep, and spill=False refuses a temporary file: raise "
+            "memory_limit, or allow the file"
+        )
+    return Numbers()
+
+
 class Numbers:
     """A file of numbers, read by several threads at once: one of the user's, or a temporary one that is appended to."""
 
@@ -90,14 +100,16 @@ def _refused(error):
 class Chunks:
     """Rows of `columns` numbers in chunks of equally many rows, of which the first `budget` bytes stay in memory.
 
+    Without `spills` more than that is refused.
+
     Attributes
     ----------
     edges : (m + 1,) int64, set by `finish`
         Chunk i holds the rows from edges[i] up to, but not including, edges[i + 1].
     """
 
-    def __init__(self, columns, dtype, budget):
-        self.columns, self.dtype, self.n = columns, np.dtype(dtype), 0
+    def __init__(self, columns, dtype, budget, spills=True):
+        self.columns, self.dtype, self.n, self._spills = columns, np.dtype(dtype), 0, spills
         self._length, self._left, self._file = max(1, CHUNK_VALUES // columns), budget, None
         self._chunks, self._used = [], 0  # arrays, or their places in the file
         self._buffer = np.empty((self._length, columns), dtype)
@@ -135,8 +147,7 @@ class Chunks:
             self._chunks.append(chunk)
             self._buffer = np.empty_like(self._buffer)
             return
-        if self._file is None:
-            self._file = Numbers()
+        self._file = self._file or temporary(self._spills)
         self._chunks.append(self._file.append(chunk))
 
     def finish(self):
@@ -171,8 +182,8 @@ class Chunks:
 class SparseChunks:
     """The same for CSR matrices, in the chunks that they come in."""
 
-    def __init__(self, dtype, budget):
-        self.dtype, self.n, self.columns = np.dtype(dtype), 0, 0
+    def __init__(self, dtype, budget, spills=True):
+        self.dtype, self.n, self.columns, self._spills = np.dtype(dtype), 0, 0, spills
         self._chunks, self._left, self._file, self._counts = [], budget, None, [0]
         self.values, self._least, self._last = 0, 1, (None, None)
 
@@ -187,7 +198,7 @@ class SparseChunks:
             if self._left >= 0:
                 self._chunks.append(csr_matrix(arrays, shape=part.shape))
             else:
-                self._file = self._file or Numbers()
+                self._file = self._file or temporary(self._spills)
                 places = [self._file.append(array) for array in arrays]
                 self._chunks.append((*places, len(arrays[0])))
             self._counts.append(part.shape[0])

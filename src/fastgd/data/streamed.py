@@ -41,12 +41,10 @@ def memory():
     return 1 << 32
 
 
-def streamed(source, target, sample_weight, features, limit, marks=None):
+def streamed(source, others, features, limit, spills):
     """The Streamed of a source."""
-    limit = bytes_of(limit)
-    if is_arrays(source):
-        return StreamedArrays(source, target, sample_weight, features, limit)
-    return StreamedTable(source, target, sample_weight, features, limit, marks)
+    kind = StreamedArrays if is_arrays(source) else StreamedTable
+    return kind(source, others, features, bytes_of(limit), spills)
 
 
 def is_arrays(source):
@@ -70,7 +68,7 @@ class Streamed(Scan):
     """A source that is read in blocks; `scan` makes it.
 
     `iter(scan)` gives blocks (X, y, sample_weight) for `partial_fit`, X being a pyarrow Table of the features or an
-    array. Estimators, `LinearObjective` and `predict` take it whole.
+    array, and with offsets (X, y, sample_weight, offset). Estimators, `LinearObjective` and `predict` take it whole.
     """
 
     _read = None, None
@@ -99,29 +97,35 @@ class Streamed(Scan):
             return contextlib.nullcontext()
         return progress_bar(self.total, 0, " rows", "verbose=2")
 
-    def arrays(self, y=None, sample_weight=None):
-        learnt = self.learn(encoding.Rules())
-        return learnt.rows, learnt.y if y is None else y, learnt.weights if sample_weight is None else sample_weight
+    def __iter__(self):
+        for X, *others in self.blocks():
+            yield X, *(others if others[-1] is not None else others[:-1])
 
-    def each(self, function):
-        """Iterate over function(X) of the blocks of X."""
-        return (function(X) for X in self.inputs())
+    def arrays(self, *given):
+        return self.learn(encoding.Rules()).arrays(given)
+
+    def each(self, function, offset=None):
+        """Iterate over function(X, offset) of the blocks; an `offset` of all rows stands in the place of their own."""
+        if offset is not None and self.total not in (None, len(offset)):
+            raise ValueError(f"offset must be a number for each of {self.total} rows; got {len(offset)}")
+        last = 0
+        for X, *_, own in self.blocks(only_offset=True):
+            first, last = last, last + X.shape[0]
+            yield function(X, own if offset is None else offset[first:last])
 
 
 class StreamedTable(Streamed):
     """A table of named columns."""
 
-    offset = None
-
-    def __init__(self, source, target, sample_weight, features, limit, marks=None):
-        self.target, self.sample_weight, self._given = target, sample_weight, features
-        self._source, self._limit, self._marks = source, limit, marks
+    def __init__(self, source, others, features, limit, spills=True, marks=None):
+        (self.target, self.sample_weight, self.offset), self._given = others, features
+        self._source, self._limit, self._spills, self._marks = source, limit, spills, marks
         self._open()
 
     def _open(self):
         self.parts = readers.parts_of(self._source, self._marks)
         self._stamp, (first, *_) = _stamp([part.where for part in self.parts]), self.parts
-        others = [name for name in (self.target, self.sample_weight) if name is not None]
+        others = [name for name in self.others if name is not None]
         columns = Names(first.schema.names)
         check_names(columns, [*others, *(self._given or [])], first.where)
         names = [name for name in dict.fromkeys(columns.column_names) if name not in (*others, INDEX)]
@@ -130,7 +134,9 @@ class StreamedTable(Streamed):
         if not self.features:
             raise TableError(f"{first.where} has no column beside the target")
         if both := [name for name in others if name in self.features]:
-            raise ValueError(f"{listed(both)} cannot be the target or the weights and among the features too")
+            raise ValueError(
+                f"{listed(both)} cannot be the target, the weights or the offset and among the features too"
+            )
 
     @property
     def total(self):
@@ -144,37 +150,35 @@ class StreamedTable(Streamed):
     def _learn(self, rules, bar):
         if self._stamp != _stamp([part.where for part in self.parts]):
             self._open()
-        names = self.features, self.target, self.sample_weight
-        return reading.TableReader(self.parts, *names, rules, self._limit).read(bar)
+        return reading.TableReader(self.parts, self.features, self.others, rules, self._limit, self._spills).read(bar)
 
     def inputs(self, names=None):
         for batch, _ in readers.ahead(reading.blocks(self.parts, names or self.features, self._limit)):
             yield arrow().Table.from_batches([batch])
 
-    def __iter__(self):
-        others = [name for name in (self.target, self.sample_weight) if name is not None]
-        for table in self.inputs([*self.features, *others]):
-            names = self.target, self.sample_weight
-            yield table.select(self.features), *(None if n is None else table.column(n).to_numpy() for n in names)
+    def blocks(self, only_offset=False):
+        """Iterate over (X, y, sample_weight, offset), None for what there is none of or what is not asked for."""
+        others = (None, None, self.offset) if only_offset else self.others
+        for table in self.inputs([*self.features, *(name for name in others if name)]):
+            yield table.select(self.features), *(None if n is None else table.column(n).to_numpy() for n in others)
 
 
 class StreamedArrays(Streamed):
     """Blocks of arrays: from a callable, an .npy file, or svmlight text."""
 
-    total = features = None
+    total = features = target = sample_weight = offset = None
 
-    def __init__(self, source, target, sample_weight, features, limit):
-        self.target = self.sample_weight = None
-        self._source, self._limit = source, limit
+    def __init__(self, source, others, features, limit, spills=True):
+        self._source, self._limit, self._spills = source, limit, spills
         self._suffix = None if callable(source) else os.path.splitext(os.fspath(source))[1]
-        self._columns = (target, sample_weight, features)
+        self._columns = others, features
         if self._suffix == ".npy":
             self._X = readers.npy(source)
             names = [f"x{j}" for j in range(self._X.shape[1])]
-            check_names(Names(names), [n for n in (target, sample_weight, *(features or [])) if n], str(source))
+            check_names(Names(names), [name for name in (*others, *(features or [])) if name], str(source))
             self.total = len(self._X)
-        elif any(value is not None for value in self._columns):
-            raise ValueError("target, sample_weight and features are for tables; blocks of arrays hold theirs")
+        elif any(value is not None for value in (*others, features)):
+            raise ValueError("target, sample_weight, offset and features are for tables; blocks of arrays hold theirs")
 
     def _key(self, rules):
         return None if self._suffix is None else _stamp([os.fspath(self._source)])
@@ -187,25 +191,25 @@ class StreamedArrays(Streamed):
         return readers.of_svmlight(self._source)
 
     def _learn(self, rules, bar):
-        as_it_is = self._suffix == ".npy" and not any(self._columns)
+        as_it_is = self._suffix == ".npy" and not any((*self._columns[0], self._columns[1]))
         X = readers.npy(self._source) if as_it_is else None
         if X is None or not X.flags.c_contiguous or X.dtype not in (np.float64, np.float32):
-            return reading.read_arrays(self._blocks(), self._limit, self._suffix not in (None, ".npy"), bar)
+            from_least = self._suffix not in (None, ".npy")
+            return reading.read_arrays(self._blocks(), self._limit, from_least, bar, self._spills)
         for block, place in self._blocks():
             reading.checked(block[0], place)
         chunks = Chunks.of_file(self._source, X.offset, X.shape, X.dtype)
-        return reading.Learnt(Stream(chunks, self._limit // 4), None, None, None)
+        return reading.Learnt(Stream(chunks, self._limit // 4))
 
-    def inputs(self):
+    def blocks(self, only_offset=False):
         if self._suffix not in (None, ".npy"):  # only after reading it is known whether columns are counted from 1
-            yield from self.learn().rows.chunks()
+            learnt, last = self.learn(), 0
+            for X in learnt.rows.chunks():
+                first, last = last, last + X.shape[0]
+                yield X, learnt.y[first:last], None, None
             return
-        for (X, _, _), place in readers.ahead(self._blocks()):
-            yield reading.checked(X, place)
-
-    def __iter__(self):
-        for block, _ in self._blocks():
-            yield block
+        for (X, *others), place in readers.ahead(self._blocks()):
+            yield reading.checked(X, place), *others
 
 
 class Names:

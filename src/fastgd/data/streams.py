@@ -7,7 +7,7 @@ import numpy as np
 
 from fastgd.data.dense import Dense
 from fastgd.data.rows import Rows, Some
-from fastgd.data.sparse import Sparse
+from fastgd.data.sparse import Sparse, beside
 from fastgd.data.threads import tree_sum
 
 # The most blocks of a pass; beyond, a block has several chunks, so that the sums of all blocks stay small.
@@ -33,7 +33,7 @@ class Stream(Rows):
         self._which, self._edges = np.arange(len(chunks.edges) - 1), chunks.edges
         self._sparse = hasattr(chunks, "values") or (coding is not None and d > 4 * chunks.columns)
         stored = getattr(chunks, "values", chunks.n * chunks.columns)
-        self.values = stored if self._sparse else chunks.n * d
+        self.values, self._last = stored if self._sparse else chunks.n * d, None
 
     def __len__(self):
         return self.n
@@ -52,14 +52,14 @@ class Stream(Rows):
             if len(group):
                 number = chunk[group[0]]
                 stored = self._chunks.some(self._which[number], numbers[group] - self._edges[number])
-                out[group] = self._array(stored)
+                out[group] = self._array(stored, numbers[group])
         return out
 
     def view(self, part):
         numbers = self._numbers(part)
         if not isinstance(numbers, range):
             return self.dense(part)
-        found = [self._array(stored) for _, _, stored in self._stored(numbers.start, numbers.stop)]
+        found = [self._array(stored, slice(*rows)) for *rows, stored in self._stored(numbers.start, numbers.stop)]
         if len(found) == 1:
             return found[0]
         return np.concatenate(found) if found else np.empty((0, self.d), self.dtype)
@@ -73,7 +73,8 @@ class Stream(Rows):
         numbers = self._numbers(part)
         if len(numbers) * self.d * self.dtype.itemsize > self._budget:
             return Some(self, part)
-        return Dense(self.dense(part), None if self.Y is None else self.Y[part], self._weights_of(part))
+        Y = None if self.Y is None else np.ascontiguousarray(self.Y[part])
+        return Dense(self.dense(part), Y, np.ascontiguousarray(self._weights_of(part)))
 
     def held_out(self, share, seed):
         """Masks of the rows to learn from and of those held out: whole chunks, or rows where there are few chunks."""
@@ -96,6 +97,12 @@ class Stream(Rows):
         other.Y, other.weights = None if self.Y is None else self.Y[mask], self._weights_of(mask)
         return other
 
+    def with_column(self, column):
+        """The same rows with a last column, (n,), that stays in memory."""
+        other = copy.copy(self)
+        other._last, other.d, other.values = column, self.d + 1, self.values + self.n
+        return other
+
     def _numbers(self, part):
         """Row numbers: a range if they follow on each other, else an array."""
         if isinstance(part, slice):
@@ -116,18 +123,21 @@ class Stream(Rows):
         """Iterate over the chunks, as they are stored."""
         return (stored for _, _, stored in self._stored(0, self.n))
 
-    def _array(self, stored):
+    def _array(self, stored, part):
+        """The rows of a chunk, whose numbers are `part`, as an array."""
         if hasattr(stored, "tocsr"):
-            return stored.toarray()
-        return stored if self._coding is None else self._coding.dense(stored, self.dtype)
+            stored = stored.toarray()
+        elif self._coding is not None:
+            stored = self._coding.dense(stored, self.dtype)
+        return stored if self._last is None else np.column_stack([stored, self._last[part]])
 
     def _rows(self, first, last, stored, Y, weights):
         """Rows of a chunk, for the kernels."""
         Y, weights = Y[first:last], weights[first:last] if weights.size else weights
         if self._sparse:
             X = stored if hasattr(stored, "tocsr") else self._coding.sparse(stored, self.dtype)
-            return Sparse(X, Y, weights)
-        return Dense(self._array(stored), Y, weights)
+            return Sparse(X if self._last is None else beside(X, self._last[first:last]), Y, weights)
+        return Dense(self._array(stored, slice(first, last)), Y, weights)
 
     # ---------------------------------------------------------------------------------------------------------- passes
 

@@ -44,6 +44,20 @@ def is_frame(X):
     return hasattr(X, "__arrow_c_stream__")
 
 
+def is_query(X):
+    """Whether X is a LazyFrame of polars."""
+    return hasattr(X, "collect_batches")
+
+
+def answer(query):
+    """The frame of a LazyFrame; TableError with the reason where it fails."""
+    try:
+        return query.collect()
+    except Exception as error:  # polars has a class of its own for each
+        reason = str(error).partition("\n")[0]  # the plan of the query follows
+        raise TableError(f"source: the query fails: {reason}") from None
+
+
 def frame(X, name="X"):
     """The columns of a frame as a pyarrow Table; an index is not among them."""
     pa = arrow("a frame with columns that are not numbers")
@@ -120,6 +134,8 @@ def read(source, *, separator=None, decimal=None, thousands=None, encoding=None)
 def read_all(source):
     """A pyarrow Table of a file, of a folder or pattern of files, of a dataset, or of a frame."""
     pa = arrow("fastgd.data.scan")
+    if is_query(source):
+        source = answer(source)
     if is_frame(source):
         return frame(source, "source")
     if hasattr(source, "to_table"):

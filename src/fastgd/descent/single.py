@@ -318,6 +318,8 @@ def _identity(f, init_x, grad, lr):
         weights = f.rows.weights
         identity = {"f": repr(f), "X": digest(*f.rows.arrays_for_digest()), "y": digest(f.y)}
         identity["sample_weight"] = digest(weights)
+        if f.penalty.groups is not None:
+            identity["groups"] = digest(f.penalty.groups.labels, f.penalty.groups.factors)
     else:
         identity = {"f": "a function", "grad": None if grad is None else "f gives it" if grad is True else "a function"}
     if init_x is not None:

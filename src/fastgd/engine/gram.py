@@ -15,6 +15,7 @@ from fastgd.engine.gap import lost_sentence, newton_note
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
 from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium
+from fastgd.objective import design
 
 # Values of X up to which residuals are computed in extended precision, where the machine has it (a millisecond); and up
 # to which a singular value decomposition is that of X itself, not of its triangular factor (some 100 ms).
@@ -50,14 +51,14 @@ class NormalEquations:
         v, o = self.variables, self.variables.objective
         n, d = o.rows.n, o.rows.d
         extra = np.diag(np.sqrt(diagonal / o.factor))
-        pieces = o.design(v.shift, v.scale, 1.0)
-        root = self._root.T
-        if n * d <= SVD_VALUES:
+        root, whole = self._root.T, n * d <= SVD_VALUES and o.rows.in_memory
+        if whole:
+            pieces = o.design(v.shift, v.scale, 1.0)
             A = np.vstack([A for A, *_ in pieces] + ([extra] if extra.any() else [])) / root
         else:
-            A = extra / root
-            for piece, *_ in pieces:
-                A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
+            columns = o.columns(v.shift, v.scale, 1.0)
+            R = o.rows.reduced(design.triangle, columns, root[0], combine=design.stacked)
+            A = design.stacked((extra / root,), R)[0]
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
         rounding = max(n, d) * np.finfo(np.float64).eps
         if o.eps > 1e-10 and not o.l2:  # in float32 smaller singular values are rounding errors of the columns
@@ -66,7 +67,7 @@ class NormalEquations:
         self.lost = v.size - int(np.count_nonzero(kept))
         self.condition = float(sizes[0] / sizes[-1]) if not self.lost and sizes[-1] > 0 else math.inf
         self._basis, self._sizes = Vt[kept].T, sizes[kept]
-        self._left = U[:, kept] if n * d <= SVD_VALUES else None
+        self._left = U[:, kept] if whole else None
 
     def solve(self, gradient):
         if not hasattr(self, "_basis"):
@@ -95,6 +96,8 @@ def gram(variables, monitor):
     equations = NormalEquations(variables)
     monitor.condition, monitor.lost = equations.condition, equations.lost
     refine = not o.l1 and not o.l2
+    easy = _is_easy(variables, equations.condition)
+    rounding = (32 if easy else 1) * o.eps
     if kept := monitor.resumed:
         point, last = kept["point"], kept["last"]
     else:
@@ -108,10 +111,10 @@ def gram(variables, monitor):
         monitor.keep(point.step, point=point, last=last)
         step, estimate = _step(variables, equations, point)
         size = float(np.max(np.abs(step), initial=0.0))
-        if point.step and (not size < 0.5 * last or size <= o.eps * float(np.max(np.abs(point.z)))):
+        if point.step and (not size < 0.5 * last or size <= rounding * float(np.max(np.abs(point.z)))):
             break  # the correction no longer shrinks, or is rounding error
         monitor.took(point.step, 1.0)
-        new = _point(variables, monitor, point.step + 1, point.z + step)
+        new = _point(variables, monitor, point.step + 1, point.z + step, easy)
         if o.l1 and not new.fun <= point.fun + 1e-3 * abs(point.fun):  # XᵀX has lost the digits that would tell
             break
         point, last = new, size
@@ -177,15 +180,15 @@ def end_by_duality(variables, monitor, point, gap, estimate=math.inf):
     rule.gap, rule.certified = gap, certified
 
 
-def _point(variables, monitor, step, V):
-    return monitor.evaluated(step, V, *_evaluate(variables, V))
+def _point(variables, monitor, step, V, easy):
+    return monitor.evaluated(step, V, *_evaluate(variables, V, easy))
 
 
-def _evaluate(variables, V):
+def _evaluate(variables, V, easy):
     """`variables.evaluate`, from residuals in extended precision where X is small."""
     o = variables.objective
     # With a penalty the error of a residual is far less than what the penalty changes.
-    if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual:
+    if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual or easy:
         return variables.evaluate(V)
     residual, s = _residual(variables, V), o.sample_weight
     weighted = residual if s is None else residual * s.astype(np.longdouble)[:, None]
@@ -195,6 +198,12 @@ def _evaluate(variables, V):
         gradient = np.vstack([gradient, -o.factor * weighted.sum(axis=0)])
     variables.nfev, variables.njev, variables.passes = variables.nfev + 1, variables.njev + 1, variables.passes + 1
     return value + o.constant, gradient.astype(np.float64)
+
+
+def _is_easy(variables, condition):
+    """Whether float64 loses few digits: columns that are hardly correlated, with means that are not far off."""
+    near = condition is not None and condition <= 100
+    return near and bool(np.all(np.abs(variables.shift) <= 20 * variables.spread))
 
 
 def _product(A, B):

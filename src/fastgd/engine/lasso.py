@@ -1,5 +1,7 @@
 """The minimum of a quadratic function with an l1 penalty, from its matrix or from columns."""
 
+import functools
+import itertools
 import math
 
 import numpy as np
@@ -15,11 +17,16 @@ PATIENCE = 3
 # More columns than this are looked at where they have a weight, or a slope of so much of their threshold, unless these
 # are the most: their matrix stays in a cache.
 SMALL, NEAR, MOST = 128, 0.95, 0.7
+# Rounds of descent by groups, of a few epochs and an extrapolation each.
+GROUP_ROUNDS = 2000
 # The gradient of a minimum, in units of the largest number that it is a sum of.
 ROUNDING = 1e-13
 # Up to so many columns a Gram matrix is formed at once, and up to GRAM_COLUMNS where epochs on the columns would take
 # longer, as the first FEW_EPOCHS tell.
 AT_ONCE, GRAM_COLUMNS, FEW_EPOCHS, MOST_EPOCHS = 64, 4096, 20, 2000
+# Epochs on the Gram matrix of all columns, from a minimum nearby, before sets of them are looked at; half as many each
+# time that these were needed.
+EPOCHS_OF_GRAM = 40
 # Epochs between extrapolations, which are left out where the logarithm of the violations falls by so much an epoch.
 MEMORY, FAST = 7, math.log(2)
 
@@ -105,6 +112,82 @@ def violations(v, gradient, thresholds):
     return np.where(v != 0, np.abs(gradient + thresholds * np.sign(v)), at_zero)
 
 
+def sizes(v, thresholds, starts=None):
+    """Σ tⱼ·|vⱼ|, or of groups that begin at `starts` Σ t_g·‖v_g‖, of one or of several outputs."""
+    if starts is None:
+        return float(np.sum(thresholds @ np.abs(v)))
+    return float(np.sum(thresholds[starts[:-1]] @ norms(v, starts))) if len(v) else 0.0
+
+
+def rise_of_sizes(v, new, thresholds, starts=None):
+    """`sizes` of new weights less that of v, without cancellation of the sums."""
+    if starts is None:
+        return float(np.sum(thresholds @ (np.abs(new) - np.abs(v))))
+    return float(np.sum(thresholds[starts[:-1]] @ (norms(new, starts) - norms(v, starts)))) if len(v) else 0.0
+
+
+def norms(v, starts):
+    """‖v_g‖ of groups that begin at `starts`."""
+    return np.sqrt(np.add.reduceat(v * v, starts[:-1], axis=0))
+
+
+def violations_of_groups(v, gradient, thresholds, starts):
+    """The shortest subgradient of each group, in size."""
+    lengths, labels = norms(v, starts), np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        there = norms(gradient + thresholds * v / lengths[labels], starts)
+    return np.where(lengths > 0, there, np.maximum(norms(gradient, starts) - thresholds[starts[:-1]], 0.0))
+
+
+def minimise_with_groups(H, gradient, thresholds, starts, start, small):
+    """argmin ½vᵀHv + cᵀv + Σ t_g·‖v_g‖; see `minimise_with_l1`, whose thresholds are alike within a group here.
+
+    Descent by groups, each to its minimum for the others, in coordinates in which its own block of H is diagonal (its
+    eigenvectors: the norm is the same); extrapolated as in `Problem`.
+    """
+    H, turns = H.copy(), []
+    for first, last in itertools.pairwise(starts):
+        group = slice(first, last)
+        turns.append(scipy.linalg.eigh(H[group, group], check_finite=False)[1] if last - first > 1 else np.ones((1, 1)))
+        H[group] = turns[-1].T @ H[group]
+        H[:, group] = H[:, group] @ turns[-1]
+        own = np.diag(np.maximum(np.diag(H[group, group]), 0.0))
+        H[group, group] = own
+
+    def turned(v, back=False):
+        parts = np.split(v, starts[1:-1])
+        return np.concatenate([(turn if back else turn.T) @ part for turn, part in zip(turns, parts, strict=True)])
+
+    v, gradient, limits = turned(start), turned(gradient), thresholds[starts[:-1]].copy()
+    rounding = ROUNDING * (np.max(np.abs(gradient), initial=0.0) + np.max(thresholds, initial=0.0))
+    allowed = np.maximum(small * limits, rounding)
+    for _ in range(GROUP_ROUNDS):
+        path = [v.copy()]
+        for _ in range(MEMORY):
+            worst = kernels.active.gram_group_descent(H, starts, limits, 1, small, gradient, v)[1]
+            path.append(v.copy())
+            if not worst > small:
+                break
+        if not worst > 0 or np.all(violations_of_groups(v, gradient, thresholds, starts) <= allowed):
+            break
+        step = _extrapolation(np.array(path), v)
+        change = H @ step
+        rise = float(step @ (gradient + 0.5 * change)) + rise_of_sizes(v, v + step, thresholds, starts)
+        if rise < 0:
+            v += step
+            gradient += change
+    return turned(v, back=True)
+
+
+def _extrapolation(path, v):
+    """The step from v, the last point of the path, to the extrapolation of it (Anderson acceleration)."""
+    moves = np.diff(path, axis=0)
+    products = moves @ moves.T
+    products[np.diag_indices_from(products)] += 1e-10 * (np.trace(products) or 1.0)
+    z = np.linalg.solve(products, np.ones(len(moves)))
+    return (z / z.sum()) @ path[1:] - v
+
+
 def _solve(H, held, right):
     H[np.diag_indices_from(H)] += held
     try:
@@ -135,6 +218,54 @@ def _lowest_between(slope, change, thresholds, v, target):
     return point
 
 
+class GramOfAll:
+    """A squared loss and its gradient, from the Gram matrix of all columns and from one point where both are known.
+
+    Attributes
+    ----------
+    scale : float
+        The value at that point, whose rounding error all values have.
+    """
+
+    def __init__(self, variables, point):
+        v, o = variables, variables.objective
+        self.d, moments, inverse = o.rows.d, o.moments, 1 / v.scale
+        centred = moments.centred if o.fit_intercept else moments.about(0.0)
+        self._matrix = (o.factor * inverse[:, None]) * centred * inverse
+        self._diagonal = np.diag(self._matrix).copy()
+        self._offsets = (moments.mean - v.shift) * inverse if o.fit_intercept else None
+        self._epochs, self._ridges = EPOCHS_OF_GRAM, False
+        self._start, self.scale = point.z.copy(), point.fun - o.penalty.value(v.to_weights(point.z)[0])
+        self._gradient = point.gradient[: self.d] - v.ridge()[: self.d, None] * point.z[: self.d]
+
+    def minimise(self, V, gradient, thresholds, ridges, small):
+        """Move V to the minimum with the penalties; see `minimise_with_l1`."""
+        self._ridges = self._ridges or bool(ridges.any())
+        if self._ridges:
+            self._matrix[np.diag_indices(self.d)] = self._diagonal + ridges
+        for output in range(V.shape[1]):
+            at, v = gradient[: self.d, output].copy(), V[: self.d, output]
+            new, worst = v.copy(), math.inf
+            if self._epochs:
+                arguments = self._matrix, thresholds, self._epochs, small, at, new
+                worst = kernels.active.gram_coordinate_descent(*arguments)[1]
+            if not worst <= small:
+                new, self._epochs = minimise_with_l1(self._matrix, at, thresholds, new, small), self._epochs // 2
+            if self._offsets is not None:
+                V[self.d, output] -= self._offsets @ (new - v)
+            V[: self.d, output] = new
+
+    def evaluate(self, V):
+        """(value, gradient) of the loss; the intercept is the best one."""
+        move = V[: self.d] - self._start[: self.d]
+        moved = np.flatnonzero(move.any(axis=1))
+        change, gradient = self._matrix[moved].T @ move[moved], np.zeros(V.shape)
+        if self._ridges:  # of a penalty, which is no part of the loss
+            change[moved] -= (self._matrix[moved, moved] - self._diagonal[moved])[:, None] * move[moved]
+        gradient[: self.d] = self._gradient + change
+        return self.scale + float(np.vdot(move, self._gradient + 0.5 * change)), gradient
+
+
 class Problem:
     """A quadratic model of F in the weights of the working set, for one output.
 
@@ -144,7 +275,7 @@ class Problem:
         Of F by the scores.
     total : float
         Their sum.
-    means, bends : (m,)
+    sums, means, bends : (m,)
         See `kernels.reference.coordinates`.
     matrix : (m, m) or None
         The Hessian, where it has been formed.
@@ -161,14 +292,36 @@ class Problem:
         self.block, self.curvature = block, curvature
         self.ridges = search.ridges[search.numbers]
         self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
-        self.sums, squares = block.moments(curvature)
-        self.means = self.sums / self.total if o.fit_intercept else np.zeros(block.m)
-        bends = squares - self.sums * self.means
-        # What is below this share of the squares is rounding.
-        self.bends = np.where(bends > 1e-14 * squares, bends, 0.0) + self.ridges
-        self.matrix, self.slow = None, old is not None and old.slow
+        self._centred = o.fit_intercept
+        self.matrix, self.slow, self.starts = None, old is not None and old.slow, None
         if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
             self._form(old.matrix)
+
+    @functools.cached_property
+    def _moments(self):  # which a model at its minimum does not ask for
+        sums, squares = self.block.moments(self.curvature)
+        means = sums / self.total if self._centred else np.zeros(self.block.m)
+        bends = squares - sums * means
+        # What is below this share of the squares is rounding.
+        return sums, means, np.where(bends > 1e-14 * squares, bends, 0.0)
+
+    @property
+    def sums(self):
+        return self._moments[0]
+
+    @property
+    def means(self):
+        return self._moments[1]
+
+    @property
+    def bends(self):
+        return self._moments[2] + self.ridges
+
+    def take_ridges(self, ridges):
+        """Those of another penalty."""
+        self.ridges = ridges
+        if self.matrix is not None:
+            self.matrix[np.diag_indices(self.block.m)] = self.bends
 
     def _form(self, old=None):
         """The Hessian, from that of the first columns."""
@@ -185,6 +338,8 @@ class Problem:
         intercept, and `left` is the share of the violations that the weights may have."""
         gradient = self.block.transposed_product(slopes) + self.ridges * v
         thresholds = self.thresholds
+        if self.starts is not None:
+            return self._minimise_groups(gradient, v, small)
         worst = float(np.max(violations(v, gradient, thresholds) / thresholds, initial=0.0))
         if worst <= small:
             return None
@@ -199,6 +354,16 @@ class Problem:
         if self.matrix is None:
             self._form()
         return minimise_with_l1(self.matrix, gradient, thresholds, v, small)
+
+    def _minimise_groups(self, gradient, v, small):
+        if not len(v):
+            return None
+        worst = violations_of_groups(v, gradient, self.thresholds, self.starts) / self.thresholds[self.starts[:-1]]
+        if not np.max(worst) > small:
+            return None
+        if self.matrix is None:
+            self._form()
+        return minimise_with_groups(self.matrix, gradient, self.thresholds, self.starts, v, small)
 
     def _by_columns(self, slopes, v, small):
         """(weights, whether they are the minimum): coordinate descent with extrapolation of every few epochs.
@@ -233,12 +398,7 @@ class Problem:
 
     def _extrapolate(self, path, slopes, v):
         """Move v and its slopes to the extrapolation of the path, if F is lower there (Anderson acceleration)."""
-        path = np.array(path)
-        moves = np.diff(path, axis=0)
-        products = moves @ moves.T
-        products[np.diag_indices_from(products)] += 1e-10 * (np.trace(products) or 1.0)
-        z = np.linalg.solve(products, np.ones(len(moves)))
-        step = (z / z.sum()) @ path[1:] - v
+        step = _extrapolation(np.array(path), v)
         change = self.block.product(step) - self.means @ step
         rise = float(slopes @ change) + 0.5 * float(np.sum(self.curvature * change**2))
         rise += float(self.ridges @ (step * (v + 0.5 * step)))

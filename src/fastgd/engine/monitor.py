@@ -94,6 +94,13 @@ class Monitor(Judgement):
             with checkpoint.restoring():
                 kept.restore(self, saved)
 
+    def renewed(self, variables, gap):
+        """The monitor of the next run of a sequence, which keeps nothing but what it was made with."""
+        other = copy.copy(self)
+        other.variables, other.gap, other.end_point, other.latest, other.last_seen = variables, gap, None, None, None
+        other.first_fun, other.first_norm, other.rose = None, np.inf, False
+        return other
+
     # ------------------------------------------------------------------------------------------- points for solvers
 
     def point(self, step, z, lr=None, *, want_fun=None, fun=None):
@@ -395,10 +402,11 @@ class Monitor(Judgement):
         if self.guard is not None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
             message += self.guard.sentence(v, reported.z)
         gap = None if self.gap is None else self.gap.gap
+        note = v.note if self.gap is None else v.note + v.objective.rows.note
         nfev, njev, passes = v.spent
         return Result(
             x=x, fun=float(fun), jac=jac, nit=end.step, nfev=nfev, njev=njev, success=self.success,
-            status=self.status, message=message + v.note, history=self.recorder.history(), gap=gap,
+            status=self.status, message=message + note, history=self.recorder.history(), gap=gap,
             certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=round(passes),
             lost=self.lost, solver=self.solver,
         )  # fmt: skip

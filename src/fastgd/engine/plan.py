@@ -138,9 +138,26 @@ class Request:
         return [(entry, name) for entry, (is_given, name) in names.items() if is_given]
 
 
+def _by_groups(request):
+    """The one solver that takes a penalty of groups."""
+    o, solver = request.objective, request.solver
+    others = [what for _, what in request.given] + ["early stopping"] * request.path
+    if solver not in (None, "auto", "coordinate") or others:
+        got = f"solver={solver!r}" + "".join(f", {what}" for what in others)
+        raise ValueError(f'groups are for solver="auto" or "coordinate", and nothing that steps by a rate; got {got}')
+    if not (o.has_dual and o.convex and o.smooth and o.rows.has_columns):
+        raise ValueError(
+            f"groups are for data in memory and a smooth loss that is convex by Xw + b; got loss={o.loss!r}, "
+            f"activation={o.activation!r}"
+        )
+    return "coordinate"
+
+
 def choose(request):
     """The name of the solver; ValueError if the given one does not take the other arguments."""
     o, solver = request.objective, request.solver
+    if o.penalty.groups is not None and o.l1:
+        return _by_groups(request)
     of_each = o.penalty_weights is not None or (request.bounds is not None and not request.user_columns)
     if of_each:
         solver = _within_bounds(request)
@@ -185,6 +202,8 @@ def choose(request):
 def _within_bounds(request):
     """The solver for bounds in an estimator, or penalty weights; the one asked for where a rate is given with it."""
     o, solver = request.objective, request.solver
+    if o.penalty.groups is not None and o.l1:
+        return _by_groups(request)
     fits = o.smooth and o.rows.d <= METRIC_COLUMNS and request.rate is None and request.plain and request.batch is None
     if solver in (None, "auto", "newton") and fits:
         return "newton"
@@ -265,6 +284,8 @@ class Plan:
         r, o = self.request, self.request.objective
         if self.linear and r.method is not None and o.penalty_weights is not None:
             raise ValueError(f'penalty_weights do not go with lr={r.method!r}: leave it to lr="auto"')
+        if self.linear and r.method is not None and o.penalty.groups is not None:
+            raise ValueError(f'groups do not go with lr={r.method!r}: leave it to lr="auto"')
         if not self.linear or r.method is not None:
             variables = Columns(o, self._user_start()) if self.linear else OfFunction(o, r.start)
             if r.method is not None:
@@ -312,7 +333,7 @@ class Plan:
         start = r.start
         if start is not None and not isinstance(start, tuple):
             start = tuple(part.astype(np.float64) for part in o.split(start))
-        return Standardised(o, start)
+        return Standardised(o, start, roughly=self.solver == "coordinate")
 
     def _user_start(self):
         start, o = self.request.start, self.request.objective
@@ -325,8 +346,7 @@ class Plan:
         if not isinstance(v, Standardised) or np.all(np.isfinite(v.scale)):
             return ()
         still = np.flatnonzero(~np.isfinite(v.scale))
-        parts = [self.request.objective.rows.columns(still[at : at + 64]) for at in range(0, len(still), 64)]
-        return still[np.concatenate([np.any(part != part[0], axis=0) for part in parts])]
+        return still[self.request.objective.rows.varies(still)]
 
     def watch(self, **options):
         """Make the Monitor; see there for the options."""

@@ -42,7 +42,10 @@ ONE_LAYER = (
 )
 PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 FUNCTIONS = ("descend_function",)
-COORDINATES = ("column_moments", "coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent")
+COORDINATES = (
+    "column_moments", "column_sums", "coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent",
+    "gram_group_descent", "take_columns",
+)  # fmt: skip
 DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 
 

@@ -6,6 +6,8 @@
 # present v, and with an intercept b the best for it: a step of a coordinate is then one in the column less its mean.
 # No loss is known here. `reference/coordinates.py` is the specification.
 
+from libc.math cimport sqrt
+
 
 cdef inline double along_one(double v, double gradient, double bend, double threshold) noexcept nogil:
     """The minimum along one coordinate."""
@@ -185,9 +187,9 @@ def gram_coordinate_descent(const double[:, ::1] H not None, const double[::1] t
         while epoch < epochs:
             worst = 0
             for j in range(m):
-                if H[j, j] <= 0:
-                    continue
                 old = v[j]
+                if (old == 0 and -thresholds[j] <= g[j] <= thresholds[j]) or H[j, j] <= 0:
+                    continue
                 step = along_one(old, g[j], H[j, j], thresholds[j]) - old
                 if step == 0:
                     continue
@@ -200,3 +202,130 @@ def gram_coordinate_descent(const double[:, ::1] H not None, const double[::1] t
             if not worst > small:
                 break
     return epoch, worst
+
+
+cdef inline double length_of_group(const double* r, const double* row, Py_ssize_t next_one, Py_ssize_t size,
+                                   double threshold) noexcept nogil:
+    """‖z‖ of the minimum z of Σ (½dᵢ·zᵢ² − rᵢ·zᵢ) + threshold·‖z‖, d being each `next_one`-th number of the row.
+
+    It is the root ν of Σ (rᵢ/(dᵢ·ν + threshold))² = 1, of which the inverse of the left root is nearly linear: Newton
+    steps from below, where the largest dᵢ stands for all.
+    """
+    cdef Py_ssize_t i, count
+    cdef double most = 0, square = 0, length, phi, slope, q, step
+    for i in range(size):
+        most = max(most, row[i * next_one])
+        square += r[i] * r[i]
+    if most <= 0 or square <= threshold * threshold:
+        return 0.0
+    length = (sqrt(square) - threshold) / most
+    for count in range(60):
+        phi = slope = 0
+        for i in range(size):
+            q = r[i] / (row[i * next_one] * length + threshold)
+            phi += q * q
+            slope += q * q * row[i * next_one] / (row[i * next_one] * length + threshold)
+        if not slope > 0:
+            break
+        step = (sqrt(phi) - 1) * phi / slope
+        length += step
+        if not step > 1e-15 * length:
+            break
+    return length
+
+
+def gram_group_descent(const double[:, ::1] H not None, const Py_ssize_t[::1] starts not None,
+                       const double[::1] thresholds not None, Py_ssize_t epochs, double small,
+                       double[::1] gradient not None, double[::1] v not None):
+    """Descent on ½vᵀHv + cᵀv + Σ tⱼ·‖vⱼ‖ by groups, whose own blocks of H are diagonal. See the reference."""
+    cdef Py_ssize_t m = H.shape[0], groups = thresholds.shape[0], epoch = 0, a, i, j, first, size
+    cdef double worst = 0, square, longest, length, t, new, step, bend
+    cdef const double* row
+    if not (H.shape[1] == m and starts.shape[0] == groups + 1 and gradient.shape[0] == m and v.shape[0] == m):
+        raise ValueError(f"arrays do not fit a matrix of shape ({m}, {H.shape[1]})")
+    if m == 0 or epochs <= 0:
+        return 0, 0.0
+    if starts[0] != 0 or starts[groups] != m:
+        raise ValueError(f"groups must begin at 0 and end at {m}")
+    for j in range(groups):
+        if starts[j + 1] < starts[j]:
+            raise ValueError("starts must not decrease")
+    cdef double* g = &gradient[0]
+    cdef double* r = <double*> malloc(m * sizeof(double))
+    if r is NULL:
+        raise MemoryError
+    with nogil:
+        while epoch < epochs:
+            worst = 0
+            for j in range(groups):
+                first, size, t, longest = starts[j], starts[j + 1] - starts[j], thresholds[j], 0
+                if size == 0:
+                    continue
+                for i in range(first, first + size):
+                    r[i] = H[i, i] * v[i] - g[i]
+                length = length_of_group(r + first, &H[first, first], m + 1, size, t) if t > 0 else 0
+                square = 0
+                for i in range(first, first + size):
+                    bend = H[i, i]
+                    if t > 0:
+                        new = r[i] * length / (bend * length + t)
+                    else:
+                        new = r[i] / bend if bend > 0 else v[i]
+                    step = new - v[i]
+                    r[i] = step
+                    square += bend * step * bend * step
+                worst = max(worst, sqrt(square) / (t if t > 0 else 1.0))
+                for i in range(first, first + size):
+                    step = r[i]
+                    if step == 0:
+                        continue
+                    v[i] += step
+                    row = &H[i, 0]
+                    for a in range(m):
+                        g[a] += step * row[a]
+            epoch += 1
+            if not worst > small:
+                break
+    free(r)
+    return epoch, worst
+
+
+def take_columns(const floating[:, ::1] X not None, const Py_ssize_t[::1] numbers not None,
+                 const double[::1] shift not None, const double[::1] scale not None, double[:, ::1] out not None):
+    """out[j] = (X[:, numbers[j]] − shift[j])/scale[j], in blocks of rows that stay in a cache."""
+    cdef Py_ssize_t n = X.shape[0], d = X.shape[1], m = numbers.shape[0], first, last, i, j, at
+    cdef double mean, size
+    if not (shift.shape[0] == m and scale.shape[0] == m and out.shape[0] == m and out.shape[1] == n):
+        raise ValueError(f"arrays do not fit {m} columns of {n} rows")
+    for j in range(m):
+        if not 0 <= numbers[j] < d:
+            raise ValueError(f"numbers must be columns, 0 to {d - 1}")
+    with nogil:
+        for first in range(0, n, 64):
+            last = min(first + 64, n)
+            for j in range(m):
+                at, mean, size = numbers[j], shift[j], scale[j]
+                for i in range(first, last):
+                    out[j, i] = (X[i, at] - mean) / size
+
+
+def column_sums(const floating[:, ::1] X not None, double[::1] sums not None, double[::1] squares not None):
+    """Σ x and Σ x² of each column of X (n, d), into `sums` and `squares`."""
+    cdef Py_ssize_t n = X.shape[0], d = X.shape[1], i, j
+    cdef double x
+    if not (sums.shape[0] == d and squares.shape[0] == d):
+        raise ValueError(f"arrays do not fit {d} columns")
+    sums[:] = 0
+    squares[:] = 0
+    if n == 0 or d == 0:
+        return
+    cdef double* s = &sums[0]
+    cdef double* q = &squares[0]
+    cdef const floating* row
+    with nogil:
+        for i in range(n):
+            row = &X[i, 0]
+            for j in range(d):
+                x = row[j]
+                s[j] += x
+                q[j] += x * x

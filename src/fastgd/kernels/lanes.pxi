@@ -25,10 +25,12 @@ cdef extern from *:
       typedef double fastgd_doubles FASTGD_VECTOR(double, FASTGD_REGISTER);
       /* Sixteen lanes would leave tables of ten columns to the scalar loop behind the registers. */
       typedef float fastgd_floats FASTGD_VECTOR(float, FASTGD_REGISTER > 32 ? 32 : FASTGD_REGISTER);
+      typedef float fastgd_all_floats FASTGD_VECTOR(float, FASTGD_REGISTER);  /* for long rows */
       #define FASTGD_FILL(V, x) ((x) - (V){0})  /* x + 0 is not x where x is -0 */
     #else
       typedef double fastgd_doubles;
       typedef float fastgd_floats;
+      typedef float fastgd_all_floats;
       #define FASTGD_FILL(V, x) (x)
     #endif
     #include <string.h>
@@ -44,6 +46,7 @@ cdef extern from *:
       }
     FASTGD_SUM(double, fastgd_doubles, fastgd_sum_doubles)
     FASTGD_SUM(float, fastgd_floats, fastgd_sum_floats)
+    FASTGD_SUM(float, fastgd_all_floats, fastgd_sum_all_floats)
     /* Four numbers of four rows. The sums of four registers are had at once: halves of them share the instructions
        that move lanes about. */
     #if defined(__GNUC__) || defined(__clang__)
@@ -59,44 +62,93 @@ cdef extern from *:
       #endif
     #endif
     #ifdef FASTGD_SHUFFLE
-      #define FASTGD_PAIRS_8(a, b) \
+      /* Neighbours are added within parts of 16 bytes, for which there are fast instructions; then the parts. */
+      #define FASTGD_FLOATS_4(a, b) (FASTGD_SHUFFLE(a, b, 0, 2, 4, 6) + FASTGD_SHUFFLE(a, b, 1, 3, 5, 7))
+      #define FASTGD_FLOATS_8(a, b) \
+          (FASTGD_SHUFFLE(a, b, 0, 2, 8, 10, 4, 6, 12, 14) + FASTGD_SHUFFLE(a, b, 1, 3, 9, 11, 5, 7, 13, 15))
+      #define FASTGD_FLOATS_16(a, b) \
+          (FASTGD_SHUFFLE(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) \
+           + FASTGD_SHUFFLE(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31))
+      #define FASTGD_HALVES_8(v) (FASTGD_SHUFFLE(v, v, 0, 1, 2, 3) + FASTGD_SHUFFLE(v, v, 4, 5, 6, 7))
+      #define FASTGD_HALVES_16(v) \
+          (FASTGD_SHUFFLE(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + FASTGD_SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15))
+      #define FASTGD_DOUBLES_2(a, b) (FASTGD_SHUFFLE(a, b, 0, 2) + FASTGD_SHUFFLE(a, b, 1, 3))
+      #define FASTGD_DOUBLES_4(a, b) (FASTGD_SHUFFLE(a, b, 0, 4, 2, 6) + FASTGD_SHUFFLE(a, b, 1, 5, 3, 7))
+      #define FASTGD_DOUBLES_8(a, b) \
           (FASTGD_SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14) + FASTGD_SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15))
-      #define FASTGD_PAIRS_4(a, b) (FASTGD_SHUFFLE(a, b, 0, 4, 2, 6) + FASTGD_SHUFFLE(a, b, 1, 5, 3, 7))
-      #define FASTGD_PAIRS_2(a, b) (FASTGD_SHUFFLE(a, b, 0, 2) + FASTGD_SHUFFLE(a, b, 1, 3))
-      #define FASTGD_HALVES(v) (FASTGD_SHUFFLE(v, v, 0, 1, 2, 3) + FASTGD_SHUFFLE(v, v, 4, 5, 6, 7))
-      #define FASTGD_PAIRS_OF_PAIRS(u, v) (FASTGD_SHUFFLE(u, v, 0, 1, 4, 5) + FASTGD_SHUFFLE(u, v, 2, 3, 6, 7))
-      #define FASTGD_SUMS(V4, V, NAME)                                                          \
-        static inline V4 NAME(V a, V b, V c, V d) { return FASTGD_PAIRS_OF_PAIRS(FASTGD_ONE(a, b), FASTGD_ONE(c, d)); }
-      #if FASTGD_REGISTER == 64
-        #define FASTGD_ONE(a, b) FASTGD_HALVES(FASTGD_PAIRS_8(a, b))
-        FASTGD_SUMS(fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles)
-      #elif FASTGD_REGISTER == 32
-        #define FASTGD_ONE(a, b) FASTGD_PAIRS_4(a, b)
-        FASTGD_SUMS(fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles)
+      #define FASTGD_PARTS(u, v) (FASTGD_SHUFFLE(u, v, 0, 1, 4, 5) + FASTGD_SHUFFLE(u, v, 2, 3, 6, 7))
+      static inline fastgd_four_floats fastgd_sums_four_floats(fastgd_four_floats a, fastgd_four_floats b,
+                                                               fastgd_four_floats c, fastgd_four_floats d) {
+          fastgd_four_floats ab = FASTGD_FLOATS_4(a, b), cd = FASTGD_FLOATS_4(c, d);
+          return FASTGD_FLOATS_4(ab, cd);
+      }
+      #if FASTGD_REGISTER >= 32
+        static inline fastgd_four_floats fastgd_sums_floats(fastgd_floats a, fastgd_floats b, fastgd_floats c,
+                                                            fastgd_floats d) {
+            fastgd_floats ab = FASTGD_FLOATS_8(a, b), cd = FASTGD_FLOATS_8(c, d), all = FASTGD_FLOATS_8(ab, cd);
+            return FASTGD_HALVES_8(all);
+        }
+        static inline fastgd_four_doubles fastgd_sums_four_doubles(fastgd_four_doubles a, fastgd_four_doubles b,
+                                                                   fastgd_four_doubles c, fastgd_four_doubles d) {
+            fastgd_four_doubles ab = FASTGD_DOUBLES_4(a, b), cd = FASTGD_DOUBLES_4(c, d);
+            return FASTGD_PARTS(ab, cd);
+        }
       #else
-        #define FASTGD_ONE(a, b) FASTGD_PAIRS_2(a, b)
+        #define fastgd_sums_floats fastgd_sums_four_floats
+      #endif
+      #if FASTGD_REGISTER < 64
+        #define fastgd_sums_all_floats fastgd_sums_floats
+      #endif
+      #if FASTGD_REGISTER == 64
+        static inline fastgd_four_floats fastgd_sums_all_floats(fastgd_all_floats a, fastgd_all_floats b,
+                                                                fastgd_all_floats c, fastgd_all_floats d) {
+            fastgd_all_floats ab = FASTGD_FLOATS_16(a, b), cd = FASTGD_FLOATS_16(c, d), all = FASTGD_FLOATS_16(ab, cd);
+            fastgd_floats half = FASTGD_HALVES_16(all);
+            return FASTGD_HALVES_8(half);
+        }
         static inline fastgd_four_doubles fastgd_sums_doubles(fastgd_doubles a, fastgd_doubles b, fastgd_doubles c,
                                                               fastgd_doubles d) {
-            return FASTGD_SHUFFLE(FASTGD_ONE(a, b), FASTGD_ONE(c, d), 0, 1, 2, 3);
+            fastgd_doubles ab = FASTGD_DOUBLES_8(a, b), cd = FASTGD_DOUBLES_8(c, d);
+            fastgd_four_doubles ab_half = FASTGD_HALVES_8(ab), cd_half = FASTGD_HALVES_8(cd);
+            return FASTGD_PARTS(ab_half, cd_half);
+        }
+      #elif FASTGD_REGISTER == 32
+        #define fastgd_sums_doubles fastgd_sums_four_doubles
+      #else
+        static inline fastgd_four_doubles fastgd_sums_doubles(fastgd_doubles a, fastgd_doubles b, fastgd_doubles c,
+                                                              fastgd_doubles d) {
+            fastgd_doubles ab = FASTGD_DOUBLES_2(a, b), cd = FASTGD_DOUBLES_2(c, d);
+            return FASTGD_SHUFFLE(ab, cd, 0, 1, 2, 3);
         }
       #endif
-      #undef FASTGD_ONE
-      #if FASTGD_REGISTER >= 32
-        #define FASTGD_ONE(a, b) FASTGD_HALVES(FASTGD_PAIRS_8(a, b))
-      #else
-        #define FASTGD_ONE(a, b) FASTGD_PAIRS_4(a, b)
-      #endif
-      FASTGD_SUMS(fastgd_four_floats, fastgd_floats, fastgd_sums_floats)
     #else
-      #define FASTGD_SUMS(T, V4, V, NAME, SUM)                                                  \
+      #define FASTGD_SUMS(T, V4, V, NAME)                                                       \
         static inline V4 NAME(V a, V b, V c, V d) {                                             \
-            T s[4] = {SUM(a), SUM(b), SUM(c), SUM(d)};                                          \
+            enum { lanes = sizeof(V) / sizeof(T), of = sizeof(V4) / sizeof(T) };                \
+            T s[4][lanes], out[of];                                                             \
             V4 v;                                                                               \
-            memcpy(&v, s, sizeof(v));                                                           \
+            int width, i, r;                                                                    \
+            memcpy(s[0], &a, sizeof(V));                                                        \
+            memcpy(s[1], &b, sizeof(V));                                                        \
+            memcpy(s[2], &c, sizeof(V));                                                        \
+            memcpy(s[3], &d, sizeof(V));                                                        \
+            for (r = 0; r < of; r++) {                                                          \
+                for (width = lanes / 2; width > 0; width /= 2)                                  \
+                    for (i = 0; i < width; i++) s[r][i] += s[r][i + width];                     \
+                out[r] = s[r][0];                                                               \
+            }                                                                                   \
+            memcpy(&v, out, sizeof(v));                                                         \
             return v;                                                                           \
         }
-      FASTGD_SUMS(double, fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles, fastgd_sum_doubles)
-      FASTGD_SUMS(float, fastgd_four_floats, fastgd_floats, fastgd_sums_floats, fastgd_sum_floats)
+      FASTGD_SUMS(double, fastgd_four_doubles, fastgd_doubles, fastgd_sums_doubles)
+      FASTGD_SUMS(float, fastgd_four_floats, fastgd_floats, fastgd_sums_floats)
+      #if FASTGD_REGISTER >= 32  /* 0 where there are no registers of several lanes */
+        FASTGD_SUMS(float, fastgd_four_floats, fastgd_four_floats, fastgd_sums_four_floats)
+      #endif
+      #if FASTGD_REGISTER == 64
+        FASTGD_SUMS(double, fastgd_four_doubles, fastgd_four_doubles, fastgd_sums_four_doubles)
+      #endif
+      FASTGD_SUMS(float, fastgd_four_floats, fastgd_all_floats, fastgd_sums_all_floats)
     #endif
     static inline fastgd_four_doubles fastgd_widened(fastgd_four_floats v) {
         float f[4] = {0};
@@ -233,3 +285,13 @@ cdef extern from "registers.h" nogil:
         const float* x, Py_ssize_t row, const float* delta, Py_ssize_t k, Py_ssize_t m, Py_ssize_t d, float* g,
         Py_ssize_t width) noexcept
     Py_ssize_t lanes_of_outputs "fastgd_lanes_of_outputs"(Py_ssize_t k, Py_ssize_t size) noexcept
+
+cdef extern from "squares.h" nogil:
+    Py_ssize_t squares_of_double_rows "fastgd_doubles_squares"(
+        const double* x, Py_ssize_t row, const double* w, double b, const double* y, const double* c, Py_ssize_t m,
+        Py_ssize_t d, double* g, double* total, double* slopes, Py_ssize_t ahead, bint in_line, int rows,
+        bint far) noexcept
+    Py_ssize_t squares_of_float_rows "fastgd_floats_squares"(
+        const float* x, Py_ssize_t row, const float* w, float b, const float* y, const float* c, Py_ssize_t m,
+        Py_ssize_t d, float* g, double* total, double* slopes, Py_ssize_t ahead, bint in_line, int rows,
+        bint far) noexcept

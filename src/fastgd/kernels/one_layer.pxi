@@ -41,14 +41,18 @@ cdef enum:
     CACHED_BYTES = 1048576      # of an X that stays in a second-level cache from pass to pass
     AHEAD = 1                   # blocks from the one in use to the one that the memory is asked for
     WIDE_BYTES = 160            # of a row, from which on forward and backward go over two blocks in one loop
-    WIDE_BLOCK_BYTES = 8192     # of such a block: two of them, and what the memory is asked for, in the nearest cache
-    FOUR_ROWS_IN_LINE = 3072    # bytes of a row up to which 4 rows, 4 before and 4 after fit the nearest cache;
+    WIDE_BLOCK_BYTES = 16384    # of such a block: two of them, and what the memory is asked for, in the nearest cache
+    FOUR_ROWS_IN_LINE = 2304    # bytes of a row up to which 4 rows, 4 before and 4 after fit the nearest cache;
     FOUR_ROWS = 4352            # 4 and 4 before;
     TWO_ROWS = 8704             # 2 and 2 before. Beyond that all comes from the second one, and more rows need less
     FAR_BYTES = 16777216        # of an X that is read from memory, and from no cache
     TURNED_BLOCK_ROWS = 512     # rows of less than a register, of which the columns are gone along
     CACHE_LINE = 64             # bytes
     FLUSH_ROWS = 256            # rows whose gradient is summed in the dtype of X before it goes to float64
+    SQUARES_ROWS = 1024         # the same of the squared loss in float64, whose rows are gone over in one loop
+    SHORT_AHEAD = 2048          # bytes before short rows are used that a cache is asked for them in that loop,
+    SHORT_FAR_AHEAD = 8192      # or the memory
+    NEAR_BYTES = 32768          # of an X that stays in the nearest cache
 
 
 # ---------------------------------------------------------------------------------------------- what is walked over
@@ -74,6 +78,9 @@ cdef struct Rows:
     bint wide                           # forward, and backward of the block before, in one loop
     bint in_line                        # how that loop asks the memory (`registers.h`), and how many rows it takes
     int rows
+    bint far                            # whether X is read from memory
+    int squares_rows                    # how many rows the loop of the squared loss takes, and how many bytes before
+    Py_ssize_t squares_ahead            # short ones are used it asks for them
 
 
 cdef struct Work:
@@ -146,6 +153,9 @@ cdef void choose_way(Rows* r) noexcept nogil:
     r.wide = r.k == 1 and not r.by_columns and bytes > WIDE_BYTES
     r.in_line = contiguous and (far or bytes <= FOUR_ROWS_IN_LINE)
     r.rows = 2 if not far and FOUR_ROWS < bytes <= TWO_ROWS else 4
+    r.far = far
+    r.squares_rows = 2 if (bytes <= FOUR_ROWS if far else FOUR_ROWS < bytes <= TWO_ROWS) else 4
+    r.squares_ahead = SHORT_FAR_AHEAD if far else SHORT_AHEAD if r.n * bytes > NEAR_BYTES else 0
 
 
 cdef Work* new_work(Rows* r) except NULL:
@@ -270,21 +280,22 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
     cdef Py_ssize_t z_row = 0, z_m = 0, done
     cdef const char* ahead
     cdef double slopes
-    cdef bint wide = r.wide and grad_W != NULL
-    cdef Py_ssize_t width = r.width
-    cdef bint at_once = (k == 1 and l.squares and not wide
-                         and not r.by_columns and d >= lanes_of(h) and lanes_of(h) > 1)
+    cdef Py_ssize_t width = r.width, block = r.block
+    cdef bint at_once = k == 1 and l.squares and not r.by_columns and d >= least_at_once(h)
+    cdef bint wide = r.wide and grad_W != NULL and not at_once
+    if at_once and r.X_direct and r.Y_direct and (r.s == NULL or r.s_direct):  # nothing is copied block by block
+        block = SQUARES_ROWS if floating is double else FLUSH_ROWS
     memset(totals, 0, k * sizeof(double))
     if grad_W != NULL:
         memset(g, 0, d * width * sizeof(floating))
         memset(grad_W, 0, d * k * sizeof(double))
         memset(grad_b, 0, k * sizeof(double))
-    if wide or width > k:  # in lines of the cache, and filled up to a register
+    if wide or width > k or (at_once and r.wide):  # in lines of the cache, and filled up to a register
         copy_weights(W, b, d, k, width, <floating*> work.w)
         W = <const floating*> work.w
         b = W + d * width
     while start < r.n:
-        m = min(r.block, r.n - start)
+        m = min(block, r.n - start)
         if r.X_direct:
             x, row = <const floating*> (r.X + start * r.X_row), r.X_row // <Py_ssize_t> sizeof(floating)
         else:
@@ -293,7 +304,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             pack(r.X + start * r.X_row, r.X_row, r.X_column, shift if r.shifted else NULL, m, d,
                  <floating*> work.packed)
             x, row = <const floating*> work.packed, d
-        if r.turned:
+        if r.turned and not at_once:
             turn_rows(x, row, m, d, <floating*> work.turned, r.block)
             x, column = <const floating*> work.turned, r.block
         y = <const floating*> (r.Y + start * r.Y_row)
@@ -312,7 +323,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
         if at_once:
             slopes = 0
             squares_one(x, row, W, b[0], y, s, m, d, g if grad_W != NULL else <floating*> NULL, work.totals, &slopes,
-                        ahead, r.X_row)
+                        r.squares_ahead, r.in_line, r.squares_rows, r.far)
             if grad_W != NULL:
                 grad_b[0] += slopes
         else:
@@ -359,6 +370,12 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
         backward_one(z, z_row, <const floating*> delta, z_m, d, g, <const char*> NULL, 0)
     if grad_W != NULL:
         flush(g, grad_W, d, k, width)
+
+
+cdef inline Py_ssize_t least_at_once(const floating* like) noexcept nogil:
+    """How many columns a row needs to go through all three stages at once: those of the narrowest register."""
+    cdef Py_ssize_t lanes = lanes_of(like)
+    return <Py_ssize_t> 1 << 62 if lanes == 1 else min(lanes, <Py_ssize_t> 4)
 
 
 cdef inline void sum_rows(const floating* h, Py_ssize_t m, Py_ssize_t k, double* out) noexcept nogil:

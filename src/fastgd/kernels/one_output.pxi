@@ -244,114 +244,25 @@ cdef inline void turn_rows(const floating* x, Py_ssize_t row, Py_ssize_t m, Py_s
 # ----------------------------------------------------------------------------------------------- all stages at once
 
 cdef inline void squares_one(const floating* x, Py_ssize_t row, const floating* w, floating b, const floating* y,
-                             const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total,
-                             double* slopes, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
-    """All three stages of the squared loss with identity activation and one output, for rows of a register or more.
+                             const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total, double* slopes,
+                             Py_ssize_t ahead, bint in_line, int rows, bint far) noexcept nogil:
+    """All three stages of the squared loss with identity activation and one output; g NULL: the loss alone.
 
-    The error term of this model is so short that its way through memory would cost as much again: here four rows are
-    loaded, multiplied, compared with their targets and added to g (unless that is NULL) while they are in registers.
+    See `squares.h`, which leaves a few rows at the end.
     """
-    if floating is double:
-        squares_rows(x, row, w, b, y, s, m, d, g, total, slopes, ahead, ahead_row, <doubles*> NULL,
-                     <four_doubles*> NULL)
-    else:
-        squares_rows(x, row, w, b, y, s, m, d, g, total, slopes, ahead, ahead_row, <floats*> NULL,
-                     <four_floats*> NULL)
-
-
-cdef inline void squares_rows(const floating* x, Py_ssize_t row, const floating* w, floating b, const floating* y,
-                              const floating* s, Py_ssize_t m, Py_ssize_t d, floating* g, double* total,
-                              double* slopes, const char* ahead, Py_ssize_t ahead_row,
-                              register_* like, four_* like_four) noexcept nogil:
-    cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
-    cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, i = 0, j
-    cdef Py_ssize_t bytes = d * <Py_ssize_t> sizeof(floating)
-    cdef register_ s0, s1, s2, s3, e0, e1, e2, e3, v
-    cdef register_ zeros = filled(<floating> 0, like), w_last = zeros, g_last = zeros
-    cdef register_ w_first = (<const register_*> w)[0], g_first = zeros
-    cdef four_doubles squares, slopes_, wide
-    cdef four_ e
+    cdef Py_ssize_t i
     cdef floating r, delta
-    cdef const floating* x1
-    cdef const floating* x2
-    cdef const floating* x3
-    memset(&squares, 0, sizeof(squares))
-    slopes_ = squares
-    for j in range(whole, d):  # see `forward_rows`
-        (<floating*> &w_last)[j - last] = w[j]
-    while i + 4 <= m:
-        if ahead != NULL:
-            prefetch_bytes(ahead, 4 * bytes if ahead_row == bytes else 0)
-            ahead += 4 * ahead_row
-        x1 = x + row
-        x2 = x1 + row
-        x3 = x2 + row
-        s0 = s1 = s2 = s3 = zeros
-        if whole < d:
-            s0 = (<const register_*> (x + last))[0] * w_last
-            s1 = (<const register_*> (x1 + last))[0] * w_last
-            s2 = (<const register_*> (x2 + last))[0] * w_last
-            s3 = (<const register_*> (x3 + last))[0] * w_last
-        s0 += (<const register_*> x)[0] * w_first
-        s1 += (<const register_*> x1)[0] * w_first
-        s2 += (<const register_*> x2)[0] * w_first
-        s3 += (<const register_*> x3)[0] * w_first
-        j = lanes
-        while j < whole:
-            v = (<const register_*> (w + j))[0]
-            s0 += (<const register_*> (x + j))[0] * v
-            s1 += (<const register_*> (x1 + j))[0] * v
-            s2 += (<const register_*> (x2 + j))[0] * v
-            s3 += (<const register_*> (x3 + j))[0] * v
-            j += lanes
-        e = four_sums(s0, s1, s2, s3, like_four) + b - (<const four_*> (y + i))[0]
-        wide = widened(e)
-        if s != NULL:
-            e *= (<const four_*> (s + i))[0]
-            squares += wide * widened(e)
-            slopes_ += widened(e)
-        else:
-            squares += wide * wide
-            slopes_ += wide
-        if g != NULL:
-            e0 = filled((<floating*> &e)[0], like)
-            e1 = filled((<floating*> &e)[1], like)
-            e2 = filled((<floating*> &e)[2], like)
-            e3 = filled((<floating*> &e)[3], like)
-            g_first += (
-                ((<const register_*> x)[0] * e0 + (<const register_*> x1)[0] * e1)
-                + ((<const register_*> x2)[0] * e2 + (<const register_*> x3)[0] * e3)
-            )
-            j = lanes
-            while j < whole:
-                (<register_*> (g + j))[0] += (
-                    ((<const register_*> (x + j))[0] * e0 + (<const register_*> (x1 + j))[0] * e1)
-                    + ((<const register_*> (x2 + j))[0] * e2 + (<const register_*> (x3 + j))[0] * e3)
-                )
-                j += lanes
-            if whole < d:
-                g_last += (
-                    ((<const register_*> (x + last))[0] * e0 + (<const register_*> (x1 + last))[0] * e1)
-                    + ((<const register_*> (x2 + last))[0] * e2 + (<const register_*> (x3 + last))[0] * e3)
-                )
-        x += 4 * row
-        i += 4
-    if g != NULL:
-        (<register_*> g)[0] += g_first
-        for j in range(whole, d):
-            g[j] += (<floating*> &g_last)[j - last]
-    while i < m:
-        r = dot(x, w, d) + b - y[i]
+    if floating is double:
+        i = squares_of_double_rows(x, row, w, b, y, s, m, d, g, total, slopes, ahead, in_line, rows, far)
+    else:
+        i = squares_of_float_rows(x, row, w, b, y, s, m, d, g, total, slopes, ahead, in_line, rows, far)
+    for i in range(i, m):
+        r = dot(x + i * row, w, d) + b - y[i]
         delta = r if s == NULL else s[i] * r
-        (<double*> &squares)[0] += <double> delta * <double> r
-        (<double*> &slopes_)[0] += delta
+        total[0] += 0.5 * <double> delta * <double> r
+        slopes[0] += delta
         if g != NULL:
-            add_multiple(g, delta, x, d)
-        x += row
-        i += 1
-    for j in range(4):
-        total[0] += 0.5 * (<double*> &squares)[j]
-        slopes[0] += (<double*> &slopes_)[j]
+            add_multiple(g, delta, x + i * row, d)
 
 
 cdef inline void prefetch_bytes(const char* start, Py_ssize_t size) noexcept nogil:

@@ -71,16 +71,16 @@
   #define FASTGD_FOUR(V4, SUMS) *(V4 *) (h + i) = SUMS(s[0], s[1], s[2], s[3]);
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_4, double, fastgd_doubles, 4,
                         FASTGD_FOUR(fastgd_four_doubles, fastgd_sums_doubles))
-FASTGD_FORWARD_BACKWARD(fastgd_both_floats_4, float, fastgd_floats, 4,
-                        FASTGD_FOUR(fastgd_four_floats, fastgd_sums_floats))
+FASTGD_FORWARD_BACKWARD(fastgd_both_floats_4, float, fastgd_all_floats, 4,
+                        FASTGD_FOUR(fastgd_four_floats, fastgd_sums_all_floats))
 #else
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_4, double, fastgd_doubles, 4, FASTGD_EACH(fastgd_sum_doubles))
 FASTGD_FORWARD_BACKWARD(fastgd_both_floats_4, float, fastgd_floats, 4, FASTGD_EACH(fastgd_sum_floats))
 #endif
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_2, double, fastgd_doubles, 2, FASTGD_EACH(fastgd_sum_doubles))
-FASTGD_FORWARD_BACKWARD(fastgd_both_floats_2, float, fastgd_floats, 2, FASTGD_EACH(fastgd_sum_floats))
+FASTGD_FORWARD_BACKWARD(fastgd_both_floats_2, float, fastgd_all_floats, 2, FASTGD_EACH(fastgd_sum_all_floats))
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_1, double, fastgd_doubles, 1, FASTGD_EACH(fastgd_sum_doubles))
-FASTGD_FORWARD_BACKWARD(fastgd_both_floats_1, float, fastgd_floats, 1, FASTGD_EACH(fastgd_sum_floats))
+FASTGD_FORWARD_BACKWARD(fastgd_both_floats_1, float, fastgd_all_floats, 1, FASTGD_EACH(fastgd_sum_all_floats))
 
 /* ------------------------------------------------------------------------------- columns of a few rows
 
@@ -297,7 +297,6 @@ FASTGD_TOTALS(fastgd_floats_in_double, float, fastgd_few_floats)
 /* The narrowest register that holds all outputs, or the widest that there is. */
 #if defined(__GNUC__) || defined(__clang__)
   typedef double fastgd_two_doubles FASTGD_VECTOR(double, 16);
-  typedef float fastgd_all_floats FASTGD_VECTOR(float, FASTGD_REGISTER);
 FASTGD_OUTPUTS(fastgd_doubles_16, double, fastgd_two_doubles)
 FASTGD_OUTPUTS(fastgd_floats_16, float, fastgd_four_floats)
   #if FASTGD_REGISTER == 64

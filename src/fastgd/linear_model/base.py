@@ -11,9 +11,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastgd import losses, validation
+from fastgd import losses
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
+from fastgd.data.distributed import Distributed
+from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
 from fastgd.engine import plan
@@ -25,9 +27,10 @@ from fastgd.errors import DivergenceError, progress_bar
 from fastgd.files.checkpoint import Checkpoint, digest
 from fastgd.files.models import Saved, scores
 from fastgd.linear_model import inputs, remarks
-from fastgd.linear_model.online import Streamed
+from fastgd.linear_model.online import FitsInParts
 from fastgd.linear_model.onnx_graph import Exported
 from fastgd.linear_model.parameters import Parameters
+from fastgd.linear_model.penalised import Penalised
 from fastgd.linear_model.summary import Kept, Summarised
 from fastgd.objective import LinearObjective
 
@@ -40,8 +43,8 @@ if typing.TYPE_CHECKING:
     from fastgd.types import Floats, Table
 
 
-class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
-    """Fits and reports; a subclass says what y is (`_targets`) and what a score is (`_score_of`)."""
+class LinearModel(Saved, Exported, Summarised, Penalised, FitsInParts, Parameters):
+    """Fits and reports; a subclass says what y is (`_targets`) and what their score is (`_score_of`)."""
 
     coef_: Floats
     intercept_: Floats
@@ -250,7 +253,7 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         names = (
             "loss", "epsilon", "penalty", "alpha", "l1_ratio", "fit_intercept", "solver", "learning_rate", "optimizer",
             "batch_size", "early_stopping", "validation_fraction", "n_iter_no_change", "shuffle", "positive", "bounds",
-            "penalty_weights",
+            "penalty_weights", "groups",
         )  # fmt: skip
         identity |= {name: repr(getattr(self, name)) for name in names if not callable(getattr(self, name))}
         identity["least_rise"] = checked.tol if checked.early_stopping else None
@@ -305,9 +308,8 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             record = losses.of(checked.loss, activation)
             return LinearObjective.of_arrays(
                 X, self._coded(y, X.dtype), np.empty(0, X.dtype) if sample_weight is None else sample_weight,
-                record, fit_intercept=checked.fit_intercept, l1=checked.l1, l2=checked.l2, offset=offset,
+                record, fit_intercept=checked.fit_intercept, penalty=self._penalty(checked, X.shape[1]), offset=offset,
                 deviance=True, n_jobs=self.n_jobs,
-                penalty_weights=validation.penalty_weights(self.penalty_weights, X.shape[1]),
             )  # fmt: skip
         except OverflowError as error:  # of memory or of indices
             raise ValueError(f"X and y do not make an objective: {error}") from error
@@ -317,12 +319,12 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         W, b = self._weights_so_far(objective)
         if checked.rate is not None:
             return W, b
-        value = objective.sums(W, b, gradient=False) + objective.penalty(W)
+        value = objective.sums(W, b, gradient=False) + objective.penalty.value(W)
         return (W, b) if value <= objective.value_at_constant(objective.best_constant()[1]) else None
 
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
-        if isinstance(X, Stream):
+        if isinstance(X, (Stream, Distributed)):
             return X.held_out(self.validation_fraction, int(check_random_state(self.random_state).randint(1 << 31)))
         inputs.refuse_infinite(X, "X")  # a fit looks at its own rows only
         # Rows of weight 0 are neither trained on nor held out.
@@ -358,20 +360,31 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
         s = self._class_weighted(y, sample_weight)
         return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
 
+    def _score_elsewhere(self, X, y, sample_weight, offset):
+        """`score` of a collection of dask."""
+        check_is_fitted(self, "coef_")
+        if offset is not None:
+            raise ValueError("offset is for an X in memory; a dask collection takes none")
+        X, y, sample_weight = inputs.held(self, X, y, sample_weight)
+        return self._score_there(X, self._known_targets(y, X.dtype)[0], sample_weight)
+
     def _score_held_out(self, weights, X, y, sample_weight, offset):
         self._set_weights(*weights, y)
-        return self._score_of(X, y, sample_weight, offset)
+        if not getattr(X, "in_memory", True):
+            return self._score_there(X, y, sample_weight)
+        return self._score_of(self._raw_scores(X, offset), y, sample_weight, offset)
 
     @property
     def coef_names_(self) -> NDArray[Any]:
         """Of the coefficients: names of columns, and column=level for the levels of text columns."""
         check_is_fitted(self, "coef_")
+        return np.array(self._names_of_columns(np.shape(self.coef_)[-1]), dtype=object)
+
+    def _names_of_columns(self, d):
         encoder, names = self.__dict__.get("_encoder"), getattr(self, "feature_names_in_", None)
         if encoder is not None:
-            names = encoder.encoded_names
-        elif names is None:
-            names = [f"x{i}" for i in range(np.shape(self.coef_)[-1])]
-        return np.array(names, dtype=object)
+            return encoder.encoded_names
+        return [f"x{i}" for i in range(d)] if names is None else names
 
     # ------------------------------------------------------------------------------------------------------- predict
 
@@ -381,6 +394,16 @@ class LinearModel(Saved, Exported, Summarised, Streamed, Parameters):
             offset = X.column(X.offset)
         X = inputs.validated(self, X, reset=False)
         return self._raw_scores(X, inputs.offsets(offset, X))
+
+    def _observed(self, X, *given):
+        """(scores, y, sample_weight, offset) of a table, for `score`; a scan holds what is not `given`."""
+        check_is_fitted(self, "coef_")
+        if isinstance(X, Streamed):
+            return inputs.gathered(self, X, given)
+        y, sample_weight, offset = X.beside(*given) if isinstance(X, Scan) else given
+        X, y = inputs.validated(self, X, y, reset=False)
+        offset = inputs.offsets(offset, X)
+        return self._raw_scores(X, offset), y, sample_weight, offset
 
     def _raw_scores(self, X, offset=None):
         h = scores(X, self.coef_, self.intercept_, self.__dict__.get("classes_"))

@@ -91,7 +91,7 @@ class Online:
                 self._steps.w[:] = walked
 
     def __getstate__(self):
-        remade = ("coef", "intercept", "coef_of_user", "parameters")  # by `_view` and `Streamed._attach_online`
+        remade = ("coef", "intercept", "coef_of_user", "parameters")  # by `_view` and `FitsInParts._attach_online`
         return {name: value for name, value in self.__dict__.items() if name not in remade}
 
     def __setstate__(self, state):
@@ -252,7 +252,7 @@ class Online:
         self._scaled_steps = Steps(self.record, self.v, self.d, rule=self.rule, batch=self.batch, l1=0.0, l2=0.0)
 
 
-class Streamed:
+class FitsInParts:
     """What both estimators' `partial_fit` has; an estimator says how its targets are coded and what `y` it takes."""
 
     def _fed_at_once(self, X, y):
@@ -315,8 +315,8 @@ class Streamed:
         if old is not None and old.is_of(self) and dtype == old.dtype:
             return
         checked = self._check_parameters()
-        if checked.bounds is not None or self.penalty_weights is not None:
-            raise ValueError("positive, bounds and penalty_weights are for fit; partial_fit takes none of them")
+        if checked.bounds is not None or self.penalty_weights is not None or self.groups is not None:
+            raise ValueError("positive, bounds, penalty_weights and groups are for fit; partial_fit takes none of them")
         if checked.rate is None:
             refuse_penalty(checked.rule, checked.l1, checked.l2)
         elif checked.rate.observes:

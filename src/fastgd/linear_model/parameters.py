@@ -24,9 +24,9 @@ if typing.TYPE_CHECKING:
 
     from fastgd.losses import Loss
     from fastgd.optimizers import Optimizer
-    from fastgd.types import Bounds, Callbacks, OptimizerName, Penalty, Rate, Solver
+    from fastgd.types import Bounds, Callbacks, Groups, OptimizerName, Penalty, Rate, Solver
 
-PENALTIES = (None, "l2", "l1", "elasticnet")
+PENALTIES = (None, "l2", "l1", "elasticnet", "group")
 
 
 @dataclasses.dataclass(kw_only=True, repr=False, eq=False)
@@ -66,6 +66,7 @@ class Parameters(BaseEstimator):
     positive: bool = False
     bounds: Bounds | None = None
     penalty_weights: ArrayLike | None = None
+    groups: Groups | None = None
 
     def _check_parameters(self):
         """The parameters as numbers and objects; ValueError or TypeError for what they do not take."""
@@ -80,7 +81,13 @@ class Parameters(BaseEstimator):
         alpha, ratio = number("alpha", minimum=0), number("l1_ratio", minimum=0)
         if ratio > 1:
             raise ValueError(f"l1_ratio must be between 0 and 1; got {ratio}")
-        l1, l2 = {None: (0, 0), "l2": (0, 1), "l1": (1, 0), "elasticnet": (ratio, 1 - ratio)}[self.penalty]
+        shares = {None: (0, 0), "l2": (0, 1), "l1": (1, 0), "elasticnet": (ratio, 1 - ratio), "group": (1, 0)}
+        l1, l2 = shares[self.penalty]
+        if (self.groups is None) if self.penalty == "group" else (self.groups is not None and not l1):
+            raise ValueError(
+                'groups go with penalty="group", or "l1" or "elasticnet", which then take the columns of a group '
+                f"together; got penalty={self.penalty!r}, groups={self.groups!r}"
+            )
         fraction = number("validation_fraction", positive=True)
         if fraction >= 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, both excluded; got {fraction}")

@@ -10,11 +10,12 @@ import typing
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
 
 from fastgd import losses, validation
+from fastgd.data import collections
+from fastgd.data.distributed import Column
 from fastgd.files.models import outputs
-from fastgd.linear_model import inputs
+from fastgd.linear_model import elsewhere, inputs
 from fastgd.linear_model.base import LinearModel
 from fastgd.linear_model.online import OF_STREAMS
 from fastgd.linear_model.parameters import names_parameters
@@ -45,8 +46,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         "huber": ½r² up to |r| = epsilon and straight beyond; "epsilon_insensitive": max(0, |r| − epsilon);
         "quantile": ½|r|, and `losses.Quantile(q)` the pinball loss of another quantile; "poisson", "gamma": half the
         deviance with f = exp(Xw + b). `losses.custom(f)` is one of your own.
-    penalty : {None, "l2", "l1", "elasticnet"}
-        None, ½‖w‖², ‖w‖₁, or l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖².
+    penalty : {None, "l2", "l1", "elasticnet", "group"}
+        None, ½‖w‖², ‖w‖₁, l1_ratio·‖w‖₁ + (1 − l1_ratio)·½‖w‖², or with `groups` Σ √(size of g)·‖w_g‖.
     alpha : float
         Times the penalty.
     l1_ratio : float
@@ -118,7 +119,12 @@ class GDRegressor(RegressorMixin, LinearModel):
     bounds : tuple (lower, upper) or scipy.optimize.Bounds, optional
         Of the coefficients, numbers or one for each, (d,); None on a side for no bound. The intercept has none.
     penalty_weights : array_like, (d,), optional
-        A factor of the penalty for each coefficient, not negative; 0: not penalised.
+        A factor of the penalty for each coefficient, not negative; 0: not penalised. With `groups` a positive factor
+        for each group, in place of the root of its size.
+    groups : array_like of int or str, (d,), or list of lists, optional
+        Columns that have a weight together or not at all (group lasso): the label of the group of each column, or the
+        columns of each group, by numbers or names. With "l1" and "elasticnet" the norms of groups stand for ‖w‖₁; each
+        output has its own.
 
     Attributes
     ----------
@@ -164,7 +170,11 @@ class GDRegressor(RegressorMixin, LinearModel):
         return tags
 
     def score(
-        self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None, offset: ArrayLike | None = None
+        self,
+        X: Table,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> float:
         """How much of the spread of y the model explains: 1 at best, 0 for the best constant.
 
@@ -176,12 +186,13 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         float
         """
-        if self._loss.link != "exp" and offset is None:
-            return super().score(X, y, sample_weight)
-        check_is_fitted(self, "coef_")
-        X, y = inputs.validated(self, X, y, reset=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        return self._score_of(X, self._known_targets(y, X.dtype)[0], sample_weight, inputs.offsets(offset, X))
+        if collections.is_collection(X):
+            return self._score_elsewhere(X, y, sample_weight, offset)
+        h, y, sample_weight, offset = self._observed(X, y, sample_weight, offset)
+        sample_weight = inputs.weights(sample_weight, h, relative=True)
+        if self._loss.link == "exp":
+            y = self._known_targets(y, h.dtype)[0]
+        return self._score_of(h, y, sample_weight, offset)
 
     @inputs.by_blocks
     def predict(self, X: Table, offset: ArrayLike | None = None) -> Floats:
@@ -226,7 +237,7 @@ class GDRegressor(RegressorMixin, LinearModel):
         for _ in range(100):
             o = LinearObjective.of_arrays(
                 o.X, o.y, o.rows.weights, losses.of(losses.Huber(factor * self.scale_)),
-                fit_intercept=o.fit_intercept, l1=o.l1, l2=o.l2, deviance=True, n_jobs=self.n_jobs,
+                fit_intercept=o.fit_intercept, penalty=o.penalty, deviance=True, n_jobs=self.n_jobs,
             )  # fmt: skip
             result, error = super()._run(o, checked, score)
             W, b = (part.astype(np.float64) for part in o.split(result.x))
@@ -257,16 +268,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        largest = max(float(np.max(y)), -float(np.min(y))) if y.size else 0.0
-        limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
-        if largest > limit:
-            raise ValueError(
-                f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
-                f"{largest:g}: measure it in larger units"
-            )
-        self._loss.check(y)
-        return y, self._activation()
+        if isinstance(y, Column):
+            return y.mapped(_checked, dtype, self._loss, dtype=dtype), self._activation()
+        return _checked(y, dtype, self._loss), self._activation()
 
     _known_targets = _targets
 
@@ -276,8 +280,10 @@ class GDRegressor(RegressorMixin, LinearModel):
     def _outputs(self, y):
         return 1 if y.ndim == 1 else y.shape[1]
 
-    def _score_of(self, X, y, sample_weight, offset=None):
-        h = self._raw_scores(X, offset)
+    def _score_there(self, rows, y, sample_weight):
+        return elsewhere.explained(rows, y, *self._weights_matrix(), self._loss, sample_weight)
+
+    def _score_of(self, h, y, sample_weight, offset=None):
         if self._loss.link != "exp":
             return r2_score(y, h, sample_weight=sample_weight)
         h, Y = (np.asarray(part, np.float64).reshape(len(h), -1) for part in (h, y))
@@ -295,6 +301,19 @@ class GDRegressor(RegressorMixin, LinearModel):
             constant = o.value_of_scores(at) + o.constant
         rest = o.value_of_scores(h) + o.constant
         return 1 - rest / constant if constant > 0 else float(rest <= 0)
+
+
+def _checked(y, dtype, loss):
+    """Targets as floats of a dtype."""
+    y = validation.real_array(y, "y", dtype=dtype, finite=False)
+    limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
+    if not np.vdot(y, y) <= limit**2 and (largest := float(np.max(np.abs(y), initial=0.0))) > limit:
+        raise ValueError(
+            f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
+            f"{largest:g}: measure it in larger units"
+        )
+    loss.check(y)
+    return y
 
 
 def _scale(r, s, factor):

@@ -1,12 +1,12 @@
 """What a fit warns of: no convergence, divergence, weights that the data hardly determine."""
 
+import contextlib
 import math
 import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgd.data.streams import Stream
 from fastgd.engine.result import Status
 from fastgd.errors import ConditionWarning, DivergenceWarning
 from fastgd.linear_model import separation
@@ -75,16 +75,19 @@ def _separated(objective, losses):
     o, s = objective, objective.rows.weights
     if not o.record.loss.separable or o.record.loss.task != "classification" or o.l1 or o.l2 or not len(losses):
         return False
-    least = float(s[s > 0].min()) if s.size else 1.0
+    least = 1.0
+    if s.size:
+        least = float(s[s > 0].min() if o.rows.in_memory else s.min())
     return bool(losses[-1] * o.total_weight < math.log(2) * least)
 
 
 def _separating(objective, result):
     """Numbers of the columns along which the loss falls without end, none for the intercept; else None."""
-    if isinstance(objective.rows, Stream):  # the rows would not fit into memory
+    if not objective.rows.in_memory:
         return None
-    with np.errstate(all="ignore"):
-        move = separation.direction(objective, objective.scores(*objective.split(result.x)))
+    move = None
+    with np.errstate(all="ignore"), contextlib.suppress(MemoryError):  # which must not take the fit with it
+        move = separation.direction(objective, lambda: objective.scores(*objective.split(result.x)))
     if move is None:
         return None
     sizes = np.max(np.abs(move[: objective.rows.d]), axis=1, initial=0.0)

@@ -8,21 +8,24 @@ changes no score.
 
 import numpy as np
 
+from fastgd.data.moments import parts
+from fastgd.data.rows import BLAS_ADVANTAGE
 from fastgd.linalg import one_blas_thread, softmax
 
 
-def direction(objective, h):
+def direction(objective, scores):
     """The direction along which the loss decreases for ever, or None: (d, k) or with an intercept (d + 1, k), in units
     of 1/spread of each column, the intercept last.
 
-    For separable losses (the log loss, the Poisson deviance) without a penalty.
+    For separable losses (the log loss, the Poisson deviance) without a penalty. scores() gives h, (n, k).
     """
     o = objective
     d, k = o.rows.d, o.rows.k
     products = o.rows.n * (k * (d + 1)) ** 2
-    if o.l1 or o.l2 or not o.record.loss.separable or products > 1 << 28:  # more than some 0.1 s of work
+    few = products <= max(1 << 28, 2 * BLAS_ADVANTAGE * o.rows.n * d * k)  # some 0.1 s of work, or two passes over X
+    if o.l1 or o.l2 or not o.record.loss.separable or not few:
         return None
-    Y = o.Y.astype(np.float64)
+    h, Y = scores(), o.Y.astype(np.float64)
     s = np.ones(o.rows.n) if o.sample_weight is None else o.sample_weight
     with np.errstate(all="ignore"):
         slopes = o.record.slope(h, Y)
@@ -41,27 +44,35 @@ def direction(objective, h):
 
 def _newton_step(o, h, slopes, s):
     """The step in standardised columns, and its change of scores; None where the Hessian is of no use."""
-    k, d = h.shape[1], o.rows.d
-    X = o.rows.dense(slice(None), np.float64)
-    centre = np.average(X, axis=0, weights=s) if o.fit_intercept else np.zeros(d)
-    spread = np.sqrt(np.average((X - centre) ** 2, axis=0, weights=s))
-    A = (X - centre) / np.where(spread > 0, spread, np.inf)
-    A = np.column_stack([A, np.ones(len(A))]) if o.fit_intercept else A
-    m = A.shape[1]
+    k, m = h.shape[1], o.rows.d + o.fit_intercept
     curvature = o.record.curvature(h, np.zeros_like(h))
-    H = np.zeros((k, m, k, m))
+    H, gradient = np.zeros((k, m, k, m)), np.zeros((m, k))
     p = softmax(h) if o.record.joint else None
+    for A, part in _pieces(o):
+        for c in range(k):
+            H[c, :, c] += A.T @ (A * (s[part] * curvature[part, c])[:, None])
+            for e in range(c if o.record.joint else 0):
+                H[c, :, e] -= A.T @ (A * (s[part] * p[part, c] * p[part, e])[:, None])
+        gradient += A.T @ (s[part, None] * slopes[part])
     for c in range(k):
-        H[c, :, c] = A.T @ (A * (s * curvature[:, c])[:, None])
-        for e in range(c if o.record.joint else 0):
-            H[c, :, e] = H[e, :, c] = -(A.T @ (A * (s * p[:, c] * p[:, e])[:, None]))
+        for e in range(c):
+            H[e, :, c] = H[c, :, e]
     H = H.reshape(k * m, k * m)
     root = np.sqrt(np.where(np.diag(H) > 0, np.diag(H), 1.0))
     sizes, basis = np.linalg.eigh(H / root / root[:, None]) if np.all(np.isfinite(H)) else (None, None)
     if sizes is None or not sizes[-1] > 0:
         return None, None
     kept = sizes > 1e-12 * len(sizes) * sizes[-1]  # others are rounding error
-    gradient = (A.T @ (s[:, None] * slopes)).T.reshape(-1) / root
-    flat = -basis[:, kept] @ ((basis[:, kept].T @ gradient) / sizes[kept]) / root
+    flat = -basis[:, kept] @ ((basis[:, kept].T @ (gradient.T.reshape(-1) / root)) / sizes[kept]) / root
     V = flat.reshape(k, m).T
-    return V, A @ V
+    return V, np.concatenate([A @ V for A, _ in _pieces(o)])
+
+
+def _pieces(o):
+    """Iterate over pieces of the standardised columns, with a column of ones for the intercept, and their slices."""
+    rows = o.rows
+    means, spreads, still = rows.measures(o.fit_intercept, sample=1 << 14)
+    scale = np.where(still, np.inf, spreads)
+    for part in parts(rows.n, rows.d):
+        A = (rows.view(part) - (means if o.fit_intercept else 0.0)) / scale
+        yield (np.column_stack([A, np.ones(len(A))]) if o.fit_intercept else A), part

@@ -77,7 +77,7 @@ def _covariance(o, h, y, s):
         )
     if o.activation == "exp" and not s @ y:
         raise ValueError("summary means nothing where all counts in y are 0: no finite weights are the best")
-    if separation.direction(o, h[:, None]) is not None:
+    if separation.direction(o, lambda: h[:, None]) is not None:
         raise ValueError(
             "summary means nothing here: no finite weights are the best (some rows are fitted ever better and none "
             "worse); take a penalty, or leave out or merge what separates them"

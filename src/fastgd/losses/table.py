@@ -42,6 +42,9 @@ def get(loss, among=None, name="loss"):
     ValueError
         There is none.
     """
+    known = LOSSES.get(loss) if isinstance(loss, str) else None
+    if known is not None and (among is None or (known.task == among and known.times is not None)):
+        return known
     options = LOSSES if among is None else names(among)
     if isinstance(loss, Loss):
         if among is not None and (loss.task not in (None, among) or loss.times is None):

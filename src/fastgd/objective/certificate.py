@@ -37,7 +37,7 @@ def duality_gap(objective, W, b, record=None):
             u, excess = _balanced(o, record, u, h, Y, s)
         v = o.factor * o.rows.transposed_product(u)
         if not o.l2:
-            largest = float(np.max(np.abs(v), initial=0.0))
+            largest = float(np.max(o.penalty.dual_norm(v), initial=0.0))
             if largest > o.l1:
                 u, v, excess = u * (o.l1 / largest), v * (o.l1 / largest), None
         if excess is None:
@@ -47,7 +47,7 @@ def duality_gap(objective, W, b, record=None):
                 excess -= o.mean(u * o.rows.offset[:, None])
             if o.fit_intercept:
                 excess -= o.factor * float(b @ (u if s is None else u * s).sum(axis=0))
-        return excess + fenchel_gap(o, W, v) if math.isfinite(excess) else math.inf
+        return excess + o.penalty.fenchel_gap(W, v) if math.isfinite(excess) else math.inf
 
 
 def gap_of_slopes(objective, W, b, h, u, v, value):
@@ -69,15 +69,15 @@ def gap_of_slopes(objective, W, b, h, u, v, value):
         if np.any(np.abs(total) > 1e-9 * np.sum(s * np.abs(u), axis=0)):  # more than rounding leaves of a sum of 0
             return duality_gap(o, W, b)
     if o.l2:
-        return fenchel_gap(o, W, v)
-    largest = np.max(np.abs(v), axis=0, initial=0.0)
+        return o.penalty.fenchel_gap(W, v)
+    largest = o.penalty.dual_norm(v)
     if o.record.joint:
         largest = np.max(largest)
     share = np.minimum(1.0, o.l1 / np.maximum(largest, np.finfo(np.float64).tiny))
-    data = value - o.constant - o.penalty(W)
+    data = value - o.constant - o.penalty.value(W)
     excess = data + o.mean(o.record.conjugate(share * u, o.Y.astype(np.float64)))
     excess -= o.factor * float(np.sum(share * s * u * h))
-    return excess + fenchel_gap(o, W, share * v)
+    return excess + o.penalty.fenchel_gap(W, share * v)
 
 
 def gap_of_squares(objective, W, v, value):
@@ -86,19 +86,9 @@ def gap_of_squares(objective, W, v, value):
     At a share c of the slopes u = h − y the terms l(h) + l*(cu) − c·h·u are (1 − c)²·l(h).
     """
     o = objective
-    share = 1.0 if o.l2 else min(1.0, o.l1 / max(float(np.max(np.abs(v), initial=0.0)), np.finfo(np.float64).tiny))
-    return (1 - share) ** 2 * (value - o.constant - o.penalty(W)) + fenchel_gap(o, W, share * v)
-
-
-def fenchel_gap(objective, W, v):
-    """Ω(W) + Ω*(−v) + W·v."""
-    l1, l2 = objective.l1, objective.l2
-    beyond = np.maximum(np.abs(v) - l1, 0)
-    if not l2:
-        return l1 * float(np.abs(W).sum()) + float(np.vdot(W, v))
-    # ½l2·w² + l1·|w| + w·v + beyond²/2l2, as a square and what is left: both are at least 0, and nothing cancels.
-    squares = float(np.sum((l2 * W + np.sign(v) * beyond) ** 2)) / (2 * l2)
-    return squares + float(np.sum(l1 * np.abs(W) + W * np.clip(v, -l1, l1)))
+    largest = float(o.penalty.dual_norm(v).max(initial=0.0))
+    share = 1.0 if o.l2 else min(1.0, o.l1 / max(largest, np.finfo(np.float64).tiny))
+    return (1 - share) ** 2 * (value - o.constant - o.penalty.value(W)) + o.penalty.fenchel_gap(W, share * v)
 
 
 def curvature_sums(objective, W, b, shift=None):

@@ -40,7 +40,7 @@ def central_differences(objective, w, h=None):
         gradient = o.factor * o.join(by_W, by_b) / distance
         # The penalty's part, ½·l2·(above² − below²)/(above − below) = ½·l2·(above + below), without cancellation.
         W_above, W_below = o.split(above)[0], o.split(below)[0]
-        o.split(gradient)[0][...] += 0.5 * o.each(o.l2) * (W_above + W_below)
+        o.split(gradient)[0][...] += 0.5 * o.penalty.l2_of_columns() * (W_above + W_below)
     bad = validation.first_bad(gradient)
     if bad is not None:
         moved = ""

@@ -4,11 +4,13 @@ W = V/scale and b = V_d − shift·W, where shift and scale are the means and st
 copied.
 """
 
+import copy
 import functools
 import math
 
 import numpy as np
 
+from fastgd.data.moments import measures_of_moments
 from fastgd.objective import certificate
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
@@ -25,6 +27,8 @@ class Standardised(Variables):
         The start; by default the best constant model.
     like : Standardised, optional
         Variables of the same rows, whose means and standard deviations are reused.
+    roughly : bool
+        Whether some digits of the standard deviations are enough: where steps do not depend on the scale.
     as_they_are : bool
         Neither centre nor scale: the user's own columns, in this shape and precision.
 
@@ -42,16 +46,18 @@ class Standardised(Variables):
     in_user_units = False
     box = None  # (lower, upper) of the weights, (d, k) each
 
-    def __init__(self, objective, start=None, *, like=None, as_they_are=False):
+    def __init__(self, objective, start=None, *, like=None, roughly=False, as_they_are=False):
         o = objective
         d, self.size = o.rows.d, o.rows.d + o.fit_intercept
         self.shift, self.spread, self._shift = np.zeros(d), np.ones(d), None
         if like is not None:
             self.shift, self.spread, self._shift = like.shift, like.spread, like._shift
         elif not as_they_are:
-            self._measure(o)
+            self._measure(o, o.rows.rough_measures(o.fit_intercept) if roughly else None)
         # The penalty adds l2/scale² to the curvature of a column: with its share in the scale, the curvature of a
         # column that hardly varies is bounded, too.
+        if o.penalty.groups is not None:  # the norm of a group in one unit for all its columns
+            self.spread = _alike(self.spread, o.penalty.groups.labels)
         self.scale = self.spread if as_they_are else np.hypot(self.spread, math.sqrt(o.l2 / o.mass))
         self.finite_scale = np.where(np.isfinite(self.scale), self.scale, 0.0)[:, None]
         self.objective = o
@@ -63,10 +69,16 @@ class Standardised(Variables):
         """x − shift of all rows in long double, for few of them."""
         return self.objective.rows.extended() - self.shift.astype(np.longdouble)
 
-    def _measure(self, o):
+    def _measure(self, o, known):
         """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
-        self.shift, spread, still = o.rows.measures(o.fit_intercept, sample)
+        if known is not None:
+            found = *known, False
+        elif o.quadratic and not o.rows.in_memory and o.moments is not None:  # which are needed anyhow
+            found = measures_of_moments(o.rows, o.moments, o.fit_intercept)
+        else:
+            found = o.rows.measures(o.fit_intercept, sample)
+        self.shift, spread, still = found
         if np.any(bad := np.isnan(self.shift) | np.isnan(spread)):  # a user's own Rows are not validated
             raise ValueError(f"X must be finite; column {int(np.argmax(bad))} holds NaN or infinity")
         spread[~np.isfinite(spread) | still] = math.inf
@@ -76,6 +88,19 @@ class Standardised(Variables):
         far_off = 1e3 if o.dtype == np.float64 else 10.0
         if np.any(np.abs(self.shift) > far_off * spread):
             self._shift = self.shift.astype(o.dtype)
+
+    def with_penalty(self, objective):
+        """The same variables of an objective that differs in its penalties."""
+        other = copy.copy(self)
+        other.objective, other.nfev, other.njev, other.passes = objective, 0, 0, 0
+        for name in ("_curvature", "_constant_curvature_sums"):
+            vars(other).pop(name, None)
+        return other
+
+    @property
+    def far_off(self):
+        """Whether means are so many standard deviations from 0 that the kernels subtract them from the rows."""
+        return self._shift is not None
 
     # ------------------------------------------------------------------------------------------- conversion of units
 
@@ -147,20 +172,27 @@ class Standardised(Variables):
     def from_sums(self, V, value, grad_W, grad_b):
         """`evaluate`, given the data term at V and its gradients with respect to W and b, which are overwritten."""
         o = self.objective
-        W = V[: o.rows.d] / self.scale[:, None]
-        if self._shift is None:
+        scale = self.scale[:, None]
+        if self._shift is None and o.fit_intercept:
             grad_W -= self.shift[:, None] * grad_b
-        value += o.penalty(W)
-        if o.l2:
-            grad_W += o.each(o.l2) * W
-        grad_W /= self.scale[:, None]
-        return value, np.vstack([grad_W, grad_b]) if o.fit_intercept else grad_W
+        if o.l1 or o.l2:
+            W = V[: o.rows.d] / scale
+            value += o.penalty.value(W)
+            if o.l2:
+                grad_W += o.penalty.l2_of_columns() * W
+        if not o.fit_intercept:
+            grad_W /= scale
+            return value, grad_W
+        gradient = np.empty(V.shape)
+        np.divide(grad_W, scale, out=gradient[:-1])
+        gradient[-1] = grad_b
+        return value, gradient
 
     def value(self, V):
         self.nfev, self.passes = self.nfev + 1, self.passes + 1
         W, b = self._for_kernel(V)
         value = self.objective.sums(W, b, self._shift, gradient=False)
-        return value + self.objective.penalty(W)
+        return value + self.objective.penalty.value(W)
 
     def settle(self, V, fun, gradient):
         w = self.to_user(V)  # rounded to the user's units, so what is reported is computed there
@@ -181,25 +213,36 @@ class Standardised(Variables):
 
     def l1_penalty(self, V):
         o = self.objective
-        return float(np.sum(o.each(o.l1) * np.abs(V[: o.rows.d]) / self.scale[:, None])) if o.l1 else 0.0
+        return o.l1 * o.penalty.size(V[: o.rows.d] / self.scale[:, None]) if o.l1 else 0.0
 
     def thresholds(self):
         """λ of each row of V, (d', 1): the l1 penalty is Σ thresholds·|V|."""
         t = np.zeros((self.size, 1))
-        t[: self.objective.rows.d] = self.objective.each(self.objective.l1) / self.scale[:, None]
+        t[: self.objective.rows.d] = self.objective.penalty.l1_of_columns() / self.scale[:, None]
         return t
 
     def subgradient(self, V, gradient):
         if not self.objective.l1:
             return gradient
-        t = self.thresholds()
+        t, groups = self.thresholds(), self.objective.penalty.groups
+        if groups is not None:
+            return self._subgradient_of_groups(groups, V, gradient, t)
         at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - t, 0)
         return np.where(V != 0, gradient + t * np.sign(V), at_zero)
+
+    def _subgradient_of_groups(self, groups, V, gradient, t):
+        d, shortest = self.objective.rows.d, gradient.copy()
+        norms, slopes = (groups.norms(part[:d])[groups.labels] for part in (V, gradient))
+        shares = np.divide(t[:d], slopes, out=np.ones_like(slopes), where=slopes > t[:d])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            there = gradient[:d] + t[:d] * V[:d] / norms
+        shortest[:d] = np.where(norms > 0, there, gradient[:d] * (1 - shares))
+        return shortest
 
     def ridge(self):
         """The diagonal that the l2 penalty adds to the Hessian with respect to V, (d',)."""
         diagonal = np.zeros(self.size)
-        l2 = np.ravel(self.objective.each(self.objective.l2))
+        l2 = np.ravel(self.objective.penalty.l2_of_columns())
         diagonal[: self.objective.rows.d] = (np.sqrt(l2) / self.scale) ** 2
         return diagonal
 
@@ -245,7 +288,7 @@ class Standardised(Variables):
                     return self._duality_gap_of_rows(W, b)
                 v = v - c * by_W
                 excess = float(np.sum(c * c * total))
-            gap = excess + certificate.fenchel_gap(o, W, v)
+            gap = excess + o.penalty.fenchel_gap(W, v)
         return gap if math.isfinite(gap) else math.inf
 
     def _duality_gap_of_rows(self, W, b):
@@ -277,3 +320,12 @@ class Standardised(Variables):
         if not math.isfinite(o.loss_curvature):
             return Curvature(math.inf, None)
         return o.curvature_in(self.shift, self.scale, 1.0)
+
+
+def _alike(spread, labels):
+    """The root of the mean square of the spreads of each group; columns that are constant stay so."""
+    there = np.isfinite(spread)
+    counts = np.bincount(labels[there], minlength=labels.max() + 1)
+    squares = np.bincount(labels[there], spread[there] ** 2, labels.max() + 1)
+    mean = np.sqrt(squares / np.maximum(counts, 1))[labels]
+    return np.where(there, mean, spread)

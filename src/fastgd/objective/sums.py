@@ -8,15 +8,18 @@ import numpy as np
 from fastgd import kernels
 from fastgd.data import even_blocks, inputs, threads
 from fastgd.data.offset import WithOffset
+from fastgd.data.partials import value_at_constant
 from fastgd.kernels.codes import ACTIVATIONS
 
 
 class Sums:
     """What a LinearObjective computes by passes over its rows, in fixed blocks that are added up in a fixed tree."""
 
-    def _set(self, X, y, s, record, fit_intercept, l2, l1, offset, n_jobs):
+    _at_constant = None  # intercepts and the sums there, of rows that are elsewhere
+
+    def _set(self, X, y, s, record, fit_intercept, penalty, offset, n_jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
-        self.fit_intercept, self.l2, self.l1, self.offset, self.penalty_weights = fit_intercept, l2, l1, offset, None
+        self.fit_intercept, self.penalty, self.offset = fit_intercept, penalty, offset
         absorbed = None if offset is None else self._absorbed(y, s, offset)
         # F is the mean by the weights given: `gain` is the sum of those that absorb an offset over theirs.
         y, s, beside, self.gain = absorbed or (y, s, 0.0, 1.0)
@@ -60,11 +63,10 @@ class Sums:
 
     def value_and_gradient_at(self, w):
         rows, gradient = self.rows, np.empty(self.shape, self.dtype)
-        shape = (self.shape[0], rows.k)
-        out = gradient.reshape(shape)
+        columns, out = (w, gradient) if w.ndim == 2 else (w[:, None], gradient[:, None])
         alike = rows.one_array and self.penalty_weights is None
         if alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
-            value = rows.value_and_gradient(w.reshape(shape), *self.codes, self.factor, self.l2, self.edges, out)
+            value = rows.value_and_gradient(columns, *self.codes, self.factor, self.l2, self.edges, out)
             if self.l1 or self.constant:
                 value += self._besides(w)
         else:
@@ -77,15 +79,15 @@ class Sums:
         value = kernels.active.value_from_sums(sums, columns, self.fit_intercept, self.factor, l2, gradient)
         if self.penalty_weights is not None and len(gradient):
             W = self.split(w)[0]
-            gradient[: len(W)] += (self.each(self.l2) * W).astype(self.dtype)
+            gradient[: len(W)] += (self.penalty.l2_of_columns() * W).astype(self.dtype)
         return value + self._besides(w)
 
     def _besides(self, w):
         """What the kernels leave out of the value."""
         W = self.split(w)[0]
         if self.penalty_weights is not None:
-            return self.constant + self.penalty(W)
-        return self.constant + (self.l1 * float(np.sum(np.abs(W), dtype=np.float64)) if self.l1 else 0.0)
+            return self.constant + self.penalty.value(W)
+        return self.constant + (self.l1 * self.penalty.size(W) if self.l1 else 0.0)
 
     def split(self, w):
         """Weights (d, k) and intercepts (k,) of w."""
@@ -132,7 +134,7 @@ class Sums:
             Each the value or the gradient at its own weights alone.
         """
         m, dtype, factor = W.shape[1], self.dtype, self.factor
-        source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
+        source = self.rows.repeated(0, m)
         # Gradients of so many weights are long, and there is one for each block.
         edges = np.array([0, *(last for _, last in even_blocks(source.n, source.values, W.size))], np.int64)
         with np.errstate(all="ignore"):
@@ -146,7 +148,7 @@ class Sums:
 
     def _shared(self, source, edges, model):
         jobs, m = self.jobs(threads.THREAD_VALUES), len(edges) - 1
-        if jobs == 1:
+        if jobs == 1 or not source.in_memory:
             return source.block_sums(edges, *model)
         # Eight calls for each thread: several blocks take one call, but not so many that others wait for the last.
         length = -(-m // (8 * jobs))
@@ -168,6 +170,11 @@ class Sums:
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
         offset = self.rows.offset
+        if not self.rows.in_memory:
+            b = b.astype(self.dtype)
+            if self._at_constant is None or not np.array_equal(self._at_constant[0], b):
+                self._at_constant = b, self.rows.reduced(value_at_constant, b, *self.codes)[0]
+            return self.factor * float(self._at_constant[1].sum()) + self.constant
         column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
         source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
         W = np.ones((1, self.rows.k), self.dtype)
@@ -185,22 +192,24 @@ class Sums:
 
     def mean(self, values):
         """The data term of numbers (n, k) in the place of the kernel's losses: factor·Σ s·values."""
-        each, s = values.sum(axis=1), self.rows.weights
+        each, s = values[:, 0] if values.shape[1] == 1 else values.sum(axis=1), self.rows.weights
         return self.factor * float(each @ s.astype(np.float64) if s.size else each.sum())
 
     def jobs(self, least):
         """Threads for a pass, which is worth more than one from so many values on."""
         return self._jobs if self.rows.values * self.rows.k >= least else 1
 
-    def penalty(self, W):
-        """½·l2·‖W‖² + l1·‖W‖₁, each coefficient by its penalty weight."""
-        p = 1.0 if self.penalty_weights is None else self.penalty_weights[:, None]
-        total = 0.5 * self.l2 * float(np.sum(p * np.square(W, dtype=np.float64))) if self.l2 else 0.0
-        return total + self.l1 * float(np.sum(p * np.abs(W), dtype=np.float64)) if self.l1 else total
+    @property
+    def l1(self):
+        return self.penalty.l1
 
-    def each(self, strength):
-        """l1 or l2 of each coefficient, (d, 1); the number itself where it is that of all."""
-        return strength if self.penalty_weights is None else strength * self.penalty_weights[:, None]
+    @property
+    def l2(self):
+        return self.penalty.l2
+
+    @property
+    def penalty_weights(self):
+        return self.penalty.weights
 
     @property
     def sample_weight(self):

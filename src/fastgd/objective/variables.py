@@ -173,10 +173,10 @@ class Columns(Variables):
         self.passes += 1
         self.nfev, self.njev = self.nfev + len(points), self.njev + len(points)
         values, grad_W, grad_b = o.sums_of_each(W, b)
-        grad_W += o.each(o.l2) * W
+        grad_W += o.penalty.l2_of_columns() * W
         found = zip(values, W.T, grad_W.T, grad_b, strict=True)
         return [
-            (float(value) + o.penalty(w), o.join(by_W[:, None], by_b[None]).astype(o.dtype))
+            (float(value) + o.penalty.value(w), o.join(by_W[:, None], by_b[None]).astype(o.dtype))
             for value, w, by_W, by_b in found
         ]
 

@@ -141,8 +141,9 @@ def path(runs: Runs, ax: AxesT | None = None, *, names: Sequence[str] | None = N
 
     Parameters
     ----------
-    runs : Result, History or DivergenceError with history=True; or several Results or estimators
+    runs : PenaltyPath; Result, History or DivergenceError with history=True; or several Results or estimators
         Several have different penalties: what `sweep` gave for a list of l2, or fitted estimators with different alpha.
+        Of a path of `penalty_path` the coefficients are drawn, without the intercepts.
         Several runs of one weight, with histories, are drawn against the step.
     ax : matplotlib Axes, optional
     names : sequence of str, optional
@@ -157,6 +158,8 @@ def path(runs: Runs, ax: AxesT | None = None, *, names: Sequence[str] | None = N
     TypeError, ValueError
         The runs have no history, or no penalties that differ.
     """
+    if hasattr(runs, "coefs"):
+        return _path_of_coefficients(runs, ax, names)
     found = entries(runs, "runs")
     penalties = [_penalty(one, of) for of, _, one in found]
     over_steps = len(found) == 1 or None in penalties
@@ -174,6 +177,19 @@ def path(runs: Runs, ax: AxesT | None = None, *, names: Sequence[str] | None = N
         order = np.argsort(penalties)
         weights = np.array([_weights(one) for *_, one in found])[order]
         lines = [(np.array(penalties)[order], weights[:, j], f"w[{j}]") for j in range(weights.shape[1])]
+    return _draw_path(lines, ax, names, None if over_steps else penalties)
+
+
+def _path_of_coefficients(path, ax, names):
+    """The coefficients of a PenaltyPath, of several outputs one after the other."""
+    coefs, alphas = path.coefs.reshape(-1, len(path.alphas))[:, ::-1], path.alphas[::-1]
+    lines = [(alphas, values, f"w[{j}]") for j, values in enumerate(coefs)]
+    return _draw_path(lines, ax, names, alphas.tolist())
+
+
+def _draw_path(lines, ax, names, penalties):
+    """Lines (places, values, name) against the penalties; against the step where these are None."""
+    over_steps = penalties is None
     if names is not None:
         lines = [(at, values, name) for (at, values, _), name in zip(lines, map(str, names), strict=True)]
     ax = axes_for(ax)
@@ -192,7 +208,8 @@ def path(runs: Runs, ax: AxesT | None = None, *, names: Sequence[str] | None = N
 def _penalty(one, name):
     """The penalty of a run of a sweep or of an estimator; None where it has none."""
     if isinstance(one, Result):
-        return one.get("settings", {}).get("l2")
+        settings = one.get("settings", {})
+        return settings.get("alpha", settings.get("l2"))
     if not hasattr(fitted(one, name), "coef_"):
         return None
     return one.alpha if one.penalty is not None else 0.0

@@ -90,6 +90,84 @@ def gram_coordinate_descent(H, thresholds, epochs, small, gradient, v):
     return _descend(gradient.__getitem__, move, np.diag(H), thresholds, np.zeros(len(v)), epochs, small, True, v)
 
 
+def gram_group_descent(H, starts, thresholds, epochs, small, gradient, v):
+    """Descent on ½vᵀHv + cᵀv + Σ tⱼ·‖vⱼ‖ by groups j of coordinates, in place.
+
+    Parameters
+    ----------
+    H : (m, m)
+        The blocks of a group with itself are diagonal.
+    starts : (groups + 1,) of intp
+        Group j is the coordinates starts[j] to starts[j + 1] − 1.
+    thresholds : (groups,)
+    gradient : (m,)
+        Hv + c, and is kept so.
+
+    Returns
+    -------
+    int, float
+        As of `coordinate_descent`; a step s of a group counts as ‖diag(H)·s‖/t.
+    """
+    if H.shape != (len(v), len(v)) or len(starts) != len(thresholds) + 1:
+        raise ValueError(f"arrays do not fit a matrix of shape {H.shape}")
+    if not len(v) or epochs <= 0:
+        return 0, 0.0
+    if starts[0] != 0 or starts[-1] != len(v):
+        raise ValueError(f"groups must begin at 0 and end at {len(v)}")
+    if np.any(np.diff(starts) < 0):
+        raise ValueError("starts must not decrease")
+    for epoch in range(1, epochs + 1):
+        worst = 0.0
+        for first, last, t in zip(starts[:-1], starts[1:], thresholds, strict=True):
+            group = slice(first, last)
+            bends = np.diag(H)[group]
+            r = bends * v[group] - gradient[group]
+            if t > 0:
+                length = _length(r, bends, t)
+                new = r * length / (bends * length + t)
+            else:
+                new = np.divide(r, bends, out=v[group].copy(), where=bends > 0)
+            step = new - v[group]
+            worst = max(worst, float(np.linalg.norm(bends * step)) / (t if t > 0 else 1.0))
+            v[group] = v[group] + step
+            gradient += step @ H[group]
+        if not worst > small:
+            return epoch, worst
+    return epochs, worst
+
+
+def _length(r, bends, t):
+    """The root ν of Σ (rᵢ/(bᵢ·ν + t))² = 1, or 0 where there is none: by bisection."""
+    if not np.any(bends > 0) or np.linalg.norm(r) <= t:
+        return 0.0
+    low = high = (np.linalg.norm(r) - t) / bends.max()
+    while np.sum((r / (bends * high + t)) ** 2) > 1 and high < 1e300:
+        high *= 2
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if np.sum((r / (bends * middle + t)) ** 2) > 1:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def take_columns(X, numbers, shift, scale, out):
+    """out[j] = (X[:, numbers[j]] − shift[j])/scale[j], for X (n, d), numbers of columns (m,) and out (m, n)."""
+    if out.shape != (len(numbers), len(X)) or not len(shift) == len(scale) == len(numbers):
+        raise ValueError(f"arrays do not fit {len(numbers)} columns of {len(X)} rows")
+    if np.any((numbers < 0) | (numbers >= X.shape[1])):
+        raise ValueError(f"numbers must be columns, 0 to {X.shape[1] - 1}")
+    out[...] = ((X[:, numbers].astype(np.float64) - shift) / scale).T
+
+
+def column_sums(X, sums, squares):
+    """Σ x and Σ x² of each column of X (n, d), into `sums` and `squares`, (d,)."""
+    if not len(sums) == len(squares) == X.shape[1]:
+        raise ValueError(f"arrays do not fit {X.shape[1]} columns")
+    sums[:], squares[:] = X.sum(axis=0, dtype=np.float64), np.square(X, dtype=np.float64).sum(axis=0)
+
+
 def column_moments(columns, curvature, sums, squares):
     """Σ c·a and Σ c·a² of each of the columns (m, n), into `sums` and `squares`, (m,); curvature is (n,)."""
     if columns.shape != (len(sums), len(curvature)) or sums.shape != squares.shape:
