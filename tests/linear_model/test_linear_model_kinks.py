@@ -178,3 +178,21 @@ def test_a_constant_column_far_off_gets_no_weight():
             model.fit(wide, y)
         assert model.coef_[0, 3] == 0
         assert objective(model, wide, y) <= least_by_linear_programming(X, y, "hinge", 0.0) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("penalty", [None, "l1"])
+def test_the_gap_of_a_loss_with_kinks_at_one_place_holds(penalty):
+    """A column of zeros and ones and targets of whole numbers: many rows have their kinks at the same weights."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(5, 60))
+        X, y = (rng.random((n, 1)) < 0.5) * 1.0, np.round(2 * rng.standard_normal(n))
+        weight = rng.integers(1, 4, n).astype(float)
+        model = GDRegressor("epsilon_insensitive", penalty=penalty, alpha=0.05, fit_intercept=False, tol=1e-6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, y, weight)
+        at = np.concatenate([y - 0.1, y + 0.1, [0.0]])[:, None]  # where the slope jumps
+        losses = np.maximum(np.abs(X[:, 0] * at - y) - 0.1, 0) @ weight / weight.sum()
+        least = np.min(losses + 0.05 * np.abs(at[:, 0]) * (penalty == "l1"))
+        assert model.result_.fun - least <= 3e-6 * least + 1e-12

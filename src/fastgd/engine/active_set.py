@@ -9,8 +9,9 @@ from fastgd.linalg import Inverse, equilibrium, soft_threshold
 # Passes over the coordinates of a quadratic function; what its slopes may be off by, in units of their terms; the share
 # of the first slopes at which its minimum is near enough to tell how far that of F is; and the share of the largest
 # slope up to which a slope is rounding error.
-EPOCHS, ROUNDING, NEAR, FLAT = 1000, 1e-14, 1e-4, 1e-6
-PATIENCE = 5  # passes that do not lower the value, after which none will
+EPOCHS, ROUNDING, NEAR, FLAT = 100, 1e-14, 1e-4, 1e-6
+# After so many passes that each lower the value by no more than a share of what has been gained, none will.
+PATIENCE, LITTLE = 5, 1e-9
 
 
 def minimum(H, linear, thresholds, lower, upper, start, ridge):
@@ -23,7 +24,7 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
     slopes = H @ z + linear
     first = float(np.max(_violations(z, slopes, thresholds, lower, upper), initial=0.0))
     allowed = ROUNDING * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
-    lowest, still = math.inf, 0
+    highest, lowest, still = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z)), math.inf, 0
     for _ in range(EPOCHS):
         for _ in range(2 * len(z)):  # each but the last puts a coordinate to a bound, or to 0
             held = _held(z, slopes, thresholds, lower, upper)
@@ -33,7 +34,8 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
                 break
         rest = _violations(z, slopes, thresholds, lower, upper)
         value = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z))
-        still = 0 if value < lowest - ROUNDING * abs(value) else still + 1
+        highest = max(highest, value)
+        still = 0 if value < lowest - max(ROUNDING * abs(value), LITTLE * (highest - value)) else still + 1
         if np.all(rest <= allowed) or still == PATIENCE:
             break
         lowest = min(value, lowest)

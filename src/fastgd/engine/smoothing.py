@@ -81,7 +81,8 @@ class _Stage:
     Attributes
     ----------
     lowest, dual, about : float
-        The lowest value of F so far, the largest dual value (a lower bound of min F), and an estimate of min F.
+        The lowest value of F so far, the largest dual value (a lower bound of min F), and an estimate of min F
+        by the present width.
     latest : Point
         The last point, with the value of the loss with the kink.
     """
@@ -135,8 +136,11 @@ class _Stage:
         if sharp.has_dual and not level.at_end and monitor.would_do(self.lowest, excess):
             self.share *= 1e-3  # the width is small enough, but its minimum is not known well enough for the dual
             return True
-        self.about = max(self.about, value - excess - max(level.gap, self._gap_of_width(W, b)))
+        # Not the largest of all widths: a wide one may be flat where rows far from its minimum have their kinks.
+        self.about = value - excess - max(level.gap, self._gap_of_width(W, b))
         self.gap = self.lowest - max(self.dual, self.about)
+        if self.gap < -ROUNDINGS * sharp.eps * monitor.gap.scale:
+            return False  # the minimum is lower than this width says
         if sharp.has_dual and sharp.eps < 1e-10 and not level.settled:
             return False  # where few rows are within the width, a Newton step tells of next to nothing
         return monitor.reached_exactly(at, self.gap, certified=False, how="by an estimate")
@@ -147,7 +151,9 @@ class _Stage:
         model = Preconditioner(Sample(variables), variables.start, damping=LEAST_DAMPING)
         gradient = variables.evaluate(variables.start)[1]
         if not self.smooth.l1:
-            return model.gap(gradient)
+            move = model.solve(gradient)
+            bends = np.all(np.abs(model.multiply(move) - gradient) <= 0.5 * np.max(np.abs(gradient)))
+            return 0.5 * float(np.vdot(gradient, move)) if bends else math.inf
         gap = model.proximal_move(variables.start, gradient)[2]
         self.damping = min(self.damping, 10 * LEAST_DAMPING)
         return gap
@@ -207,10 +213,10 @@ class SmoothedObjective:
         """An estimate of F(W, b) − min F for the loss with the kink, (W, b) being the minimum of the smooth one.
 
         Outside of the width the two losses differ by a constant. Rows that are on the kink at the one minimum are
-        within the width at the other, where each contributes up to width/4 more than outside.
+        within the width, or not far from it, at the other, where each contributes up to width/4 more than outside.
         """
         h = self.scores(W, b)
-        inside = sum(np.abs(h - self.Y - shift) < self.width for shift in self._shifts)
+        inside = sum(np.abs(h - self.Y - shift) < 2 * self.width for shift in self._shifts)
         return self.width / 4 * self.mean(inside)
 
     def sums(self, W, b, shift=None, gradient=True):
