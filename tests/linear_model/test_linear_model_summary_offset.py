@@ -27,7 +27,9 @@ def test_a_summary_with_an_offset(loss, intercept):
     X, offset = rng.normal(size=(n, 3)), rng.normal(size=n)
     mean, variance, log_density = FAMILIES[loss]
     h = X @ [0.3, -0.2, 0.1] + offset - 0.5
-    y = {"poisson": rng.poisson(np.exp(h)), "log_loss": (h + rng.logistic(size=n) > 0) * 1}.get(loss, h + rng.normal(size=n))
+    y = {"poisson": rng.poisson(np.exp(h)), "log_loss": (h + rng.logistic(size=n) > 0) * 1}.get(
+        loss, h + rng.normal(size=n)
+    )
     A = np.column_stack([X, np.ones(n)]) if intercept else X
     w = np.zeros(A.shape[1])
     for _ in range(50):
@@ -45,7 +47,9 @@ def test_a_summary_with_an_offset(loss, intercept):
         covariance *= np.sum((y - h) ** 2) / (n - len(w))
     null = offset
     if intercept:
-        best = scipy.optimize.minimize_scalar(lambda b: -likelihood(offset + b), bounds=(-5, 5), options={"xatol": 1e-12})
+        best = scipy.optimize.minimize_scalar(
+            lambda b: -likelihood(offset + b), bounds=(-5, 5), options={"xatol": 1e-12}
+        )
         null = offset + best.x
     model = (GDClassifier if loss == "log_loss" else GDRegressor)(
         loss, penalty=None, tol=1e-12, fit_intercept=intercept

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgd import kernels
-from fastgd.data.moments import parts
+from fastgd.data.moments import PIECE_VALUES, parts, slices
 
 
 class DenseColumns:
@@ -69,10 +69,11 @@ class DenseColumns:
         """Σ c·a·aᵀ of all columns and those from `first` on, (m, m − first)."""
         if len(c) == 1:
             return (self.columns @ self.columns[first:].T) * c[0]
-        if first:
-            return self.columns @ (self.columns[first:] * c).T
-        A = self.columns * np.sqrt(c)
-        return A @ A.T
+        found, roots = np.zeros((self.m, self.m - first)), np.sqrt(c)
+        for part in slices(self.columns.shape[1], max(1024, PIECE_VALUES // max(1, self.m))):  # stays in a cache
+            A = self.columns[:, part] * roots[part]
+            found += A @ A[first:].T
+        return found
 
     def descend(self, model, small, zeros, slopes, level, v):
         """An epoch of coordinate descent; see `kernels.reference.coordinates`."""

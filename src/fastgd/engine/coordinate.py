@@ -21,6 +21,8 @@ from fastgd.objective import certificate
 
 # With more columns than rows: the next penalty, of the last; and what is left of each violation there.
 NEXT, ROUGH = 0.4, 0.1
+# Of few columns, solved in less time than the gradient of all takes, what the tolerance asks for, from here on.
+FINE = 1e-4
 # Slopes that are beyond the penalty by some share of it leave a gap of that share of the penalty: what is allowed of
 # the gap that is wanted, and how much less each time that this was not enough, and how often.
 SHARE, CLOSER, TRIES = 0.3, 0.1, 6
@@ -177,7 +179,7 @@ class Search(ProximalNewton):
             self.gram, self.h, self._at = None, self._scores(), None
             self.point = point = self._evaluated(point.step)
         violations = self._violations()
-        worst = float(np.max(violations, initial=0.0))
+        worst = float(violations.max(initial=0.0))
         if self.multiple == 1 or worst <= 1 or self.d <= self.objective.rows.n or self.gram is not None:
             wanted = monitor.gap.wanted(point.fun, 0.0) if monitor.tolerates else 0.0
             penalty = self.variables.l1_penalty(self.V)
@@ -193,21 +195,25 @@ class Search(ProximalNewton):
             if point.step or self.gram is not None:
                 rough = ROUGH * ((outside if self.d > self.objective.rows.n else left) - 1)
             else:
-                rough = ROUGH if self.block.m > AT_ONCE else 0.0
+                rough = self._at_first(share)
             self.small = max(CLOSER**self.tries * share, rough, 1e-15)
             self.multiple = 1.0
         else:
             before = min(self.multiple, worst)
             self.multiple = max(1.0, NEXT * before)
             self._grow(violations, self.multiple, before)
-            if self.multiple == 1 and self.block.m <= AT_ONCE and monitor.tolerates:
-                self.small = min(ROUGH, max(self._allowed(monitor.gap.wanted(point.fun, 0.0)), 1e-15))
+            if self.multiple == 1 and monitor.tolerates:
+                self.small = self._at_first(self._allowed(monitor.gap.wanted(point.fun, 0.0)))
         return monitor.out_of_steps(point)
 
     def _allowed(self, wanted, penalty=None):
         """By how much slopes may be beyond the penalty, as a share of it, for a gap of so much."""
         penalty = self.variables.l1_penalty(self.V) if penalty is None else penalty
         return SHARE * max(wanted, 0.0) / (penalty or self.monitor.gap.above_least(self.point.fun) or 1.0)
+
+    def _at_first(self, share):
+        """What is left of the violations of the first problem with the penalty that is asked for."""
+        return min(share, ROUGH) if self.block.m <= AT_ONCE and share >= FINE else ROUGH
 
     def _is_at_rounding(self, gap, wanted):
         """End where no problem is solved any closer."""
@@ -223,7 +229,7 @@ class Search(ProximalNewton):
         gradient = self.point.gradient[: self.d]
         sizes = np.abs(gradient) if self.groups is None else self.groups.norms(gradient)[self.groups.labels]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.max(sizes, axis=1) / self.least_thresholds
+            found = (sizes[:, 0] if self.k == 1 else sizes.max(axis=1)) / self.least_thresholds
         found[~self.moving] = 0.0
         return found
 

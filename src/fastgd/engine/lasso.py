@@ -1,5 +1,6 @@
 """The minimum of a quadratic function with an l1 penalty, from its matrix or from columns."""
 
+import functools
 import itertools
 import math
 
@@ -274,7 +275,7 @@ class Problem:
         Of F by the scores.
     total : float
         Their sum.
-    means, bends : (m,)
+    sums, means, bends : (m,)
         See `kernels.reference.coordinates`.
     matrix : (m, m) or None
         The Hessian, where it has been formed.
@@ -291,18 +292,33 @@ class Problem:
         self.block, self.curvature = block, curvature
         self.ridges = search.ridges[search.numbers]
         self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
-        self.sums, squares = block.moments(curvature)
-        self.means = self.sums / self.total if o.fit_intercept else np.zeros(block.m)
-        bends = squares - self.sums * self.means
-        # What is below this share of the squares is rounding.
-        self.bends = np.where(bends > 1e-14 * squares, bends, 0.0) + self.ridges
+        self._centred = o.fit_intercept
         self.matrix, self.slow, self.starts = None, old is not None and old.slow, None
         if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
             self._form(old.matrix)
 
+    @functools.cached_property
+    def _moments(self):  # which a model at its minimum does not ask for
+        sums, squares = self.block.moments(self.curvature)
+        means = sums / self.total if self._centred else np.zeros(self.block.m)
+        bends = squares - sums * means
+        # What is below this share of the squares is rounding.
+        return sums, means, np.where(bends > 1e-14 * squares, bends, 0.0)
+
+    @property
+    def sums(self):
+        return self._moments[0]
+
+    @property
+    def means(self):
+        return self._moments[1]
+
+    @property
+    def bends(self):
+        return self._moments[2] + self.ridges
+
     def take_ridges(self, ridges):
         """Those of another penalty."""
-        self.bends += ridges - self.ridges
         self.ridges = ridges
         if self.matrix is not None:
             self.matrix[np.diag_indices(self.block.m)] = self.bends

@@ -94,6 +94,13 @@ class Monitor(Judgement):
             with checkpoint.restoring():
                 kept.restore(self, saved)
 
+    def renewed(self, variables, gap):
+        """The monitor of the next run of a sequence, which keeps nothing but what it was made with."""
+        other = copy.copy(self)
+        other.variables, other.gap, other.end_point, other.latest, other.last_seen = variables, gap, None, None, None
+        other.first_fun, other.first_norm, other.rose = None, np.inf, False
+        return other
+
     # ------------------------------------------------------------------------------------------- points for solvers
 
     def point(self, step, z, lr=None, *, want_fun=None, fun=None):

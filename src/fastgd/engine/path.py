@@ -28,7 +28,7 @@ class Path:
 
     def __init__(self, objective, l1_ratio, *, number, tol, limit):
         self.objective, self.l1_ratio, self.number, self.tol, self.limit = objective, l1_ratio, number, tol, limit
-        self._variables = self._search = self._last = None
+        self._variables = self._monitor = self._search = self._last = None
         self.objective = o = self._penalised(1.0)
         _ = o.value_at_zero, o.least, o.mass  # which `replace` hands on
         self.by_coordinates = bool(o.l1 and o.has_dual and o.convex and o.smooth and o.rows.has_columns)
@@ -43,8 +43,11 @@ class Path:
     def _search_of(self, o):
         """(search, monitor) for an objective."""
         self._variables = Standardised(o, roughly=True) if self._variables is None else self._variables.with_penalty(o)
-        monitor = Monitor(self._variables, limit=self.limit, gap=GapRule(o, self.tol), settles=False)
-        monitor.solver = "coordinate"
+        gap = GapRule(o, self.tol)
+        if self._monitor is None:
+            self._monitor = Monitor(self._variables, limit=self.limit, gap=gap, settles=False)
+            self._monitor.solver = "coordinate"
+        monitor = self._monitor.renewed(self._variables, gap)
         if self._search is None:
             self._search = Search(self._variables, monitor, self.number)
         else:

@@ -64,10 +64,9 @@ class GDRegressor(RegressorMixin, LinearModel):
         Epochs at most.
     tol : float or None
         The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. This bounds the loss; the
-        relative error of the weights is about √tol. After quasi-Newton steps `result_.message` gives the change of the
-        weights by one more step; with "coordinate" and "gram" compare the weights with those of a smaller tol. For
-        "sgd" with a loss that has a kink, whose gap is not known: when the loss has decreased by less than tol,
-        relatively, in n_iter_no_change epochs.
+        relative error of the weights is about √tol, and `result_.message` says by how much a Newton step would change
+        them, where that costs little beside the fit and the loss has no kink. For "sgd" with a loss that has a kink,
+        whose gap is not known: when the loss has decreased by less than tol, relatively, in n_iter_no_change epochs.
     early_stopping : bool
         Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
         and keep the weights with the best score.

@@ -86,7 +86,7 @@ def gap_of_squares(objective, W, v, value):
     At a share c of the slopes u = h − y the terms l(h) + l*(cu) − c·h·u are (1 − c)²·l(h).
     """
     o = objective
-    largest = float(np.max(o.penalty.dual_norm(v), initial=0.0))
+    largest = float(o.penalty.dual_norm(v).max(initial=0.0))
     share = 1.0 if o.l2 else min(1.0, o.l1 / max(largest, np.finfo(np.float64).tiny))
     return (1 - share) ** 2 * (value - o.constant - o.penalty.value(W)) + o.penalty.fenchel_gap(W, share * v)
 

@@ -74,7 +74,7 @@ class Penalty:
         if self.groups is not None:
             return float(np.sum(self.groups.factors @ self.groups.norms(W)))
         sizes = np.abs(W)
-        return float(np.sum(sizes if self.weights is None else self.weights[:, None] * sizes, dtype=np.float64))
+        return float((sizes if self.weights is None else self.weights[:, None] * sizes).sum(dtype=np.float64))
 
     def l1_of_columns(self):
         """l1 times the factor of each column or of its group, (d, 1); one number where it is that of all."""
@@ -94,7 +94,7 @@ class Penalty:
 
     def dual_norm(self, v):
         """The least l1 for which v would be a subgradient at W = 0, of each output, (k,)."""
-        return np.max(self.units(v), axis=0, initial=0.0)
+        return self.units(v).max(axis=0, initial=0.0)
 
     def parted(self, v):
         """v (d, k) as what of it is within l1, each unit projected, and what is beyond: the proximal step of v."""
