@@ -20,7 +20,7 @@ from fastgd.engine.lasso import (
 from fastgd.engine.quasi_newton import damped
 from fastgd.linalg import softmax
 
-NEWTON_STEPS, SWEEPS, BALANCING = 20, 50, 3
+NEWTON_STEPS, SWEEPS, BALANCING, BALANCED = 20, 50, 3, 1e-10
 # The weights of all outputs of a softmax have one matrix up to this many; else one output comes after the other.
 JOINT_WEIGHTS = 2048
 SUFFICIENT, LEAST_STEP = 1e-4, 2.0**-40
@@ -116,10 +116,11 @@ class ProximalNewton:
         gradient += ridges[:, None] * V
         thresholds = np.append(self.thresholds, np.zeros(size - m))
         g, t, flat = (M.T.reshape(-1) for M in (gradient, np.broadcast_to(thresholds[:, None], V.shape), V))
-        starts, rounding = self._starts_of_all(size), 1e-15 * float(np.abs(slopes).sum())
+        # Slopes that add up to this share of their sizes make a dual point as they are.
+        starts, balanced = self._starts_of_all(size), BALANCED * float(np.abs(slopes).sum())
         beyond = violations(flat, g, t) if starts is None else violations_of_groups(flat, g, t, starts)
         limits = t if starts is None else t[starts[:-1]]
-        if np.all(beyond <= np.where(limits > 0, self.small * limits, rounding)):
+        if np.all(beyond <= np.where(limits > 0, self.small * limits, balanced)):
             return False
         if starts is None:
             found = minimise_with_l1(H, g, t, flat, self.small)
