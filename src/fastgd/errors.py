@@ -56,6 +56,10 @@ class StartError(ValueError):
     """The value or the gradient is not finite at the start of a run."""
 
 
+class ClusterError(RuntimeError):
+    """The workers of a cluster, or the connection to it, are gone; a checkpoint goes on with a new cluster."""
+
+
 class OutOfTimeError(Exception):
     """The time of a run is up within a numerical gradient; the run catches it."""
 

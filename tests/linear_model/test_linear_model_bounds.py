@@ -1,5 +1,7 @@
 """Bounds, positive coefficients and a penalty for each of them, against scipy and against what they are the same as."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -161,3 +163,28 @@ def test_steps_that_know_one_penalty_refuse_others():
         GDRegressor(positive=True).partial_fit(X, y)
     assert fastgd.gradient_descent(o, lr="auto").solver == "newton"
     assert fastgd.check_gradient(o.value, o.gradient, np.ones(3)).ok
+
+
+@pytest.mark.parametrize("loss", ["poisson", "tweedie", "modified_huber", "log_loss"])
+def test_estimates_within_bounds_hold_for_more_columns_than_rows(loss):
+    """Singular Hessians, and three classes: the gap of a fit to a coarse tol holds against one to a fine tol."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        n, d = int(rng.integers(3, 12)), int(rng.integers(2, 25))
+        X = rng.normal(size=(n, d)) * 10 ** rng.uniform(-3, 3, d)
+        y = rng.poisson(1.0, n) if loss in ("poisson", "tweedie") else np.arange(n) % (3 if loss == "log_loss" else 2)
+        options = {
+            "penalty": [None, "l1", "l2"][seed % 3],
+            "alpha": 0.01,
+            "solver": "newton",
+            "positive": seed % 2 == 1,
+        }
+        kind = GDRegressor if loss in ("poisson", "tweedie") else GDClassifier
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            coarse, fine = (kind(loss, tol=tol, **options).fit(X, y) for tol in (1e-3, 1e-9))
+        assert coarse.result_.status in (fastgd.Status.CONVERGED, fastgd.Status.STALLED)
+        if coarse.result_.status == fastgd.Status.CONVERGED:
+            least = fine.result_.fun
+            assert coarse.result_.fun - least <= 3e-3 * coarse.result_.fun + 1e-11
+        assert coarse.n_iter_ < 100

@@ -121,15 +121,32 @@ def test_separation_is_what_linear_programming_finds():
     assert found == {True, False}
 
 
-def test_columns_that_are_dropped_are_named():
+@pytest.mark.parametrize(
+    "options", [{}, {"penalty": "l2", "alpha": 1e-6}, {"loss": "huber"}, {"solver": "accelerated"}]
+)
+def test_float32_columns_far_off_are_fitted_in_float64(options):
+    """What float32 has rounded are the data; float32 weights could not tell their rows apart."""
     rng = np.random.default_rng(0)
-    X = (1e6 + 0.05 * rng.standard_normal((200, 3))).astype(np.float32)
-    X[:, 1] = rng.standard_normal(200)
-    with pytest.warns(ConditionWarning, match="columns x0, x2 of X vary by no more than the rounding of float32"):
-        GDRegressor().fit(X, rng.standard_normal(200))
-    X[:, [0, 2]] = 1e6
+    u = rng.standard_normal(300)
+    X = np.column_stack([1e6 + 0.05 * u, rng.standard_normal(300)]).astype(np.float32)
+    y = u + 0.3 * rng.standard_normal(300)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        model = GDRegressor(**options).fit(X, y)
+        same = GDRegressor(**options).fit(X.astype(float), y)
+    assert model.coef_.dtype == np.float64 and np.array_equal(model.coef_, same.coef_)
+    assert model.score(X, y) == pytest.approx(same.score(X.astype(float), y), rel=1e-12) and model.score(X, y) > 0.8
+    X[:, 0] = 1e6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert GDRegressor(**options).fit(X, y).coef_.dtype == np.float32
+
+
+def test_columns_that_are_dropped_are_named():
+    rng = np.random.default_rng(0)
+    X = (1e18 + 256 * rng.integers(0, 2, (200, 3))).astype(float)
+    X[:, 1] = rng.standard_normal(200)
+    with pytest.warns(ConditionWarning, match="columns x0, x2 of X vary by no more than the rounding of float64"):
         GDRegressor().fit(X, rng.standard_normal(200))
 
 

@@ -31,7 +31,8 @@ class Dense(OfArrays):
         return self.X[part]
 
     def take(self, part):
-        return Dense(np.ascontiguousarray(self.X[part]), self.Y[part], self._weights_of(part))
+        parts = self.X[part], self.Y[part], self._weights_of(part)
+        return Dense(*map(np.ascontiguousarray, parts))
 
     def arrays_for_digest(self):
         return (self.X,)

@@ -42,6 +42,8 @@ def rows_of_another_kind(X):
     if kind is Sparse or kind is Dense:
         return None
     X = kind.checked(X)
+    if not X.in_memory:
+        return X
     return kind.made_of(X, np.empty((X.shape[0], 0), X.dtype), np.empty(0, X.dtype))
 
 

@@ -4,6 +4,8 @@ import typing
 
 import numpy as np
 
+from fastgd.data.threads import larger
+
 # Values of the pieces in which rows are converted to float64: 1 MB, which fits the second-level cache.
 PIECE_VALUES = 1 << 17
 # Multiplications of XᵀX from which BLAS's dsyrk is used: it halves them, but importing
@@ -60,13 +62,24 @@ def parts(n, d):
     return slices(n, max(1, PIECE_VALUES // d))
 
 
-def moments_of(rows, origin=None):
+def origin_of(sample):
+    """Where squares are summed about: 0, or the mean of some rows if it is so large that the variance would cancel."""
+    sample = sample.astype(np.float64)
+    with np.errstate(all="ignore"):
+        origin = sample.mean(axis=0)
+        # About 0 float64 rows need no copy. With means of up to 10 standard deviations that costs the variance up to
+        # two digits.
+        return np.zeros(len(origin)) if np.all(np.abs(origin) <= 10.0 * sample.std(axis=0)) else origin
+
+
+def moments_of(rows, origin=None, sample=None):
     """The Moments, from sums of (x − origin) and (x − origin)²; None if the squares overflow or underflow.
 
-    By default the origin is 0, or the mean of a sample of rows if a mean is so large that the variance would cancel.
+    By default the origin is that of a `sample` of rows.
     """
-    d = rows.d
-    if origin is None and rows.values <= PIECE_VALUES // 4:  # about the mean at once: a copy costs little
+    if (
+        origin is None and sample is None and rows.values <= PIECE_VALUES // 4
+    ):  # about the mean at once: a copy costs little
         A, s = rows.view(slice(None)).astype(np.float64), rows.weights.astype(np.float64)
         with np.errstate(all="ignore"):
             ones = s if s.size else np.ones(rows.n)  # a product takes a third of the time of A.sum(axis=0)
@@ -76,15 +89,22 @@ def moments_of(rows, origin=None):
             A = A * np.sqrt(s)[:, None] if s.size else A
             return centred(rows, origin, first, A.T @ A)
     if origin is None:
-        sample = rows.view(slice(None, None, max(1, rows.n // 256))).astype(np.float64)
-        with np.errstate(all="ignore"):
-            origin = sample.mean(axis=0)
-            # About 0 float64 rows need no copy. With means of up to 10 standard deviations that costs the variance up
-            # to two digits.
-            if np.all(np.abs(origin) <= 10.0 * sample.std(axis=0)):
-                origin = np.zeros(d)
-    first, second = np.zeros(d), Products(d, rows.values)
-    length = max(1, PIECE_VALUES // d, min(d, 1024))  # BLAS forms AᵀA fastest if A has about as many rows as columns
+        origin = origin_of(rows.view(slice(None, None, max(1, rows.n // 256))) if sample is None else sample)
+    first, second = rows.sums_of_squares(origin)
+    with np.errstate(all="ignore"):
+        found = centred(rows, origin, first, second)
+    if found is None or not np.all(np.isfinite(found.mean)):
+        return None
+    # If less than 1e-4 of the sum of squares is left, the variance has lost four digits: sum again, about the mean.
+    far = np.any(np.diag(found.centred) < 1e-4 * np.diag(second)) and not np.array_equal(origin, found.mean)
+    return moments_of(rows, found.mean) if far else found
+
+
+def sums_of_squares(rows, origin):
+    """See `Rows.sums_of_squares`."""
+    first, second = np.zeros(rows.d), Products(rows.d, rows.values)
+    # BLAS forms AᵀA fastest if A has about as many rows as columns.
+    length = max(1, PIECE_VALUES // rows.d, min(rows.d, 1024))
     ones = np.ones(min(length, rows.n))
     with np.errstate(all="ignore"):
         for part in slices(rows.n, length):
@@ -98,13 +118,7 @@ def moments_of(rows, origin=None):
             else:
                 first += ones[: len(A)] @ A  # for few columns three times as fast as A.sum(axis=0)
             second.add(A)
-    total = second.total
-    found = centred(rows, origin, first, total)
-    if found is None or not np.all(np.isfinite(found.mean)):
-        return None
-    # If less than 1e-4 of the sum of squares is left, the variance has lost four digits: sum again, about the mean.
-    far = np.any(np.diag(found.centred) < 1e-4 * np.diag(total)) and not np.array_equal(origin, found.mean)
-    return moments_of(rows, found.mean) if far else found
+    return first, second.total
 
 
 def centred(rows, origin, first, second):
@@ -124,21 +138,29 @@ def measured(rows, centring, sample=None):
         if centring:
             means = rounded(rows.column_means(), rows.dtype)
         return looked_into(rows, means, rows.column_lengths(means) / np.sqrt(rows.total_weight), centring)
-    part = slice(None, None, max(1, rows.n // sample))
-    s = rows.shares(part)
+    some = rows.sampled(sample)
+    s = some.shares(slice(None))
     # A view with the strides of a sample with an intercept column (`objective.sample`): the rounding of BLAS depends on
     # strides, and the results must not differ.
     A = np.empty((len(s), rows.d + centring))[:, : rows.d]
-    rows.write(part, A)
-    alike = np.all(A[0] == A, axis=0) if part.step > 1 else False
+    some.write(slice(None), A)
+    is_all = some.n == rows.n
+    alike = False if is_all else np.all(A[0] == A, axis=0)
     if centring:
         means = s @ A
         # Means of too few rows are inexact, and columns off their mean are correlated with the intercept.
-        if part.step > 1 and len(A) < ROWS_PER_COLUMN * rows.d:
-            means = rows.column_product(rows.shares(slice(None)).astype(rows.dtype))
+        if not is_all and len(A) < ROWS_PER_COLUMN * rows.d:
+            means = rows.quick_means()
         means = rounded(means, rows.dtype)
         A -= means
     return looked_into(rows, means, np.sqrt(np.einsum("i,ij,ij->j", s, A, A)), centring, alike)
+
+
+def measures_of_moments(rows, moments, centring):
+    """`Rows.measures` from the Moments."""
+    means = rounded(moments.mean, rows.dtype) if centring else np.zeros(rows.d)
+    squares = np.diag(moments.about(means)) / moments.weight
+    return looked_into(rows, means, np.sqrt(np.maximum(squares, 0.0)), centring)
 
 
 def looked_into(rows, means, spreads, centring, alike=False):
@@ -151,17 +173,43 @@ def looked_into(rows, means, spreads, centring, alike=False):
     rounding = spreads <= rows.n * np.finfo(np.float64).eps * np.abs(means)
     doubtful = np.flatnonzero(rounding & (spreads > 0) | alike)
     if doubtful.size:
-        # In pieces: in a large table of rare indicators most columns are doubtful.
-        s, some = rows.shares(slice(None)), parts(rows.n, len(doubtful))
         first = rows.columns(doubtful, slice(0, 1))[0] if centring else np.zeros(len(doubtful))
+        offset, total = np.zeros(len(doubtful)), rows.total_weight
         if centring:
-            offset = sum(s[part] @ (rows.columns(doubtful, part) - first) for part in some)
-            means[doubtful] = rounded(first + offset, rows.dtype)
+            (total_offset,) = rows.reduced(powers_about, doubtful, first, offset, 1.0, 1)
+            means[doubtful] = rounded(first + total_offset / total, rows.dtype)
         offset = means[doubtful] - first
-        squares = sum(s[part] @ np.square(rows.columns(doubtful, part) - first - offset) for part in some)
-        spreads[doubtful] = np.sqrt(squares)
+        (squares,) = rows.reduced(powers_about, doubtful, first, offset, 1.0, 2)
+        spreads[doubtful] = np.sqrt(squares / total)
     _measure_out_of_range(rows, means, spreads)
     return means, spreads, is_still(means, spreads, rows.dtype)
+
+
+def powers_about(rows, columns, origin, offset, unit, power):
+    """Σ s·((x − origin − offset)/unit)^power of some columns, in pieces: in a large table of rare indicators most are
+    asked for."""
+    total = np.zeros(len(columns))
+    for part in parts(rows.n, len(columns)):
+        A = (rows.columns(columns, part) - origin - offset) / unit
+        s = rows.weights[part].astype(np.float64) if rows.weights.size else np.ones(len(A))
+        total += s @ (A if power == 1 else np.square(A))
+    return (total,)
+
+
+def largest_about(rows, columns, origin):
+    """max |x − origin| of some columns."""
+    found = np.zeros(len(columns))
+    for part in parts(rows.n, len(columns)):
+        np.maximum(found, np.abs(rows.columns(columns, part) - origin).max(axis=0), out=found)
+    return (found,)
+
+
+def unlike(rows, columns, numbers):
+    """Which of some columns have an entry other than their number."""
+    found = np.zeros(len(columns), bool)
+    for part in parts(rows.n, len(columns)):
+        found |= np.any(rows.columns(columns, part) != numbers, axis=0)
+    return (found,)
 
 
 def _measure_out_of_range(rows, means, spreads):
@@ -169,14 +217,12 @@ def _measure_out_of_range(rows, means, spreads):
     there = np.flatnonzero(~((spreads > 1e-140) & np.isfinite(spreads)))
     if not there.size:
         return
-    s, some = rows.shares(slice(None)), parts(rows.n, len(there))
-    unit = np.zeros(len(there))
-    for part in some:
-        np.maximum(unit, np.abs(rows.columns(there, part) - means[there]).max(axis=0), out=unit)
+    (unit,) = rows.reduced(largest_about, there, means[there], combine=larger)
     varies = unit > 0
     there, unit = there[varies], unit[varies]
-    squares = sum(s[part] @ np.square((rows.columns(there, part) - means[there]) / unit) for part in some)
-    spreads[there] = unit * np.sqrt(squares)
+    if there.size:
+        (squares,) = rows.reduced(powers_about, there, means[there], 0.0, unit, 2)
+        spreads[there] = unit * np.sqrt(squares / rows.total_weight)
 
 
 def rounded(means, dtype):

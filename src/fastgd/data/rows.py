@@ -11,8 +11,8 @@ import numpy as np
 
 from fastgd import kernels
 from fastgd.data.columns import DenseColumns
-from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices
-from fastgd.data.threads import tree_sum
+from fastgd.data.moments import PIECE_VALUES, measured, moments_of, parts, slices, sums_of_squares, unlike
+from fastgd.data.threads import either, tree_sum
 from fastgd.kernels.codes import ACTIVATIONS, PLAIN, PointLoss
 
 # Values of X in the smallest block: some 30 µs of work, a hundred times what handing it to a thread takes.
@@ -55,7 +55,9 @@ class Rows:
     """
 
     one_array = has_columns = False
+    in_memory = True  # False of rows that are elsewhere: see `data.distributed`
     offset = None  # (n,), see `data.offset`
+    note = ""  # a remark for the message of a result
 
     def __init__(self, n, d, dtype, Y=None, weights=None):
         self.n, self.d, self.dtype, self.values = n, d, np.dtype(dtype), n * d
@@ -144,6 +146,27 @@ class Rows:
     def take(self, part):
         """The Rows of a slice or of an array of row numbers, with their targets and weights."""
         return Some(self, part)
+
+    def sampled(self, count):
+        """Equally spaced rows, about so many or a few more, with their targets and weights; all of a short table."""
+        step = max(1, self.n // count)
+        return self if step == 1 else self.take(slice(None, None, step))
+
+    def sampled_count(self, count):
+        """How many rows `sampled` gives."""
+        return len(range(0, self.n, max(1, self.n // count)))
+
+    def repeated(self, output, k):
+        """The rows with the targets of one output for each of k outputs."""
+        return self.with_targets(np.broadcast_to(self.Y[:, output : output + 1], (self.n, k)))
+
+    def reduced(self, function, *arguments, combine=None):
+        """function(rows, *arguments), a tuple of sums over the rows.
+
+        Of rows in several places: of those in each, put together by combine(a, b), by default added up. The function
+        is at the top level of a module, and is sent there.
+        """
+        return function(self, *arguments)
 
     def shares(self, part):
         """Sample weights of the rows of a slice, normalised to a sum of 1, float64."""
@@ -265,17 +288,41 @@ class Rows:
 
     def differs(self, columns, numbers):
         """Whether any of `columns` has an entry other than numbers[column]."""
-        return any(np.any(self.columns(columns, part) != numbers[columns]) for part in parts(self.n, self.d))
+        return bool(np.any(self.reduced(unlike, columns, numbers[columns], combine=either)[0]))
+
+    def varies(self, columns):
+        """Which of some columns are not the same number in all rows."""
+        first = self.columns(columns, slice(0, 1))[0]
+        return self.reduced(unlike, columns, first, combine=either)[0]
+
+    def quick_means(self):
+        """Means of the columns by BLAS, from sums in the dtype of X."""
+        return self.column_product(self.shares(slice(None)).astype(self.dtype))
 
     def column_means(self):
-        total = sum(np.sum(A * root[:, None], axis=0) for A, root, _ in self.pieces())
-        return total / self.total_weight
+        return self.column_sums() / self.total_weight
 
     def column_lengths(self, shift):
         """√Σs(x − shift)² of each column; squares neither overflow nor underflow."""
-        largest = np.max([np.max(np.abs(A), axis=0) for A, *_ in self.pieces(shift)], axis=0)
+        largest = self.column_largest(shift)
         unit = np.where(largest > 0, largest, 1.0)
-        return unit * np.sqrt(sum(np.sum(A**2, axis=0) for A, *_ in self.pieces(shift, unit)))
+        return unit * np.sqrt(self.column_squares(shift, unit))
+
+    def column_sums(self):
+        """Σ s·x of each column."""
+        return sum(np.sum(A * root[:, None], axis=0) for A, root, _ in self.pieces())
+
+    def column_squares(self, shift, unit):
+        """Σ s((x − shift)/unit)² of each column."""
+        return sum(np.sum(A**2, axis=0) for A, *_ in self.pieces(shift, unit))
+
+    def column_largest(self, shift):
+        """max √s|x − shift| of each column."""
+        return np.max([np.max(np.abs(A), axis=0) for A, *_ in self.pieces(shift)], axis=0)
+
+    def sums_of_squares(self, origin):
+        """Σ s(x − origin), (d,), and Σ s(x − origin)(x − origin)ᵀ, (d, d)."""
+        return sums_of_squares(self, origin)
 
     def measures(self, centring, sample=None):
         """Mean and standard deviation of each column, and which columns are constant.
@@ -342,7 +389,8 @@ class OfArrays(Rows):
         return cls(X, Y, weights)
 
     def take(self, part):
-        return type(self)(self.X[part], self.Y[part], self._weights_of(part))
+        Y, weights = (np.ascontiguousarray(array) for array in (self.Y[part], self._weights_of(part)))
+        return type(self)(self.X[part], Y, weights)
 
     def with_targets(self, Y, weights=None):
         return type(self)(self.X, Y, self.weights if weights is None else weights)
@@ -359,8 +407,9 @@ class Some(Rows):
 
     def __init__(self, source, part):
         self._source, self._numbers = source, np.arange(source.n)[part]
-        Y = None if source.Y is None else source.Y[part]
-        super().__init__(len(self._numbers), source.d, source.dtype, Y, source._weights_of(part))
+        Y = None if source.Y is None else np.ascontiguousarray(source.Y[part])
+        weights = np.ascontiguousarray(source._weights_of(part))
+        super().__init__(len(self._numbers), source.d, source.dtype, Y, weights)
 
     def dense(self, part, dtype=None):
         return self._source.dense(self._numbers[part], dtype)

@@ -119,14 +119,18 @@ class Sparse(OfArrays):
         X.data = (X.data / scale[X.indices]).astype(self.dtype)
         return Sparse(X, self.Y, self.weights), np.zeros(self.d)
 
-    def moments(self):
-        """See `Rows.moments`; None also where centring cancels too many digits, as a sparse X is summed about 0."""
+    def sums_of_squares(self, origin):
         X = self.X.astype(np.float64)
         weighted = X.multiply(self.weights.astype(np.float64)[:, None]).tocsr() if self.weights.size else X
         with np.errstate(all="ignore"):
-            first = np.asarray(weighted.sum(axis=0)).reshape(-1)
-            second = (X.T @ weighted).toarray()
-            found = centred(self, np.zeros(self.d), first, second)
+            return np.asarray(weighted.sum(axis=0)).reshape(-1), (X.T @ weighted).toarray()
+
+    def moments(self):
+        """See `Rows.moments`; None also where centring cancels too many digits, as a sparse X is summed about 0."""
+        origin = np.zeros(self.d)
+        first, second = self.sums_of_squares(origin)
+        with np.errstate(all="ignore"):
+            found = centred(self, origin, first, second)
             if found is None:
                 return None
             # Less than 1e-8 of the sum of squares is left: half of the digits of the variance are rounding error.
@@ -173,6 +177,25 @@ class Sparse(OfArrays):
             return None
         spreads = np.sqrt(variances, out=np.full(self.d, np.inf), where=stored)
         return rounded(sums, self.dtype) if centring else np.zeros(self.d), spreads
+
+    def column_sums(self):
+        return self._column_sums(self.X.data.astype(np.float64), self._s())
+
+    def column_squares(self, shift, unit):
+        X, s = self.X, self._s()
+        counts, stored = np.bincount(X.indices, minlength=self.d), self._column_sums(np.ones(X.nnz), s)
+        squares = self._column_sums(np.square((X.data - shift[X.indices]) / unit[X.indices]), s)
+        return squares + np.where(counts >= self.n, 0.0, np.maximum(s.sum() - stored, 0.0)) * (shift / unit) ** 2
+
+    def column_largest(self, shift):
+        X = self.X
+        largest = np.where(np.bincount(X.indices, minlength=self.d) < self.n, np.abs(shift), 0.0)
+        roots = np.repeat(np.sqrt(self._s()), np.diff(X.indptr))
+        np.maximum.at(largest, X.indices, roots * np.abs(X.data - shift[X.indices]))
+        return largest
+
+    def _s(self):
+        return self.weights.astype(np.float64) if self.weights.size else np.ones(self.n)
 
     def _column_sums(self, numbers, s):
         """Column sums of `numbers`, one for each stored entry, times s, one for each row."""

@@ -73,7 +73,8 @@ class Stream(Rows):
         numbers = self._numbers(part)
         if len(numbers) * self.d * self.dtype.itemsize > self._budget:
             return Some(self, part)
-        return Dense(self.dense(part), None if self.Y is None else self.Y[part], self._weights_of(part))
+        Y = None if self.Y is None else np.ascontiguousarray(self.Y[part])
+        return Dense(self.dense(part), Y, np.ascontiguousarray(self._weights_of(part)))
 
     def held_out(self, share, seed):
         """Masks of the rows to learn from and of those held out: whole chunks, or rows where there are few chunks."""

@@ -24,6 +24,16 @@ def tree_sum(parts):
     return parts[0]
 
 
+def either(a, b):
+    """Of two tuples of arrays of booleans: where one of them is true."""
+    return tuple(x | y for x, y in zip(a, b, strict=True))
+
+
+def larger(a, b):
+    """Of two tuples of numbers or arrays: the larger of each two entries."""
+    return tuple(np.maximum(x, y) for x, y in zip(a, b, strict=True))
+
+
 def sum_of_rows(array):
     """The sum of the rows of an array, in the tree of `tree_sum`."""
     while len(array) > 1:

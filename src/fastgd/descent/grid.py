@@ -1,6 +1,7 @@
 """Every pair of rates, penalties and optimizers, what of the rows is held out, and the order of what came of them."""
 
 import itertools
+import numbers
 
 import numpy as np
 
@@ -48,8 +49,12 @@ def parted(objective, share, seed):
     if not 0 < count < n:
         raise ValueError(f"validation={share} of {n} rows leaves {n - count} to learn from and {count} to hold out")
     seed = 0 if seed is None else validation.count(seed, "seed")
-    order = np.random.default_rng(seed).permutation(n)
-    parts = objective.some(np.sort(order[count:])), objective.some(np.sort(order[:count]))
+    if objective.rows.in_memory:
+        order = np.random.default_rng(seed).permutation(n)
+        chosen = np.sort(order[count:]), np.sort(order[:count])
+    else:
+        chosen = objective.rows.held_out(share, seed)
+    parts = [objective.some(part) for part in chosen]
     if None in parts:
         raise ValueError("validation needs rows of a positive sample_weight in both parts")
     return parts[0], parts[1].replace(l2=0.0)
@@ -69,3 +74,51 @@ def ranked(results, settings, objective, held):
             result.validation_loss = held.value(result.x) if finite else np.inf
     by = "loss" if held is None else "validation_loss"
     return Sweep(sorted(results, key=lambda run: (run.status == Status.DIVERGED, np.nan_to_num(run[by], nan=np.inf))))
+
+
+def runs_of(objective, lr, init_w, l2):
+    """Rates (a list), starts (K, *shape) and penalties (K,), of one length."""
+    rates = [
+        rate if callable(rate) else validation.scalar(rate, f"lr[{i}]", minimum=0)
+        for i, rate in enumerate(_sequence(lr, "lr", "learning rates"))
+    ]
+    penalties = [objective.l2]
+    if l2 is not None:
+        penalties = [
+            validation.scalar(value, f"l2[{i}]", minimum=0) for i, value in enumerate(_sequence(l2, "l2", "penalties"))
+        ]
+    shape, dtype = objective.shape, objective.dtype
+    starts = np.zeros((1, *shape), dtype)
+    if init_w is not None:
+        starts = validation.real_array(init_w, "init_w", dtype=dtype)
+        if starts.shape == shape:
+            starts = starts[None]
+        if starts.shape[1:] != shape or len(starts) == 0:
+            wanted = ", ".join(map(str, ("K", *shape)))
+            raise ValueError(f"init_w must have shape {shape} or ({wanted}), a row for each run; got {starts.shape}")
+    count = max(len(rates), len(starts), len(penalties))
+    if any(length not in (1, count) for length in (len(rates), len(starts), len(penalties))):
+        raise ValueError(
+            f"lr has {len(rates)} entries, init_w {len(starts)} and l2 {len(penalties)}: each must have as many as "
+            "there are runs, or one for all"
+        )
+    return (
+        rates * (count // len(rates)),
+        np.broadcast_to(starts, (count, *shape)),
+        np.array(np.broadcast_to(penalties, (count,)), dtype=np.float64),
+    )
+
+
+def _sequence(value, name, what):
+    """A sequence as a list, one number or callable as a list of one."""
+    if callable(value) or (isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))):
+        return [value]
+    if isinstance(value, (str, bytes, dict, set)) or np.ndim(value) == 0:
+        raise TypeError(f"{name} must be a sequence of {what}, or one of them; got {validation.describe(value)}")
+    entries = list(value)
+    if not entries:
+        raise ValueError(f"{name} must have at least one entry")
+    if any(isinstance(entry, str) for entry in entries):
+        automatic = "; the automatic rate changes variables: use gradient_descent for it" if "auto" in entries else ""
+        raise ValueError(f"{name} must hold {what}, not strings{automatic}")
+    return entries

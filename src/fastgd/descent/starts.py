@@ -18,6 +18,7 @@ from typing import Literal, Unpack
 import numpy as np
 
 from fastgd import validation
+from fastgd.descent import executors
 from fastgd.descent.listed import Runs
 from fastgd.descent.single import gradient_descent
 from fastgd.descent.together import descend_together
@@ -58,6 +59,7 @@ def multi_start(
     shape: int | tuple[int, ...] | None = None,
     vectorized: bool = False,
     workers: Workers = None,
+    executor: object = None,
     stop_after: int | None = None,
     same: float = 1e-3,
     progress: bool = False,
@@ -92,6 +94,9 @@ def multi_start(
         Where the runs are made otherwise: in so many threads (which helps where f releases the GIL, as objectives do);
         by a map like `multiprocessing.Pool.map`; or by whatever has `submit` and futures with `result`: a
         `concurrent.futures` executor or a Dask client. What goes to another process must pickle.
+    executor : executor, optional
+        The same as `workers`, for an executor of concurrent.futures, a Dask client or a joblib.Parallel. A run that is
+        lost with its worker has status FAILED.
     stop_after : int, optional
         Stop once the best minimum has been found again so many times; without it all runs are made.
     same : float
@@ -137,6 +142,10 @@ def multi_start(
     vectorized = validation.boolean(vectorized, "vectorized")
     progress = validation.boolean(progress, "progress")
     _refuse_unknown(options)
+    if executor is not None:
+        if workers is not None:
+            raise ValueError("executor and workers say the same: give one of them")
+        workers = executors.as_workers(executor)
     points = starts(f, sampler_or_bounds, n_starts, seed, sampler, shape)
     extent = same * np.ptp(points.reshape(n_starts, -1), axis=0)
     if vectorized:
@@ -329,7 +338,13 @@ def _submitted(executor, run, numbered, ahead):
         while futures:
             while local and not futures[0].done():  # on Windows a wait without a limit hears no Ctrl-C
                 concurrent.futures.wait([futures[0]], timeout=0.1)
-            result = futures[0].result()
+            try:
+                result = futures[0].result()
+            except Exception as error:
+                if "pickle" in str(error) or "local object" in str(error):
+                    raise
+                number, start = numbered[len(numbered) - len(futures)]
+                result = executors.failed(start, error, f"the run from start {number}")
             futures.popleft()  # and not before: it would be lost to Ctrl-C
             yield result
     except KeyboardInterrupt:

@@ -6,16 +6,15 @@ array. Each run has its own rate, stopping rule and test of divergence, and its 
 
 from __future__ import annotations
 
-import numbers
 import typing
 from typing import Literal
 
 import numpy as np
 
 from fastgd import optimizers, validation
-from fastgd.descent.grid import every_pair, parted, ranked
+from fastgd.descent import executors
+from fastgd.descent.grid import every_pair, parted, ranked, runs_of
 from fastgd.descent.listed import Sweep
-from fastgd.descent.single import gradient_descent
 from fastgd.descent.sweep_routes import Passes, Quadratic
 from fastgd.engine.fleet import Fleet
 from fastgd.engine.gap import GapRule
@@ -61,6 +60,8 @@ def sweep(
     grid: bool = False,
     validation: float | None = None,
     seed: int | None = None,
+    executor: object = None,
+    progress: bool = False,
 ) -> Sweep[RecordedSweptResult]: ...
 @typing.overload
 def sweep(
@@ -77,11 +78,13 @@ def sweep(
     grid: bool = False,
     validation: float | None = None,
     seed: int | None = None,
+    executor: object = None,
+    progress: bool = False,
 ) -> Sweep[SweptResult]: ...
 @validation.names_arguments
 def sweep(
     objective, *, lr, init_w=None, l2=None, optimizer="gd", step_num=100, tol=None, history=False, route="auto",
-    grid=False, validation=None, seed=None,
+    grid=False, validation=None, seed=None, executor=None, progress=False,
 ):  # fmt: skip
     """Many runs of gradient descent on one objective at once; all runs share each pass over X.
 
@@ -120,6 +123,12 @@ def sweep(
     seed : int, optional
         Of the rows held out, 0 without it.
 
+    executor : executor, optional
+        Make each run alone, by an executor of concurrent.futures, a Dask client or a joblib.Parallel, to which the
+        objective, or f, is sent. A run that raises, or is lost with its worker, has status FAILED and its `exception`.
+    progress : bool
+        With an executor: a progress bar (extra "cli") over the runs, as they end.
+
     Returns
     -------
     Sweep
@@ -148,6 +157,12 @@ def sweep(
     >>> best.settings
     {'lr': 0.05, 'l2': 0.0, 'optimizer': 'gd'}
     """
+    if executor is not None:
+        options = {"step_num": step_num, "tol": tol, "history": boolean(history, "history")}
+        return _apart(objective, lr, l2, optimizer, init_w, validation, seed, options, boolean(grid, "grid"), executor,
+                      boolean(progress, "progress"))  # fmt: skip
+    if progress:
+        raise ValueError("progress is for an executor, whose runs end one by one; leave it out")
     if boolean(grid, "grid"):
         return _grid(objective, lr, l2, optimizer, init_w, validation, seed, step_num, tol, history, route)
     for name, value in (("validation", validation), ("seed", seed)):
@@ -178,17 +193,35 @@ def _grid(objective, lr, l2, optimizer, init_w, share, seed, step_num, tol, hist
         if results[i] is None:
             f = learn if setting["l2"] is None else learn.replace(l2=setting["l2"])
             options = {"optimizer": setting["optimizer"], "step_num": step_num, "tol": tol, "history": history}
-            results[i] = _alone(f, init_w, setting["lr"], options)
+            results[i] = executors.alone(f, init_w, setting["lr"], options)
     return ranked(results, settings, learn, held)
 
 
-def _alone(f, init_w, lr, options):
-    """The Result of one run; one that diverges has a Result too."""
-    try:
-        return gradient_descent(f, init_w, lr=lr, **options)
-    except DivergenceError as error:
-        error.result.message = str(error)
-        return error.result
+def _apart(objective, lr, l2, optimizer, init_w, share, seed, options, grid, executor, progress):
+    """The runs of an executor, each by itself."""
+    linear, starts = isinstance(objective, LinearObjective), init_w
+    if grid:
+        settings = every_pair(lr, l2, optimizer)
+    elif not linear:
+        raise TypeError(f"objective must be a LinearObjective, or with grid=True any function; got {objective!r}")
+    else:
+        rates, starts, penalties = runs_of(objective, lr, init_w, l2)
+        rule = optimizers.get(optimizer)
+        settings = [{"lr": rate, "l2": l2, "optimizer": rule.name} for rate, l2 in zip(rates, penalties, strict=True)]
+    if not linear and any(setting["l2"] is not None for setting in settings):
+        raise ValueError("l2 is for an objective; with a function put the penalty into it")
+    if not grid and (share is not None or seed is not None):
+        raise ValueError("validation and seed are for grid=True, which orders the runs; leave them out")
+    learn, held = (objective, None) if share is None else parted(objective, share, seed)
+    tasks = [(setting, init_w if grid else starts[i]) for i, setting in enumerate(settings)]
+    if not grid:
+        tasks = [(setting | {"optimizer": rule}, start) for setting, start in tasks]
+    results = executors.results(learn, tasks, options, executor, progress)
+    if grid:
+        return ranked(results, settings, learn, held)
+    for result, setting in zip(results, settings, strict=True):
+        result.settings = setting
+    return Sweep(results)
 
 
 def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route):
@@ -215,7 +248,7 @@ def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route
             'route="gram" is for squared losses with activation "identity"; this objective has '
             f"loss={objective.loss!r}, activation={objective.activation!r}"
         )
-    rates, starts, penalties = _runs(objective, lr, init_w, l2)
+    rates, starts, penalties = runs_of(objective, lr, init_w, l2)
     passes = Passes(objective)
     taken, note = passes, ""
     if route == "gram" or (route == "auto" and _gram_is_cheaper(objective, len(rates), step_num)):
@@ -240,57 +273,6 @@ def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route
     for result, rate, penalty in zip(runs.results, rates, penalties.tolist(), strict=True):
         result.settings = {"lr": rate, "l2": penalty, "optimizer": rule.name}
     return Sweep(runs.results)
-
-
-# --------------------------------------------------------------------------------------------------------- arguments
-
-
-def _runs(objective, lr, init_w, l2):
-    """Rates (a list), starts (K, *shape) and penalties (K,), of one length."""
-    rates = [
-        rate if callable(rate) else validation.scalar(rate, f"lr[{i}]", minimum=0)
-        for i, rate in enumerate(_listed(lr, "lr", "learning rates"))
-    ]
-    penalties = [objective.l2]
-    if l2 is not None:
-        penalties = [
-            validation.scalar(value, f"l2[{i}]", minimum=0) for i, value in enumerate(_listed(l2, "l2", "penalties"))
-        ]
-    shape, dtype = objective.shape, objective.dtype
-    starts = np.zeros((1, *shape), dtype)
-    if init_w is not None:
-        starts = validation.real_array(init_w, "init_w", dtype=dtype)
-        if starts.shape == shape:
-            starts = starts[None]
-        if starts.shape[1:] != shape or len(starts) == 0:
-            wanted = ", ".join(map(str, ("K", *shape)))
-            raise ValueError(f"init_w must have shape {shape} or ({wanted}), a row for each run; got {starts.shape}")
-    count = max(len(rates), len(starts), len(penalties))
-    if any(length not in (1, count) for length in (len(rates), len(starts), len(penalties))):
-        raise ValueError(
-            f"lr has {len(rates)} entries, init_w {len(starts)} and l2 {len(penalties)}: each must have as many as "
-            "there are runs, or one for all"
-        )
-    return (
-        rates * (count // len(rates)),
-        np.broadcast_to(starts, (count, *shape)),
-        np.array(np.broadcast_to(penalties, (count,)), dtype=np.float64),
-    )
-
-
-def _listed(value, name, what):
-    """A sequence as a list, one number or callable as a list of one."""
-    if callable(value) or (isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))):
-        return [value]
-    if isinstance(value, (str, bytes, dict, set)) or np.ndim(value) == 0:
-        raise TypeError(f"{name} must be a sequence of {what}, or one of them; got {validation.describe(value)}")
-    entries = list(value)
-    if not entries:
-        raise ValueError(f"{name} must have at least one entry")
-    if any(isinstance(entry, str) for entry in entries):
-        automatic = "; the automatic rate changes variables: use gradient_descent for it" if "auto" in entries else ""
-        raise ValueError(f"{name} must hold {what}, not strings{automatic}")
-    return entries
 
 
 def _gram_is_cheaper(objective, runs, steps):

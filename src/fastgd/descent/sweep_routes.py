@@ -58,7 +58,7 @@ class Passes:
 
         def sums(block):
             totals, gradient = np.zeros(K), np.zeros(weights.shape)
-            for piece in _pieces(block, d) if len(calls) > 1 else [block]:
+            for piece in _pieces(block, d) if len(calls) > 1 and o.rows.in_memory else [block]:
                 for group, source, W, b in calls:
                     losses, grad_W, grad_b = source.sums(piece, W, b, None, *o.codes, True)
                     totals[group[1]] += losses if by_output else losses.sum()
@@ -68,6 +68,8 @@ class Passes:
                         part[d] += grad_b
             return totals, gradient
 
+        if not o.rows.in_memory:
+            return sums(None)
         jobs = o._jobs if o.rows.values * K * k >= threads.THREAD_VALUES else 1
         return threads.tree_sum(threads.over_blocks(sums, o.rows.blocks(), jobs))
 
@@ -75,8 +77,7 @@ class Passes:
         """The rows with the targets of one output for each of so many runs."""
         if (output, runs) not in self._sources:
             source = self.objective.rows
-            targets = np.broadcast_to(source.Y[:, output : output + 1], (source.n, runs))
-            self._sources[output, runs] = source.with_targets(targets)
+            self._sources[output, runs] = source.repeated(output, runs)
         return self._sources[output, runs]
 
     # ------------------------------------------------------------------------------------------------- curvature

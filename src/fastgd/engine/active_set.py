@@ -10,6 +10,7 @@ from fastgd.linalg import Inverse, equilibrium, soft_threshold
 # of the first slopes at which its minimum is near enough to tell how far that of F is; and the share of the largest
 # slope up to which a slope is rounding error.
 EPOCHS, ROUNDING, NEAR, FLAT = 1000, 1e-14, 1e-4, 1e-6
+PATIENCE = 5  # passes that do not lower the value, after which none will
 
 
 def minimum(H, linear, thresholds, lower, upper, start, ridge):
@@ -22,8 +23,8 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
     slopes = H @ z + linear
     first = float(np.max(_violations(z, slopes, thresholds, lower, upper), initial=0.0))
     allowed = ROUNDING * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
-    moved = np.ones(len(z), bool)
-    for epoch in range(EPOCHS):
+    lowest, still = math.inf, 0
+    for _ in range(EPOCHS):
         for _ in range(2 * len(z)):  # each but the last puts a coordinate to a bound, or to 0
             held = _held(z, slopes, thresholds, lower, upper)
             jump, whole = _newton_jump(H, linear, thresholds, lower, upper, z, held, ridge)
@@ -31,16 +32,17 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
             if whole:
                 break
         rest = _violations(z, slopes, thresholds, lower, upper)
-        if np.all(rest <= allowed) or (epoch > 20 and not np.any(moved)):
+        value = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z))
+        still = 0 if value < lowest - ROUNDING * abs(value) else still + 1
+        if np.all(rest <= allowed) or still == PATIENCE:
             break
-        before = z.copy()
+        lowest = min(value, lowest)
         for j in np.flatnonzero(rest > 0):
             new = soft_threshold(z[j] - slopes[j] / diagonal[j], thresholds[j] / diagonal[j])
             new = min(max(new, lower[j]), upper[j])
             if new != z[j]:
                 slopes += H[j] * (new - z[j])
                 z[j] = new
-        moved = z != before
     rest = _violations(z, slopes, thresholds, lower, upper)
     return z, bool(np.all(rest <= np.maximum(10 * allowed, NEAR * first)))
 

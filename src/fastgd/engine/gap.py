@@ -175,7 +175,7 @@ class GapRule:
         if curvature is not None and curvature.smallest and o.convex and not (limited and curvature.lost):
             gap = square / (2 * curvature.smallest)
             if self.reached_exactly(point.fun, gap, curvature.lost == 0):
-                self.sentence += _lost(curvature.lost)
+                self.sentence += lost_sentence(curvature.lost)
                 return True
             return self._at_rounding(point, square, curvature)
         # ‖g‖²/2L is never more than the gap; but the shortest subgradient jumps at the kinks of a penalty.
@@ -187,8 +187,19 @@ class GapRule:
         return bounded and self._at_rounding(point, square, curvature)
 
     def estimate_at_end(self, variables, point, slope=None):
-        """Find the gap of the last point of a run, where `judge` could tell without it that it is not within `tol`."""
-        if self.tol is not None and self.gap is None and point.least > 0:
+        """Find the gap of the last point of a run, where `judge` could tell without it that it is not within `tol`.
+
+        With an l1 penalty an estimate by the shortest subgradient may be far too small before the signs are found.
+        """
+        if (
+            self.tol is not None
+            and self.objective.l1
+            and self.objective.has_dual
+            and isinstance(variables, Standardised)
+        ):
+            gap = variables.duality_gap(point.z, point.gradient, point.fun)
+            self.gap, self.certified = self.rounded_up(min(gap, self.above_least(point.fun)), point.fun), True
+        elif self.tol is not None and self.gap is None and point.least > 0:
             self._by_model(variables, point, slope)
 
     def look_at_columns(self, variables, monitor):
@@ -294,7 +305,8 @@ def newton_note(variables, move):
     return f". A Newton step from here would change the weights by up to {left:.1e}"
 
 
-def _lost(count):
+def lost_sentence(count):
+    """That weights are not determined, as the end of a message."""
     if not count:
         return ""
     return (

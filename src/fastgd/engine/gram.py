@@ -11,10 +11,11 @@ import math
 import numpy as np
 import scipy.linalg
 
-from fastgd.engine.gap import newton_note
+from fastgd.engine.gap import lost_sentence, newton_note
 from fastgd.engine.lasso import minimise_with_l1
 from fastgd.engine.result import Status
 from fastgd.linalg import Cholesky, add_to_diagonal, equilibrium
+from fastgd.objective import design
 
 # Values of X up to which residuals are computed in extended precision, where the machine has it (a millisecond); and up
 # to which a singular value decomposition is that of X itself, not of its triangular factor (some 100 ms).
@@ -50,14 +51,14 @@ class NormalEquations:
         v, o = self.variables, self.variables.objective
         n, d = o.rows.n, o.rows.d
         extra = np.diag(np.sqrt(diagonal / o.factor))
-        pieces = o.design(v.shift, v.scale, 1.0)
-        root = self._root.T
-        if n * d <= SVD_VALUES:
+        root, whole = self._root.T, n * d <= SVD_VALUES and o.rows.in_memory
+        if whole:
+            pieces = o.design(v.shift, v.scale, 1.0)
             A = np.vstack([A for A, *_ in pieces] + ([extra] if extra.any() else [])) / root
         else:
-            A = extra / root
-            for piece, *_ in pieces:
-                A = np.linalg.qr(np.vstack([A, piece / root]), mode="r")
+            columns = o.columns(v.shift, v.scale, 1.0)
+            R = o.rows.reduced(design.triangle, columns, root[0], combine=design.stacked)
+            A = design.stacked((extra / root,), R)[0]
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
         rounding = max(n, d) * np.finfo(np.float64).eps
         if o.eps > 1e-10 and not o.l2:  # in float32 smaller singular values are rounding errors of the columns
@@ -66,7 +67,7 @@ class NormalEquations:
         self.lost = v.size - int(np.count_nonzero(kept))
         self.condition = float(sizes[0] / sizes[-1]) if not self.lost and sizes[-1] > 0 else math.inf
         self._basis, self._sizes = Vt[kept].T, sizes[kept]
-        self._left = U[:, kept] if n * d <= SVD_VALUES else None
+        self._left = U[:, kept] if whole else None
 
     def solve(self, gradient):
         if not hasattr(self, "_basis"):
@@ -130,8 +131,9 @@ def gram(variables, monitor):
     if o.l1:
         end_by_duality(variables, monitor, point, variables.duality_gap(point.z, point.gradient, point.fun), estimate)
         return
-    if not monitor.reached_exactly(point, _gap(variables, equations, point)):
+    if not _known(monitor, equations, point):
         monitor.end(Status.CONVERGED, REFINED, point)
+        monitor.gap.certified = False  # the gradient is made of rounding errors
 
 
 def _step(variables, equations, point):
@@ -152,14 +154,15 @@ def _reached(monitor, equations, point):
     if monitor.variables.objective.l1:
         certificate = functools.partial(monitor.variables.duality_gap, point.z, point.gradient, point.fun)
         return monitor.reached(point, 0.0, certificate=certificate)
-    return monitor.reached_exactly(point, _gap(monitor.variables, equations, point))
+    return _known(monitor, equations, point)
 
 
-def _gap(variables, equations, point):
-    """F − min F of a quadratic function, and no estimate."""
+def _known(monitor, equations, point):
+    """End the run if F − min F is within the tolerance: of a quadratic function it is known, but for directions that
+    are lost in rounding."""
     move = equations.solve(point.gradient)
-    variables.note = newton_note(variables, move)
-    return 0.5 * float(np.vdot(point.gradient, move))
+    monitor.variables.note = lost_sentence(equations.lost) + newton_note(monitor.variables, move)
+    return monitor.reached_exactly(point, 0.5 * float(np.vdot(point.gradient, move)), certified=not equations.lost)
 
 
 def end_by_duality(variables, monitor, point, gap, estimate=math.inf):

@@ -32,7 +32,7 @@ def _row_space(v, moving, rank):
     """(d, rank): an orthonormal basis of the rows of the centred columns in the user's units."""
     o = v.objective
     scale = v.scale[moving]
-    if o.rows.n * len(moving) <= (MOST_NUMBERS if o.rows.n < len(moving) else FEW_NUMBERS):
+    if o.rows.in_memory and o.rows.n * len(moving) <= (MOST_NUMBERS if o.rows.n < len(moving) else FEW_NUMBERS):
         A = np.vstack([A for A, *_ in o.rows.pieces(v.shift, v.scale)])[:, moving]
         if o.fit_intercept:
             root = np.concatenate([root for _, root, _ in o.rows.pieces()])[:, None]

@@ -402,10 +402,11 @@ class Monitor(Judgement):
         if self.guard is not None and self.status not in (Status.DIVERGED, Status.INTERRUPTED):
             message += self.guard.sentence(v, reported.z)
         gap = None if self.gap is None else self.gap.gap
+        note = v.note if self.gap is None else v.note + v.objective.rows.note
         nfev, njev, passes = v.spent
         return Result(
             x=x, fun=float(fun), jac=jac, nit=end.step, nfev=nfev, njev=njev, success=self.success,
-            status=self.status, message=message + v.note, history=self.recorder.history(), gap=gap,
+            status=self.status, message=message + note, history=self.recorder.history(), gap=gap,
             certified=gap is not None and self.gap.certified, condition=self.condition, n_passes=round(passes),
             lost=self.lost, solver=self.solver,
         )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from fastgd.engine import active_set
 from fastgd.engine.gap import newton_note
 from fastgd.engine.preconditioner import is_joint
-from fastgd.linalg import softmax
+from fastgd.objective import design
 
 
 def newton(variables, monitor):
@@ -83,38 +83,17 @@ def _hessians(variables, z):
     """AᵀDA + ridge for each output, D being the curvatures of all rows at z; for a softmax of not too many weights that
     of all outputs, the weights of one after those of the other."""
     v, o = variables, variables.objective
-    size = v.size
-    if is_joint(o, size):
-        return [_softmax(v, z) + np.diag(np.tile(v.diagonal(), o.rows.k))]
+    columns = o.columns(v.shift, v.scale, 1.0)
+    if is_joint(o, v.size):
+        v.passes += 1
+        (H,) = o.rows.reduced(design.softmax_hessian, columns, *v.to_weights(z))
+        return [o.factor * H + np.diag(np.tile(v.diagonal(), o.rows.k))]
     if o.quadratic:
         matrices = [o.factor * o.gram(v.shift, v.scale, 1.0)] * o.rows.k
     else:
-        h, Y = v.scores(z), o.Y.astype(np.float64)
-        with np.errstate(all="ignore"):
-            bends = o.record.curvature(h, Y)
-            if o.record.straight is not None:
-                bends = bends + 1e-3 * o.record.straight(h, Y)
-            else:  # far out on the wrong side of a log loss there is next to no curvature
-                bends = np.maximum(bends, 1e-3 * np.abs(o.record.slope(h, Y)))
-        bends = np.nan_to_num(bends, posinf=1e300)
-        matrices = [np.zeros((size, size)) for _ in range(o.rows.k)]
-        for A, _, part in o.design(v.shift, v.scale, 1.0):
-            for c, H in enumerate(matrices):
-                H += o.factor * (A.T @ (A * bends[part, c, None]))
+        v.passes += 1
+        matrices = o.factor * o.rows.reduced(design.hessians, columns, o.record, *v.to_weights(z))[0]
     return [H + np.diag(v.diagonal()) for H in matrices]
-
-
-def _softmax(v, z):
-    """Σ s(diag(p) − ppᵀ) ⊗ xxᵀ over all rows."""
-    o, k, P = v.objective, v.objective.rows.k, softmax(v.scores(z))
-    H = np.zeros((k, v.size, k, v.size))
-    for A, _, part in o.design(v.shift, v.scale, 1.0):
-        for a in range(k):
-            for b in range(a + 1):
-                p = P[part, a] * ((a == b) - P[part, b])
-                H[a, :, b] += o.factor * (A.T @ (A * p[:, None]))
-                H[b, :, a] = H[a, :, b]
-    return H.reshape(k * v.size, k * v.size)
 
 
 def _penalty(z, thresholds):

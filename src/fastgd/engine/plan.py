@@ -346,8 +346,7 @@ class Plan:
         if not isinstance(v, Standardised) or np.all(np.isfinite(v.scale)):
             return ()
         still = np.flatnonzero(~np.isfinite(v.scale))
-        parts = [self.request.objective.rows.columns(still[at : at + 64]) for at in range(0, len(still), 64)]
-        return still[np.concatenate([np.any(part != part[0], axis=0) for part in parts])]
+        return still[self.request.objective.rows.varies(still)]
 
     def watch(self, **options):
         """Make the Monitor; see there for the options."""

@@ -253,6 +253,8 @@ class Level:
         self._before = stage.latest.step  # steps of the run before this width, whose points are numbered from 0
         if resumed is not None:
             self._otherwise, self._no_step = resumed["otherwise"], resumed["no_step"]
+            self._low = list(resumed["low"])
+            self.settled, self._whole = resumed["settled"], resumed["whole"]
             self._before, self.resumed = resumed["before"], resumed["search"]
             self.at = self.resumed["point"].z
 
@@ -266,11 +268,14 @@ class Level:
         return self.monitor.keeps(self._before + step)
 
     def keep(self, step, **state):
-        level = {"search": state, "otherwise": self._otherwise, "no_step": self._no_step, "before": self._before}
+        level = {
+            "search": state, "otherwise": self._otherwise, "no_step": self._no_step, "before": self._before,
+            "low": self._low[-5 * STEPS - 1 :], "settled": self.settled, "whole": self._whole,
+        }  # fmt: skip
         self.monitor.keep(self._before + step, **self.stage.state(level))
 
     def took(self, step, lr):
-        self.settled = lr >= 0.9 and (self.settled or self._whole)
+        self.settled = lr >= 0.9 and self._whole
         self._whole = lr >= 0.9
         self.monitor.took(self._before + step, lr)
 

@@ -25,10 +25,12 @@ cdef extern from *:
       typedef double fastgd_doubles FASTGD_VECTOR(double, FASTGD_REGISTER);
       /* Sixteen lanes would leave tables of ten columns to the scalar loop behind the registers. */
       typedef float fastgd_floats FASTGD_VECTOR(float, FASTGD_REGISTER > 32 ? 32 : FASTGD_REGISTER);
+      typedef float fastgd_all_floats FASTGD_VECTOR(float, FASTGD_REGISTER);  /* for long rows */
       #define FASTGD_FILL(V, x) ((x) - (V){0})  /* x + 0 is not x where x is -0 */
     #else
       typedef double fastgd_doubles;
       typedef float fastgd_floats;
+      typedef float fastgd_all_floats;
       #define FASTGD_FILL(V, x) (x)
     #endif
     #include <string.h>
@@ -44,12 +46,12 @@ cdef extern from *:
       }
     FASTGD_SUM(double, fastgd_doubles, fastgd_sum_doubles)
     FASTGD_SUM(float, fastgd_floats, fastgd_sum_floats)
+    FASTGD_SUM(float, fastgd_all_floats, fastgd_sum_all_floats)
     /* Four numbers of four rows. The sums of four registers are had at once: halves of them share the instructions
        that move lanes about. */
     #if defined(__GNUC__) || defined(__clang__)
       typedef double fastgd_four_doubles FASTGD_VECTOR(double, 32);
       typedef float fastgd_four_floats FASTGD_VECTOR(float, 16);
-      typedef float fastgd_all_floats FASTGD_VECTOR(float, FASTGD_REGISTER);
     #else
       typedef double fastgd_four_doubles;  /* not used: there are no registers of several lanes */
       typedef float fastgd_four_floats;
@@ -93,6 +95,9 @@ cdef extern from *:
         }
       #else
         #define fastgd_sums_floats fastgd_sums_four_floats
+      #endif
+      #if FASTGD_REGISTER < 64
+        #define fastgd_sums_all_floats fastgd_sums_floats
       #endif
       #if FASTGD_REGISTER == 64
         static inline fastgd_four_floats fastgd_sums_all_floats(fastgd_all_floats a, fastgd_all_floats b,
@@ -142,8 +147,8 @@ cdef extern from *:
       #endif
       #if FASTGD_REGISTER == 64
         FASTGD_SUMS(double, fastgd_four_doubles, fastgd_four_doubles, fastgd_sums_four_doubles)
-        FASTGD_SUMS(float, fastgd_four_floats, fastgd_all_floats, fastgd_sums_all_floats)
       #endif
+      FASTGD_SUMS(float, fastgd_four_floats, fastgd_all_floats, fastgd_sums_all_floats)
     #endif
     static inline fastgd_four_doubles fastgd_widened(fastgd_four_floats v) {
         float f[4] = {0};

@@ -41,8 +41,8 @@ cdef enum:
     CACHED_BYTES = 1048576      # of an X that stays in a second-level cache from pass to pass
     AHEAD = 1                   # blocks from the one in use to the one that the memory is asked for
     WIDE_BYTES = 160            # of a row, from which on forward and backward go over two blocks in one loop
-    WIDE_BLOCK_BYTES = 8192     # of such a block: two of them, and what the memory is asked for, in the nearest cache
-    FOUR_ROWS_IN_LINE = 3072    # bytes of a row up to which 4 rows, 4 before and 4 after fit the nearest cache;
+    WIDE_BLOCK_BYTES = 16384    # of such a block: two of them, and what the memory is asked for, in the nearest cache
+    FOUR_ROWS_IN_LINE = 2304    # bytes of a row up to which 4 rows, 4 before and 4 after fit the nearest cache;
     FOUR_ROWS = 4352            # 4 and 4 before;
     TWO_ROWS = 8704             # 2 and 2 before. Beyond that all comes from the second one, and more rows need less
     FAR_BYTES = 16777216        # of an X that is read from memory, and from no cache
@@ -53,7 +53,6 @@ cdef enum:
     SHORT_AHEAD = 2048          # bytes before short rows are used that a cache is asked for them in that loop,
     SHORT_FAR_AHEAD = 8192      # or the memory
     NEAR_BYTES = 32768          # of an X that stays in the nearest cache
-    IN_LINE_BYTES = 2304        # of a row up to which that loop asks a cache for rows in their order
 
 
 # ---------------------------------------------------------------------------------------------- what is walked over
@@ -79,9 +78,9 @@ cdef struct Rows:
     bint wide                           # forward, and backward of the block before, in one loop
     bint in_line                        # how that loop asks the memory (`registers.h`), and how many rows it takes
     int rows
-    bint squares_in_line, far           # the same for the squared loss; whether X is read from memory
-    int squares_rows
-    Py_ssize_t squares_ahead
+    bint far                            # whether X is read from memory
+    int squares_rows                    # how many rows the loop of the squared loss takes, and how many bytes before
+    Py_ssize_t squares_ahead            # short ones are used it asks for them
 
 
 cdef struct Work:
@@ -155,7 +154,6 @@ cdef void choose_way(Rows* r) noexcept nogil:
     r.in_line = contiguous and (far or bytes <= FOUR_ROWS_IN_LINE)
     r.rows = 2 if not far and FOUR_ROWS < bytes <= TWO_ROWS else 4
     r.far = far
-    r.squares_in_line = contiguous and (far or bytes <= IN_LINE_BYTES)
     r.squares_rows = 2 if (bytes <= FOUR_ROWS if far else FOUR_ROWS < bytes <= TWO_ROWS) else 4
     r.squares_ahead = SHORT_FAR_AHEAD if far else SHORT_AHEAD if r.n * bytes > NEAR_BYTES else 0
 
@@ -325,7 +323,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
         if at_once:
             slopes = 0
             squares_one(x, row, W, b[0], y, s, m, d, g if grad_W != NULL else <floating*> NULL, work.totals, &slopes,
-                        r.squares_ahead, r.squares_in_line, r.squares_rows, r.far)
+                        r.squares_ahead, r.in_line, r.squares_rows, r.far)
             if grad_W != NULL:
                 grad_b[0] += slopes
         else:

@@ -71,16 +71,16 @@
   #define FASTGD_FOUR(V4, SUMS) *(V4 *) (h + i) = SUMS(s[0], s[1], s[2], s[3]);
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_4, double, fastgd_doubles, 4,
                         FASTGD_FOUR(fastgd_four_doubles, fastgd_sums_doubles))
-FASTGD_FORWARD_BACKWARD(fastgd_both_floats_4, float, fastgd_floats, 4,
-                        FASTGD_FOUR(fastgd_four_floats, fastgd_sums_floats))
+FASTGD_FORWARD_BACKWARD(fastgd_both_floats_4, float, fastgd_all_floats, 4,
+                        FASTGD_FOUR(fastgd_four_floats, fastgd_sums_all_floats))
 #else
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_4, double, fastgd_doubles, 4, FASTGD_EACH(fastgd_sum_doubles))
 FASTGD_FORWARD_BACKWARD(fastgd_both_floats_4, float, fastgd_floats, 4, FASTGD_EACH(fastgd_sum_floats))
 #endif
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_2, double, fastgd_doubles, 2, FASTGD_EACH(fastgd_sum_doubles))
-FASTGD_FORWARD_BACKWARD(fastgd_both_floats_2, float, fastgd_floats, 2, FASTGD_EACH(fastgd_sum_floats))
+FASTGD_FORWARD_BACKWARD(fastgd_both_floats_2, float, fastgd_all_floats, 2, FASTGD_EACH(fastgd_sum_all_floats))
 FASTGD_FORWARD_BACKWARD(fastgd_both_doubles_1, double, fastgd_doubles, 1, FASTGD_EACH(fastgd_sum_doubles))
-FASTGD_FORWARD_BACKWARD(fastgd_both_floats_1, float, fastgd_floats, 1, FASTGD_EACH(fastgd_sum_floats))
+FASTGD_FORWARD_BACKWARD(fastgd_both_floats_1, float, fastgd_all_floats, 1, FASTGD_EACH(fastgd_sum_all_floats))
 
 /* ------------------------------------------------------------------------------- columns of a few rows
 

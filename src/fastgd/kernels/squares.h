@@ -96,8 +96,8 @@
 /* ------------------------------------------------------------------------------------------------------ long rows
 
    R rows at a time, and the backward of the R rows before in the same loop: w and g are loaded and stored once for R
-   rows, and the memory always has something to do. `in_line` is that of the loop in `registers.h`. Returns how many rows
-   were done, a multiple of R. */
+   rows, and the memory always has something to do. `in_line` is that of the loop in `registers.h`. Returns how many
+   rows were done, a multiple of 2. */
 
 #define FASTGD_LONG_ROWS(NAME, T, V, V4, SUMS, WIDENED)                                                                \
   FASTGD_INLINE ptrdiff_t NAME##_of(const T *x, ptrdiff_t row, const T *w, T b, const T *y, const T *c, ptrdiff_t m,   \
@@ -170,13 +170,14 @@
   }                                                                                                                    \
   static ptrdiff_t NAME(const T *x, ptrdiff_t row, const T *w, T b, const T *y, const T *c, ptrdiff_t m, ptrdiff_t d,  \
                         T *g, double *total, double *slopes, int in_line, int rows) {                                  \
-      return rows == 4 ? NAME##_of(x, row, w, b, y, c, m, d, g, total, slopes, in_line, 4)                             \
-                       : NAME##_of(x, row, w, b, y, c, m, d, g, total, slopes, in_line, 2);                            \
+      ptrdiff_t i = 0;                                                                                                 \
+      if (rows == 4) i = NAME##_of(x, row, w, b, y, c, m, d, g, total, slopes, in_line, 4);                            \
+      return i + NAME##_of(x + i * row, row, w, b, y + i, c ? c + i : c, m - i, d, g, total, slopes, in_line, 2);      \
   }
 
 /* ----------------------------------------------------------------------------------------------------- which loop
 
-   The widest registers that a row fills; an X that is read from memory is read faster through narrower ones. `far`: it is.
+   The widest registers that a row fills; an X that is read from memory (`far`) is read faster through narrower ones.
    `ahead`: how many bytes before they are used the memory is asked for short rows; 0 for never. */
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -189,11 +189,13 @@ cdef void take_step(Update* u, floating* w, const floating* g, double rate, long
 
 
 cdef void shrink_weights(Update* u, floating* w) noexcept nogil:
-    cdef const floating* rates = <const floating*> u.rates
+    cdef floating* rates = <floating*> u.rates
     cdef floating l1 = <floating> u.parameters[L1]
     cdef Py_ssize_t i
+    for i in range(u.penalised):  # in a loop of its own the product is rounded, as in steps that are written in NumPy
+        rates[i] *= l1
     for i in range(u.penalised):
-        w[i] = softened(w[i], rates[i] * l1)
+        w[i] = softened(w[i], rates[i])
 
 
 cdef void clamp_weights(Update* u, floating* w) noexcept nogil:

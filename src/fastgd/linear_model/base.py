@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastgd import losses
 from fastgd.data import Scan, encoding, formulas
 from fastgd.data import cells as columns
+from fastgd.data.distributed import Distributed
 from fastgd.data.streamed import Streamed
 from fastgd.data.streams import Stream
 from fastgd.data.tables import check_names, frame
@@ -323,7 +324,7 @@ class LinearModel(Saved, Exported, Summarised, Penalised, FitsInParts, Parameter
 
     def _split(self, X, y, sample_weight):
         """The numbers of the rows to learn from and of those to hold out."""
-        if isinstance(X, Stream):
+        if isinstance(X, (Stream, Distributed)):
             return X.held_out(self.validation_fraction, int(check_random_state(self.random_state).randint(1 << 31)))
         inputs.refuse_infinite(X, "X")  # a fit looks at its own rows only
         # Rows of weight 0 are neither trained on nor held out.
@@ -359,8 +360,18 @@ class LinearModel(Saved, Exported, Summarised, Penalised, FitsInParts, Parameter
         s = self._class_weighted(y, sample_weight)
         return s if s is sample_weight else inputs.weights(s, X, relative=True, name="class_weight")
 
+    def _score_elsewhere(self, X, y, sample_weight, offset):
+        """`score` of a collection of dask."""
+        check_is_fitted(self, "coef_")
+        if offset is not None:
+            raise ValueError("offset is for an X in memory; a dask collection takes none")
+        X, y, sample_weight = inputs.held(self, X, y, sample_weight)
+        return self._score_there(X, self._known_targets(y, X.dtype)[0], sample_weight)
+
     def _score_held_out(self, weights, X, y, sample_weight, offset):
         self._set_weights(*weights, y)
+        if not getattr(X, "in_memory", True):
+            return self._score_there(X, y, sample_weight)
         return self._score_of(self._raw_scores(X, offset), y, sample_weight, offset)
 
     @property

@@ -14,8 +14,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from fastgd import losses, validation
+from fastgd.data import collections
+from fastgd.data.distributed import Column
 from fastgd.files.models import chosen, probabilities
-from fastgd.linear_model import inputs
+from fastgd.linear_model import elsewhere, inputs
 from fastgd.linear_model.base import LinearModel
 from fastgd.linear_model.online import OF_STREAMS
 from fastgd.linear_model.parameters import names_parameters
@@ -131,6 +133,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
         offset: ArrayLike | None = None,
     ) -> float:
         """The share of the labels that are predicted; of proportions, of the most probable ones."""
+        if collections.is_collection(X):
+            return self._score_elsewhere(X, y, sample_weight, offset)
         h, y, sample_weight, _ = self._observed(X, y, sample_weight, offset)
         if y.dtype.kind == "f" and (soft := self._proportions(y)) is not None:
             y = self.classes_[_most_probable(soft)]
@@ -172,6 +176,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
         """Logarithms of predict_proba."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X, offset))
+
+    def _score_there(self, rows, y, sample_weight):
+        return elsewhere.accuracy(rows, y, *self._weights_matrix(), self._loss, sample_weight)
 
     def _score_of(self, h, y, sample_weight, offset=None):
         y = _most_probable(y) if y.dtype.kind == "f" else y
@@ -255,6 +262,9 @@ class GDClassifier(ClassifierMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
+        if isinstance(y, Column):
+            self.classes_ = elsewhere.labels(y, self)
+            return elsewhere.numbered(y, self.classes_), self._activation()
         if (soft := self._proportions(y)) is not None:
             self.classes_ = np.arange(2 if soft.ndim == 1 else soft.shape[1])
             return soft, self._activation()
@@ -276,6 +286,8 @@ class GDClassifier(ClassifierMixin, LinearModel):
 
     def _known_targets(self, y, dtype):
         """The same of labels that are all among those of the fit."""
+        if isinstance(y, Column):
+            return elsewhere.numbered(y, self.classes_), self._activation()
         if (soft := self._proportions(y)) is not None:
             k = 2 if soft.ndim == 1 else soft.shape[1]
             if not np.array_equal(self.classes_, np.arange(k)):
@@ -319,9 +331,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
     def _coded(self, numbers, dtype):
         if numbers.dtype.kind == "f":  # proportions
             return numbers.astype(dtype)
-        coded = numbers if len(self.classes_) == 2 else numbers[:, None] == np.arange(len(self.classes_))
-        coded = coded.astype(dtype)
-        return 2 * coded - 1 if self._loss.signed else coded
+        k = len(self.classes_)
+        if isinstance(numbers, Column):
+            shape = {"k": 1, "ndim": 1} if k == 2 else {"k": k, "ndim": 2}
+            return numbers.mapped(_coded, k, dtype, self._loss.signed, dtype=dtype, **shape)
+        return _coded(numbers, k, dtype, self._loss.signed)
 
     def _outputs(self, y):
         return 1 if len(self.classes_) == 2 else len(self.classes_)
@@ -339,10 +353,13 @@ class GDClassifier(ClassifierMixin, LinearModel):
             weights = [given.get(label, 1.0) for label in classes]
             weights = np.array([validation.scalar(weight, "a weight in class_weight", minimum=0) for weight in weights])
         elif isinstance(given, str) and given == "balanced":
-            counts = np.bincount(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)
+            count = elsewhere.counts if isinstance(numbers, Column) else np.bincount
+            counts = count(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)
             weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros_like(counts), where=counts > 0)
         else:
             raise ValueError(f'class_weight must be a dict, "balanced" or None; got {validation.describe(given)}')
+        if isinstance(numbers, Column):
+            return elsewhere.weighted(numbers, weights, sample_weight)
         weights = weights[numbers]
         return weights if sample_weight is None else weights * sample_weight
 
@@ -351,6 +368,13 @@ class GDClassifier(ClassifierMixin, LinearModel):
         online, online.labels = self._online, None
         if online.k == 1 and self.class_weight is None and self.classes_.dtype.kind in "iufb":
             online.labels, (online.first, online.second) = set(self.classes_.tolist()), self.classes_[:, None]
+
+
+def _coded(numbers, k, dtype, signed):
+    """Targets of the kernels: 0 or 1 of two classes, −1 or 1 for losses of a margin; of more a column for each."""
+    coded = numbers if k == 2 else numbers[:, None] == np.arange(k)
+    coded = coded.astype(dtype)
+    return 2 * coded - 1 if signed else coded
 
 
 def _sorted_labels(classes):

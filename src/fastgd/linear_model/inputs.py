@@ -4,17 +4,19 @@ scikit-learn converts what is no array of numbers yet. What else may be wrong is
 no decision and no sentence depends on the words of another library's errors.
 """
 
+import copy
 import functools
 import math
 import typing
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastgd import validation
-from fastgd.data import Scan, Sparse
+from fastgd.data import Scan, Sparse, collections
 from fastgd.data.cells import complete
+from fastgd.data.distributed import Column, Distributed
 from fastgd.data.encoding import Encoder, Rules, check
 from fastgd.data.formulas import Formula, Terms, needed
 from fastgd.data.inputs import first_bad, rows_of_another_kind
@@ -39,7 +41,12 @@ def validated(model, X, *y, finite=True, reset=True):
     reset : bool
         Whether the model takes the number and the names of the columns, or holds them against those it has.
     """
-    named = isinstance(X, Stream) and "_encoder" in model.__dict__
+    if collections.is_collection(X):
+        raise ValueError(
+            f"{type(model).__name__} takes a dask collection in fit, predict and score; elsewhere pass one block at a "
+            "time, in memory: X.blocks[0].compute()"
+        )
+    named = isinstance(X, (Stream, Distributed)) and "_encoder" in model.__dict__
     if _is_table(model, X):
         X, named = _encoded(model, X, reset)
     table = _table(model, X)
@@ -83,6 +90,8 @@ def _columns(model, X, reset):
 
 
 def _targets(model, y):
+    if isinstance(y, Column):
+        return y
     if y is None:
         raise ValueError(f"{type(model).__name__} requires y to be passed, but the target y is None")
     numeric, given = model._task == "regression", y
@@ -109,6 +118,8 @@ def learn(model, X, y, sample_weight, offset=None):
     are left out where the model does so.
     """
     model.__dict__.pop("_encoder", None)
+    if collections.is_collection(X):
+        return _learn_collection(model, X, y, sample_weight, offset)
     if not _is_table(model, X):
         return X, y, sample_weight, offset
     rules = Rules(model.missing, model.drop, model.dates, model.unknown)
@@ -145,14 +156,41 @@ def _learn_stream(model, X, rules, *given):
     return learnt.arrays(given)
 
 
+def _learn_collection(model, X, y, sample_weight, offset):
+    """`learn` of a collection of dask."""
+    if y is None:
+        raise ValueError(f"{type(model).__name__} requires y to be passed, but the target y is None")
+    if offset is not None:
+        raise ValueError("offset is for an X in memory; a dask collection takes none")
+    rules = Rules(model.missing, model.drop, model.dates, model.unknown)
+    rows, y, sample_weight, encoder = collections.together(X, y, sample_weight, rules)
+    if encoder is not None:
+        model._encoder, model.n_features_in_ = encoder, len(encoder.names)
+        model.feature_names_in_ = np.array(encoder.names, dtype=object)
+    elif model.missing is not None:
+        raise ValueError("missing is for a frame; fill the missing cells of a dask array in")
+    return rows, y, sample_weight, None
+
+
+def held(model, X, y, sample_weight):
+    """(rows, targets, weights) of a collection to score."""
+    encoder = model.__dict__.get("_encoder")
+    rows, y, sample_weight, _ = collections.together(X, y, sample_weight, encoder=encoder)
+    return validated(model, rows, reset=False), y, weights(sample_weight, rows, relative=True)
+
+
 Method = typing.TypeVar("Method", bound=typing.Callable[..., typing.Any])
 
 
 def by_blocks(method: Method) -> Method:
-    """A method of X that gives an iterator over blocks for what is read in blocks."""
+    """A method of X that gives an iterator over blocks for what is read in blocks, and a dask array for one of dask."""
 
     @functools.wraps(method)
     def of(self, X, offset=None):
+        if collections.is_collection(X):
+            if offset is not None:
+                raise ValueError("offset is for an X in memory; a dask collection takes none")
+            return _mapped(self, method, X)
         return X.each(functools.partial(method, self), offset) if isinstance(X, Streamed) else method(self, X, offset)
 
     return of  # type: ignore[return-value]
@@ -173,6 +211,20 @@ def gathered(model, X, given):
         found.append((model._scores(block, others[-1]), *others))
     h, y, *others = (None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True))
     return h, _targets(model, y), *others
+
+
+def _mapped(model, method, X):
+    check_is_fitted(model, "coef_")
+    lean = copy.copy(model)
+    for name in ("_kept", "_online", "history_", "result_", "callbacks"):
+        lean.__dict__.pop(name, None)
+    bare = copy.copy(lean)
+    for name in ("_encoder", "feature_names_in_"):
+        bare.__dict__.pop(name, None)
+    bare.n_features_in_ = model.coef_.shape[-1]
+    dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
+    like = method(bare, np.zeros((1, bare.n_features_in_), dtype))
+    return collections.mapped(X, functools.partial(method, lean), like)
 
 
 def _kept(values, kept):
@@ -230,6 +282,8 @@ def weights(s, X, relative=False, name="sample_weight"):
     """
     if s is None:
         return None
+    if isinstance(s, Column):
+        return _weights_elsewhere(s, name)
     s, n = _array(s, name, DTYPES[:1]), X.shape[0]
     s = np.full(n, s) if s.ndim == 0 else s
     if s.shape != (n,):
@@ -265,6 +319,15 @@ def precise(X):
     varies = np.ptp(some, axis=0) > 0
     far_off = varies & (np.abs(some.mean(axis=0)) > FAR_OFF * some.std(axis=0))
     return X.astype(np.float64) if far_off.any() else X
+
+
+def _weights_elsewhere(s, name):
+    least, largest = s.min(), s.max()
+    if least < 0:
+        raise ValueError(f"{name} must not be negative; the smallest is {least}")
+    if not largest:
+        raise ValueError(f"{name} must not be zero for all samples")
+    return s
 
 
 def offsets(values, X):

@@ -21,8 +21,8 @@ class Exported:
 
         The input "X" has shape (n, d) and the dtype of `coef_`; after a fit with an offset there is a second, "offset",
         (n,). A regressor has one output, "prediction", of shape (n,) or (n, k). A classifier has the outputs "label",
-        (n,), "scores", those of `decision_function`, and "probabilities", (n, k), for a loss that has them; for "probit"
-        no: the normal distribution is an operator that runtimes have in single precision only.
+        (n,), "scores", those of `decision_function`, and "probabilities", (n, k), for a loss that has them. Of "probit"
+        it has not: runtimes have an operator for the normal distribution in single precision only.
 
         Returns
         -------

@@ -12,8 +12,10 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from fastgd import losses, validation
+from fastgd.data import collections
+from fastgd.data.distributed import Column
 from fastgd.files.models import outputs
-from fastgd.linear_model import inputs
+from fastgd.linear_model import elsewhere, inputs
 from fastgd.linear_model.base import LinearModel
 from fastgd.linear_model.online import OF_STREAMS
 from fastgd.linear_model.parameters import names_parameters
@@ -64,10 +66,9 @@ class GDRegressor(RegressorMixin, LinearModel):
         Epochs at most.
     tol : float or None
         The fit ends when the gap to the minimum is at most tol·F. None: max_iter epochs. This bounds the loss; the
-        relative error of the weights is about √tol. After quasi-Newton steps `result_.message` gives the change of the
-        weights by one more step; with "coordinate" and "gram" compare the weights with those of a smaller tol. For
-        "sgd" with a loss that has a kink, whose gap is not known: when the loss has decreased by less than tol,
-        relatively, in n_iter_no_change epochs.
+        relative error of the weights is about √tol, and `result_.message` says by how much a Newton step would change
+        them, where that costs little beside the fit and the loss has no kink. For "sgd" with a loss that has a kink,
+        whose gap is not known: when the loss has decreased by less than tol, relatively, in n_iter_no_change epochs.
     early_stopping : bool
         Hold out a part of the rows, end when their score has not risen by more than tol for n_iter_no_change epochs,
         and keep the weights with the best score.
@@ -185,6 +186,8 @@ class GDRegressor(RegressorMixin, LinearModel):
         -------
         float
         """
+        if collections.is_collection(X):
+            return self._score_elsewhere(X, y, sample_weight, offset)
         h, y, sample_weight, offset = self._observed(X, y, sample_weight, offset)
         sample_weight = inputs.weights(sample_weight, h, relative=True)
         if self._loss.link == "exp":
@@ -265,15 +268,9 @@ class GDRegressor(RegressorMixin, LinearModel):
     # ------------------------------------------------------------------------------------------------------- for fit
 
     def _targets(self, y, dtype):
-        y = validation.real_array(y, "y", dtype=dtype, finite=False)
-        limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
-        if not np.vdot(y, y) <= limit**2 and (largest := float(np.max(np.abs(y), initial=0.0))) > limit:
-            raise ValueError(
-                f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
-                f"{largest:g}: measure it in larger units"
-            )
-        self._loss.check(y)
-        return y, self._activation()
+        if isinstance(y, Column):
+            return y.mapped(_checked, dtype, self._loss, dtype=dtype), self._activation()
+        return _checked(y, dtype, self._loss), self._activation()
 
     _known_targets = _targets
 
@@ -282,6 +279,9 @@ class GDRegressor(RegressorMixin, LinearModel):
 
     def _outputs(self, y):
         return 1 if y.ndim == 1 else y.shape[1]
+
+    def _score_there(self, rows, y, sample_weight):
+        return elsewhere.explained(rows, y, *self._weights_matrix(), self._loss, sample_weight)
 
     def _score_of(self, h, y, sample_weight, offset=None):
         if self._loss.link != "exp":
@@ -301,6 +301,19 @@ class GDRegressor(RegressorMixin, LinearModel):
             constant = o.value_of_scores(at) + o.constant
         rest = o.value_of_scores(h) + o.constant
         return 1 - rest / constant if constant > 0 else float(rest <= 0)
+
+
+def _checked(y, dtype, loss):
+    """Targets as floats of a dtype."""
+    y = validation.real_array(y, "y", dtype=dtype, finite=False)
+    limit = 1e150 if y.dtype == np.float64 else 1e15  # sums of squares stay in the range of the dtype
+    if not np.vdot(y, y) <= limit**2 and (largest := float(np.max(np.abs(y), initial=0.0))) > limit:
+        raise ValueError(
+            f"y must be no larger than {limit:g} in size in {y.dtype}, or its squares overflow; got "
+            f"{largest:g}: measure it in larger units"
+        )
+    loss.check(y)
+    return y
 
 
 def _scale(r, s, factor):

@@ -75,12 +75,16 @@ def _separated(objective, losses):
     o, s = objective, objective.rows.weights
     if not o.record.loss.separable or o.record.loss.task != "classification" or o.l1 or o.l2 or not len(losses):
         return False
-    least = float(s[s > 0].min()) if s.size else 1.0
+    least = 1.0
+    if s.size:
+        least = float(s[s > 0].min() if o.rows.in_memory else s.min())
     return bool(losses[-1] * o.total_weight < math.log(2) * least)
 
 
 def _separating(objective, result):
     """Numbers of the columns along which the loss falls without end, none for the intercept; else None."""
+    if not objective.rows.in_memory:
+        return None
     move = None
     with np.errstate(all="ignore"), contextlib.suppress(MemoryError):  # which must not take the fit with it
         move = separation.direction(objective, lambda: objective.scores(*objective.split(result.x)))

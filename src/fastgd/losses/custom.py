@@ -133,6 +133,7 @@ class Custom(Loss):
 
     def _start(self, y, s):
         """The best of 0, the mean and the median of y, for each output."""
+        y, s = formulas.some_of(y, s)
         guesses = np.stack([formulas.zero(y, s), formulas.mean(y, s), formulas.median(y, s)])
         s = np.ones(len(y)) if s is None else s
         heights = [s @ self.at(np.broadcast_to(guess, y.shape).ravel(), y.ravel())[0].reshape(y.shape)

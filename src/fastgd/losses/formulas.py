@@ -126,15 +126,24 @@ def zero(y, s):
 
 
 def mean(y, s):
+    if hasattr(y, "mean_of_weight"):  # targets that are elsewhere
+        return y.mean_of_weight()[0]
     return y.mean(axis=0) if s is None else np.average(y, axis=0, weights=s)
 
 
 def median(y, s):
+    y, s = some_of(y, s)
     return np.median(y, axis=0) if s is None else quantile(y, s, 0.5)
+
+
+def some_of(y, s):
+    """Targets and weights, of a sample of the rows where they are elsewhere."""
+    return y.sample() if hasattr(y, "sample") else (y, s)
 
 
 def quantile(y, s, q):
     """The least target that has a share q of the weight at it or below it."""
+    y, s = some_of(y, s)
     order = np.argsort(y, axis=0)
     below = np.cumsum(np.ones(len(y))[order] if s is None else s[order], axis=0)
     at = np.argmax(below >= q * below[-1], axis=0)

@@ -132,8 +132,8 @@ class CLogLog(Binary):
     kernel = "cloglog"
     border = math.log(math.log(2))
     probability_nodes = (  # 1 − e^−m = 2t/(1 + t), t = tanh(m/2): without cancellation
-        "m = Exp (h)", "half_m = Mul (half, m)", "t = Tanh (half_m)", "twice_t = Add (t, t)", "t_and_one = Add (one, t)",
-        "p = Div (twice_t, t_and_one)",
+        "m = Exp (h)", "half_m = Mul (half, m)", "t = Tanh (half_m)", "twice_t = Add (t, t)", "whole = Add (one, t)",
+        "p = Div (twice_t, whole)",
     )  # fmt: skip
 
     def typical_curvature(self, activation, mean, from_zero):

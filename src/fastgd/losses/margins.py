@@ -74,7 +74,7 @@ class ModifiedHuber(Margin):
     name = "modified_huber"
     kernel = "modified_huber"
     probability_nodes = (
-        "above = Max (h, minus_one)", "within = Min (above, one)", "raised = Add (one, within)", "p = Mul (half, raised)",
+        "low = Max (h, minus_one)", "within = Min (low, one)", "raised = Add (one, within)", "p = Mul (half, raised)",
     )  # fmt: skip
 
     def bound(self, activation, y_min, y_max):

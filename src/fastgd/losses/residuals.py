@@ -155,8 +155,8 @@ class Quantile(Residual):
     flat_far_out = True
 
     def __post_init__(self):
-        quantile = validation.scalar(self.quantile, "quantile", positive=True)
-        if quantile >= 1:
+        quantile = validation.scalar(self.quantile, "quantile")
+        if not 0 < quantile < 1:
             raise ValueError(f"quantile must be between 0 and 1, both excluded; got {quantile}")
         object.__setattr__(self, "quantile", quantile)
 

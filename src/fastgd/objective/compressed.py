@@ -10,7 +10,7 @@ so a run uses the table (R, t) of d rows in place of (X, y), with the same kerne
 
 import numpy as np
 
-from fastgd.objective import curvature
+from fastgd.objective import curvature, design
 from fastgd.objective.linear import LinearObjective
 from fastgd.objective.sample import METRIC_COLUMNS
 from fastgd.objective.variables import Columns, Variables
@@ -28,13 +28,10 @@ class Compressed(Variables):
         o = columns.objective
         super().__init__(o, columns.start.astype(np.float64))
         self._columns, self.penalised = columns, columns.penalised
-        d, k = o.rows.d, o.rows.k
-        G, c, squares = np.diag(o.ridge(np.ones(d))), np.zeros((o.shape[0], k)), 0.0
-        for A, root, part in o.design(np.zeros(d), np.ones(d), 1.0):
-            residual = root[:, None] * o.rows.Y[part]
-            G += o.factor * (A.T @ A)
-            c += o.factor * (A.T @ residual)
-            squares += o.factor * float(np.sum(residual**2))
+        d = o.rows.d
+        sums = o.rows.reduced(design.normal_equations, o.columns(np.zeros(d), np.ones(d), 1.0))
+        G, c, squares = (o.factor * part for part in sums)
+        G[np.diag_indices_from(G)] += o.ridge(np.ones(d))
         still = np.flatnonzero(np.diag(G) == 0)  # constant columns, whose weights do not move
         G[still, still] = 1
         eigenvalues = np.linalg.eigvalsh(G)

@@ -44,6 +44,13 @@ class Curvature(typing.NamedTuple):
         return Curvature(largest, smallest or None, self.lost)
 
 
+def least_sum(rows, loss):
+    """Σ s·(the least that the loss of a row can be)."""
+    least = loss.least(rows.Y)
+    each, s = least.sum(axis=1), rows.weights
+    return (each @ s.astype(np.float64) if s.size else each.sum(),)
+
+
 def extremes(H, movable, exact):
     """The Curvature of a Hessian H, or of a bound H of it (`exact` False); all but `movable` variables are fixed."""
     eigenvalues = np.linalg.eigvalsh(H)

@@ -14,10 +14,12 @@ import typing
 import numpy as np
 
 from fastgd import losses, validation
-from fastgd.data import Scan, inputs, threads
+from fastgd.data import Scan, collections, inputs, threads
+from fastgd.data.distributed import Column
 from fastgd.data.offset import WithOffset
+from fastgd.data.partials import predicted
 from fastgd.kernels.codes import ACTIVATIONS, PointLoss
-from fastgd.objective import curvature, perturbed
+from fastgd.objective import curvature, design, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.penalty import Penalty, penalty_of
 from fastgd.objective.sample import METRIC_COLUMNS
@@ -122,16 +124,20 @@ class LinearObjective(Sums):
     ) -> None:
         if isinstance(X, Scan):
             X, y, sample_weight, offset = X.arrays(y, sample_weight, offset)
+        if collections.is_collection(X):
+            X, y, sample_weight = collections.for_objective(X, y, sample_weight, offset)
         record = losses.of(loss, activation)
         shown = loss if isinstance(loss, str) else record.loss.shown
         fit_intercept = validation.boolean(fit_intercept, "fit_intercept")
         l2, l1 = validation.scalar(l2, "l2", minimum=0), validation.scalar(l1, "l1", minimum=0)
         threads.job_count(n_jobs)  # refused before any work
-        X, y = inputs.data(X, y)
-        y = record.prepared(y, X.dtype)
-        s = np.empty(0, X.dtype)
-        if sample_weight is not None:
-            s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
+        if isinstance(y, Column):
+            y, s = y.prepared(record, X.dtype), y.rows.weights
+        else:
+            X, y = inputs.data(X, y)
+            y, s = record.prepared(y, X.dtype), np.empty(0, X.dtype)
+            if sample_weight is not None:
+                s = validation.sample_weights(sample_weight, X.shape[0], X.dtype)
         offset = None if offset is None else validation.offset(offset, X.shape[0], X.dtype)
         penalty = penalty_of(l1, l2, penalty_weights, groups, X.shape[1])
         self._set(X, y, s, record, fit_intercept, penalty, offset, n_jobs)
@@ -252,9 +258,13 @@ class LinearObjective(Sums):
 
         Returns
         -------
-        ndarray, (n,) or (n, k), of the objective's dtype
+        ndarray, (n,) or (n, k), of the objective's dtype; a dask array of a dask collection
         """
         w = validation.weights(w, "w", self.shape, self.dtype)
+        if collections.is_collection(X) and offset is None:
+            W, b = self.split(w)
+            function = functools.partial(predicted, W=W, b=b, activation=self.codes[0], tail=self.shape[1:])
+            return collections.mapped(X, function, np.empty((1, *self.shape[1:]), self.dtype))
         source = self.rows
         if X is None and offset is None and self.offset is not None and source.offset is None:
             source = WithOffset(source, self.offset)
@@ -294,13 +304,13 @@ class LinearObjective(Sums):
 
     def some(self, part):
         """The same objective of the rows of a slice or of an array of numbers; None where these have no weight."""
-        s = self.rows.weights[part] if self.rows.weights.size else self.rows.weights
+        rows = self.rows.take(part)
+        y, s = rows.Y.reshape(rows.n, *self.y.shape[1:]), rows.weights
         if s.size and not s.any():
             return None
         deviance = self.constant != 0
-        y, s = np.ascontiguousarray(self.y[part]), np.ascontiguousarray(s)
         other = LinearObjective.of_arrays(
-            self.rows.take(part), y, s, self.record, fit_intercept=self.fit_intercept, penalty=self.penalty,
+            rows, y, s, self.record, fit_intercept=self.fit_intercept, penalty=self.penalty,
             deviance=deviance, n_jobs=self.n_jobs,
         )  # fmt: skip
         # An absorbed offset is in y and s already.
@@ -311,7 +321,9 @@ class LinearObjective(Sums):
         """W = 0 and the intercepts of the best model without columns, or one near it; (d, k), (k,)."""
         W, b = np.zeros((self.rows.d, self.rows.k)), np.zeros(self.rows.k)
         if self.fit_intercept:
-            start = self.record.start(self.Y.astype(np.float64, copy=False), self.sample_weight)
+            here = self.rows.in_memory  # else targets are asked for their means, or a sample
+            Y, s = (self.Y.astype(np.float64, copy=False), self.sample_weight) if here else (self.Y, None)
+            start = self.record.start(Y, s)
             b = np.asarray(start, np.float64).reshape(self.rows.k)
             if self.rows.offset is not None:
                 b = b - np.average(self.rows.offset.astype(np.float64), weights=self.sample_weight)
@@ -342,8 +354,10 @@ class LinearObjective(Sums):
 
     @functools.cached_property
     def _least_of_loss(self):
-        least = self.record.loss.least(self.Y)
-        return float(self.mean(least)) if isinstance(least, np.ndarray) else least
+        least = self.record.loss.least(np.ones((1, self.rows.k)))
+        if not isinstance(least, np.ndarray):
+            return least
+        return self.factor * float(self.rows.reduced(curvature.least_sum, self.record.loss)[0])
 
     @property
     def has_dual(self):
@@ -374,10 +388,13 @@ class LinearObjective(Sums):
         """Whether all but the l1 penalty is a quadratic function of w: the bound of its Hessian is then the Hessian."""
         return self.record.quadratic
 
+    def columns(self, shift, scale, intercept_scale):
+        """The columns of the design; see `objective.design`."""
+        return shift, scale, intercept_scale if self.fit_intercept else None
+
     def design(self, shift, scale, intercept_scale):
         """√s·[(X − shift)/scale, 1/intercept_scale] in float64, √s, and the rows' slice, a few rows at a time."""
-        for A, root, part in self.rows.pieces(shift, scale):
-            yield (np.column_stack([A, root / intercept_scale]) if self.fit_intercept else A), root, part
+        return design.pieces(self.rows, self.columns(shift, scale, intercept_scale))
 
     @functools.cached_property
     def moments(self):
@@ -387,7 +404,7 @@ class LinearObjective(Sums):
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""
         if self.moments is None:
-            return threads.tree_sum([(A.T @ A,) for A, *_ in self.design(shift, scale, intercept_scale)])[0]
+            return self.rows.reduced(design.normal_equations, self.columns(shift, scale, intercept_scale))[0]
         d, weight = self.rows.d, self.moments.weight
         G = np.empty((self.shape[0], self.shape[0]))
         G[:d, :d] = self.moments.about(shift) / scale / scale[:, None]
@@ -407,11 +424,13 @@ class LinearObjective(Sums):
         c, d = self.loss_curvature, self.shape[0]
         if not math.isfinite(c):
             return Curvature(math.inf, None)
-        unit = 1.0
+        unit, shift = 1.0, np.broadcast_to(shift, self.rows.d)
         if self.moments is None:
             # In units in which the largest number is 1, so that squares neither overflow nor underflow on the way.
-            unit = max(float(np.max(np.abs(A))) for A, *_ in self.design(shift, scale, intercept_scale)) or 1.0
+            columns = self.columns(shift, scale, intercept_scale)
+            unit = float(self.rows.reduced(design.largest, columns, combine=threads.larger)[0]) or 1.0
         scale, intercept_scale = scale * unit, intercept_scale * unit
+        columns = self.columns(shift, scale, intercept_scale)
         ridge = self.ridge(scale)
         if d <= curvature.EXACT_COLUMNS:
             H = c * self.gram(shift, scale, intercept_scale) + np.diag(ridge)
@@ -419,12 +438,7 @@ class LinearObjective(Sums):
             return curvature.extremes(H, movable, self.quadratic).times(unit)
 
         def multiply(v):
-            u = ridge * v
-            for A, *_ in self.design(shift, scale, intercept_scale):
-                u += c * (A.T @ (A @ v))
-            return u
+            return ridge * v + c * self.rows.reduced(design.normal_product, columns, v)[0]
 
-        trace = float(ridge.sum()) + c * sum(
-            float(np.sum(A**2)) for A, *_ in self.design(shift, scale, intercept_scale)
-        )
+        trace = float(ridge.sum()) + c * self.rows.reduced(design.squares, columns)[0]
         return Curvature(curvature.largest_eigenvalue(multiply, d, trace), None).times(unit)

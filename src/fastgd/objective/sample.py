@@ -24,9 +24,9 @@ def sample_rows(d):
     return max(ROWS_PER_COLUMN * d, spread_rows(d))
 
 
-def with_offset(h, rows, part):
-    """Scores of some rows, with what is known of them."""
-    return h if rows.offset is None else h + rows.offset[part, None]
+def with_offset(h, rows):
+    """Scores of rows, with what is known of them."""
+    return h if rows.offset is None else h + rows.offset[:, None]
 
 
 class Sample:
@@ -50,19 +50,22 @@ class Sample:
         self.variables, self.objective = variables, variables.objective
         rows = self.objective.rows
         self.exists, self._room = rows.d <= METRIC_COLUMNS, None
-        self._part = slice(None, None, max(1, rows.n // sample_rows(rows.d)))
-        self.count = len(range(*self._part.indices(rows.n)))
+        self.count = rows.sampled_count(sample_rows(rows.d))
         self.is_all = self.count == rows.n
+
+    @functools.cached_property
+    def rows(self):
+        return self.objective.rows.sampled(sample_rows(self.objective.rows.d))
 
     @functools.cached_property
     def design(self):
         """The rows in standardised variables, (count, d') float64, with a column of ones for the intercept."""
-        return self._in_these_variables(self._part)
+        return self._in_these_variables(self.rows, slice(None), self.count)
 
-    def _in_these_variables(self, part):
+    def _in_these_variables(self, rows, part, count):
         """Some rows as in `design`."""
-        v, rows = self.variables, self.objective.rows
-        A = np.ones((len(self.objective.Y[part]), v.size))  # the last column is the intercept's, if there is one
+        v = self.variables
+        A = np.ones((count, v.size))  # the last column is the intercept's, if there is one
         columns = A[:, : rows.d]
         rows.write(part, columns)
         columns -= v.shift
@@ -80,7 +83,7 @@ class Sample:
     @functools.cached_property
     def weight(self):
         """Sample weights of the rows, (count,), with a sum of 1."""
-        return self.objective.rows.shares(self._part)
+        return self.rows.shares(slice(None))
 
     @functools.cached_property
     def largest_share(self):
@@ -97,8 +100,7 @@ class Sample:
 
         `damping` weights the part of the loss's record that stands for curvature where the loss is linear.
         """
-        h = with_offset(self.design @ V, self.objective.rows, self._part)
-        return self._curvature(h, self.objective.Y[self._part], self.weight, damping)
+        return self._curvature(with_offset(self.design @ V, self.rows), self.rows.Y, self.weight, damping)
 
     def rows_that_bend(self, V, damping):
         """Rows with positive curvature at V, for losses such as a smoothed hinge that are curved near a kink only.
@@ -122,7 +124,8 @@ class Sample:
                 taken = group[:: max(1, len(group) // most)]
                 rows.append(taken)
                 shares.append(bends[taken] * (bends[group].sum() / (bends[taken].sum() or 1.0)))
-            found.append((self._in_these_variables(np.concatenate(rows)), np.concatenate(shares)))
+            numbers = np.concatenate(rows)
+            found.append((self._in_these_variables(o.rows, numbers, len(numbers)), np.concatenate(shares)))
         return found, least
 
     def bends_alike(self, V, move):
@@ -136,11 +139,10 @@ class Sample:
         """An estimate of the mean of l''(h) at V, not below its lower bound."""
         o = self.objective
         W, b = self.variables.to_weights(V)
-        part = slice(None, None, max(1, o.rows.n // SPREAD_ROWS))
-        s = o.rows.shares(part)
+        some = o.rows.sampled(SPREAD_ROWS)
+        s = some.shares(slice(None))
         with np.errstate(all="ignore"):
-            h = with_offset(o.rows.product(part, W) + b, o.rows, part)
-            curvature, least = self._curvature(h, o.Y[part], s, damping)
+            curvature, least = self._curvature(with_offset(some.product(slice(None), W) + b, some), some.Y, s, damping)
         return float(np.mean(np.maximum(s @ curvature, least)))
 
     def _curvature(self, h, Y, s, damping):

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from fastgd.data.moments import measures_of_moments
 from fastgd.objective import certificate
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
@@ -71,7 +72,13 @@ class Standardised(Variables):
     def _measure(self, o, known):
         """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
         sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
-        self.shift, spread, still = o.rows.measures(o.fit_intercept, sample) if known is None else (*known, False)
+        if known is not None:
+            found = *known, False
+        elif o.quadratic and not o.rows.in_memory and o.moments is not None:  # which are needed anyhow
+            found = measures_of_moments(o.rows, o.moments, o.fit_intercept)
+        else:
+            found = o.rows.measures(o.fit_intercept, sample)
+        self.shift, spread, still = found
         if np.any(bad := np.isnan(self.shift) | np.isnan(spread)):  # a user's own Rows are not validated
             raise ValueError(f"X must be finite; column {int(np.argmax(bad))} holds NaN or infinity")
         spread[~np.isfinite(spread) | still] = math.inf

@@ -8,11 +8,14 @@ import numpy as np
 from fastgd import kernels
 from fastgd.data import even_blocks, inputs, threads
 from fastgd.data.offset import WithOffset
+from fastgd.data.partials import value_at_constant
 from fastgd.kernels.codes import ACTIVATIONS
 
 
 class Sums:
     """What a LinearObjective computes by passes over its rows, in fixed blocks that are added up in a fixed tree."""
+
+    _at_constant = None  # intercepts and the sums there, of rows that are elsewhere
 
     def _set(self, X, y, s, record, fit_intercept, penalty, offset, n_jobs):
         self.record, self.loss, self.activation = record, record.loss.shown, record.activation
@@ -131,7 +134,7 @@ class Sums:
             Each the value or the gradient at its own weights alone.
         """
         m, dtype, factor = W.shape[1], self.dtype, self.factor
-        source = self.rows.with_targets(np.broadcast_to(self.rows.Y, (self.rows.n, m)))
+        source = self.rows.repeated(0, m)
         # Gradients of so many weights are long, and there is one for each block.
         edges = np.array([0, *(last for _, last in even_blocks(source.n, source.values, W.size))], np.int64)
         with np.errstate(all="ignore"):
@@ -145,7 +148,7 @@ class Sums:
 
     def _shared(self, source, edges, model):
         jobs, m = self.jobs(threads.THREAD_VALUES), len(edges) - 1
-        if jobs == 1:
+        if jobs == 1 or not source.in_memory:
             return source.block_sums(edges, *model)
         # Eight calls for each thread: several blocks take one call, but not so many that others wait for the last.
         length = -(-m // (8 * jobs))
@@ -167,6 +170,11 @@ class Sums:
     def value_at_constant(self, b):
         """F at W = 0, without a pass over X."""
         offset = self.rows.offset
+        if not self.rows.in_memory:
+            b = b.astype(self.dtype)
+            if self._at_constant is None or not np.array_equal(self._at_constant[0], b):
+                self._at_constant = b, self.rows.reduced(value_at_constant, b, *self.codes)[0]
+            return self.factor * float(self._at_constant[1].sum()) + self.constant
         column = np.zeros((self.rows.n, 1), self.dtype) if offset is None else offset[:, None]
         source = inputs.rows_of(column, self.rows.Y, self.rows.weights)
         W = np.ones((1, self.rows.k), self.dtype)
@@ -184,7 +192,7 @@ class Sums:
 
     def mean(self, values):
         """The data term of numbers (n, k) in the place of the kernel's losses: factor·Σ s·values."""
-        each, s = values.sum(axis=1), self.rows.weights
+        each, s = values[:, 0] if values.shape[1] == 1 else values.sum(axis=1), self.rows.weights
         return self.factor * float(each @ s.astype(np.float64) if s.size else each.sum())
 
     def jobs(self, least):
