@@ -89,6 +89,7 @@ class Search(ProximalNewton):
         d, self.groups = self.objective.rows.d, self.objective.penalty.groups
         self.least_thresholds, self.ridges = variables.thresholds()[:d, 0], variables.ridge()[:d]
         self.small, self.damping, self.multiple, self.tries = ROUGH, 1.0, math.inf, 0
+        self.last_gap = math.inf
 
     def run(self):
         """Descend to the minimum for the present penalty."""
@@ -217,7 +218,8 @@ class Search(ProximalNewton):
 
     def _is_at_rounding(self, gap, wanted):
         """End where no problem is solved any closer."""
-        if self.tries <= TRIES and not (self.small <= 1e-14 and self.tries > 1):
+        falls, self.last_gap = gap < 0.5 * self.last_gap, min(gap, self.last_gap)
+        if (self.tries <= TRIES or falls) and not (self.small <= 1e-14 and self.tries > 1):
             return False
         if not math.isfinite(gap) or gap > wanted:
             gap = self._gap(wanted, 0.0)

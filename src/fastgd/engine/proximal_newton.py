@@ -21,8 +21,11 @@ from fastgd.engine.quasi_newton import damped
 from fastgd.linalg import softmax
 
 NEWTON_STEPS, SWEEPS, BALANCING = 20, 50, 3
-# The weights of all outputs of a softmax have one matrix up to this many; else one output comes after the other.
-JOINT_WEIGHTS = 2048
+# Slopes that add up to this share of their sizes make a dual point as they are.
+BALANCED = 1e-10
+# The weights of all outputs of a softmax have one matrix up to this many; else one output comes after the other, which
+# takes half of the time or less where violations need not be as small as this.
+FEW_WEIGHTS, JOINT_WEIGHTS, CLOSE = 128, 2048, 1e-6
 SUFFICIENT, LEAST_STEP = 1e-4, 2.0**-40
 # Least curvature of a row, of the largest.
 FLAT = 1e-10
@@ -37,10 +40,13 @@ class ProximalNewton:
         if self.gram is not None:
             self.gram.minimise(self.V, self.point.gradient, self.least_thresholds, self.ridges, self.small)
         else:
-            together = joint and self.k * (self.block.m + 1) <= JOINT_WEIGHTS
+            closely = self.groups is not None or self.small < CLOSE
+            together = joint and self.k * (self.block.m + 1) <= (JOINT_WEIGHTS if closely else FEW_WEIGHTS)
             for _ in range(NEWTON_STEPS if together else SWEEPS if joint else 1):
                 if not (self._newton_of_all() if together else self._solve_each()):
                     break
+            if together and self.objective.fit_intercept:
+                self._balance_all()
         monitor.took(self.point.step, 1.0)
         self.point = self._evaluated(self.point.step + 1)
         monitor.see(self.point, tolerance=False)
@@ -116,10 +122,11 @@ class ProximalNewton:
         gradient += ridges[:, None] * V
         thresholds = np.append(self.thresholds, np.zeros(size - m))
         g, t, flat = (M.T.reshape(-1) for M in (gradient, np.broadcast_to(thresholds[:, None], V.shape), V))
-        starts, rounding = self._starts_of_all(size), 1e-15 * float(np.abs(slopes).sum())
+        starts = self._starts_of_all(size)
+        balanced = max(BALANCED, 0.1 * self.small) * float(np.abs(slopes).sum())
         beyond = violations(flat, g, t) if starts is None else violations_of_groups(flat, g, t, starts)
         limits = t if starts is None else t[starts[:-1]]
-        if np.all(beyond <= np.where(limits > 0, self.small * limits, rounding)):
+        if np.all(beyond <= np.where(limits > 0, self.small * limits, balanced)):
             return False
         if starts is None:
             found = minimise_with_l1(H, g, t, flat, self.small)
@@ -165,6 +172,15 @@ class ProximalNewton:
                 break
             b, last = -total / float(curvature.sum()), abs(total)
             self._move(output, b, b)
+
+    def _balance_all(self):
+        """`_balance` of the outputs of a softmax, which depend on each other, until they make a dual point."""
+        for _ in range(SWEEPS):
+            slopes = self._all_slopes()
+            if np.all(np.abs(slopes.sum(axis=0)) <= BALANCED * np.abs(slopes).sum()):
+                break
+            for output in range(self.k):
+                self._balance(output)
 
     def _row_slopes(self):
         """∂l/∂h of each row, (n, k)."""
