@@ -12,6 +12,8 @@ from fastgd.linalg import Inverse, equilibrium, soft_threshold
 EPOCHS, ROUNDING, NEAR, FLAT = 100, 1e-14, 1e-4, 1e-6
 # After so many passes that each lower the value by no more than a share of what has been gained, none will.
 PATIENCE, LITTLE = 5, 1e-9
+# Steps for each coordinate, each of which solves equations: more are a sign that the steps go round in circles.
+JUMPS = 8
 
 
 def minimum(H, linear, thresholds, lower, upper, start, ridge):
@@ -25,18 +27,20 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
     first = float(np.max(_violations(z, slopes, thresholds, lower, upper), initial=0.0))
     allowed = ROUNDING * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
     highest, lowest, still = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z)), math.inf, 0
+    jumps = JUMPS * len(z)
     for _ in range(EPOCHS):
-        for _ in range(2 * len(z)):  # each but the last puts a coordinate to a bound, or to 0
+        for _ in range(min(2 * len(z), jumps)):  # each but the last puts a coordinate to a bound, or to 0
+            jumps -= 1
             held = _held(z, slopes, thresholds, lower, upper)
             jump, whole = _newton_jump(H, linear, thresholds, lower, upper, z, held, ridge)
             z, slopes = jump, H @ jump + linear
-            if whole:
+            if whole or not jumps:
                 break
         rest = _violations(z, slopes, thresholds, lower, upper)
         value = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z))
         highest = max(highest, value)
         still = 0 if value < lowest - max(ROUNDING * abs(value), LITTLE * (highest - value)) else still + 1
-        if np.all(rest <= allowed) or still == PATIENCE:
+        if np.all(rest <= allowed) or still == PATIENCE or not jumps:
             break
         lowest = min(value, lowest)
         for j in np.flatnonzero(rest > 0):
@@ -76,7 +80,10 @@ def _newton_jump(H, linear, thresholds, lower, upper, z, held, ridge):
             found = z.copy()
             found[free] += np.clip(min(1.0, room) * move, low, high)
             return found, room >= 1 and not straight
-        free = free[~(((move < 0) & (low >= 0)) | ((move > 0) & (high <= 0)))]  # without those that cannot move
+        stuck = ((move < 0) & (low >= 0)) | ((move > 0) & (high <= 0))
+        if not stuck.any():  # a way so short that its share of the move is 0 in floating point
+            return z, True
+        free = free[~stuck]
     return z, True
 
 

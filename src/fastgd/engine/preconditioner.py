@@ -149,10 +149,12 @@ class Preconditioner:
     def _with_l1(self, c, gradient, t, start):
         """The minimum of the quadratic model of one output with the penalty."""
         H, d = self.matrices[c], len(start)
-        if d > SMALL or self._solvers[c].reciprocal > 1e-10:
-            return minimise_with_l1(H, gradient, t, start)
-        nowhere, ridge = np.full(d, math.inf), np.resize(self.variables.ridge(), d)
-        return active_set.minimum(H, gradient - H @ start, t, -nowhere, nowhere, start, ridge)[0]
+        if d <= SMALL and self._solvers[c].reciprocal <= 1e-10:
+            nowhere, ridge = np.full(d, math.inf), np.resize(self.variables.ridge(), d)
+            z, found = active_set.minimum(H, gradient - H @ start, t, -nowhere, nowhere, start, ridge)
+            if found:
+                return z
+        return minimise_with_l1(H, gradient, t, start)
 
     def proximal_move(self, V, gradient):
         """The step to the minimum of the quadratic model with the l1 penalty; its slope; and the model's decrease."""

@@ -69,6 +69,8 @@ def smoothed(variables, monitor):
 def _end(monitor, stage):
     """End the run at the smallest width."""
     o, rule, gap, fun = monitor.variables.objective, monitor.gap, stage.gap, stage.lowest
+    if gap >= 0 and monitor.reached_exactly(stage.at, gap, certified=False, how="by an estimate"):
+        return
     if not monitor.goal(fun) or gap <= ROUNDINGS * o.eps * max(rule.above_least(fun), rule.scale):
         monitor.at_rounding(stage.latest, gap)
     else:
@@ -83,8 +85,8 @@ class _Stage:
     lowest, dual, about : float
         The lowest value of F so far, the largest dual value (a lower bound of min F), and an estimate of min F
         by the present width.
-    latest : Point
-        The last point, with the value of the loss with the kink.
+    latest, at : Point
+        The last point, with the value of the loss with the kink; and the lowest one, as its gap is judged.
     """
 
     def __init__(self, variables, monitor, width, damping):
@@ -129,7 +131,7 @@ class _Stage:
         if sharp.has_dual:
             self.variables.passes += 3
             self.dual = max(self.dual, value - certificate.duality_gap(sharp, W, b, smooth.dual_record))
-        at = Point(self.latest.step, self.latest.z, self.lowest, self.latest.gradient, least=0.0, norm=0.0)
+        self.at = at = Point(self.latest.step, self.latest.z, self.lowest, self.latest.gradient, least=0.0, norm=0.0)
         if monitor.reached_exactly(at, self.lowest - self.dual, how="by a duality gap"):
             return True
         excess = smooth.excess(W, b)
