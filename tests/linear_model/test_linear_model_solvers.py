@@ -16,6 +16,7 @@ from fastgd.engine.gap import GapRule
 from fastgd.engine.monitor import Monitor
 from fastgd.engine.rates import rate_of
 from fastgd.objective import certificate, standardised
+from fastgd.objective.penalty import Penalty
 from fastgd.objective.standardised import Standardised
 
 SIZES = np.array([1.0, 10.0, 0.1, 3.0, 1.0])
@@ -39,7 +40,8 @@ def of_estimators(X, y, loss, *, sample_weight=None, fit_intercept=True, **penal
     """An objective as the estimators have it: a deviance, whose least value is 0."""
     record = losses.of(loss, ACTIVATIONS.get(loss, "identity"))
     s = np.empty(0) if sample_weight is None else sample_weight
-    return LinearObjective.of_arrays(X, y, s, record, fit_intercept=fit_intercept, deviance=True, **penalties)
+    penalty = Penalty(penalties.get("l1", 0.0), penalties.get("l2", 0.0))
+    return LinearObjective.of_arrays(X, y, s, record, fit_intercept=fit_intercept, deviance=True, penalty=penalty)
 
 
 def search_from(variables):
@@ -79,7 +81,7 @@ def test_the_gap_is_an_upper_bound(loss):
     kind = GDClassifier if loss == "log_loss" else GDRegressor
     best = kind(loss, penalty="l2", alpha=0.1, tol=1e-14).fit(X, y)
     W, b = best.coef_.reshape(5, 1), best.intercept_
-    least = objective.sums(W, b, gradient=False) + objective.penalty(W)
+    least = objective.sums(W, b, gradient=False) + objective.penalty.value(W)
     rng = np.random.default_rng(2)
     for size in (1e-4, 1e-2, 0.1):
         V = variables.from_weights(W, b) + size * rng.normal(size=(variables.size, 1))

@@ -216,18 +216,20 @@ class GapRule:
 
     def change_of_weights(self, variables, point):
         """How far the weights are from those of the minimum, in words, by a Newton step; "" where that would take more
-        than about a quarter of the time of the run's passes, and for a loss with a kink."""
+        than about a quarter of the time of the run's passes, with an l1 penalty, and for a loss with a kink."""
         o, preconditioner = self.objective, self._preconditioner
-        if not (o.smooth and point is not None and point.finite and np.any(point.gradient)):
+        if not (o.smooth and not o.l1 and point is not None and point.finite and np.any(point.gradient)):
             return ""
-        if preconditioner is None or not o.quadratic or o.l1:
+        if preconditioner is None or not o.quadratic:
+            if not o.rows.in_memory:
+                return ""
             sample = Sample(variables)
             products = sample.count * variables.size**2  # eight in the time of a value in a pass
             if not sample.exists or products > 2 * variables.passes * o.rows.values:
                 return ""
             preconditioner = Preconditioner(sample, point.z, damping=TRUSTED)
         with np.errstate(all="ignore"):
-            move = preconditioner.proximal_move(point.z, point.gradient)[0]
+            move = preconditioner.solve(point.gradient)
         return newton_note(variables, move)
 
     def _meet(self, point, last):
