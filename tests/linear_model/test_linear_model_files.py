@@ -93,6 +93,20 @@ def test_feature_names_are_kept(suffix, tmp_path):
         found.predict(frame[["drei", "one", "two"]])
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bounds": (0.0, np.full(2, 1.5))}, {"penalty": "l2", "alpha": 0.1, "penalty_weights": np.array([1.0, 2.0])},
+        {"penalty": "group", "groups": [[0], [1]]}, {"penalty": "group", "groups": np.array(["a", "a"])},
+    ],
+)  # fmt: skip
+def test_parameters_that_are_arrays_are_kept(settings, tmp_path):
+    X, y = data()
+    model = GDRegressor(**settings).fit(X[:, :2], y)
+    model.save(tmp_path / "m.json")
+    assert_array_equal(GDRegressor.load(tmp_path / "m.json").fit(X[:, :2], y).coef_, model.coef_)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_functions_are_left_out_and_named(suffix, tmp_path):
     X, y = data()

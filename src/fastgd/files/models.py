@@ -309,6 +309,8 @@ class Saved:
             parameters = dict(model.parameters)
             if isinstance(parameters.get("loss"), dict):
                 parameters["loss"] = losses.from_dict(parameters["loss"])
+            if isinstance(parameters.get("bounds"), list):  # a list may mean pairs, so that only tuples are taken
+                parameters["bounds"] = tuple(parameters["bounds"])
             self = cls(**parameters)
             losses.get(self.loss, self._task)
             for name in ARRAYS:
@@ -336,16 +338,28 @@ class Saved:
 def _plain_parameters(model):
     parameters, left_out = {}, []
     for name, value in model.get_params(deep=False).items():
-        value = value.item() if isinstance(value, np.generic) else value
+        value = _in_lists(value)
         if isinstance(value, losses.Loss):
             parameters[name] = losses.to_dict(value)
-        elif value is None or isinstance(
-            value, (bool, int, float, str)
-        ):  # no dict: JSON would turn the labels of class_weight into strings
+        elif _is_plain(value):
             parameters[name] = value
         else:
             left_out.append(name)
     return parameters, left_out
+
+
+def _in_lists(value):
+    """Arrays and tuples as lists, and NumPy's numbers as Python's."""
+    if isinstance(value, (list, tuple)):
+        return [_in_lists(one) for one in value]
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
+def _is_plain(value):
+    """Whether JSON keeps a value. A dict is none: JSON would turn the labels of class_weight into strings."""
+    if isinstance(value, list):
+        return all(_is_plain(one) for one in value)
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def storable(array, name):
