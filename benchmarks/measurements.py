@@ -345,7 +345,7 @@ def exact_columns():
     return f"the eigenvalues of a matrix of 512 columns take {least(lambda: np.linalg.eigvalsh(G)) * 1e3:.0f} ms"
 
 
-@measures("METRIC_COLUMNS")
+@measures("DENSE_COLUMNS")
 def metric_columns():
     d = 2048
     G = np.eye(d) * d + np.ones((d, d))

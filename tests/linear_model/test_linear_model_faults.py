@@ -168,6 +168,7 @@ def test_a_batch_without_weight_changes_nothing(kind):
     (lambda X, y: GDRegressor("huber").partial_fit(X, 1e300 * y), "measure it in larger units"),
     (lambda X, y: GDRegressor().fit(X.astype("f"), 1e20 * y), r"no larger than 1e\+15 in size in float32"),
     (lambda X, y: GDClassifier(class_weight={0: 1e300, 1: 1.0}).partial_fit(X, y, classes=[0, 1]), "class_weight must"),
+    (lambda X, y: GDClassifier(class_weight={0: 1e300, 1: 1.0}).fit(X, y), "class_weight must have weights that are 0"),
 ])  # fmt: skip
 def test_numbers_beyond_use_get_one_sentence(call, words):
     with pytest.raises(ValueError, match=words):

@@ -107,7 +107,7 @@ def test_slopes_of_curvature_are_curvature():
 @pytest.mark.parametrize("weighted", (False, True))
 @pytest.mark.parametrize("fit_intercept", (False, True))
 def test_entries_of_csr_tell_the_spread_of_columns(monkeypatch, fit_intercept, weighted):
-    monkeypatch.setattr(standardised, "METRIC_COLUMNS", 1)
+    monkeypatch.setattr(standardised, "DENSE_COLUMNS", 1)
     rng = np.random.default_rng(0)
     X = np.where(rng.random((200, 30)) < 0.3, rng.normal(3.0, 1.0, (200, 30)), 0.0)
     X[:, 0], X[:, 1] = 7.0, 0.0  # columns that do not vary

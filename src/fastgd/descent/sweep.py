@@ -27,7 +27,7 @@ from fastgd.errors import DivergenceError
 from fastgd.linalg import euclidean_norm
 from fastgd.objective import LinearObjective
 from fastgd.objective.compressed import WELL_CONDITIONED
-from fastgd.objective.sample import METRIC_COLUMNS
+from fastgd.objective.sample import DENSE_COLUMNS
 from fastgd.objective.variables import Columns
 from fastgd.validation import boolean  # `sweep` has an argument named validation
 
@@ -278,7 +278,7 @@ def _side_by_side(objective, lr, init_w, l2, rule, step_num, tol, history, route
 def _gram_is_cheaper(objective, runs, steps):
     """Whether forming XᵀX pays for itself, counting values that are multiplied."""
     n, d, k = objective.rows.n, objective.shape[0], objective.rows.k
-    if not objective.quadratic or d > METRIC_COLUMNS:
+    if not objective.quadratic or d > DENSE_COLUMNS:
         return False
     direct = steps * runs * k * objective.rows.values
     return (GRAM_SETUP + d / GRAM_COLUMNS_PER_UNIT) * n * d + steps * runs * k * d * d < direct

@@ -28,7 +28,7 @@ from fastgd.errors import OutOfTimeError
 from fastgd.linalg import one_blas_thread
 from fastgd.objective.compressed import Compressed
 from fastgd.objective.linear import LinearObjective
-from fastgd.objective.sample import METRIC_COLUMNS, sample_rows
+from fastgd.objective.sample import DENSE_COLUMNS, sample_rows
 from fastgd.objective.standardised import Standardised
 from fastgd.objective.variables import Columns, OfFunction
 
@@ -39,7 +39,7 @@ class Solver(typing.NamedTuple):
     takes : some of "rate" (a number or a schedule), "rule" (an optimizer other than plain descent), "batch", "limits"
         (bounds, clipping, escape from saddles).
     needs : some of "quadratic", "smooth" (no kink), "l1" (an l1 penalty and a convex loss with a dual), "columns" (at
-        most METRIC_COLUMNS).
+        most DENSE_COLUMNS).
     """
 
     takes: frozenset
@@ -174,7 +174,7 @@ def choose(request):
             return "coordinate"
         if o.quadratic and _gram_pays(o):
             return "gram"
-        return "preconditioned" if o.rows.d <= METRIC_COLUMNS or not o.l1 else "accelerated"
+        return "preconditioned" if o.rows.d <= DENSE_COLUMNS or not o.l1 else "accelerated"
     known = SOLVERS[solver]
     for entry, what in request.given:
         if entry not in known.takes:
@@ -204,14 +204,14 @@ def _within_bounds(request):
     o, solver = request.objective, request.solver
     if o.penalty.groups is not None and o.l1:
         return _by_groups(request)
-    fits = o.smooth and o.rows.d <= METRIC_COLUMNS and request.rate is None and request.plain and request.batch is None
+    fits = o.smooth and o.rows.d <= DENSE_COLUMNS and request.rate is None and request.plain and request.batch is None
     if solver in (None, "auto", "newton") and fits:
         return "newton"
     if o.penalty_weights is None and request.rate is not None and solver in (None, "auto", "gd", "sgd"):
         return solver
     what = "bounds" if o.penalty_weights is None else "penalty_weights"
     raise ValueError(
-        f'{what} are for solver="auto" or "newton", a smooth loss, at most {METRIC_COLUMNS} columns and no rate, '
+        f'{what} are for solver="auto" or "newton", a smooth loss, at most {DENSE_COLUMNS} columns and no rate, '
         f"optimizer or batch_size{' (bounds also for gd and sgd with a rate)' * (what == 'bounds')}; got "
         f"solver={solver!r}, loss={o.loss!r}, {o.rows.d} columns"
     )
@@ -242,7 +242,7 @@ def _columns_pay(o):
 
 def _gram_pays(o):
     n, d = o.rows.n, o.rows.d
-    if d > METRIC_COLUMNS:
+    if d > DENSE_COLUMNS:
         return False
     # Without a penalty XᵀX and refinement give all digits of the weights, where a relative gap ε leaves an error of √ε.
     # With l1 each preconditioned step minimises a quadratic function, and XᵀX is that function itself.

@@ -14,7 +14,7 @@ from fastgd.engine.point import Point
 from fastgd.engine.rates import Constant
 from fastgd.engine.result import Result, Status
 from fastgd.kernels.codes import OnFunction, OnRows
-from fastgd.objective.sample import METRIC_COLUMNS
+from fastgd.objective.sample import DENSE_COLUMNS
 
 # A kernel that takes many steps comes back about so often, for Ctrl-C and the progress bar.
 BURST_SECONDS = 0.05
@@ -103,7 +103,7 @@ class Bursts:
         curvature, o = variables.curvature(), monitor.gap.objective
         if curvature.smallest and o.convex:
             return True
-        return math.isfinite(curvature.largest) and not monitor.update.limited and o.rows.d <= METRIC_COLUMNS
+        return math.isfinite(curvature.largest) and not monitor.update.limited and o.rows.d <= DENSE_COLUMNS
 
     def _gap_rule(self):
         """(factor, floor): the kernel comes back where ‖∇F‖² ≤ factor·max(F, floor·F(start))."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import operator
 import typing
 
@@ -352,6 +353,11 @@ class GDClassifier(ClassifierMixin, LinearModel):
                 raise ValueError(f"class_weight names labels that are not in the data, {unknown}, and not {unnamed}")
             weights = [given.get(label, 1.0) for label in classes]
             weights = np.array([validation.scalar(weight, "a weight in class_weight", minimum=0) for weight in weights])
+            if weights.min(where=weights > 0, initial=math.inf) < 1e-15 * weights.max():
+                raise ValueError(
+                    f"class_weight must have weights that are 0 or within 1e15 of each other, or rows of the lighter "
+                    f"class count for nothing; got {given}"
+                )
         elif isinstance(given, str) and given == "balanced":
             count = elsewhere.counts if isinstance(numbers, Column) else np.bincount
             counts = count(numbers, weights=sample_weight, minlength=len(self.classes_)).astype(np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastgd.objective import curvature, design
 from fastgd.objective.linear import LinearObjective
-from fastgd.objective.sample import METRIC_COLUMNS
+from fastgd.objective.sample import DENSE_COLUMNS
 from fastgd.objective.variables import Columns, Variables
 
 # Condition number of the Gram matrix up to which steps on it are accurate to about 1e-8 = 2.2e-16·1e8.
@@ -52,7 +52,7 @@ class Compressed(Variables):
         # A direct step costs n·d. By BLAS, forming G costs as much as d/8 such steps. Below 2¹⁵ values of X (256 kB) a
         # step on X is as fast as one on G.
         few = o.rows.values < 1 << 15 or steps <= 4 + d / 8 or n < 2 * d
-        if not o.quadratic or d > METRIC_COLUMNS or few:
+        if not o.quadratic or d > DENSE_COLUMNS or few:
             return columns
         found = cls(columns)
         if found.condition <= WELL_CONDITIONED:

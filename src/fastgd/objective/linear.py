@@ -22,7 +22,7 @@ from fastgd.kernels.codes import ACTIVATIONS, PointLoss
 from fastgd.objective import curvature, design, perturbed
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.penalty import Penalty, penalty_of
-from fastgd.objective.sample import METRIC_COLUMNS
+from fastgd.objective.sample import DENSE_COLUMNS
 from fastgd.objective.sums import Sums
 
 if typing.TYPE_CHECKING:
@@ -399,7 +399,7 @@ class LinearObjective(Sums):
     @functools.cached_property
     def moments(self):
         """First and second moments of the columns, in one pass over X; None where there are too many columns."""
-        return self.rows.moments() if self.rows.d <= METRIC_COLUMNS else None
+        return self.rows.moments() if self.rows.d <= DENSE_COLUMNS else None
 
     def gram(self, shift, scale, intercept_scale):
         """AᵀA of the design, (d', d')."""

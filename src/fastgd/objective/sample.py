@@ -8,7 +8,7 @@ import numpy as np
 from fastgd.data.moments import ROWS_PER_COLUMN
 
 # Columns up to which a d × d matrix (moments, Gram matrix, Hessian) is formed: 32 MB, and about 0.15 s to factor it.
-METRIC_COLUMNS = 2048
+DENSE_COLUMNS = 2048
 # Rows of a sample for means and standard deviations: a relative error of 1.1 %, or of 4 % with the fewest.
 SPREAD_ROWS = 4096
 LEAST_ROWS = 256
@@ -49,7 +49,7 @@ class Sample:
     def __init__(self, variables):
         self.variables, self.objective = variables, variables.objective
         rows = self.objective.rows
-        self.exists, self._room = rows.d <= METRIC_COLUMNS, None
+        self.exists, self._room = rows.d <= DENSE_COLUMNS, None
         self.count = rows.sampled_count(sample_rows(rows.d))
         self.is_all = self.count == rows.n
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastgd.data.moments import measures_of_moments
 from fastgd.objective import certificate
 from fastgd.objective.curvature import Curvature
-from fastgd.objective.sample import METRIC_COLUMNS, spread_rows
+from fastgd.objective.sample import DENSE_COLUMNS, spread_rows
 from fastgd.objective.variables import Variables
 
 
@@ -71,7 +71,7 @@ class Standardised(Variables):
 
     def _measure(self, o, known):
         """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
-        sample = spread_rows(o.rows.d) if o.rows.d <= METRIC_COLUMNS else None
+        sample = spread_rows(o.rows.d) if o.rows.d <= DENSE_COLUMNS else None
         if known is not None:
             found = *known, False
         elif o.quadratic and not o.rows.in_memory and o.moments is not None:  # which are needed anyhow
