@@ -347,12 +347,12 @@ def _label(row, members):
 # ----------------------------------------------------------------------------------------------------------------- run
 
 
-def run(path, only):
+def run(path, only, seconds):
     """Run the benchmarks one after the other and write their JSON to `path`."""
     # The options of pyproject.toml are for tests: many processes, and nothing timed.
     command = [sys.executable, "-m", "pytest", HERE, "-o", "addopts=", "--benchmark-only", "-q"]
     # Rounds of at least 100 µs, beside which reading the clock takes no time.
-    command += ["--benchmark-min-time=0.0001", f"--benchmark-max-time={SECONDS}", "--benchmark-disable-gc"]
+    command += ["--benchmark-min-time=0.0001", f"--benchmark-max-time={seconds}", "--benchmark-disable-gc"]
     command += ["--benchmark-quiet", f"--benchmark-json={path}", *(["-k", only] if only else [])]
     status = subprocess.run(command, cwd=HERE.parent).returncode
     if status:
@@ -365,6 +365,9 @@ def main(arguments=None):
     parser.add_argument("json", nargs="*", type=Path, help="files of --benchmark-json, each a pass over the benchmarks")
     parser.add_argument("--run", action="store_true", help="run the benchmarks first")
     parser.add_argument("--passes", type=int, default=PASSES, help="how often to run them (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="for each member in each pass (default: %(default)s)"
+    )
     parser.add_argument("-k", dest="only", metavar="EXPRESSION", help="run only these, as in pytest -k")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the JSON of the runs there")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown there and not to the screen")
@@ -381,7 +384,7 @@ def main(arguments=None):
             folder.mkdir(parents=True, exist_ok=True)
             for i in range(options.passes):
                 paths.append(folder / f"benchmarks-{i + 1}.json")
-                run(paths[-1], options.only)
+                run(paths[-1], options.only, options.seconds)
         try:
             rows, about = read(paths)
         except (OSError, ValueError) as error:
