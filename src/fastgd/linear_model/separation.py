@@ -29,9 +29,12 @@ def direction(objective, scores):
     s = np.ones(o.rows.n) if o.sample_weight is None else o.sample_weight
     with np.errstate(all="ignore"):
         slopes = o.record.slope(h, Y)
-        # Rows are only looked at where some are fitted well: by a probability of 0.98, or a mean of 0.02 of all means.
-        scale = float(np.average(Y[:, 0], weights=s)) if o.record.activation == "exp" else 1.0
-        if scale and not np.any(np.max(np.abs(slopes), axis=1)[s > 0] <= 0.02 * scale):
+        # Rows are only looked at where some are far out: by a probability of 0.98, or where y = 0 by a mean of 0.02 of
+        # all means.
+        counts = o.record.activation == "exp"
+        scale = float(np.average(Y[:, 0], weights=s)) if counts else 1.0
+        far_out = (s > 0) & (np.max(np.abs(slopes), axis=1) <= 0.02 * scale)
+        if scale and not np.any(far_out & (Y[:, 0] == 0) if counts else far_out):
             return None
         with one_blas_thread(products):
             move, change = _newton_step(o, h, slopes, s)
