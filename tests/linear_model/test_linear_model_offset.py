@@ -248,3 +248,16 @@ def test_files_graphs_scans_and_the_command_line_keep_the_offset(tmp_path, capsy
     ):
         status, _, error = run(*fit, *options)
         assert status == 2 and words in error, error
+
+
+@pytest.mark.parametrize("loss", ["huber", losses.NegativeBinomial(0.7)])
+def test_l1_of_sparse_rows_whose_working_set_grows(loss):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(60, 150)) * (rng.random((60, 150)) < 0.3)
+    o = rng.normal(size=60)
+    y = rng.poisson(np.exp(0.5 * X[:, :5].sum(axis=1) + o)).astype(float)
+    settings = {"loss": loss, "penalty": "l1", "alpha": 0.01, "tol": 1e-10}
+    found = [GDRegressor(**settings).fit(rows, y, offset=o) for rows in (X, scipy.sparse.csr_matrix(X))]
+    assert found[0].result_.solver == "coordinate"
+    assert_allclose(found[1].coef_, found[0].coef_, atol=1e-4)
+    assert found[1].result_.fun == pytest.approx(found[0].result_.fun, rel=1e-9)

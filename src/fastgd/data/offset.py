@@ -39,6 +39,10 @@ class WithOffset(Rows):
     def columns(self, numbers, part=slice(None)):
         return self.source.columns(numbers, part)
 
+    @property
+    def by_columns(self):
+        return self.source.by_columns
+
     def column_block(self, numbers, shift, scale):
         return self.source.column_block(numbers, shift, scale)
 
