@@ -197,3 +197,11 @@ def test_columns_that_are_collinear_in_float32_have_the_least_weights():
         assert_allclose(model.coef_, [first / 10, second, -0.3 * first], rtol=1e-4, atol=1e-4)
         residual = X.astype(float) @ model.coef_.astype(float) + model.intercept_ - y
         assert model.result_.fun == pytest.approx(0.5 * np.mean(residual**2), rel=1e-5)
+
+
+def test_a_path_takes_float32_columns_far_off_as_a_fit_does():
+    rng = np.random.default_rng(4)
+    X = (1e6 + 0.5 * rng.standard_normal((200, 2))).astype(np.float32)
+    y = X[:, 0].astype(float) - 1e6 + 0.1 * rng.standard_normal(200)
+    model = GDRegressor(penalty="l1", alpha=0.01, tol=1e-10)
+    assert_allclose(model.path(X, y, alphas=[0.01]).coefs[:, 0], model.fit(X, y).coef_, rtol=1e-4, atol=1e-6)

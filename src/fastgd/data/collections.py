@@ -19,8 +19,6 @@ from fastgd.errors import ClusterError, import_extra
 
 # Kinds of columns in a sentence.
 KINDS = {"number": "numbers", "date": "dates", "category": "texts"}
-# Levels of a category that a block may have.
-MOST_LEVELS = 1 << 16
 
 
 def is_collection(X):
@@ -234,8 +232,7 @@ def summary(cells, rules):
             values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
             content = {pair["values"]: pair["counts"] for pair in values.value_counts().to_pylist()}
             content = {level: count for level, count in content.items() if level is not None and level == level}
-            if len(content) > MOST_LEVELS:
-                raise TableError(f"column {name!r} holds more than {MOST_LEVELS:,} different texts: leave it out")
+            encoding.refuse_levels(content, name)
         else:
             known = encoding.one.numbers(column, kind)
             known = known[~np.isnan(known)]

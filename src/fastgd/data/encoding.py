@@ -10,6 +10,9 @@ from fastgd import validation
 from fastgd.data import cells as one
 from fastgd.data.tables import TableError, arrow, check_names, listed
 
+# Levels of a category that are kept in memory, of what is read or held in blocks.
+MOST_LEVELS = 1 << 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
@@ -258,6 +261,12 @@ class Encoder:
             if c.kind not in ("number", "date", "category") or not fill or not all(isinstance(t, str) for t in texts):
                 raise ValueError(f"the encoding of column {c.name!r} is none")
         return cls(columns, Rules.from_dict(content))
+
+
+def refuse_levels(levels, name):
+    """TableError where a column has more levels than are kept."""
+    if len(levels) > MOST_LEVELS:
+        raise TableError(f"column {name!r} holds more than {MOST_LEVELS:,} different texts: leave it out")
 
 
 def check(table, names, rules, where="X", also=()):

@@ -12,9 +12,6 @@ from fastgd.data.spill import Chunks, Numbers, SparseChunks
 from fastgd.data.streams import Coding, Stream
 from fastgd.data.tables import TableError, arrow
 
-# Levels of a category that are kept in memory.
-MOST_LEVELS = 1 << 16
-
 
 class Learnt(typing.NamedTuple):
     """What was read: rows; targets, weights and offsets (None without); and the Encoder of a table (None of arrays)."""
@@ -72,8 +69,7 @@ class Levels:
         numbers, codes = self._numbers, np.full(len(column.dictionary) + 1, np.nan)
         levels = column.dictionary.take(pa.array(used)).to_pylist()
         codes[used] = [np.nan if level is None else numbers.setdefault(level, len(numbers)) for level in levels]
-        if len(numbers) > MOST_LEVELS:
-            raise TableError(f"column {name!r} holds more than {MOST_LEVELS:,} different texts: leave it out")
+        encoding.refuse_levels(numbers, name)
         codes = codes[indices]
         counts = np.bincount(codes[~np.isnan(codes)].astype(np.intp), minlength=len(numbers))
         counts[: len(self._counts)] += self._counts

@@ -108,10 +108,14 @@ class Streamed(Scan):
         """Iterate over function(X, offset) of the blocks; an `offset` of all rows stands in the place of their own."""
         if offset is not None and self.total not in (None, len(offset)):
             raise ValueError(f"offset must be a number for each of {self.total} rows; got {len(offset)}")
+        return (function(X, own) for X, *_, own in self.beside_blocks(None, None, offset, only_offset=True))
+
+    def beside_blocks(self, *given, only_offset=False):
+        """Iterate over (X, y, sample_weight, offset); what is `given` of all rows replaces what is read."""
         last = 0
-        for X, *_, own in self.blocks(only_offset=True):
+        for X, *read in self.blocks(only_offset):
             first, last = last, last + X.shape[0]
-            yield function(X, own if offset is None else offset[first:last])
+            yield X, *(own if part is None else part[first:last] for own, part in zip(read, given, strict=True))
 
 
 class StreamedTable(Streamed):

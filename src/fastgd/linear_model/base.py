@@ -140,15 +140,19 @@ class LinearModel(Saved, Exported, Summarised, Penalised, FitsInParts, Parameter
         is_text = columns.kind_of(cells)[0] == "category"
         return cls(**parameters).fit(terms, columns.labels(cells) if is_text else columns.numbers(cells), sample_weight)
 
-    def _fit(self, checked, X, y, sample_weight, offset):
+    def _taken(self, X, y, sample_weight, offset):
+        """(X, targets, activation, sample weights, these times class weights, offsets), encoded and checked."""
         X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
         X, y = inputs.validated(self, X, y, finite=False)
         X = inputs.precise(X) if self.fit_intercept else X
         offset = inputs.offsets(offset, X)
-        self._has_offset = offset is not None
         sample_weight = inputs.weights(sample_weight, X, relative=True)
         y, activation = self._targets(y, X.dtype)
-        weighted, held_out = self._weights(y, sample_weight, X), None
+        return X, y, activation, sample_weight, self._weights(y, sample_weight, X), offset
+
+    def _fit(self, checked, X, y, sample_weight, offset):
+        X, y, activation, sample_weight, weighted, offset = self._taken(X, y, sample_weight, offset)
+        self._has_offset, held_out = offset is not None, None
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
             held_out = X[held], y[held], *(None if part is None else part[held] for part in (sample_weight, offset))

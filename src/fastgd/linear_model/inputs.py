@@ -204,11 +204,7 @@ def gathered(model, X, given):
     given : (y, sample_weight, offset)
         Each of all rows, or None for those that the source holds.
     """
-    found, last = [], 0
-    for block, *read in X.blocks():
-        first, last = last, last + block.shape[0]
-        others = [own if part is None else part[first:last] for own, part in zip(read, given, strict=True)]
-        found.append((model._scores(block, others[-1]), *others))
+    found = [(model._scores(block, others[-1]), *others) for block, *others in X.beside_blocks(*given)]
     h, y, *others = (None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True))
     return h, _targets(model, y), *others
 

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.base import clone
 
 from fastgd.descent.path import PenaltyPath, path_of
-from fastgd.linear_model import inputs
 from fastgd.objective.penalty import penalty_of
 
 if typing.TYPE_CHECKING:
@@ -62,19 +61,12 @@ class Penalised:
         if self.penalty is None:
             raise ValueError('path needs a penalty, "l1", "elasticnet" or "l2"; got penalty=None')
         ratio = {"l2": 0.0, "elasticnet": float(self.l1_ratio)}.get(self.penalty, 1.0)
-        objective = model._objective_of_fit(checked, X, y, sample_weight, offset)
+        X, y, activation, _, weighted, offset = model._taken(X, y, sample_weight, offset)
+        objective = model._objective(X, y, activation, checked, weighted, offset)
         found = path_of(objective, alphas, eps, ratio, checked.tol, checked.max_iter)
         if self._task == "classification" and objective.rows.k == 1 and found.coefs.ndim == 3:
             found = found._replace(coefs=found.coefs[0], intercepts=found.intercepts[0])
         return found
-
-    def _objective_of_fit(self, checked, X, y, sample_weight, offset):
-        X, y, sample_weight, offset = inputs.learn(self, X, y, sample_weight, offset)
-        X, y = inputs.validated(self, X, y, finite=False)
-        sample_weight = inputs.weights(sample_weight, X, relative=True)
-        y, activation = self._targets(y, X.dtype)
-        weighted = self._weights(y, sample_weight, X)
-        return self._objective(X, y, activation, checked, weighted, inputs.offsets(offset, X))
 
     def _penalty(self, checked, d):
         return penalty_of(checked.l1, checked.l2, self.penalty_weights, self._groups_by_number(d), d)
