@@ -1,5 +1,6 @@
 """What fits of tables must not do that are small, empty, collinear, separated or of extreme numbers."""
 
+import math
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import scipy.optimize
 import scipy.sparse
 from numpy.testing import assert_allclose
 
-from fastgd import ConditionWarning, GDClassifier, GDRegressor, Status
+from fastgd import ConditionWarning, GDClassifier, GDRegressor, Status, losses
 
 pytestmark = pytest.mark.one_build
 
@@ -205,3 +206,53 @@ def test_a_path_takes_float32_columns_far_off_as_a_fit_does():
     y = X[:, 0].astype(float) - 1e6 + 0.1 * rng.standard_normal(200)
     model = GDRegressor(penalty="l1", alpha=0.01, tol=1e-10)
     assert_allclose(model.path(X, y, alphas=[0.01]).coefs[:, 0], model.fit(X, y).coef_, rtol=1e-4, atol=1e-6)
+
+
+def test_classes_apart_by_cloglog_end_at_a_loss_of_zero():
+    """Far out e^h overflows in rows of the class that it does not count for."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((32, 4)) * 10.0 ** np.arange(4)
+    y = (X @ 10.0 ** -np.arange(4) > 0).astype(int)
+    with pytest.warns(ConditionWarning, match="told apart"):
+        model = GDClassifier("cloglog", penalty=None, fit_intercept=False, tol=1e-6).fit(X, y)
+    assert model.result_.status == Status.CONVERGED and model.result_.fun < 1e-15 and model.n_iter_ < 100
+    facts = losses.CLogLog().facts("identity")
+    assert np.all(np.abs(facts["slope"](np.array([-800.0, 800.0]), np.array([0.0, 1.0]))) < 1e-290)
+
+
+def test_columns_without_a_penalty_beside_penalised_ones_have_full_newton_steps():
+    """Two of three means are 0, which the unpenalised columns can reach: the loss falls like an exponential."""
+    rng = np.random.default_rng(255)
+    X, free = rng.standard_normal((3, 29)), rng.integers(0, 2, 29).astype(float)
+    model = GDRegressor(
+        losses.Tweedie(1.5), penalty="l2", alpha=0.6, penalty_weights=free, fit_intercept=False, tol=1e-6
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, [0.0, 1.2, 0.0])
+    assert model.result_.status == Status.CONVERGED and model.n_iter_ < 100
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "quantile", "epsilon_insensitive", "poisson"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_float32_table_reports_the_loss_of_its_rounded_weights(loss, seed):
+    """Fewer rows than columns, of scales from 1e-6 to 1e6: sums in float32 would cancel."""
+    rng = np.random.default_rng(seed)
+    X = (rng.standard_normal((9, 25)) * 10.0 ** rng.uniform(-6, 6, 25)).astype(np.float32)
+    y = rng.poisson(2.0, 9).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GDRegressor(loss, penalty="l2", alpha=1e-4, fit_intercept=False).fit(X, y)
+        double = GDRegressor(loss, penalty="l2", alpha=1e-4, fit_intercept=False).fit(X.astype(float), y.astype(float))
+    assert model.coef_.dtype == np.float32 and model.result_.x.dtype == np.float32
+    w, y = model.coef_.astype(float), y.astype(float)
+    h = np.asarray([math.fsum(row * w) for row in X.astype(float)])
+    each = {
+        "squared_error": 0.5 * (h - y) ** 2,
+        "quantile": 0.5 * np.abs(h - y),
+        "epsilon_insensitive": np.maximum(np.abs(h - y) - 0.1, 0),
+        "poisson": np.exp(h) - y * h - (y - np.where(y > 0, y * np.log(np.maximum(y, 1)), 0)),
+    }[loss]
+    value = float(np.mean(each)) + 0.5e-4 * math.fsum(w * w)
+    assert model.result_.fun == pytest.approx(value, rel=1e-6, abs=1e-12)
+    assert model.result_.gap >= 0 and value - model.result_.gap <= double.result_.fun * (1 + 1e-6)

@@ -114,8 +114,8 @@ def test_a_start_that_is_the_minimum_is_an_epoch_of_the_history(model):
 @pytest.mark.one_build
 def test_a_small_l1_penalty_that_duality_says_nothing_of_is_no_cause_for_a_warning():
     rng = np.random.default_rng(2)
-    X = rng.normal(size=(14, 5)).astype(np.float32) + 30
-    y = rng.normal(size=14)
+    X = rng.normal(size=(30_000, 5)).astype(np.float32) + 30
+    y = rng.normal(size=30_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = GDRegressor(penalty="l1", alpha=1e-12).fit(X, y)

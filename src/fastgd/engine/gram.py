@@ -61,8 +61,8 @@ class NormalEquations:
             A = design.stacked((extra / root,), R)[0]
         U, sizes, Vt = scipy.linalg.svd(A, full_matrices=False, check_finite=False)
         rounding = max(n, d) * np.finfo(np.float64).eps
-        if o.eps > 1e-10 and not o.l2:  # in float32 smaller singular values are rounding errors of the columns
-            rounding = max(1e2 * rounding, o.eps)
+        if o.resolution > 1e-10 and not o.l2:  # smaller singular values are rounding errors of float32 columns
+            rounding = max(1e2 * rounding, o.resolution)
         kept = sizes > rounding * sizes[0]
         self.lost = v.size - int(np.count_nonzero(kept))
         self.condition = float(sizes[0] / sizes[-1]) if not self.lost and sizes[-1] > 0 else math.inf
@@ -188,7 +188,7 @@ def _evaluate(variables, V, easy):
     """`variables.evaluate`, from residuals in extended precision where X is small."""
     o = variables.objective
     # With a penalty the error of a residual is far less than what the penalty changes.
-    if not _in_extended_precision(o) or o.eps > 1e-10 or o.has_dual or easy:
+    if not _in_extended_precision(o) or o.resolution > 1e-10 or o.has_dual or easy:
         return variables.evaluate(V)
     residual, s = _residual(variables, V), o.sample_weight
     weighted = residual if s is None else residual * s.astype(np.longdouble)[:, None]

@@ -170,7 +170,7 @@ class Judgement:
 
     def at_rounding(self, point, estimate):
         """End where no step gets lower."""
-        self.gap.gap = estimate
+        self.gap.gap, self.gap.certified = estimate, False
         return self.end(Status.CONVERGED, "no step lowers the value: it is at its rounding error", point)
 
     def stalled(self, point, gap):

@@ -24,7 +24,9 @@ def take_least_norm(variables, monitor):
     W = V[moving] / v.scale[moving, None]
     V[moving] = v.scale[moving, None] * (basis @ (basis.T @ W))
     fun, gradient = v.evaluate(V)
-    if fun - point.fun <= 1e-8 * abs(point.fun) + o.eps * abs(o.value_at_zero):  # else they are not lost after all
+    if fun - point.fun <= 1e-8 * abs(point.fun) + o.resolution * abs(
+        o.value_at_zero
+    ):  # else they are not lost after all
         monitor.end_point = monitor.evaluated(point.step, V, fun, gradient)
 
 

@@ -17,7 +17,9 @@ def newton(variables, monitor):
     v, o = variables, variables.objective
     lower, upper = monitor.update.limits(v.start.shape)
     thresholds = np.broadcast_to(v.thresholds(), v.start.shape)
-    H = None
+    ridge, H = v.ridge(), None
+    if not np.all(ridge[: o.rows.d]):  # no lower bound of the curvature, if some columns are not penalised
+        ridge = np.zeros_like(ridge)
     z = v.start if monitor.resumed is None else monitor.resumed["z"]
     point = monitor.point(0 if monitor.resumed is None else monitor.resumed["step"], z, want_fun=True)
     monitor.see(point, tolerance=False)
@@ -25,7 +27,7 @@ def newton(variables, monitor):
         monitor.keep(point.step, z=point.z)
         if H is None or not o.quadratic:
             H = _hessians(v, point.z)
-        new, near = _model_minimum(H, point, thresholds, lower, upper, v.ridge())
+        new, near = _model_minimum(H, point, thresholds, lower, upper, ridge)
         step = new - point.z
         change = _penalty(new, thresholds) - _penalty(point.z, thresholds)
         slope = float(np.vdot(point.gradient, step)) + change

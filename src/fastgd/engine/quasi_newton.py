@@ -24,6 +24,8 @@ FEWER, FEWER_SAMPLES = 16, 4
 PRODUCT_TIME, STEP_TIME = 1 / 8, 5e5
 # The damping of the Hessian where a loss is linear is at least this; see `damped`.
 LEAST_DAMPING = 1e-9
+# Of an estimate of the gap for a loss that is not convex.
+UNSURE = 10
 
 
 def quasi_newton(variables, monitor, otherwise=None):
@@ -105,7 +107,9 @@ class _Search:
                 return True
             point = self.point
             model.look(point.z, point.gradient)
-            estimate, bound = model.estimate, self.variables.crude_gap(point.gradient)
+            # A loss that is not convex may fall by several times what its quadratic model promises.
+            estimate = model.estimate if o.convex else UNSURE * model.estimate
+            bound = self.variables.crude_gap(point.gradient)
             # Where a certificate will tell whether this is the end, no new estimate is needed.
             if self.due and not (bound > 0 and monitor.would_do(point.fun, max(estimate, bound))):
                 self._renew()
@@ -121,7 +125,7 @@ class _Search:
                     self._renew()
                     continue
                 holds = o.has_dual or self.sample.bends_alike(point.z, model.toward)
-            quick = self.polish and estimate <= 0.3 * self.last
+            quick = self.polish and model.estimate <= 0.3 * self.last
             quick = quick and estimate > o.eps**2 * abs(point.fun)
             exact = point.least == 0 or point.fun <= o.least
             if (point.step or exact) and holds and not quick:

@@ -68,13 +68,15 @@ def smoothed(variables, monitor):
 
 def _end(monitor, stage):
     """End the run at the smallest width."""
-    o, rule, gap, fun = monitor.variables.objective, monitor.gap, stage.gap, stage.lowest
-    if gap >= 0 and monitor.reached_exactly(stage.at, gap, certified=False, how="by an estimate"):
+    o, rule, fun = monitor.variables.objective, monitor.gap, stage.lowest
+    # An estimate that is below 0 tells of nothing but rounding: the bound is left.
+    gap = stage.gap if stage.gap >= 0 else fun - stage.dual
+    if monitor.reached_exactly(stage.at, gap, certified=False, how="by an estimate"):
         return
     if not monitor.goal(fun) or gap <= ROUNDINGS * o.eps * max(rule.above_least(fun), rule.scale):
         monitor.at_rounding(stage.latest, gap)
     else:
-        monitor.stalled(stage.latest, gap)
+        monitor.stalled(stage.at, gap)
 
 
 class _Stage:

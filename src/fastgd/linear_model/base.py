@@ -152,16 +152,19 @@ class LinearModel(Saved, Exported, Summarised, Penalised, FitsInParts, Parameter
 
     def _fit(self, checked, X, y, sample_weight, offset):
         X, y, activation, sample_weight, weighted, offset = self._taken(X, y, sample_weight, offset)
-        self._has_offset, held_out = offset is not None, None
+        self._has_offset, held_out, dtype = offset is not None, None, X.dtype
+        X, y, sample_weight, weighted, offset = inputs.in_double(X, y, sample_weight, weighted, offset)
         if checked.early_stopping:
             train, held = self._split(X, y, sample_weight)
             held_out = X[held], y[held], *(None if part is None else part[held] for part in (sample_weight, offset))
             X, y, weighted, offset = (None if part is None else part[train] for part in (X, y, weighted, offset))
         objective = self._objective(X, y, activation, checked, weighted, offset)
+        objective.resolution = float(np.finfo(dtype).eps)
         score = None if held_out is None else lambda w: self._score_held_out(objective.split(w), *held_out)
         result, error = self._run(objective, checked, score)
-        W, b = objective.split(result.x)
-        self._set_weights(W.astype(X.dtype), b.astype(X.dtype), y)
+        if dtype != objective.dtype:
+            inputs.round_off(result, objective, dtype)
+        self._set_weights(*(part.astype(dtype) for part in objective.split(result.x)), y)
         self.n_iter_, self.history_, self.result_ = max(1, result.nit), result.history, result
         self._online = None
         # Stochastic steps end near the minimum, not at it.

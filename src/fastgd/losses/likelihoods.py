@@ -144,18 +144,21 @@ class CLogLog(Binary):
             return np.exp(-np.exp(h)), -np.expm1(-np.exp(h))
 
     def facts(self, activation):
+        def expected(h):  # m, finite: where y = 1 it is multiplied by 0
+            return np.exp(np.clip(h, -690, 690))
+
         def rest(m):  # m/(e^m − 1)
-            return np.where(m > 700, 0.0, m / np.expm1(np.clip(m, 1e-300, 700)))
+            return np.where(m > 700, 0.0, m / np.expm1(np.minimum(m, 700)))
 
         def slope(h, y):
-            return (1 - y) * np.exp(h) - y * rest(np.exp(h))
+            return (1 - y) * expected(h) - y * rest(expected(h))
 
         def curvature(h, y):
-            m = np.maximum(np.exp(h), 1e-300)
+            m = expected(h)
             return (1 - y) * m + y * rest(m) * (m / -np.expm1(-m) - 1)
 
         def value(h, y):
-            m = np.exp(h)
+            m = expected(h)
             return (1 - y) * m - y * np.where(m < 1e-8, h - 0.5 * m, np.log(-np.expm1(-np.maximum(m, 1e-8))))
 
         return {

@@ -364,12 +364,10 @@ class LinearObjective(Sums):
         """Whether a duality gap can be had: with no penalty at all the dual asks for Xᵀu = 0 exactly."""
         return self.penalty_weights is None and self.record.conjugate is not None and (self.l2 > 0 or self.l1 > 0)
 
-    least_size = 0.0  # of the numbers whose sum a small F may be
-
-    @functools.cached_property
-    def eps(self):
-        """The rounding of a weight."""
-        return float(np.finfo(self.dtype).eps)
+    @property
+    def least_size(self):
+        """Of the numbers whose sum a small F may be."""
+        return abs(self.constant)
 
     # ----------------------------------------------------------------------------------------------------- curvature
 

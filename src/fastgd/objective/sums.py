@@ -25,6 +25,8 @@ class Sums:
         y, s, beside, self.gain = absorbed or (y, s, 0.0, 1.0)
         self.n_jobs, self._jobs = n_jobs, threads.job_count(n_jobs)
         self.X, self.y, self.dtype = X, y, X.dtype
+        # The rounding of a weight; and of the values of X, which may have been given in fewer digits.
+        self.eps = self.resolution = float(np.finfo(X.dtype).eps)
         n, d = X.shape
         self.shape = (d + fit_intercept, *y.shape[1:])
         self.Y = y.reshape(n, -1)
