@@ -19,15 +19,11 @@ from fastgd import GDRegressor
 
 FILES = ("test_base", "test_sparse_coordinate_descent", "test_coordinate_descent")
 REPLACED = re.compile(r"\b(LinearRegression|Lasso|ElasticNet)\b")
-POSITIVE = "weights have no bounds here: gradient_descent on an objective takes them"
 STEPS = "n_iter_ counts working sets and is 1 at least, not epochs: here one is enough"
 GRAM = "there is no precompute: whether a Gram matrix pays is found during the fit"
 UNCHECKED = "fit has no check_input"
 REASONS = {
-    **dict.fromkeys(
-        ("test_raises_value_error_if_positive_and_sparse", "test_linear_regression_positive_multiple_outcome",
-         "test_linear_regression_positive_vs_nonpositive", "test_sparse_enet_not_as_toy_dataset",
-         "test_lasso_positive_constraint", "test_enet_positive_constraint"), POSITIVE),
+    "test_raises_value_error_if_positive_and_sparse": "positive goes with CSR here",
     **dict.fromkeys(
         ("test_sparse_enet_coordinate_descent", "test_warm_start", "test_warm_start_convergence",
          "test_warm_start_convergence_with_regularizer_decrement",

@@ -34,7 +34,7 @@ REASONS = {
          "test_set_intercept_to_intercept", "test_sgd_multiclass_with_init_coef", "test_set_coef_multiclass",
          "test_warm_start_multiclass"), START),
     **dict.fromkeys(
-        ("test_late_onset_averaging_reached", "test_sgd_clf", "test_average_binary_computed_correctly",
+        ("test_late_onset_averaging_reached", "test_average_binary_computed_correctly",
          "test_sgd_multiclass_average", "test_sgd_proba", "test_regression_losses"), LOSSES),
     **dict.fromkeys(("test_partial_fit_equal_fit_classif", "test_partial_fit_equal_fit"), COUNTER),
     **dict.fromkeys(
