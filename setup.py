@@ -36,7 +36,7 @@ LEVEL_FLAGS = {
 # and linking with it flushes subnormals in the whole process. What may run in parallel is written so in the source.
 # Without -fno-trapping-math the compiler would not vectorise a choice between two numbers; nobody here looks at the
 # floating-point exception flags.
-# The limit of inlining leaves out a quarter of the code, and of the time of a build, and no instruction that is executed.
+# The limit of inlining leaves out a quarter of the code and of the time of a build; as many instructions are executed.
 UNIX_FLAGS = ["-O3", "-finline-limit=100", "-g0", "-fno-math-errno", "-fno-trapping-math"]
 
 DIRECTIVES = {

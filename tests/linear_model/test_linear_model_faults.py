@@ -256,3 +256,15 @@ def test_a_small_float32_table_reports_the_loss_of_its_rounded_weights(loss, see
     value = float(np.mean(each)) + 0.5e-4 * math.fsum(w * w)
     assert model.result_.fun == pytest.approx(value, rel=1e-6, abs=1e-12)
     assert model.result_.gap >= 0 and value - model.result_.gap <= double.result_.fun * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_newton_on_separated_classes_says_no_more_than_the_loss(classes):
+    """A Hessian of rank 36 of 800 at most: its minimum is one solution of equations, and no gap is above the loss."""
+    X = np.random.default_rng(5).standard_normal((20, 60))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GDClassifier(penalty=None, solver="newton").fit(X, np.arange(20) % classes)
+    result = model.result_
+    assert result.fun < 1e-14 and result.gap <= result.fun + 1e-15 and model.n_iter_ < 60
+    assert np.array_equal(model.predict(X), np.arange(20) % classes)

@@ -28,7 +28,8 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
     allowed = ROUNDING * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
     highest, lowest, still = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z)), math.inf, 0
     jumps = JUMPS * len(z)
-    for _ in range(EPOCHS):
+    limited = thresholds.any() or np.isfinite(lower).any() or np.isfinite(upper).any()
+    for _ in range(EPOCHS if limited else 1):  # without limits one jump leads to the minimum
         for _ in range(min(2 * len(z), jumps)):  # each but the last puts a coordinate to a bound, or to 0
             jumps -= 1
             held = _held(z, slopes, thresholds, lower, upper)
@@ -40,7 +41,7 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
         value = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z))
         highest = max(highest, value)
         still = 0 if value < lowest - max(ROUNDING * abs(value), LITTLE * (highest - value)) else still + 1
-        if np.all(rest <= allowed) or still == PATIENCE or not jumps:
+        if np.all(rest <= allowed) or still == PATIENCE or not jumps or not limited:
             break
         lowest = min(value, lowest)
         for j in np.flatnonzero(rest > 0):

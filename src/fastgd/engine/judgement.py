@@ -1,5 +1,7 @@
 """What a Monitor judges: whether a run leads away from the minimum, rests where there is none, or is near enough."""
 
+import math
+
 import numpy as np
 
 from fastgd import validation
@@ -170,7 +172,8 @@ class Judgement:
 
     def at_rounding(self, point, estimate):
         """End where no step gets lower."""
-        self.gap.gap, self.gap.certified = estimate, False
+        above = self.gap.above_least(point.fun) if self.gap.is_bounded else math.inf
+        self.gap.gap, self.gap.certified = min(estimate, above), False
         return self.end(Status.CONVERGED, "no step lowers the value: it is at its rounding error", point)
 
     def stalled(self, point, gap):
