@@ -395,21 +395,26 @@ cdef void* pointer_in(capsule) except? NULL:
     return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 
 
+cdef int check_rows(const floating[:, :] X, const floating[:, :] Y, const floating[:] sample_weight) except -1:
+    if X.shape[0] == 0 or X.shape[1] == 0 or Y.shape[1] == 0:
+        raise ValueError(f"X has shape ({X.shape[0]}, {X.shape[1]}) and Y {Y.shape[1]} columns: none may be 0")
+    if Y.shape[0] != X.shape[0]:
+        raise ValueError(f"Y has {Y.shape[0]} rows, X has {X.shape[0]}")
+    if sample_weight.shape[0] != 0 and sample_weight.shape[0] != X.shape[0]:
+        raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, X has {X.shape[0]} rows")
+    return 0
+
+
 cdef int check_shapes(const floating[:, :] X, const floating[:, :] Y, const floating[:, ::1] W, const floating[::1] b,
                       const floating[::1] shift, const floating[:] sample_weight, Py_ssize_t totals) except -1:
     """Bounds checks are off in the loops, so lengths are compared here, before the first of them."""
-    if X.shape[0] == 0 or X.shape[1] == 0 or W.shape[1] == 0:
-        raise ValueError(f"X has shape ({X.shape[0]}, {X.shape[1]}) and W {W.shape[1]} columns: none may be 0")
+    check_rows(X, Y, sample_weight)
     if W.shape[0] != X.shape[1]:
         raise ValueError(f"W has {W.shape[0]} rows, X has {X.shape[1]} columns")
-    if Y.shape[0] != X.shape[0]:
-        raise ValueError(f"Y has {Y.shape[0]} rows, X has {X.shape[0]}")
     if Y.shape[1] != W.shape[1] or b.shape[0] != W.shape[1] or totals != W.shape[1]:
         raise ValueError(f"Y has {Y.shape[1]} columns, W {W.shape[1]}, b has {b.shape[0]} entries and totals {totals}")
     if shift.shape[0] != 0 and shift.shape[0] != X.shape[1]:
         raise ValueError(f"shift has {shift.shape[0]} entries, X has {X.shape[1]} columns")
-    if sample_weight.shape[0] != 0 and sample_weight.shape[0] != X.shape[0]:
-        raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, X has {X.shape[0]} rows")
     return 0
 
 
@@ -541,17 +546,17 @@ def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not N
                   &gradient[0, 0] if wanted else <floating*> NULL)
 
 
-def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
-                       const floating[:, ::1] w not None, const floating[:] sample_weight not None, int activation,
-                       loss, gemm, double factor, double l2, const long long[::1] edges not None,
-                       floating[:, ::1] gradient not None):
+def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[::1] w not None,
+                       const floating[:] sample_weight not None, int activation, loss, gemm, double factor, double l2,
+                       const long long[::1] edges not None, floating[::1] gradient not None):
     """Value of an objective, and its gradient in `gradient`. See `reference.one_layer.value_and_gradient`."""
-    cdef Py_ssize_t d = X.shape[1], k = w.shape[1], width = 2 * k + d * k, blocks = edges.shape[0] - 1
-    cdef bint intercept = w.shape[0] == d + 1
-    cdef const floating[::1] one_row = w[0]
-    if gradient.shape[0] != w.shape[0] or gradient.shape[1] != k:
-        raise ValueError("gradient must have the shape of w")
-    check_shapes(X, Y, w[:w.shape[0] - intercept], one_row, one_row[:0], sample_weight, k)
+    cdef Py_ssize_t d = X.shape[1], k = Y.shape[1], size = d * k, blocks = edges.shape[0] - 1
+    cdef bint intercept = w.shape[0] != size, wanted = gradient.shape[0] != 0
+    cdef Py_ssize_t width = 2 * k + size if wanted else k
+    check_rows(X, Y, sample_weight)
+    if (intercept and w.shape[0] != size + k) or (wanted and gradient.shape[0] != w.shape[0]):
+        raise ValueError(f"w has {w.shape[0]} entries and gradient {gradient.shape[0]}: {size} or, with intercepts, "
+                         f"{size + k} are those of {d} columns and {k} outputs")
     check_edges(edges, X.shape[0])
     cdef Formula model = formula_of(loss, activation)
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
@@ -562,13 +567,14 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
         free_work(work)
         raise MemoryError("no memory for gradients of blocks")
     cdef floating* none = <floating*> (sums + blocks * width)
-    cdef const floating* w_ = &w[0, 0]
+    cdef const floating* w_ = &w[0]
     cdef double value
     with nogil:
         memset(none, 0, k * sizeof(floating))
-        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, &model, blas, work,
-                    &edges[0], blocks, True, sums)
-        value = finish(sums, blocks, width, w_, d * k, w.shape[0] * k, k, factor, l2, &gradient[0, 0])
+        walk_blocks(&rows, w_, w_ + size if intercept else none, <const floating*> NULL, &model, blas, work, &edges[0],
+                    blocks, wanted, sums)
+        value = finish(sums, blocks, width, w_, size, w.shape[0], k, factor, l2,
+                       &gradient[0] if wanted else <floating*> NULL)
         free(sums)
         free_work(work)
     finish_formula(&model)
