@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastgd.data.moments import measures_of_moments
+from fastgd.data.moments import has_quick_moments, measures_of_moments
 from fastgd.objective import certificate
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import DENSE_COLUMNS, spread_rows
@@ -74,7 +74,7 @@ class Standardised(Variables):
         sample = spread_rows(o.rows.d) if o.rows.d <= DENSE_COLUMNS else None
         if known is not None:
             found = *known, False
-        elif o.quadratic and not o.rows.in_memory and o.moments is not None:  # which are needed anyhow
+        elif o.quadratic and has_quick_moments(o.rows) and o.moments is not None:  # which are needed anyhow
             found = measures_of_moments(o.rows, o.moments, o.fit_intercept)
         else:
             found = o.rows.measures(o.fit_intercept, sample)
