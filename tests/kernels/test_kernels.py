@@ -162,8 +162,12 @@ def test_value_from_sums_adds_them_up_in_one_tree(build, dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize(
-    "n, d, k, edges", [(50, 3, 1, [0, 50]), (133, 17, 1, [0, 60, 133]), (37, 5, 3, [0, 9, 20, 37])]
-)
+    "n, d, k, edges",
+    [
+        (50, 3, 1, [0, 50]), (133, 17, 1, [0, 60, 133]), (37, 5, 3, [0, 9, 20, 37]), (37, 43, 2, [0, 9, 37]),
+        (23, 65, 4, [0, 23]),
+    ],
+)  # fmt: skip
 def test_value_and_gradient_is_a_pass_and_its_sum(build, n, d, k, edges, intercept, dtype):
     X, Y, W, b, _, s = problem(n, d, k, dtype, True, False, "tanh", "huber")
     w = np.concatenate([W, b[None]]) if intercept else W

@@ -77,8 +77,8 @@ def are_few(rows):
 
 
 def has_quick_moments(rows):
-    """Whether moments cost no more than other passes: of rows elsewhere, and of few rows in memory."""
-    return not rows.in_memory or (rows.one_array and are_few(rows) and rows.n >= rows.d)
+    """Whether moments cost no more than `measures`, and are as exact: of few rows that are summed about their mean."""
+    return rows.sums_about_mean and are_few(rows) and rows.n >= rows.d
 
 
 def moments_of(rows, origin=None, sample=None):

@@ -36,8 +36,8 @@ cdef enum:
 
 cdef double LONGEST_CALL = codes.OnFunction.LONGEST_CALL
 
-# A step on a quick function costs what is done with its gradient: sums of two registers each, so that none waits for the
-# one before, and as few passes over the memory as there can be.
+# A step on a quick function costs what is done with its gradient: sums of two registers each, so that none waits for
+# the one before, and as few passes over the memory as there can be.
 cdef extern from *:
     """
     #define FASTGD_AT(V, array, i) (*(V *) ((array) + (i)))

@@ -62,6 +62,7 @@ cdef struct Rows:
     # The data of a pass, of any strides (in bytes), float32 or float64.
     Py_ssize_t n, d, k, size            # rows, columns, outputs, bytes of a number
     Py_ssize_t width                    # of W and the gradient inside: k, or as many as a register of outputs holds
+    bint apart                          # whether they are (k, d) inside, see `registers.h`
     Py_ssize_t behind                   # rows that follow these and will be wanted next
     const char* X
     Py_ssize_t X_row, X_column
@@ -106,7 +107,8 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     r.size = sizeof(floating)
     r.n, r.d, r.k, r.behind = X.shape[0], X.shape[1], Y.shape[1], 0
     cdef bint empty = r.n == 0 or r.d == 0
-    r.width = r.k if r.k == 1 or gemm != NULL else max(r.k, lanes_of_outputs(r.k, r.size))
+    r.apart = gemm == NULL and is_apart(r.k, r.d, r.size)
+    r.width = r.k if r.k == 1 or gemm != NULL or r.apart else max(r.k, lanes_of_outputs(r.k, r.size))
     r.X = NULL if empty else <const char*> &X[0, 0]
     r.X_row, r.X_column = X.strides[0], X.strides[1]
     r.Y = NULL if r.n == 0 or r.k == 0 else <const char*> &Y[0, 0]
@@ -238,23 +240,30 @@ cdef inline void pack(const char* source, Py_ssize_t row_stride, Py_ssize_t colu
                 out[i * d + j] -= shift[j]
 
 
-cdef inline void flush(floating* part, double* total, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
-    """total (d, k) += part (d, width); part = 0."""
-    cdef Py_ssize_t i, c
-    if k == width:
+cdef inline void flush(floating* part, double* total, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width,
+                       bint apart) noexcept nogil:
+    """total (d, k) += part, which is (d, width) or, `apart`, (k, d); part = 0."""
+    cdef Py_ssize_t i, c, column = 1 if apart else width, output = d if apart else 1
+    if k == width and not apart:
         for i in range(d * k):
             total[i] += part[i]
     else:
         for i in range(d):
             for c in range(k):
-                total[i * k + c] += part[i * width + c]
+                total[i * k + c] += part[i * column + c * output]
     memset(part, 0, d * width * sizeof(floating))
 
 
 cdef inline void copy_weights(const floating* W, const floating* b, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width,
-                              floating* out) noexcept nogil:
-    """out (d + 1, width) = W and b, filled up with zeros."""
+                              bint apart, floating* out) noexcept nogil:
+    """out = W (d, width), filled up with zeros, or, `apart`, (k, d); and b behind it."""
     cdef Py_ssize_t i, c
+    if apart:
+        for c in range(k):
+            for i in range(d):
+                out[c * d + i] = W[i * k + c]
+        memcpy(out + d * k, b, k * sizeof(floating))
+        return
     if k == width:
         memcpy(out, W, d * k * sizeof(floating))
         memcpy(out + d * k, b, k * sizeof(floating))
@@ -292,8 +301,8 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
         memset(g, 0, d * width * sizeof(floating))
         memset(grad_W, 0, d * k * sizeof(double))
         memset(grad_b, 0, k * sizeof(double))
-    if wide or width > k or (at_once and r.wide):  # in lines of the cache, and filled up to a register
-        copy_weights(W, b, d, k, width, <floating*> work.w)
+    if wide or width > k or r.apart or (at_once and r.wide):  # in lines of the cache, and filled up to a register
+        copy_weights(W, b, d, k, width, r.apart, <floating*> work.w)
         W = <const floating*> work.w
         b = W + d * width
     while start < r.n:
@@ -342,7 +351,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             elif k == 1:
                 forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
             else:
-                forward_many(x, row, W, width, b, m, d, k, h, gemm)
+                forward_many(x, row, W, width, b, m, d, k, h, gemm, r.apart)
             error_term(h, y, s, m, k, l, work.scratch, work.totals)
         for c in range(k):  # block by block, so that the error of a long sum stays that of its blocks
             totals[c] += work.totals[c]
@@ -358,20 +367,20 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             elif k == 1:
                 backward_one(x, row, h, m, d, g, ahead, r.X_row)
             else:
-                backward_many(x, row, h, m, d, k, g, width, gemm)
+                backward_many(x, row, h, m, d, k, g, width, gemm, r.apart)
             if not at_once:
                 sum_rows(h, m, k, grad_b)
             if wide:
                 h, delta = delta, h
             unflushed += m
             if unflushed >= FLUSH_ROWS:
-                flush(g, grad_W, d, k, width)
+                flush(g, grad_W, d, k, width, r.apart)
                 unflushed = 0
         start += m
     if z != NULL:
         backward_one(z, z_row, <const floating*> delta, z_m, d, g, <const char*> NULL, 0)
     if grad_W != NULL:
-        flush(g, grad_W, d, k, width)
+        flush(g, grad_W, d, k, width, r.apart)
 
 
 cdef inline Py_ssize_t least_at_once(const floating* like) noexcept nogil:
@@ -601,8 +610,8 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
     cdef const floating* b_ = &b[0]
     cdef floating* h
     with nogil:
-        if r.width > r.k:
-            copy_weights(W_, b_, r.d, r.k, r.width, <floating*> work.w)
+        if r.width > r.k or r.apart:
+            copy_weights(W_, b_, r.d, r.k, r.width, r.apart, <floating*> work.w)
             W_ = <const floating*> work.w
             b_ = W_ + r.d * r.width
         while start < r.n:
@@ -622,7 +631,7 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
             else:
                 # Through scratch: there is no room for a whole register behind the last row of `out`.
                 h = &out[start, 0] if blas != NULL else <floating*> work.h
-                forward_many(x, row, W_, r.width, b_, m, r.d, r.k, h, blas)
+                forward_many(x, row, W_, r.width, b_, m, r.d, r.k, h, blas, r.apart)
                 if blas == NULL:
                     memcpy(&out[start, 0], h, m * r.k * sizeof(floating))
             activate_rows(&out[start, 0], m, r.k, activation, work.scratch)
