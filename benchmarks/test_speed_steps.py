@@ -70,7 +70,7 @@ class Bowl:
 
 
 @pytest.mark.parametrize("who", ("ours", "NumPy loop", "calls of grad"))
-@pytest.mark.parametrize("d", [1, 2, 10, 100, 1000])
+@pytest.mark.parametrize("d", [1, 2, 10, 100, 300, 1000, 3000, 10000])
 def test_steps_with_a_gradient(compare, d, who):
     bowl, steps = Bowl(d), 20 if compare.quick else STEPS
     compare(

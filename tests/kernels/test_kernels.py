@@ -162,8 +162,12 @@ def test_value_from_sums_adds_them_up_in_one_tree(build, dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize(
-    "n, d, k, edges", [(50, 3, 1, [0, 50]), (133, 17, 1, [0, 60, 133]), (37, 5, 3, [0, 9, 20, 37])]
-)
+    "n, d, k, edges",
+    [
+        (50, 3, 1, [0, 50]), (133, 17, 1, [0, 60, 133]), (37, 5, 3, [0, 9, 20, 37]), (37, 43, 2, [0, 9, 37]),
+        (23, 65, 4, [0, 23]),
+    ],
+)  # fmt: skip
 def test_value_and_gradient_is_a_pass_and_its_sum(build, n, d, k, edges, intercept, dtype):
     X, Y, W, b, _, s = problem(n, d, k, dtype, True, False, "tanh", "huber")
     w = np.concatenate([W, b[None]]) if intercept else W
@@ -173,7 +177,9 @@ def test_value_and_gradient_is_a_pass_and_its_sum(build, n, d, k, edges, interce
     found = []
     for twin in (build, reference):
         gradient = np.full(w.shape, np.nan, dtype)
-        value = twin.value_and_gradient(X, Y, w, s, *numbers, None, 0.5, 0.1, edges, gradient)
+        arguments = X, Y, w.reshape(-1), s, *numbers, None, 0.5, 0.1, edges
+        value = twin.value_and_gradient(*arguments, gradient.reshape(-1))
+        assert twin.value_and_gradient(*arguments, gradient[:0, 0]) == pytest.approx(value, rel=1e-15)
         found.append((value, gradient))
     size = sizes(X, Y, W, b if intercept else np.zeros_like(b), np.empty(0), s, "tanh", "huber")
     assert_close(found[0][0], found[1][0], size[0].sum(), 2 * TOLERANCE[dtype])
@@ -190,7 +196,7 @@ def test_edges_that_are_no_blocks_are_refused(build, edges):
     X, Y, w, none = np.zeros((5, 3)), np.zeros((5, 1)), np.zeros((3, 1)), np.empty(0)
     edges = np.array(edges, np.int64)
     with pytest.raises(ValueError, match="edges"):
-        build.value_and_gradient(X, Y, w, none, *MODEL, None, 1.0, 0.0, edges, w.copy())
+        build.value_and_gradient(X, Y, w[:, 0], none, *MODEL, None, 1.0, 0.0, edges, w[:, 0].copy())
     with pytest.raises(ValueError, match="edges"):
         build.block_sums(X, Y, w, np.zeros(1), none, none, *MODEL, None, edges, np.empty((max(len(edges) - 1, 1), 1)))
 

@@ -38,7 +38,7 @@ def calls(model, dtype=np.float64):
         "total_loss": (X, Y, W, b, none, none, *model, None, totals),
         "total_loss_and_gradient": (X, Y, W, b, none, none, *model, None, totals, grad_W, grad_b),
         "block_sums": (X, Y, W, b, none, none, *model, None, edges, sums),
-        "value_and_gradient": (X, Y, W, none, *model, None, 1.0, 0.0, edges, gradient),
+        "value_and_gradient": (X, Y, W[:, 0], none, *model, None, 1.0, 0.0, edges, gradient[:, 0]),
         "descend": (X, Y, w, none, *model, None, 1.0, 0.0, 0.0, *run, *plain),
         "stochastic": (X, Y, w, none, *model, 1.0, 0.0, order, 1, True, rates, *plain),
         "sparse_pass": (*csr, Y, W, b, none, *model, totals, grad_W, grad_b),

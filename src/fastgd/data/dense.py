@@ -62,7 +62,7 @@ class Dense(OfArrays):
         return out
 
     def value_and_gradient(self, w, activation, loss, factor, l2, edges, gradient):
-        """The value at w, (d, k) or (d + 1, k), by one call of a kernel, which writes to `gradient`."""
+        """The value at w, flat, by one call of a kernel, which writes to `gradient` unless that is empty."""
         gemm = self.gemm if self.k > 1 else None
         return kernels.active.value_and_gradient(
             self.X, self.Y, w, self.weights, activation, loss, gemm, factor, l2, edges, gradient

@@ -72,14 +72,21 @@ def origin_of(sample):
         return np.zeros(len(origin)) if np.all(np.abs(origin) <= 10.0 * sample.std(axis=0)) else origin
 
 
+def are_few(rows):
+    return rows.values <= PIECE_VALUES // 4
+
+
+def has_quick_moments(rows):
+    """Whether moments cost no more than `measures`, and are as exact: of few rows that are summed about their mean."""
+    return rows.sums_about_mean and are_few(rows) and rows.n >= rows.d
+
+
 def moments_of(rows, origin=None, sample=None):
     """The Moments, from sums of (x − origin) and (x − origin)²; None if the squares overflow or underflow.
 
     By default the origin is that of a `sample` of rows.
     """
-    if (
-        origin is None and sample is None and rows.values <= PIECE_VALUES // 4
-    ):  # about the mean at once: a copy costs little
+    if origin is None and sample is None and are_few(rows):  # about the mean at once: a copy costs little
         A, s = rows.view(slice(None)).astype(np.float64), rows.weights.astype(np.float64)
         with np.errstate(all="ignore"):
             ones = s if s.size else np.ones(rows.n)  # a product takes a third of the time of A.sum(axis=0)

@@ -55,6 +55,7 @@ class Rows:
     """
 
     one_array = has_columns = False
+    sums_about_mean = True  # False where `moments` are sums about 0
     in_memory = True  # False of rows that are elsewhere: see `data.distributed`
     offset = None  # (n,), see `data.offset`
     note = ""  # a remark for the message of a result

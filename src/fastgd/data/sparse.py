@@ -23,6 +23,8 @@ NO_GRADIENT = np.empty((0, 0)), np.empty(0)
 class Sparse(OfArrays):
     """Rows of a scipy.sparse matrix or array in CSR form."""
 
+    sums_about_mean = False
+
     def __init__(self, X, Y, weights):
         super().__init__(X, Y, weights)
         self.values = X.nnz

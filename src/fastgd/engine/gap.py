@@ -14,7 +14,8 @@ from fastgd.objective.sample import Sample
 from fastgd.objective.standardised import Standardised
 
 # After so many steps whose estimated gap met the tolerance and whose duality gap did not, an estimate that is this far
-# below has to do; and after MOST_TRIES any that meets it, or that is within the rounding error of F.
+# below has to do (see also `patience`); and after MOST_TRIES any that meets it, or that is within the rounding error of
+# F.
 CERTIFICATE_TRIES, FAR_BELOW, MOST_TRIES = 8, 1e-2, 40
 # Where a duality gap is not to be had, the minimum of a quadratic model is looked for after every so-many-th look.
 LOOKS = 10
@@ -38,12 +39,14 @@ class GapRule:
     certified : bool
     sentence : str
         How it was found.
+    patience : int
+        Steps to wait for a duality gap once the estimate has met the tolerance.
     """
 
     def __init__(self, objective, tol):
         self.objective, self.tol = objective, tol
         self.gap, self.certified, self.sentence = None, False, ""
-        self.tries = 0
+        self.tries, self.patience = 0, CERTIFICATE_TRIES
         self._looks = 0
         self._variables = self._preconditioner = self._built_at = None
         self._least_met = math.inf
@@ -80,7 +83,11 @@ class GapRule:
     @property
     def uncertified(self):
         """Whether duality gaps have been tried in vain, and an estimate has to do."""
-        return self.objective.has_dual and self.tries >= CERTIFICATE_TRIES
+        return self.objective.has_dual and self.tries >= self.patience
+
+    def wait(self, steps):
+        """Wait that long for a duality gap, within limits, where what would tell without one costs as many steps."""
+        self.patience = int(min(max(steps, CERTIFICATE_TRIES), MOST_TRIES))
 
     def reached(self, fun, estimate, crude=0.0, certificate=None):
         """Whether the gap is within `tol`, given an estimate of it.
@@ -102,7 +109,7 @@ class GapRule:
             self.gap = self.rounded_up(estimate, fun)
             return self._say("the gap to the minimum is within the rounding error of the value, by an estimate")
         asks = certificate is not None and self.objective.has_dual
-        enough = self.tries >= (CERTIFICATE_TRIES if estimate <= FAR_BELOW * wanted else MOST_TRIES)
+        enough = self.tries >= (self.patience if estimate <= FAR_BELOW * wanted else MOST_TRIES)
         if asks and not enough:
             self.tries += 1
             gap = certificate() if crude <= 1.1 * wanted else math.inf  # not computed where it is certain to be larger

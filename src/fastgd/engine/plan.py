@@ -333,7 +333,7 @@ class Plan:
         start = r.start
         if start is not None and not isinstance(start, tuple):
             start = tuple(part.astype(np.float64) for part in o.split(start))
-        return Standardised(o, start, roughly=self.solver == "coordinate")
+        return Standardised(o, start, roughly=self.solver == "coordinate", by_moments=self.solver == "gram")
 
     def _user_start(self):
         start, o = self.request.start, self.request.objective

@@ -63,6 +63,8 @@ class _Search:
         o = self.objective
         self.price = _price(o, self.sample, variables.size)
         self.renewable = math.isfinite(self.price) and not o.quadratic
+        if monitor.tolerates and self.renewable:
+            monitor.gap.wait(self.price)
         self.straight = o.smooth and o.record.straight is not None
         # A relative gap of ε leaves a relative error of about √ε in the weights. Without a penalty, and where a step
         # costs next to nothing, more steps are taken as long as each lowers the gap to 0.3 of itself or less.

@@ -104,7 +104,10 @@ class Recorder:
             self.rows["lr"].append(lr)
 
     def burst(self, step, evaluated, taken, points, funs, norms, rates, to_user):
-        """Rows for so many points from `step` on, and the rates of the steps that were taken, all in longer arrays."""
+        """Rows for so many points from `step` on, and the rates of the steps that were taken, all in longer arrays.
+
+        Without `to_user` the points are the user's already, and nobody writes to them any more.
+        """
         if not self.on:
             return
         first = -step % self.every
@@ -113,7 +116,11 @@ class Recorder:
             if name in self.rows:
                 self.rows[name].extend(values[first :: self.every].tolist())
         if self.wants_x:
-            self.rows["x"].extend(to_user(z) for z in points[first : evaluated : self.every])
+            chosen = points[first : evaluated : self.every]
+            if to_user is None:  # parts of them are copied, so that the others are not kept
+                self.rows["x"].extend(chosen if self.every == 1 else chosen.copy())
+            else:
+                self.rows["x"].extend(map(to_user, chosen))
 
     def cut(self, step):
         """Drop what comes after the point of a step, and rows that were not finished."""

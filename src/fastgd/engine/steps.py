@@ -266,7 +266,7 @@ class OnFunctions:
             taken, whole = spent[OnFunction.STEPS :].tolist()
             step += taken
             monitor.update.took(taken)
-            recorder.burst(step - taken, taken + whole, taken, points, funs, norms, rates, self.variables.to_user)
+            recorder.burst(step - taken, taken + whole, taken, points, funs, norms, rates, None)
             last = monitor.latest = self._last(step, funs[taken - 1].item(), previous, gradient) if taken else last
             if whole:
                 monitor.latest = monitor.evaluated(step, z.copy(), _known(funs[taken]), found.reshape(z.shape))

@@ -12,6 +12,9 @@ cdef extern from *:
     """
     #ifndef FASTGD_CENTRAL
     #define FASTGD_CENTRAL
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
     /* The constants of codes.py. */
     #define FASTGD_EPSILON 2.220446049250313e-16
     #define FASTGD_RELATIVE_STEP 6.055454452393343e-06
@@ -24,6 +27,17 @@ cdef extern from *:
     /* A product that is rounded before it is added to: without this a compiler with fused operations would put points
        half a rounding elsewhere than one without, and runs on two builds would part. */
     static inline double fastgd_rounded(double x) { volatile double kept = x; return kept; }
+    /* Where all bits of an exponent are 1, adding one to it gives the bit of the sign: compilers put this into
+       registers, at any level, which they do not with sums of floating-point numbers. */
+    static inline int fastgd_all_finite(const double *x, ptrdiff_t d) {
+        uint64_t bits, found = 0;
+        ptrdiff_t i;
+        for (i = 0; i < d; i++) {
+            memcpy(&bits, x + i, sizeof(bits));
+            found |= (bits & 0x7ff0000000000000u) + 0x0010000000000000u;
+        }
+        return !(found >> 63);
+    }
     #endif
     """
     double EPSILON "FASTGD_EPSILON"
@@ -35,6 +49,7 @@ cdef extern from *:
     double JITTER "FASTGD_JITTER"
     double MISFIT_OF_NOISE "FASTGD_MISFIT_OF_NOISE"
     double rounded "fastgd_rounded"(double) noexcept nogil
+    bint all_finite "fastgd_all_finite"(const double* x, Py_ssize_t d) noexcept nogil
 
 
 cdef inline double step_at(const double* steps, Py_ssize_t i, double x) noexcept nogil:
@@ -52,19 +67,6 @@ cdef inline Py_ssize_t useless_step(const double* x, const double* steps, Py_ssi
         if distance == 0 or not isfinite(distance):
             return i
     return -1
-
-
-cdef inline bint all_finite(const double* x, Py_ssize_t d) noexcept nogil:
-    cdef double a = 0, b = 0, c = 0, e = 0  # four sums, so that none waits for the one before
-    cdef Py_ssize_t i
-    for i in range(0, d - 3, 4):
-        a += 0 * x[i]
-        b += 0 * x[i + 1]
-        c += 0 * x[i + 2]
-        e += 0 * x[i + 3]
-    for i in range(d - d % 4, d):
-        a += 0 * x[i]
-    return a + b + c + e == 0  # NaN otherwise
 
 
 cdef inline double probe_at(const double* steps, Py_ssize_t i, double x, double slope, double reach,

@@ -8,8 +8,10 @@ cdef class Evaluator:
     cdef object f, as_number, base, point
     cdef object own  # the array of the last `gradient`, where nobody else holds it
     cdef tuple shape, args
-    cdef const double[::1] x
-    cdef double* memory
+    cdef const double* x  # of d entries; whoever made the evaluator keeps them
+    cdef Py_ssize_t d
+    cdef double* memory  # of `point`
+    cdef bint holds_x  # whether it holds x already when f is asked for a gradient
     cdef Py_ssize_t[MAX_AXES] lengths
     cdef Py_ssize_t ndim, base_references, point_references
 
@@ -19,8 +21,9 @@ cdef class Evaluator:
     cdef int put_x(self) noexcept
     cdef double at(self, Py_ssize_t i, double value) except? -1
     cdef double here(self, Py_ssize_t i, double value) except? -1
-    cdef int gradient(self, checked, double* out) except -1
+    cdef const double* gradient(self, checked, double* room, bint as_it_is) except NULL
     cdef double value_and_gradient(self, checked, double* out) except? -1
+    cdef bint is_gradient(self, array) noexcept
     cdef bint write(self, array, double* out) except -1
     cdef Py_ssize_t differences(self, const double* steps, double* values, double* probes, Py_ssize_t count,
                                 double* slopes) except -1

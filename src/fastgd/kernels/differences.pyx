@@ -89,12 +89,13 @@ cdef class Evaluator:
 
     cdef int renew(self) except -1:
         # `point` is a view, so that f cannot resize it: the memory stays ours for as long as we hold `base`.
-        self.base = _empty(self.x.shape[0])
+        self.base = _empty(self.d)
         self.memory = <double*> memory_of(self.base)
         self.point = self.base.reshape(self.shape)
         # What the counts are while nobody else holds them, temporaries of Cython included.
         self.base_references = Py_REFCNT(self.base)
         self.point_references = Py_REFCNT(self.point)
+        self.holds_x = False
         return 0
 
     cdef bint is_plain(self, array, int flags) noexcept:
@@ -122,8 +123,9 @@ cdef class Evaluator:
         return 0
 
     cdef int put_x(self) noexcept:
-        if self.x.shape[0]:
-            memcpy(self.memory, &self.x[0], self.x.shape[0] * sizeof(double))
+        if self.d and not self.holds_x:
+            memcpy(self.memory, self.x, self.d * sizeof(double))
+        self.holds_x = False
         return 0
 
     cdef double at(self, Py_ssize_t i, double value) except? -1:
@@ -141,7 +143,7 @@ cdef class Evaluator:
             result = PyFloat_AS_DOUBLE(returned)
         else:
             # f may have written to its argument; the message must name the point that it was given.
-            point = np.array(self.x)
+            point = array_from(self.x, self.d, (self.d,))
             if i >= 0:
                 point[i] = value
             result = self.as_number(returned, point.reshape(self.shape), max(i, -1))
@@ -149,17 +151,27 @@ cdef class Evaluator:
         self.keep_private()
         return result
 
-    cdef int gradient(self, checked, double* out) except -1:
-        """Write the array that f returns at x; `checked` makes that array of anything else, or raises."""
+    cdef const double* gradient(self, checked, double* room, bint as_it_is) except NULL:
+        """Where the array is that f returns at x; `checked` makes that array of anything else, or raises.
+
+        It is in `room`, or, with `as_it_is` and if nobody else holds what f returned, there, for as long as `own` is.
+        """
+        cdef const double* found = room
         self.put_x()
         self.own = None
         returned = self.f(self.point)
-        if not self.write(returned, out):
-            self.write(checked(returned, np.array(self.x).reshape(self.shape)), out)
-        elif Py_REFCNT(returned) == 1 and fields(returned).flags & OWNED == OWNED:
-            self.own = returned
+        if not self.is_gradient(returned):
+            self.write(checked(returned, array_from(self.x, self.d, self.shape)), room)
+        else:
+            if Py_REFCNT(returned) == 1 and fields(returned).flags & OWNED == OWNED:
+                self.own = returned
+            if self.own is not None and as_it_is:
+                found = <const double*> fields(returned).data
+            else:
+                self.write(returned, room)
         returned = None
-        return self.keep_private()
+        self.keep_private()
+        return found
 
     cdef double value_and_gradient(self, checked, double* out) except? -1:
         """The value that f returns at x; the gradient that it returns behind it is written."""
@@ -168,26 +180,30 @@ cdef class Evaluator:
         pair = returned
         if not (type(pair) is tuple and len(<tuple> pair) == 2 and PyFloat_Check((<tuple> pair)[0])
                 and self.write((<tuple> pair)[1], out)):
-            pair = checked(returned, np.array(self.x).reshape(self.shape))
+            pair = checked(returned, array_from(self.x, self.d, self.shape))
             self.write(pair[1], out)
         cdef double value = pair[0]
         returned = pair = None
         self.keep_private()
         return value
 
+    cdef bint is_gradient(self, array) noexcept:
+        """Whether it is an array of float64 in the shape of x."""
+        return type(array) is _ndarray and self.is_plain(array, PLAIN & ~WRITEABLE)
+
     cdef bint write(self, array, double* out) except -1:
         """Write an array of float64 in the shape of x; whether it is one."""
-        if type(array) is not _ndarray or not self.is_plain(array, PLAIN & ~WRITEABLE):
+        if not self.is_gradient(array):
             return False
-        if self.x.shape[0]:
-            memcpy(out, fields(array).data, self.x.shape[0] * sizeof(double))
+        if self.d:
+            memcpy(out, fields(array).data, self.d * sizeof(double))
         return True
 
     cdef Py_ssize_t differences(self, const double* steps, double* values, double* probes, Py_ssize_t count,
                                 double* slopes) except -1:
         """Central differences at x and f at `count` probes: how many of them to doubt."""
-        cdef Py_ssize_t d = self.x.shape[0], i
-        cdef const double* x = &self.x[0]
+        cdef Py_ssize_t d = self.d, i
+        cdef const double* x = self.x
         cdef double h
         for i in range(d):
             h = step_at(steps, i, x[i])
@@ -200,7 +216,7 @@ cdef class Evaluator:
 
     cdef double probe(self, const double* steps, const double* slopes, int which) except? -1:
         """f at a probe; NaN where it raises what a border between may be the reason of."""
-        probe_point(&self.x[0], steps, slopes, self.x.shape[0], which, self.memory)
+        probe_point(self.x, steps, slopes, self.d, which, self.memory)
         try:
             return self.here(-2, 0.0)
         except (ArithmeticError, ValueError):
@@ -211,7 +227,8 @@ cdef class Evaluator:
 cdef object array_from(const double* entries, Py_ssize_t d, tuple shape):
     """A new array of d entries."""
     array = _empty(shape)
-    memcpy(fields(array).data if FIELDS_ARE_KNOWN else memory_of(array), entries, d * sizeof(double))
+    if d:
+        memcpy(fields(array).data if FIELDS_ARE_KNOWN else memory_of(array), entries, d * sizeof(double))
     return array
 
 
@@ -220,7 +237,9 @@ cdef Evaluator evaluator(f, const double[::1] x, tuple shape, tuple args, as_num
     cdef Py_ssize_t axis
     if len(shape) > MAX_AXES:
         raise ValueError(f"an array has at most {MAX_AXES} axes; got the shape {shape}")
-    value.f, value.x, value.shape, value.args, value.as_number = f, x, shape, args, as_number
+    value.f, value.shape, value.args, value.as_number = f, shape, args, as_number
+    value.d = x.shape[0]
+    value.x = &x[0] if value.d else NULL
     value.ndim = len(shape)
     for axis in range(value.ndim):
         value.lengths[axis] = shape[axis]

@@ -280,6 +280,23 @@ cdef extern from "registers.h" nogil:
         const float* x, Py_ssize_t row, const float* delta, Py_ssize_t k, Py_ssize_t m, Py_ssize_t d, float* g,
         Py_ssize_t width) noexcept
     Py_ssize_t lanes_of_outputs "fastgd_lanes_of_outputs"(Py_ssize_t k, Py_ssize_t size) noexcept
+    Py_ssize_t sixteen_sums_of_doubles "fastgd_doubles_in_double_sixteen"(
+        const double* x, const double* y, Py_ssize_t count, double* sums) noexcept
+    Py_ssize_t sixteen_sums_of_floats "fastgd_floats_in_double_sixteen"(
+        const float* x, const float* y, Py_ssize_t count, double* sums) noexcept
+    bint is_apart "fastgd_is_apart"(Py_ssize_t k, Py_ssize_t d, Py_ssize_t size) noexcept
+    void doubles_apart_forward "fastgd_doubles_apart_forward"(
+        const double* x, Py_ssize_t row, const double* W, const double* b, Py_ssize_t m, Py_ssize_t d, double* h,
+        Py_ssize_t k) noexcept
+    void doubles_apart_backward "fastgd_doubles_apart_backward"(
+        const double* x, Py_ssize_t row, const double* delta, Py_ssize_t k, Py_ssize_t m, Py_ssize_t d,
+        double* g) noexcept
+    void floats_apart_forward "fastgd_floats_apart_forward"(
+        const float* x, Py_ssize_t row, const float* W, const float* b, Py_ssize_t m, Py_ssize_t d, float* h,
+        Py_ssize_t k) noexcept
+    void floats_apart_backward "fastgd_floats_apart_backward"(
+        const float* x, Py_ssize_t row, const float* delta, Py_ssize_t k, Py_ssize_t m, Py_ssize_t d,
+        float* g) noexcept
 
 cdef extern from "squares.h" nogil:
     Py_ssize_t squares_of_double_rows "fastgd_doubles_squares"(

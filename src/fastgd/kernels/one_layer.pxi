@@ -62,6 +62,7 @@ cdef struct Rows:
     # The data of a pass, of any strides (in bytes), float32 or float64.
     Py_ssize_t n, d, k, size            # rows, columns, outputs, bytes of a number
     Py_ssize_t width                    # of W and the gradient inside: k, or as many as a register of outputs holds
+    bint apart                          # whether they are (k, d) inside, see `registers.h`
     Py_ssize_t behind                   # rows that follow these and will be wanted next
     const char* X
     Py_ssize_t X_row, X_column
@@ -106,7 +107,8 @@ cdef Rows rows_of(const floating[:, :] X, const floating[:, :] Y, const floating
     r.size = sizeof(floating)
     r.n, r.d, r.k, r.behind = X.shape[0], X.shape[1], Y.shape[1], 0
     cdef bint empty = r.n == 0 or r.d == 0
-    r.width = r.k if r.k == 1 or gemm != NULL else max(r.k, lanes_of_outputs(r.k, r.size))
+    r.apart = gemm == NULL and is_apart(r.k, r.d, r.size)
+    r.width = r.k if r.k == 1 or gemm != NULL or r.apart else max(r.k, lanes_of_outputs(r.k, r.size))
     r.X = NULL if empty else <const char*> &X[0, 0]
     r.X_row, r.X_column = X.strides[0], X.strides[1]
     r.Y = NULL if r.n == 0 or r.k == 0 else <const char*> &Y[0, 0]
@@ -238,23 +240,30 @@ cdef inline void pack(const char* source, Py_ssize_t row_stride, Py_ssize_t colu
                 out[i * d + j] -= shift[j]
 
 
-cdef inline void flush(floating* part, double* total, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
-    """total (d, k) += part (d, width); part = 0."""
-    cdef Py_ssize_t i, c
-    if k == width:
+cdef inline void flush(floating* part, double* total, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width,
+                       bint apart) noexcept nogil:
+    """total (d, k) += part, which is (d, width) or, `apart`, (k, d); part = 0."""
+    cdef Py_ssize_t i, c, column = 1 if apart else width, output = d if apart else 1
+    if k == width and not apart:
         for i in range(d * k):
             total[i] += part[i]
     else:
         for i in range(d):
             for c in range(k):
-                total[i * k + c] += part[i * width + c]
+                total[i * k + c] += part[i * column + c * output]
     memset(part, 0, d * width * sizeof(floating))
 
 
 cdef inline void copy_weights(const floating* W, const floating* b, Py_ssize_t d, Py_ssize_t k, Py_ssize_t width,
-                              floating* out) noexcept nogil:
-    """out (d + 1, width) = W and b, filled up with zeros."""
+                              bint apart, floating* out) noexcept nogil:
+    """out = W (d, width), filled up with zeros, or, `apart`, (k, d); and b behind it."""
     cdef Py_ssize_t i, c
+    if apart:
+        for c in range(k):
+            for i in range(d):
+                out[c * d + i] = W[i * k + c]
+        memcpy(out + d * k, b, k * sizeof(floating))
+        return
     if k == width:
         memcpy(out, W, d * k * sizeof(floating))
         memcpy(out + d * k, b, k * sizeof(floating))
@@ -292,8 +301,8 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
         memset(g, 0, d * width * sizeof(floating))
         memset(grad_W, 0, d * k * sizeof(double))
         memset(grad_b, 0, k * sizeof(double))
-    if wide or width > k or (at_once and r.wide):  # in lines of the cache, and filled up to a register
-        copy_weights(W, b, d, k, width, <floating*> work.w)
+    if wide or width > k or r.apart or (at_once and r.wide):  # in lines of the cache, and filled up to a register
+        copy_weights(W, b, d, k, width, r.apart, <floating*> work.w)
         W = <const floating*> work.w
         b = W + d * width
     while start < r.n:
@@ -342,7 +351,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             elif k == 1:
                 forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
             else:
-                forward_many(x, row, W, width, b, m, d, k, h, gemm)
+                forward_many(x, row, W, width, b, m, d, k, h, gemm, r.apart)
             error_term(h, y, s, m, k, l, work.scratch, work.totals)
         for c in range(k):  # block by block, so that the error of a long sum stays that of its blocks
             totals[c] += work.totals[c]
@@ -358,20 +367,20 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
             elif k == 1:
                 backward_one(x, row, h, m, d, g, ahead, r.X_row)
             else:
-                backward_many(x, row, h, m, d, k, g, width, gemm)
+                backward_many(x, row, h, m, d, k, g, width, gemm, r.apart)
             if not at_once:
                 sum_rows(h, m, k, grad_b)
             if wide:
                 h, delta = delta, h
             unflushed += m
             if unflushed >= FLUSH_ROWS:
-                flush(g, grad_W, d, k, width)
+                flush(g, grad_W, d, k, width, r.apart)
                 unflushed = 0
         start += m
     if z != NULL:
         backward_one(z, z_row, <const floating*> delta, z_m, d, g, <const char*> NULL, 0)
     if grad_W != NULL:
-        flush(g, grad_W, d, k, width)
+        flush(g, grad_W, d, k, width, r.apart)
 
 
 cdef inline Py_ssize_t least_at_once(const floating* like) noexcept nogil:
@@ -395,21 +404,26 @@ cdef void* pointer_in(capsule) except? NULL:
     return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 
 
+cdef int check_rows(const floating[:, :] X, const floating[:, :] Y, const floating[:] sample_weight) except -1:
+    if X.shape[0] == 0 or X.shape[1] == 0 or Y.shape[1] == 0:
+        raise ValueError(f"X has shape ({X.shape[0]}, {X.shape[1]}) and Y {Y.shape[1]} columns: none may be 0")
+    if Y.shape[0] != X.shape[0]:
+        raise ValueError(f"Y has {Y.shape[0]} rows, X has {X.shape[0]}")
+    if sample_weight.shape[0] != 0 and sample_weight.shape[0] != X.shape[0]:
+        raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, X has {X.shape[0]} rows")
+    return 0
+
+
 cdef int check_shapes(const floating[:, :] X, const floating[:, :] Y, const floating[:, ::1] W, const floating[::1] b,
                       const floating[::1] shift, const floating[:] sample_weight, Py_ssize_t totals) except -1:
     """Bounds checks are off in the loops, so lengths are compared here, before the first of them."""
-    if X.shape[0] == 0 or X.shape[1] == 0 or W.shape[1] == 0:
-        raise ValueError(f"X has shape ({X.shape[0]}, {X.shape[1]}) and W {W.shape[1]} columns: none may be 0")
+    check_rows(X, Y, sample_weight)
     if W.shape[0] != X.shape[1]:
         raise ValueError(f"W has {W.shape[0]} rows, X has {X.shape[1]} columns")
-    if Y.shape[0] != X.shape[0]:
-        raise ValueError(f"Y has {Y.shape[0]} rows, X has {X.shape[0]}")
     if Y.shape[1] != W.shape[1] or b.shape[0] != W.shape[1] or totals != W.shape[1]:
         raise ValueError(f"Y has {Y.shape[1]} columns, W {W.shape[1]}, b has {b.shape[0]} entries and totals {totals}")
     if shift.shape[0] != 0 and shift.shape[0] != X.shape[1]:
         raise ValueError(f"shift has {shift.shape[0]} entries, X has {X.shape[1]} columns")
-    if sample_weight.shape[0] != 0 and sample_weight.shape[0] != X.shape[0]:
-        raise ValueError(f"sample_weight has {sample_weight.shape[0]} entries, X has {X.shape[0]} rows")
     return 0
 
 
@@ -541,17 +555,17 @@ def value_from_sums(double[:, ::1] sums not None, const floating[:, ::1] w not N
                   &gradient[0, 0] if wanted else <floating*> NULL)
 
 
-def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None,
-                       const floating[:, ::1] w not None, const floating[:] sample_weight not None, int activation,
-                       loss, gemm, double factor, double l2, const long long[::1] edges not None,
-                       floating[:, ::1] gradient not None):
+def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y not None, const floating[::1] w not None,
+                       const floating[:] sample_weight not None, int activation, loss, gemm, double factor, double l2,
+                       const long long[::1] edges not None, floating[::1] gradient not None):
     """Value of an objective, and its gradient in `gradient`. See `reference.one_layer.value_and_gradient`."""
-    cdef Py_ssize_t d = X.shape[1], k = w.shape[1], width = 2 * k + d * k, blocks = edges.shape[0] - 1
-    cdef bint intercept = w.shape[0] == d + 1
-    cdef const floating[::1] one_row = w[0]
-    if gradient.shape[0] != w.shape[0] or gradient.shape[1] != k:
-        raise ValueError("gradient must have the shape of w")
-    check_shapes(X, Y, w[:w.shape[0] - intercept], one_row, one_row[:0], sample_weight, k)
+    cdef Py_ssize_t d = X.shape[1], k = Y.shape[1], size = d * k, blocks = edges.shape[0] - 1
+    cdef bint intercept = w.shape[0] != size, wanted = gradient.shape[0] != 0
+    cdef Py_ssize_t width = 2 * k + size if wanted else k
+    check_rows(X, Y, sample_weight)
+    if (intercept and w.shape[0] != size + k) or (wanted and gradient.shape[0] != w.shape[0]):
+        raise ValueError(f"w has {w.shape[0]} entries and gradient {gradient.shape[0]}: {size} or, with intercepts, "
+                         f"{size + k} are those of {d} columns and {k} outputs")
     check_edges(edges, X.shape[0])
     cdef Formula model = formula_of(loss, activation)
     cdef void* blas = pointer_in(gemm) if k > 1 else NULL
@@ -562,13 +576,14 @@ def value_and_gradient(const floating[:, :] X not None, const floating[:, :] Y n
         free_work(work)
         raise MemoryError("no memory for gradients of blocks")
     cdef floating* none = <floating*> (sums + blocks * width)
-    cdef const floating* w_ = &w[0, 0]
+    cdef const floating* w_ = &w[0]
     cdef double value
     with nogil:
         memset(none, 0, k * sizeof(floating))
-        walk_blocks(&rows, w_, w_ + d * k if intercept else none, <const floating*> NULL, &model, blas, work,
-                    &edges[0], blocks, True, sums)
-        value = finish(sums, blocks, width, w_, d * k, w.shape[0] * k, k, factor, l2, &gradient[0, 0])
+        walk_blocks(&rows, w_, w_ + size if intercept else none, <const floating*> NULL, &model, blas, work, &edges[0],
+                    blocks, wanted, sums)
+        value = finish(sums, blocks, width, w_, size, w.shape[0], k, factor, l2,
+                       &gradient[0] if wanted else <floating*> NULL)
         free(sums)
         free_work(work)
     finish_formula(&model)
@@ -595,8 +610,8 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
     cdef const floating* b_ = &b[0]
     cdef floating* h
     with nogil:
-        if r.width > r.k:
-            copy_weights(W_, b_, r.d, r.k, r.width, <floating*> work.w)
+        if r.width > r.k or r.apart:
+            copy_weights(W_, b_, r.d, r.k, r.width, r.apart, <floating*> work.w)
             W_ = <const floating*> work.w
             b_ = W_ + r.d * r.width
         while start < r.n:
@@ -616,7 +631,7 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
             else:
                 # Through scratch: there is no room for a whole register behind the last row of `out`.
                 h = &out[start, 0] if blas != NULL else <floating*> work.h
-                forward_many(x, row, W_, r.width, b_, m, r.d, r.k, h, blas)
+                forward_many(x, row, W_, r.width, b_, m, r.d, r.k, h, blas, r.apart)
                 if blas == NULL:
                     memcpy(&out[start, 0], h, m * r.k * sizeof(floating))
             activate_rows(&out[start, 0], m, r.k, activation, work.scratch)

@@ -216,6 +216,28 @@ FASTGD_COLUMNS(fastgd_columns_floats, float, fastgd_floats, fastgd_sum_floats)
 FASTGD_TOTALS(fastgd_doubles_in_double, double, fastgd_doubles)
 FASTGD_TOTALS(fastgd_floats_in_double, float, fastgd_few_floats)
 
+/* Sixteen sums in double of every sixteenth number of x, or of xy, of which there are `count` or a few more; returns
+   how many it has added. */
+
+#define FASTGD_SIXTEEN(NAME, T, V)                                                                                     \
+  static ptrdiff_t NAME##_sixteen(const T *x, const T *y, ptrdiff_t count, double *sums) {                             \
+      enum { L = sizeof(fastgd_doubles) / sizeof(double), N = 16 / L };                                                \
+      fastgd_doubles t[N];                                                                                             \
+      ptrdiff_t i;                                                                                                     \
+      int r;                                                                                                           \
+      memset(t, 0, sizeof t);                                                                                          \
+      for (i = 0; i + 16 <= count; i += 16)                                                                            \
+          for (r = 0; r < N; r++) {                                                                                    \
+              fastgd_doubles e = FASTGD_IN_DOUBLE(*(const V *) (x + i + r * L));                                       \
+              if (y) e *= FASTGD_IN_DOUBLE(*(const V *) (y + i + r * L));                                              \
+              t[r] += e;                                                                                               \
+          }                                                                                                            \
+      memcpy(sums, t, sizeof t);                                                                                       \
+      return i;                                                                                                        \
+  }
+FASTGD_SIXTEEN(fastgd_doubles_in_double, double, fastgd_doubles)
+FASTGD_SIXTEEN(fastgd_floats_in_double, float, fastgd_few_floats)
+
 /* ------------------------------------------------------------------------------------------------ several outputs
 
    H = XW + b and G += Xᵀδ with outputs in the lanes of a register: each number of X is multiplied by L of W or δ at
@@ -332,3 +354,129 @@ static ptrdiff_t fastgd_lanes_of_outputs(ptrdiff_t k, ptrdiff_t size) { return 1
   }
 FASTGD_BY_WIDTH(fastgd_doubles, double)
 FASTGD_BY_WIDTH(fastgd_floats, float)
+
+/* --------------------------------------------------------------------------------------------- two or four outputs
+
+   H = XW + b and G += Xᵀδ with columns in the lanes of a register, for 2 or 4 outputs that are fewer than the lanes: W
+   and G are (k, d), so each number of X is multiplied by k others and not by the L of a register of outputs. A row is
+   taken as in `squares.h`. */
+
+#define FASTGD_APART(NAME, T, V, V4, SUMS)                                                                             \
+  FASTGD_INLINE void NAME##_forward_of(const T *x, ptrdiff_t row, const T *W, const T *b, ptrdiff_t m, ptrdiff_t d,    \
+                                       T *h, const int K) {                                                            \
+      enum { L = sizeof(V) / sizeof(T) };                                                                              \
+      const ptrdiff_t whole = d - d % L, last = d - L;                                                                 \
+      const int R = FASTGD_SUMS_HELD / K;                                                                              \
+      V s[FASTGD_SUMS_HELD], w_last[4];                                                                                \
+      V4 biases, t;                                                                                                    \
+      ptrdiff_t i, j;                                                                                                  \
+      int r, c;                                                                                                        \
+      for (c = 0; c < 4; c++) {                                                                                        \
+          biases[c] = b[c % K];                                                                                        \
+          w_last[c] = FASTGD_FILL(V, (T) 0);                                                                           \
+          for (j = whole; j < d && c < K; j++) ((T *) &w_last[c])[j - last] = W[c * d + j];                            \
+      }                                                                                                                \
+      for (i = 0; i + R <= m; i += R) {                                                                                \
+          for (r = 0; r < R; r++)                                                                                      \
+              for (c = 0; c < K; c++) s[r * K + c] = *(const V *) (x + r * row + last) * w_last[c];                    \
+          for (j = 0; j < whole; j += L)                                                                               \
+              for (c = 0; c < K; c++) {                                                                                \
+                  V w = *(const V *) (W + c * d + j);                                                                  \
+                  for (r = 0; r < R; r++) s[r * K + c] += *(const V *) (x + r * row + j) * w;                          \
+              }                                                                                                        \
+          *(V4 *) (h + i * K) = SUMS(s[0], s[1], s[2], s[3]) + biases;                                                 \
+          *(V4 *) (h + i * K + 4) = SUMS(s[4], s[5], s[6], s[7]) + biases;                                             \
+          x += R * row;                                                                                                \
+      }                                                                                                                \
+      for (c = K; c < 4; c++) s[c] = FASTGD_FILL(V, (T) 0);                                                            \
+      for (; i < m; i++) {                                                                                             \
+          for (c = 0; c < K; c++) s[c] = *(const V *) (x + last) * w_last[c];                                          \
+          for (j = 0; j < whole; j += L)                                                                               \
+              for (c = 0; c < K; c++) s[c] += *(const V *) (x + j) * *(const V *) (W + c * d + j);                     \
+          t = SUMS(s[0], s[1], s[2], s[3]) + biases;                                                                   \
+          for (c = 0; c < K; c++) h[i * K + c] = t[c];                                                                 \
+          x += row;                                                                                                    \
+      }                                                                                                                \
+  }                                                                                                                    \
+  FASTGD_INLINE void NAME##_some_rows(const T *x, ptrdiff_t row, const T *delta, ptrdiff_t d, T *g, V *g_last,         \
+                                      const int K, const int R) {                                                      \
+      enum { L = sizeof(V) / sizeof(T) };                                                                              \
+      const ptrdiff_t whole = d - d % L, last = d - L;                                                                 \
+      V e[FASTGD_SUMS_HELD], p[4];                                                                                     \
+      ptrdiff_t j;                                                                                                     \
+      int r, c;                                                                                                        \
+      for (r = 0; r < R * K; r++) e[r] = FASTGD_FILL(V, delta[r]);                                                     \
+      for (j = 0; j < whole; j += L) {                                                                                 \
+          for (r = 0; r < R; r++) p[r] = *(const V *) (x + r * row + j);                                               \
+          for (c = 0; c < K; c++) {                                                                                    \
+              V a = *(V *) (g + c * d + j);                                                                            \
+              for (r = 0; r < R; r++) a += p[r] * e[r * K + c];                                                        \
+              *(V *) (g + c * d + j) = a;                                                                              \
+          }                                                                                                            \
+      }                                                                                                                \
+      if (whole < d)                                                                                                   \
+          for (r = 0; r < R; r++)                                                                                      \
+              for (c = 0; c < K; c++) g_last[c] += *(const V *) (x + r * row + last) * e[r * K + c];                   \
+  }                                                                                                                    \
+  FASTGD_INLINE void NAME##_backward_of(const T *x, ptrdiff_t row, const T *delta, ptrdiff_t m, ptrdiff_t d, T *g,     \
+                                        const int K) {                                                                 \
+      enum { L = sizeof(V) / sizeof(T) };                                                                              \
+      const int R = FASTGD_SUMS_HELD / K;                                                                              \
+      V g_last[4];                                                                                                     \
+      ptrdiff_t i, j;                                                                                                  \
+      int c;                                                                                                           \
+      for (c = 0; c < K; c++) g_last[c] = FASTGD_FILL(V, (T) 0);                                                       \
+      for (i = 0; i + R <= m; i += R) NAME##_some_rows(x + i * row, row, delta + i * K, d, g, g_last, K, R);           \
+      for (; i < m; i++) NAME##_some_rows(x + i * row, row, delta + i * K, d, g, g_last, K, 1);                        \
+      for (c = 0; c < K; c++)                                                                                          \
+          for (j = d - d % L; j < d; j++) g[c * d + j] += ((T *) &g_last[c])[j - (d - L)];                             \
+  }                                                                                                                    \
+  static void NAME##_forward(const T *x, ptrdiff_t row, const T *W, const T *b, ptrdiff_t m, ptrdiff_t d, T *h,        \
+                             ptrdiff_t k) {                                                                            \
+      if (k == 2) NAME##_forward_of(x, row, W, b, m, d, h, 2);                                                         \
+      else NAME##_forward_of(x, row, W, b, m, d, h, 4);                                                                \
+  }                                                                                                                    \
+  static void NAME##_backward(const T *x, ptrdiff_t row, const T *delta, ptrdiff_t k, ptrdiff_t m, ptrdiff_t d, T *g) {\
+      if (k == 2) NAME##_backward_of(x, row, delta, m, d, g, 2);                                                       \
+      else NAME##_backward_of(x, row, delta, m, d, g, 4);                                                              \
+  }
+
+#if defined(__GNUC__) || defined(__clang__)
+FASTGD_APART(fastgd_apart_doubles, double, fastgd_doubles, fastgd_four_doubles, fastgd_sums_doubles)
+FASTGD_APART(fastgd_apart_floats, float, fastgd_floats, fastgd_four_floats, fastgd_sums_floats)
+  #if FASTGD_REGISTER == 64
+FASTGD_APART(fastgd_apart_four_doubles, double, fastgd_four_doubles, fastgd_four_doubles, fastgd_sums_four_doubles)
+FASTGD_APART(fastgd_apart_all_floats, float, fastgd_all_floats, fastgd_four_floats, fastgd_sums_all_floats)
+    #define FASTGD_APART_DOUBLES(WHAT) (d < 8 ? fastgd_apart_four_doubles_##WHAT : fastgd_apart_doubles_##WHAT)
+    #define FASTGD_APART_FLOATS(WHAT) (d < 16 ? fastgd_apart_floats_##WHAT : fastgd_apart_all_floats_##WHAT)
+  #else
+    #define FASTGD_APART_DOUBLES(WHAT) fastgd_apart_doubles_##WHAT
+    #define FASTGD_APART_FLOATS(WHAT) fastgd_apart_floats_##WHAT
+  #endif
+/* Whether that is for k outputs of d columns: where the products of a row, and the sums of registers, which take about
+   as long as three products each way, are fewer than with outputs in the lanes. */
+static int fastgd_is_apart(ptrdiff_t k, ptrdiff_t d, ptrdiff_t size) {
+    ptrdiff_t lanes = (d * size < FASTGD_REGISTER && FASTGD_REGISTER > 32 ? 32 : FASTGD_REGISTER) / size;
+    return (k == 2 || k == 4) && d >= lanes && k * ((d + lanes - 1) / lanes + 3) <= d;
+}
+#else
+  #define FASTGD_APART_DOUBLES(WHAT) (void)
+  #define FASTGD_APART_FLOATS(WHAT) (void)
+static int fastgd_is_apart(ptrdiff_t k, ptrdiff_t d, ptrdiff_t size) { return 0; }
+#endif
+static void fastgd_doubles_apart_forward(const double *x, ptrdiff_t row, const double *W, const double *b, ptrdiff_t m,
+                                         ptrdiff_t d, double *h, ptrdiff_t k) {
+    FASTGD_APART_DOUBLES(forward)(x, row, W, b, m, d, h, k);
+}
+static void fastgd_doubles_apart_backward(const double *x, ptrdiff_t row, const double *delta, ptrdiff_t k, ptrdiff_t m,
+                                          ptrdiff_t d, double *g) {
+    FASTGD_APART_DOUBLES(backward)(x, row, delta, k, m, d, g);
+}
+static void fastgd_floats_apart_forward(const float *x, ptrdiff_t row, const float *W, const float *b, ptrdiff_t m,
+                                        ptrdiff_t d, float *h, ptrdiff_t k) {
+    FASTGD_APART_FLOATS(forward)(x, row, W, b, m, d, h, k);
+}
+static void fastgd_floats_apart_backward(const float *x, ptrdiff_t row, const float *delta, ptrdiff_t k, ptrdiff_t m,
+                                         ptrdiff_t d, float *g) {
+    FASTGD_APART_FLOATS(backward)(x, row, delta, k, m, d, g);
+}

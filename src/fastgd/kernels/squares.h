@@ -106,6 +106,8 @@
       const ptrdiff_t whole = d - d % L, last = d - L, bytes = row * (ptrdiff_t) sizeof(T);                            \
       V w_last = FASTGD_FILL(V, (T) 0), g_last = w_last, e[4], s[4];                                                   \
       fastgd_four_doubles squares = {0}, sums = squares, wide;                                                         \
+      const ptrdiff_t between = in_line ? (ptrdiff_t) sizeof(V) : bytes;                                               \
+      const ptrdiff_t step = (in_line ? R : 1) * (ptrdiff_t) sizeof(V);                                                \
       const T *z = x;                                                                                                  \
       ptrdiff_t i, j;                                                                                                  \
       int r;                                                                                                           \
@@ -119,7 +121,11 @@
           if (!g)                                                                                                      \
               for (j = 0; j < whole; j += L) {                                                                         \
                   V v = *(const V *) (w + j);                                                                          \
-                  for (r = 0; r < R; r++) s[r] += *(const V *) (x + r * row + j) * v;                                  \
+                  for (r = 0; r < R; r++) {                                                                            \
+                      s[r] += *(const V *) (x + r * row + j) * v;                                                      \
+                      FASTGD_PREFETCH(ahead + r * between);                                                            \
+                  }                                                                                                    \
+                  ahead += step;                                                                                       \
               }                                                                                                        \
           else if (!in_line)                                                                                           \
               for (j = 0; j < whole; j += L) {                                                                         \

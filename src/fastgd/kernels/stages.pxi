@@ -42,9 +42,16 @@ cdef inline Scratch scratch_at(double* memory, Py_ssize_t size) noexcept nogil:
 
 cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating* W, Py_ssize_t width,
                               const floating* b, Py_ssize_t m, Py_ssize_t d, Py_ssize_t k, floating* h,
-                              void* gemm) noexcept nogil:
-    """h = XW + b for k outputs; h is (m, k), with room for `width` numbers in its last row; W is (d, width)."""
+                              void* gemm, bint apart) noexcept nogil:
+    """h = XW + b for k outputs; h is (m, k), with room for `width` numbers in its last row; W is (d, width), or (k, d)
+    if `apart`."""
     cdef Py_ssize_t i, c
+    if apart:
+        if floating is double:
+            doubles_apart_forward(x, row, W, b, m, d, h, k)
+        else:
+            floats_apart_forward(x, row, W, b, m, d, h, k)
+        return
     if gemm == NULL:
         if floating is double:
             doubles_forward(x, row, W, width, b, m, d, h, k)
@@ -60,10 +67,15 @@ cdef inline void forward_many(const floating* x, Py_ssize_t row, const floating*
 # ---------------------------------------------------------------------------------------------------------- backward
 
 cdef inline void backward_many(const floating* x, Py_ssize_t row, const floating* delta, Py_ssize_t m, Py_ssize_t d,
-                               Py_ssize_t k, floating* g, Py_ssize_t width, void* gemm) noexcept nogil:
-    """g += Xᵀδ for k outputs; δ is (m, k), with numbers to be read behind its last row, g is (d, width)."""
+                               Py_ssize_t k, floating* g, Py_ssize_t width, void* gemm, bint apart) noexcept nogil:
+    """g += Xᵀδ for k outputs; δ is (m, k), with numbers to be read behind its last row, g is as W of `forward_many`."""
     if gemm != NULL:
         multiply(gemm, b"T", k, d, m, delta, k, x, row, g)
+    elif apart:
+        if floating is double:
+            doubles_apart_backward(x, row, delta, k, m, d, g)
+        else:
+            floats_apart_backward(x, row, delta, k, m, d, g)
     elif floating is double:
         doubles_backward(x, row, delta, k, m, d, g, width)
     else:
@@ -219,15 +231,11 @@ cdef inline void add_by_output(const floating* x, const floating* y, Py_ssize_t 
                 out[t] += factor * x[i * k + t] * (y[i * k + t] if y != NULL else 1)
         return
     memset(sums, 0, sizeof(sums))
-    if size == SUMS:  # a number that the compiler knows
-        while i < whole:
-            if y != NULL:
-                for t in range(SUMS):
-                    sums[t] += <double> x[i + t] * <double> y[i + t]
-            else:
-                for t in range(SUMS):
-                    sums[t] += x[i + t]
-            i += SUMS
+    if size == SUMS:  # in registers
+        if floating is double:
+            i = sixteen_sums_of_doubles(x, y, whole, sums)
+        else:
+            i = sixteen_sums_of_floats(x, y, whole, sums)
     while i < whole:
         if y != NULL:
             for t in range(size):

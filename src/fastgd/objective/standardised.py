@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastgd.data.moments import measures_of_moments
+from fastgd.data.moments import has_quick_moments, measures_of_moments
 from fastgd.objective import certificate
 from fastgd.objective.curvature import Curvature
 from fastgd.objective.sample import DENSE_COLUMNS, spread_rows
@@ -29,6 +29,8 @@ class Standardised(Variables):
         Variables of the same rows, whose means and standard deviations are reused.
     roughly : bool
         Whether some digits of the standard deviations are enough: where steps do not depend on the scale.
+    by_moments : bool
+        Whether the moments of few rows tell their measures: where XᵀX is needed anyhow.
     as_they_are : bool
         Neither centre nor scale: the user's own columns, in this shape and precision.
 
@@ -46,14 +48,15 @@ class Standardised(Variables):
     in_user_units = False
     box = None  # (lower, upper) of the weights, (d, k) each
 
-    def __init__(self, objective, start=None, *, like=None, roughly=False, as_they_are=False):
+    def __init__(self, objective, start=None, *, like=None, roughly=False, by_moments=False, as_they_are=False):
         o = objective
         d, self.size = o.rows.d, o.rows.d + o.fit_intercept
         self.shift, self.spread, self._shift = np.zeros(d), np.ones(d), None
         if like is not None:
             self.shift, self.spread, self._shift = like.shift, like.spread, like._shift
         elif not as_they_are:
-            self._measure(o, o.rows.rough_measures(o.fit_intercept) if roughly else None)
+            known = o.rows.rough_measures(o.fit_intercept) if roughly else None
+            self._measure(o, known, by_moments and has_quick_moments(o.rows))
         # The penalty adds l2/scale² to the curvature of a column: with its share in the scale, the curvature of a
         # column that hardly varies is bounded, too.
         if o.penalty.groups is not None:  # the norm of a group in one unit for all its columns
@@ -69,12 +72,13 @@ class Standardised(Variables):
         """x − shift of all rows in long double, for few of them."""
         return self.objective.rows.extended() - self.shift.astype(np.longdouble)
 
-    def _measure(self, o, known):
-        """Set shift and spread from a sample of the rows, or from all if there are too many columns for one."""
+    def _measure(self, o, known, by_moments):
+        """Set shift and spread from a sample of the rows, from all if there are too many columns for one, or from the
+        moments where these are needed anyhow."""
         sample = spread_rows(o.rows.d) if o.rows.d <= DENSE_COLUMNS else None
         if known is not None:
             found = *known, False
-        elif o.quadratic and not o.rows.in_memory and o.moments is not None:  # which are needed anyhow
+        elif o.quadratic and (by_moments or not o.rows.in_memory) and o.moments is not None:
             found = measures_of_moments(o.rows, o.moments, o.fit_intercept)
         else:
             found = o.rows.measures(o.fit_intercept, sample)

@@ -38,6 +38,8 @@ class Sums:
         self.factor = self.gain * record.factor(self.total_weight)  # of Σ s·l of the kernel
         self.constant = self.factor * beside
         self.codes = record.codes
+        self._nothing = np.empty(0, self.dtype)
+        self._alike = self.rows.one_array and penalty.weights is None  # as the kernels that do all in one call have it
 
     def _absorbed(self, y, s, offset):
         """Targets and weights of the same loss without the offset (see `Loss.absorbed`), in the dtype of y, what the
@@ -60,20 +62,25 @@ class Sums:
 
     def value_at(self, w):
         """`value` of weights that are known to have the right shape and dtype."""
+        if self._alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
+            return self._by_one_call(w, self._nothing)
         sums = self._block_sums(*self.split(w), None, False)
         return self._value(sums, w, np.empty((0, self.rows.k), self.dtype))
 
     def value_and_gradient_at(self, w):
-        rows, gradient = self.rows, np.empty(self.shape, self.dtype)
-        columns, out = (w, gradient) if w.ndim == 2 else (w[:, None], gradient[:, None])
-        alike = rows.one_array and self.penalty_weights is None
-        if alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
-            value = rows.value_and_gradient(columns, *self.codes, self.factor, self.l2, self.edges, out)
-            if self.l1 or self.constant:
-                value += self._besides(w)
-        else:
-            value = self._value(self._block_sums(*self.split(w), None, True), w, out)
+        gradient = np.empty(self.shape, self.dtype)
+        if self._alike and (self._jobs == 1 or self.jobs(threads.THREAD_VALUES) == 1):
+            return self._by_one_call(w, gradient), gradient
+        value = self._value(self._block_sums(*self.split(w), None, True), w, gradient.reshape(len(w), -1))
         return value, gradient
+
+    def _by_one_call(self, w, gradient):
+        """The value by one call of a kernel, which writes to `gradient` unless that is empty."""
+        penalty, (activation, loss) = self.penalty, self.codes
+        if w.ndim > 1:
+            w, gradient = w.reshape(-1), gradient.reshape(-1)
+        value = self.rows.value_and_gradient(w, activation, loss, self.factor, penalty.l2, self.edges, gradient)
+        return value + self._besides(w) if penalty.l1 or self.constant else value
 
     def _value(self, sums, w, gradient):
         columns = w.reshape(self.shape[0], self.rows.k)
@@ -119,6 +126,12 @@ class Sums:
     def sums_of(self, source, codes, W, b, shift=None, gradient=True):
         """`sums` over other rows, by another loss of the kernels."""
         dtype, k = self.dtype, source.k
+        if gradient and shift is None and source.one_array and dtype == np.float64 and len(self.edges) == 2:
+            out = np.empty(W.size + k)  # one block, whose sum one call of a kernel gives
+            value = source.value_and_gradient(
+                np.concatenate((W.reshape(-1), b)), *codes, self.factor, 0.0, self.edges, out
+            )
+            return value + self.constant, out[:-k].reshape(W.shape), out[-k:]
         with np.errstate(all="ignore"):
             model = W.astype(dtype), b.astype(dtype), shift, *codes, gradient
             total = threads.sum_of_rows(self._shared(source, self.edges, model))

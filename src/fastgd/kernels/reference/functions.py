@@ -110,7 +110,7 @@ def descend_function(
                 count, growth = state[OnFunction.OVERSHOOTS] + 1, state[OnFunction.GROWTH] * (norm / before)
             suspicious = count >= overshoots and growth >= overshoot_growth
             # What is not finite here need not be so elsewhere: sums of squares overflow at 1e154.
-            fine = np.isfinite(norm * norm + product + change @ change + move @ move)
+            fine = np.isfinite(norm * norm + product + (change @ change + move @ move if count else 0.0))
             if least <= tol or suspicious or not fine or (wanted and not np.isfinite(fun)):
                 return step, OnFunction.EVALUATED
             if len(points):

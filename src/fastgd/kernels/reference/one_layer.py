@@ -118,13 +118,16 @@ def value_from_sums(sums, w, fit_intercept, factor, l2, gradient):
 def value_and_gradient(X, Y, w, sample_weight, activation, loss, gemm, factor, l2, edges, gradient):
     """Value of an objective, factor·Σ loss + ½·l2·‖W‖², returned, and its gradient by w, written to `gradient`.
 
-    w is W (d, k), or W with b below it (d + 1, k). It is `block_sums` (without a shift), then `value_from_sums`.
+    w is W (d, k) as a flat array, or W with b behind it; `gradient` is like it, or empty where only the value is
+    wanted. It is `block_sums` (without a shift), then `value_from_sums`.
     """
-    d, k = X.shape[1], w.shape[1]
-    b = w[d] if len(w) > d else np.zeros(k, w.dtype)
-    sums = np.empty((len(edges) - 1, 2 * k + d * k))
+    d, k = X.shape[1], Y.shape[1]
+    intercept = w.size > d * k
+    w, gradient = w.reshape(-1, k), gradient.reshape(-1, k)
+    b = w[d] if intercept else np.zeros(k, w.dtype)
+    sums = np.empty((len(edges) - 1, 2 * k + d * k if len(gradient) else k))
     block_sums(X, Y, w[:d], b, w[0, :0], sample_weight, activation, loss, gemm, edges, sums)
-    return value_from_sums(sums, w, len(w) > d, factor, l2, gradient)
+    return value_from_sums(sums, w, intercept, factor, l2, gradient)
 
 
 def predict(X, W, b, activation, gemm, out):
