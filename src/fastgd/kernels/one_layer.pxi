@@ -349,7 +349,7 @@ cdef void walk(Rows* r, const floating* W, const floating* b, const floating* sh
                     backward_one(z + done * z_row, z_row, <const floating*> (delta + done), z_m - done, d, g,
                                  <const char*> NULL, 0)
             elif k == 1:
-                forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row)
+                forward_one(x, row, W, b[0], m, d, h, ahead, r.X_row, 2 if grad_W != NULL else 4)
             else:
                 forward_many(x, row, W, width, b, m, d, k, h, gemm, r.apart)
             error_term(h, y, s, m, k, l, work.scratch, work.totals)
@@ -627,7 +627,7 @@ def predict(const floating[:, :] X not None, const floating[:, ::1] W not None, 
                 turn_rows(x, row, m, r.d, <floating*> work.turned, r.block)
                 forward_columns(<const floating*> work.turned, r.block, &W[0, 0], b[0], m, r.d, &out[start, 0])
             elif r.k == 1:
-                forward_one(x, row, &W[0, 0], b[0], m, r.d, &out[start, 0], <const char*> NULL, 0)
+                forward_one(x, row, &W[0, 0], b[0], m, r.d, &out[start, 0], <const char*> NULL, 0, 0)
             else:
                 # Through scratch: there is no room for a whole register behind the last row of `out`.
                 h = &out[start, 0] if blas != NULL else <floating*> work.h

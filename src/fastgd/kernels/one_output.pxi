@@ -50,17 +50,19 @@ cdef inline void add_multiple(floating* g, floating factor, const floating* x, P
 # ----------------------------------------------------------------------------------------------------------- forward
 
 cdef inline void forward_one(const floating* x, Py_ssize_t row, const floating* w, floating b, Py_ssize_t m,
-                             Py_ssize_t d, floating* h, const char* ahead, Py_ssize_t ahead_row) noexcept nogil:
-    """h = Xw + b for one output. `ahead` is where the rows of the next block are, `ahead_row` bytes apart."""
+                             Py_ssize_t d, floating* h, const char* ahead, Py_ssize_t ahead_row,
+                             int fetched) noexcept nogil:
+    """h = Xw + b for one output. `ahead` is where the rows of the next block are, `ahead_row` bytes apart; of each four
+    so many are fetched here, and the others by whoever goes over the rows again."""
     if floating is double:
-        forward_rows(x, row, w, b, m, d, h, ahead, ahead_row, <doubles*> NULL, <four_doubles*> NULL)
+        forward_rows(x, row, w, b, m, d, h, ahead, ahead_row, fetched, <doubles*> NULL, <four_doubles*> NULL)
     else:
-        forward_rows(x, row, w, b, m, d, h, ahead, ahead_row, <floats*> NULL, <four_floats*> NULL)
+        forward_rows(x, row, w, b, m, d, h, ahead, ahead_row, fetched, <floats*> NULL, <four_floats*> NULL)
 
 
 cdef inline void forward_rows(const floating* x, Py_ssize_t row, const floating* w, floating b, Py_ssize_t m,
-                              Py_ssize_t d, floating* h, const char* ahead, Py_ssize_t ahead_row, register_* like,
-                              four_* like_four) noexcept nogil:
+                              Py_ssize_t d, floating* h, const char* ahead, Py_ssize_t ahead_row, int fetched,
+                              register_* like, four_* like_four) noexcept nogil:
     """Four rows at a time: w is loaded once for four, and four sums hide the latency of an addition."""
     cdef Py_ssize_t lanes = sizeof(register_) // sizeof(floating)
     cdef Py_ssize_t whole = d - d % lanes, last = d - lanes, i = 0, j
@@ -91,7 +93,7 @@ cdef inline void forward_rows(const floating* x, Py_ssize_t row, const floating*
             (<floating*> &w_last)[j - last] = w[j]
         while i + 4 <= m:
             if ahead != NULL:
-                prefetch_bytes(ahead, 2 * bytes if ahead_row == bytes else 0)
+                prefetch_bytes(ahead, fetched * bytes if ahead_row == bytes else 0)
                 ahead += 4 * ahead_row
             x1 = x + row
             x2 = x1 + row

@@ -381,7 +381,7 @@ cdef inline void move_squares(const floating[:, :] X, Py_ssize_t start, Py_ssize
         x, row = t.X, d
     for c in range(k):
         h = t.h + c * t.room
-        forward_one(x, row, <const double*> (t.W + c * d), b[c], m, d, h, <const char*> NULL, 0)
+        forward_one(x, row, <const double*> (t.W + c * d), b[c], m, d, h, <const char*> NULL, 0, 0)
         for i in range(t.rows):
             h[i] = h[i] - t.Y[c * t.room + i] if i < m else 0
         squares_of_rows(x, row, t.step + c * d, h, t.s, m, d, t.out + c * d)
