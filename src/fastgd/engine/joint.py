@@ -69,19 +69,24 @@ class JointProblem(Problem):
         return found
 
     @functools.cached_property
+    def _sums(self):
+        return self._matrices(self.block.transposed_product(self._pairs[1]))
+
+    @functools.cached_property
     def _moments(self):
         products = self._pairs[1]
         squares = self._matrices(self.block.squares(products))
-        sums = np.zeros_like(squares)
-        if self._centred:
-            sums = self._matrices(self.block.transposed_product(products))
-        means = self.inverse @ sums if self._centred else sums
+        sums, means = (self._sums, self.means) if self._centred else (np.zeros_like(squares),) * 2
         bends, diagonal = squares - sums @ means, np.arange(self.k)
         own = bends[:, diagonal, diagonal]
         # What is below this share of the squares is rounding.
         own = np.where(own > 1e-14 * squares[:, diagonal, diagonal], own, 0.0)
         bends[:, diagonal, diagonal] = own + self.ridges[:, None]
         return sums, means, bends
+
+    @functools.cached_property
+    def means(self):
+        return self.inverse @ self._sums if self._centred else self._moments[1]
 
     @property
     def bends(self):
@@ -99,17 +104,19 @@ class JointProblem(Problem):
     def _form(self, old=None):
         """The Hessian in the weights of one class after the other."""
         m, k, ((a, c), products) = self.block.m, self.k, self._pairs
-        H = np.zeros((k, m, k, m))
+        H, alike = np.zeros((k, m, k, m)), np.all(products == products[0])  # as where all weights are 0
+        G = self.block.gram(np.ones(1)) if alike else None
         for first, second, product in zip(a, c, products.T, strict=True):
-            G = self.block.gram(np.ascontiguousarray(product))
-            H[first, :, second] = H[second, :, first] = -G
-            H[first, :, first] += G
-            H[second, :, second] += G
-        H = H.reshape(k * m, k * m)
+            part = product[0] * G if alike else self.block.gram(np.ascontiguousarray(product))
+            H[first, :, second] = H[second, :, first] = -part
+            H[first, :, first] += part
+            H[second, :, second] += part
+        H, diagonal = H.reshape(k * m, k * m), np.diag_indices(k * m)
+        squares = H[diagonal]
         if self._centred:
-            sums = self.sums.transpose(1, 0, 2).reshape(k * m, k)
+            sums = self._sums.transpose(1, 0, 2).reshape(k * m, k)
             H -= sums @ self.inverse @ sums.T
-        H[np.diag_indices(k * m)] = self.bends[:, np.arange(k), np.arange(k)].T.reshape(-1)
+        H[diagonal] = np.where(H[diagonal] > 1e-14 * squares, H[diagonal], 0.0) + np.tile(self.ridges, k)
         self.matrix = H
 
     def _by_matrix(self, gradient, v, new, small):
