@@ -294,7 +294,7 @@ def take_columns(const floating[:, ::1] X not None, const Py_ssize_t[::1] number
                  const double[::1] shift not None, const double[::1] scale not None, double[:, ::1] out not None):
     """out[j] = (X[:, numbers[j]] − shift[j])/scale[j], in blocks of rows that stay in a cache."""
     cdef Py_ssize_t n = X.shape[0], d = X.shape[1], m = numbers.shape[0], first, last, i, j, at
-    cdef double mean, inverse
+    cdef double mean, size
     if not (shift.shape[0] == m and scale.shape[0] == m and out.shape[0] == m and out.shape[1] == n):
         raise ValueError(f"arrays do not fit {m} columns of {n} rows")
     for j in range(m):
@@ -304,9 +304,9 @@ def take_columns(const floating[:, ::1] X not None, const Py_ssize_t[::1] number
         for first in range(0, n, 64):
             last = min(first + 64, n)
             for j in range(m):
-                at, mean, inverse = numbers[j], shift[j], 1 / scale[j]
+                at, mean, size = numbers[j], shift[j], scale[j]
                 for i in range(first, last):
-                    out[j, i] = (X[i, at] - mean) * inverse
+                    out[j, i] = (X[i, at] - mean) / size
 
 
 def column_sums(const floating[:, ::1] X not None, double[::1] sums not None, double[::1] squares not None):
