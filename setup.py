@@ -94,6 +94,7 @@ extensions = [
             "perturbed.pxi",
             "functions.pxi",
             "coordinates.pxi",
+            "softmax_coordinates.pxi",
             "lanes.pxi",
             "registers.h",
             "squares.h",

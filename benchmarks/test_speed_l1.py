@@ -6,7 +6,8 @@ path and logistic-path (100 penalties, down to 0.001 of the largest, each from t
 the largest, at which all weights are 0.
 Each member runs with the loosest power of ten as its tolerance that suffices for an objective within 1e-6 of the
 minimum, which is ours at tol = 1e-9 with a certified gap; that is asserted. One thread; the least time of several.
-Peers that are not installed (celer, skglm) are left out, and named.
+Peers that are not installed (celer, skglm) are left out, and named. celer's tolerance is a share of F at 0, which small
+penalties leave far behind: its paths need 1e-6 where ours need 1e-3.
 """
 
 import argparse
@@ -278,7 +279,8 @@ def paths(kind, shape):
                     found[who] = min(spent, seconds(lambda: fit(problem, 10.0**-exponent), min(spent, 3.0)))  # noqa: B023
                     loosest = 10.0**-exponent if who == "ours" else loosest
                     break
-                if spent > max(1.0, 10 * found["ours"]) and who != "ours":
+                if spent > max(20.0, 10 * found["ours"]) and who != "ours":
+                    print(f"{who} takes more than {spent:.0f} s, and is left out", flush=True)
                     break
     yield "100 penalties", found.pop("ours"), loosest, found
 

@@ -46,9 +46,11 @@ def least_subgradient(w, g, l1, penalised, lower, upper):
 
 def softmax(h):
     """e^h / Σ e^h of each row."""
-    e = np.exp(h - h.max(axis=1, keepdims=True))
-    e /= e.sum(axis=1, keepdims=True)
-    return e
+    e = np.array(h.T, order="C")  # NumPy is slow where it reduces few numbers at a time
+    e -= e.max(axis=0)
+    np.exp(e, out=e)
+    e /= e.sum(axis=0)
+    return np.ascontiguousarray(e.T)
 
 
 def equilibrium(G):

@@ -70,6 +70,21 @@ def test_no_gap_is_below_the_true_one(loss):
 
 
 @pytest.mark.one_build
+@pytest.mark.parametrize("loss", ["log_loss", "softmax", "huber"])
+def test_many_columns_without_an_intercept(loss):
+    rng = np.random.default_rng(3)
+    model, X, y = problem(loss, (90, 150), rng)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    model.set_params(penalty="l1", alpha=0.005, tol=1e-7, solver="coordinate", fit_intercept=False)
+    dense = model.fit(X, y).result_
+    sparse = model.fit(scipy.sparse.csr_array(X), y).result_
+    assert dense.certified
+    assert sparse.certified
+    assert np.count_nonzero(model.coef_.any(axis=0) if loss == "softmax" else model.coef_) > 20
+    assert sparse.fun == pytest.approx(dense.fun, rel=2e-7)
+
+
+@pytest.mark.one_build
 def test_float32_and_a_warm_start():
     rng = np.random.default_rng(2)
     model, X, y = problem("squared_error", (60, 150), rng)

@@ -153,3 +153,82 @@ def test_groups_take_the_steps_of_the_reference(build, seed):
     assert_allclose(found[1], gradient + H @ (found[0] - v), atol=1e-11)
     with pytest.raises(ValueError, match=r"fit a matrix|groups must begin|starts must not"):
         build.gram_group_descent(H, starts + 1, thresholds, 2, 0.0, gradient, v[:-1] if m else np.ones(1))
+
+
+def classes(seed):
+    """(columns, weights, P, sums, means, bends, thresholds, ridges, slopes, v) of a model of a softmax."""
+    rng = np.random.default_rng(seed)
+    m, n, k = int(rng.integers(1, 7)), int(rng.choice([1, 30, 1030])), int(rng.integers(2, 5))
+    A = rng.standard_normal((m, n)) * (rng.random((m, n)) < 0.6)
+    s = rng.uniform(0.1, 2, n) / n if seed % 2 else np.array([0.7 / n])
+    P, ridges = rng.dirichlet(np.ones(k), n).T.copy(), rng.uniform(0, 0.01, m)
+    H = (s * np.ones(n))[:, None, None] * (P.T[:, :, None] * np.eye(k) - P.T[:, :, None] * P.T[:, None, :])
+    sums = np.einsum("jn,nce->jce", A, H)
+    means = np.linalg.pinv(H.sum(axis=0)) @ sums if seed % 3 else np.zeros_like(sums)
+    bends = np.einsum("jn,nce->jce", A**2, H) - sums @ means + ridges[:, None, None] * np.eye(k)
+    slopes = rng.standard_normal((n, k)) / n
+    slopes -= slopes.mean(axis=1, keepdims=True)
+    slopes -= slopes.mean(axis=0)
+    return A, s, P, sums, means, bends, rng.uniform(0.01, 0.1, m), ridges, slopes, rng.standard_normal((m, k)), H
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_classes_take_the_steps_of_the_reference_to_a_minimum(build, seed):
+    A, s, P, *matrices, t, ridges, slopes, v, H = classes(seed)
+    k, X = len(P), scipy.sparse.csc_array(A.T)
+    sparse = X.data, X.indices, X.indptr, np.ones(len(A)), s, P.T.copy(), *matrices, t, ridges
+    for epochs, small, zeros in ((2, 0.0, True), (3, 0.0, False), (3000, 1e-11, True)):
+        first = v * ((np.arange(len(v)) % 2 == 0) | zeros)[:, None]
+        there, found, by_rows = [[np.zeros(k), slopes.T.copy(), first.copy()] for _ in range(3)]
+        by_rows[1] = slopes.copy()
+        met = build.softmax_descent(A, s, P, *matrices, t, ridges, epochs, small, zeros, *found)
+        expected = coordinates.softmax_descent(A, s, P, *matrices, t, ridges, epochs, small, zeros, *there)
+        other = build.sparse_softmax_descent(*sparse, epochs, small, zeros, *by_rows)
+        for each in (met, other):
+            assert each == pytest.approx(expected, rel=1e-6) if epochs < 10 else each[1] <= small or each[0] == epochs
+        for level, u, w in (found, [by_rows[0], by_rows[1].T, by_rows[2]]):
+            assert_allclose(w, there[2], atol=1e-10 if epochs < 10 else 1e-6)
+            # The slopes and the level are kept those of the weights.
+            step = w - first
+            assert_allclose(level, -np.einsum("jce,je->c", matrices[1], step), atol=1e-9)
+            assert_allclose(u, (slopes + np.einsum("nce,jn,je->nc", H, A, step)).T, atol=1e-9)
+            assert zeros or not w[1::2].any()
+            if epochs > 10:
+                g = (A @ (u.T + np.einsum("nce,e->nc", H, level))) + ridges[:, None] * w
+                beyond = np.abs(g + t[:, None] * np.sign(w)), np.maximum(np.abs(g) - t[:, None], 0)
+                inside = np.einsum("jcc->jc", matrices[2]) > 0
+                assert np.max(np.where(w != 0, *beyond)[inside], initial=0.0) <= 1e-7
+    for wrong in ([*found[:2], v[:, :-1].copy()], [found[0], found[1][:, :-1].copy(), found[2]]):
+        with pytest.raises(ValueError, match=FIT):
+            build.softmax_descent(A, s, P, *matrices, t, ridges, 1, 0.0, True, *wrong)
+    with pytest.raises(ValueError, match=r"do not fit|indices must be|indptr"):
+        build.sparse_softmax_descent(sparse[0], X.indices + 9999, *sparse[2:], 1, 0.0, True, *by_rows) if X.nnz else (
+            build.softmax_descent(A, s, P, *matrices, t, ridges, 1, 0.0, True, *wrong)
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_are_taken_and_summed(build, dtype):
+    """Into `out`, `sums` and `squares` alone; held to exact sums."""
+    rng = np.random.default_rng(1)
+    for n, d in ((1, 1), (3, 0), (0, 5), (63, 4), (64, 7), (130, 3)):
+        X, m = (10 * rng.standard_normal((n, d))).astype(dtype), 2 * d
+        numbers, shift, scale = rng.integers(0, max(1, d), m), rng.standard_normal(m), rng.uniform(0.1, 9, m)
+        before, out, sums, squares = X.copy(), np.full((m, n), np.nan), np.full(d, np.nan), np.full(d, np.nan)
+        build.take_columns(X, numbers, shift, scale, out)
+        build.column_sums(X, sums, squares)
+        wide = X.astype(np.float64)
+        for j, number in enumerate(numbers):
+            assert_allclose(out[j], (wide[:, number] - shift[j]) / scale[j], rtol=1e-14)
+        for j in range(d):
+            terms = [float(x) for x in wide[:, j]]
+            assert abs(sums[j] - math.fsum(terms)) <= 1e-12 * math.fsum(map(abs, terms))
+            assert squares[j] == pytest.approx(math.fsum(x * x for x in terms), rel=1e-12)
+        assert np.array_equal(X, before)
+    with pytest.raises(ValueError, match=r"numbers must be columns, 0 to 2"):
+        build.take_columns(X, np.full(m, 3), shift, scale, out)
+    for wrong in (out[:, :-1].copy(), out[:-1].copy()):
+        with pytest.raises(ValueError, match=FIT):
+            build.take_columns(X, numbers, shift, scale, wrong)
+    with pytest.raises(ValueError, match=FIT):
+        build.column_sums(X, sums, squares[:-1].copy())

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "src" / "fastgd" / "kernels"
 INCLUDED = (
     "one_layer", "lanes", "transcendental", "one_output", "stages", "updates", "small_table", "single_rows", "loops",
-    "losses", "sparse", "single_sparse_rows", "perturbed", "functions", "coordinates",
+    "losses", "sparse", "single_sparse_rows", "perturbed", "functions", "coordinates", "softmax_coordinates",
 )  # fmt: skip
 pytestmark = pytest.mark.one_build
 

@@ -17,7 +17,11 @@ class DenseColumns:
         What is left to subtract from each column that it be centred: 0.
     gram_epochs : float
         How many epochs of coordinate descent take as long as to form the Gram matrix and to factorise it ten times.
+    order : str
+        Of what `descend_classes` takes for each row and class, (n, k).
     """
+
+    order = "F"
 
     def __init__(self, rows, numbers, shift, scale):
         self.columns = None
@@ -50,10 +54,18 @@ class DenseColumns:
         self.offsets = np.zeros(self.m)
 
     def product(self, v):
-        return v @ self.columns
+        """The scores (n,) of weights (m,), or (n, k) of (m, k)."""
+        return (v.T @ self.columns).T
 
     def transposed_product(self, u):
         return self.columns @ u
+
+    def squares(self, C):
+        """Σ c·a² of each column for each c of C (n, q), (m, q)."""
+        found = np.zeros((self.m, C.shape[1]))
+        for part in slices(len(C), max(256, PIECE_VALUES // max(1, self.m))):  # stays in a cache
+            found += np.square(self.columns[:, part]) @ C[part]
+        return found
 
     def sums(self, c):
         """Σ c·a of each column, c being (n,) or (1,)."""
@@ -82,9 +94,18 @@ class DenseColumns:
             zeros, slopes, v,
         )  # fmt: skip
 
+    def descend_classes(self, model, small, zeros, slopes, level, v):
+        """An epoch of coordinate descent on a quadratic model of a softmax."""
+        return kernels.active.softmax_descent(
+            self.columns, model.weights, model.p.T, model.sums, model.means, model.bends, model.thresholds,
+            model.ridges, 1, small, zeros, level, slopes.T, v,
+        )  # fmt: skip
+
 
 class SparseColumns:
     """Columns X/scale of a sparse matrix, which are not centred; see `DenseColumns`."""
+
+    order = "C"
 
     def __init__(self, rows, numbers, shift, scale):
         self._numbers = numbers[:0]
@@ -101,10 +122,13 @@ class SparseColumns:
         self._X = rows.by_columns[:, numbers]
 
     def product(self, v):
-        return self._X @ (v / self._scale)
+        return self._X @ (v.T / self._scale).T
 
     def transposed_product(self, u):
-        return (self._X.T @ u) / self._scale
+        return ((self._X.T @ u).T / self._scale).T
+
+    def squares(self, C):
+        return (self._X.power(2).T @ C) / np.square(self._scale)[:, None]
 
     def sums(self, c):
         return self.transposed_product(np.broadcast_to(c, self._X.shape[0]))
@@ -121,5 +145,12 @@ class SparseColumns:
         X = self._X
         return kernels.active.sparse_coordinate_descent(
             X.data, X.indices, X.indptr, model.curvature, self._scale, model.sums, model.means, model.bends,
+            model.thresholds, model.ridges, 1, small, zeros, level, slopes, v,
+        )  # fmt: skip
+
+    def descend_classes(self, model, small, zeros, slopes, level, v):
+        X = self._X
+        return kernels.active.sparse_softmax_descent(
+            X.data, X.indices, X.indptr, self._scale, model.weights, model.p, model.sums, model.means, model.bends,
             model.thresholds, model.ridges, 1, small, zeros, level, slopes, v,
         )  # fmt: skip

@@ -70,7 +70,7 @@ class Search(ProximalNewton):
         # A gradient from scores has their digits; rows that are far off their mean, or rounded, have their own pass.
         self.by_scores = o.dtype == np.float64 and not v.far_off
         self.numbers, self.block, self.problem, self.gram, self._at = np.empty(0, np.intp), None, None, None, None
-        self.starts = None  # of the groups in the working set
+        self.starts = self._data = None  # of the groups in the working set; the data term at h
         self.on_path = penalties > 1
         if kept := monitor.resumed:
             self._resume(kept)
@@ -135,7 +135,7 @@ class Search(ProximalNewton):
         if self.gram is not None:
             fun, gradient = self.gram.evaluate(V)
         elif self.by_scores:
-            slopes, fun = self._all_slopes(), o.value_of_scores(self.h) + o.constant
+            slopes, fun = self._all_slopes(), self._value() + o.constant
             v.nfev, v.njev, v.passes = v.nfev + 1, v.njev + 1, v.passes + 1
             gradient = np.empty(V.shape)
             of_columns, total = gradient[: self.d], slopes.sum(axis=0)
@@ -177,7 +177,7 @@ class Search(ProximalNewton):
         if monitor.ended:
             return True
         if self.gram is not None and monitor.gap.wanted(point.fun, 0.0) < 10 * ROUNDING * self.gram.scale:
-            self.gram, self.h, self._at = None, self._scores(), None
+            self.gram, self.h, self._at, self._data = None, self._scores(), None, None
             self.point = point = self._evaluated(point.step)
         violations = self._violations()
         worst = float(violations.max(initial=0.0))
@@ -213,8 +213,9 @@ class Search(ProximalNewton):
         return SHARE * max(wanted, 0.0) / (penalty or self.monitor.gap.above_least(self.point.fun) or 1.0)
 
     def _at_first(self, share):
-        """What is left of the violations of the first problem with the penalty that is asked for."""
-        return min(share, ROUGH) if self.block.m <= AT_ONCE and share >= FINE else ROUGH
+        """What is left of the violations of the first problem with the penalty that is asked for: of few columns it is
+        solved in less time than another pass over X takes."""
+        return min(share, ROUGH) if self.block.m <= 2 * AT_ONCE and share >= FINE else ROUGH
 
     def _is_at_rounding(self, gap, wanted):
         """End where no problem is solved any closer."""

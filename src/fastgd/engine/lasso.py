@@ -112,18 +112,24 @@ def violations(v, gradient, thresholds):
     return np.where(v != 0, np.abs(gradient + thresholds * np.sign(v)), at_zero)
 
 
+def total(factors, values):
+    """Σ factor·value of one or of several outputs."""
+    found = factors @ values
+    return float(found) if values.ndim == 1 else float(found.sum())
+
+
 def sizes(v, thresholds, starts=None):
     """Σ tⱼ·|vⱼ|, or of groups that begin at `starts` Σ t_g·‖v_g‖, of one or of several outputs."""
     if starts is None:
-        return float(np.sum(thresholds @ np.abs(v)))
-    return float(np.sum(thresholds[starts[:-1]] @ norms(v, starts))) if len(v) else 0.0
+        return total(thresholds, np.abs(v))
+    return total(thresholds[starts[:-1]], norms(v, starts)) if len(v) else 0.0
 
 
 def rise_of_sizes(v, new, thresholds, starts=None):
     """`sizes` of new weights less that of v, without cancellation of the sums."""
     if starts is None:
-        return float(np.sum(thresholds @ (np.abs(new) - np.abs(v))))
-    return float(np.sum(thresholds[starts[:-1]] @ (norms(new, starts) - norms(v, starts)))) if len(v) else 0.0
+        return total(thresholds, np.abs(new) - np.abs(v))
+    return total(thresholds[starts[:-1]], norms(new, starts) - norms(v, starts)) if len(v) else 0.0
 
 
 def norms(v, starts):
@@ -281,6 +287,8 @@ class Problem:
         The Hessian, where it has been formed.
     slow : bool
         Whether steps on the columns have been tried in vain.
+    worst : float
+        The largest violation that `minimise` has met, of its threshold.
     """
 
     def __init__(self, search, curvature, old):
@@ -293,7 +301,7 @@ class Problem:
         self.ridges = search.ridges[search.numbers]
         self.total = float(curvature.sum()) * (o.rows.n if len(curvature) == 1 else 1)
         self._centred = o.fit_intercept
-        self.matrix, self.slow, self.starts = None, old is not None and old.slow, None
+        self.matrix, self.slow, self.starts, self.worst = None, old is not None and old.slow, None, 0.0
         if old is not None and old.matrix is not None and (self.slow or block.m <= AT_ONCE):
             self._form(old.matrix)
 
@@ -333,27 +341,43 @@ class Problem:
         H[np.diag_indices(m)] = self.bends
         self.matrix = H
 
+    def times(self, z):
+        """What scores that change by z (n,), or by one number, change the slopes by."""
+        return self.curvature * z
+
+    def best_shift(self, slopes):
+        """The change of the intercept at which the slopes of the model add up to 0."""
+        return -slopes.sum() / self.total
+
+    def following(self, step):
+        """By how much the best intercept falls with a step of the weights."""
+        return float(self.means @ step)
+
     def minimise(self, slopes, v, small, left):
         """The weights of the minimum, from v, or None where that is it; `slopes` are those at v, with the best
         intercept, and `left` is the share of the violations that the weights may have."""
-        gradient = self.block.transposed_product(slopes) + self.ridges * v
-        thresholds = self.thresholds
+        gradient = self.block.transposed_product(slopes) + (self.ridges * v.T).T
         if self.starts is not None:
             return self._minimise_groups(gradient, v, small)
-        worst = float(np.max(violations(v, gradient, thresholds) / thresholds, initial=0.0))
+        self.worst = worst = float(np.max(violations(v.T, gradient.T, self.thresholds) / self.thresholds, initial=0.0))
         if worst <= small:
             return None
+        new = v
         if self.matrix is None and self.block.m > AT_ONCE:
             small = max(small, left * worst)
             new, found = self._by_columns(slopes, v.copy(), small)
             if found:
                 return new
             self.slow = True
-            self._form()
-            return minimise_with_l1(self.matrix, gradient + self.matrix @ (new - v), thresholds, new, small)
         if self.matrix is None:
             self._form()
-        return minimise_with_l1(self.matrix, gradient, thresholds, v, small)
+        return self._by_matrix(gradient, v, new, small)
+
+    def _by_matrix(self, gradient, v, new, small):
+        """The minimum, from the weights `new`; the gradient is that at v."""
+        if new is not v:
+            gradient = gradient + self.matrix @ (new - v)
+        return minimise_with_l1(self.matrix, gradient, self.thresholds, new, small)
 
     def _minimise_groups(self, gradient, v, small):
         if not len(v):
@@ -370,16 +394,16 @@ class Problem:
 
         Between epochs over all columns there are some in which weights that are 0 stay so, once few change.
         """
-        level, path, whole, met = np.zeros(1), [v.copy()], True, [1.0]
-        gram = self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
+        level, path, whole, met = np.zeros(v.shape[1:] or 1), [v.copy()], True, [1.0]
+        gram = self._gram_epochs()
         for epoch in range(1, 1 + MOST_EPOCHS):
-            worst = self.block.descend(self, small, whole, slopes, level, v)[1]
+            worst = self._descend(small, whole, slopes, level, v)
             if whole and not worst > small:
                 return v, True
             met[0] = worst if epoch == 1 else met[0]
             new = np.count_nonzero((v != 0) != (path[-1] != 0))
             # The next epoch leaves out the columns without a weight where this one has changed less than 1 % of them.
-            whole = not worst > small or (whole and new > 0.01 * len(v))
+            whole = not worst > small or (whole and new > 0.01 * v.size)
             path.append(v.copy())
             if epoch % MEMORY == 0:
                 rate = math.log(max(met[-1] / worst, 1.0)) / MEMORY if worst > 0 else math.inf
@@ -389,8 +413,8 @@ class Problem:
                     left = math.log(worst / small) * MEMORY * (len(met) - 1 - middle)
                     if not left <= gram * math.log(max(met[middle] / worst, 1.0)):
                         return v, False
-                slopes += level * self.curvature
-                level[0] = 0.0
+                slopes += self.times(level)
+                level[:] = 0.0
                 if rate < FAST:
                     self._extrapolate(path, slopes, v)
                 path = [v.copy()]
@@ -398,11 +422,18 @@ class Problem:
 
     def _extrapolate(self, path, slopes, v):
         """Move v and its slopes to the extrapolation of the path, if F is lower there (Anderson acceleration)."""
-        step = _extrapolation(np.array(path), v)
-        change = self.block.product(step) - self.means @ step
-        rise = float(slopes @ change) + 0.5 * float(np.sum(self.curvature * change**2))
-        rise += float(self.ridges @ (step * (v + 0.5 * step)))
-        rise += float(self.thresholds @ (np.abs(v + step) - np.abs(v)))
+        step = _extrapolation(np.array(path).reshape(len(path), -1), v.reshape(-1)).reshape(v.shape)
+        change = self.block.product(step) - self.following(step)
+        bent = self.times(change)
+        rise = float(np.vdot(change, slopes + 0.5 * bent)) + total(self.ridges, step * (v + 0.5 * step))
+        rise += rise_of_sizes(v, v + step, self.thresholds)
         if rise < 0:
             v += step
-            slopes += self.curvature * change
+            slopes += bent
+
+    def _gram_epochs(self):
+        """How many epochs take as long as what is done with the matrix."""
+        return self.block.gram_epochs if self.block.m <= GRAM_COLUMNS else math.inf
+
+    def _descend(self, small, zeros, slopes, level, v):
+        return self.block.descend(self, small, zeros, slopes, level, v)[1]

@@ -44,7 +44,7 @@ PERTURBED = ("perturbed_pass", "sparse_perturbed_pass")
 FUNCTIONS = ("descend_function",)
 COORDINATES = (
     "column_moments", "column_sums", "coordinate_descent", "sparse_coordinate_descent", "gram_coordinate_descent",
-    "gram_group_descent", "take_columns",
+    "gram_group_descent", "take_columns", "softmax_descent", "sparse_softmax_descent",
 )  # fmt: skip
 DIFFERENCES = ("evaluate", "sample", "central_differences", "batched_differences", "central_slopes")
 

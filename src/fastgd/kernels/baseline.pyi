@@ -272,6 +272,41 @@ def sparse_coordinate_descent(
     slopes: Doubles,
     v: Doubles,
 ) -> tuple[int, float]: ...
+def softmax_descent(
+    columns: Doubles,
+    weights: Doubles,
+    P: Doubles,
+    sums: Doubles,
+    means: Doubles,
+    bends: Doubles,
+    thresholds: Doubles,
+    ridges: Doubles,
+    epochs: int,
+    small: float,
+    zeros: bool,
+    level: Doubles,
+    slopes: Doubles,
+    v: Doubles,
+) -> tuple[int, float]: ...
+def sparse_softmax_descent(
+    data: Real,
+    indices: Index,
+    indptr: Index,
+    scales: Doubles,
+    weights: Doubles,
+    P: Doubles,
+    sums: Doubles,
+    means: Doubles,
+    bends: Doubles,
+    thresholds: Doubles,
+    ridges: Doubles,
+    epochs: int,
+    small: float,
+    zeros: bool,
+    level: Doubles,
+    slopes: Doubles,
+    v: Doubles,
+) -> tuple[int, float]: ...
 def gram_coordinate_descent(
     H: Doubles, thresholds: Doubles, epochs: int, small: float, gradient: Doubles, v: Doubles
 ) -> tuple[int, float]: ...
