@@ -10,7 +10,7 @@ from fastgd.linalg import softmax
 
 # The weights in groups of all classes have one matrix up to this many.
 JOINT_WEIGHTS = 2048
-# Least probability of a class, so that each row has some curvature.
+# Least probability of a class, of the largest curvature p(1 − p), so that each row has some.
 FLAT = 1e-10
 # A matrix for each class, against epochs over the columns: the share of `gram_epochs` for each pair of classes.
 PAIR = 0.2
@@ -37,7 +37,8 @@ class JointProblem(Problem):
     def __init__(self, search):
         o, self.block, self.ridges = search.objective, search.block, search.ridges[search.numbers]
         self.weights = o.factor * (np.ones(1) if o.sample_weight is None else o.sample_weight)
-        p = np.maximum(softmax(search.h).T, FLAT)
+        p = softmax(search.h).T
+        p = np.maximum(p, FLAT * float(np.max(p * (1 - p), initial=0.0)) or FLAT)
         self.p = np.asarray((p / p.sum(axis=0)).T, order=self.block.order)
         self.k, self._centred, self.matrix, self.slow, self.starts = len(p), o.fit_intercept, None, False, None
         self.worst = 0.0
@@ -102,7 +103,7 @@ class JointProblem(Problem):
         return super()._by_columns(np.array(slopes, order=self.block.order), v, small)
 
     def _form(self, old=None):
-        """The Hessian in the weights of one class after the other."""
+        """The Hessian in the weights of one class after the other, and the intercepts."""
         m, k, ((a, c), products) = self.block.m, self.k, self._pairs
         H, alike = np.zeros((k, m, k, m)), np.all(products == products[0])  # as where all weights are 0
         G = self.block.gram(np.ones(1)) if alike else None
@@ -111,23 +112,26 @@ class JointProblem(Problem):
             H[first, :, second] = H[second, :, first] = -part
             H[first, :, first] += part
             H[second, :, second] += part
-        H, diagonal = H.reshape(k * m, k * m), np.diag_indices(k * m)
-        squares = H[diagonal]
-        if self._centred:
-            sums = self._sums.transpose(1, 0, 2).reshape(k * m, k)
-            H -= sums @ self.inverse @ sums.T
-        H[diagonal] = np.where(H[diagonal] > 1e-14 * squares, H[diagonal], 0.0) + np.tile(self.ridges, k)
+        H = H.reshape(k * m, k * m)
+        H[np.diag_indices(k * m)] += np.tile(self.ridges, k)
+        if self._centred:  # eliminated by hand, the intercepts of classes that are nearly told apart would cancel
+            sums, weighted = self._sums.transpose(1, 0, 2).reshape(k * m, k), self.weights[:, None] * self.p
+            H = np.block([[H, sums], [sums.T, np.diag(weighted.sum(axis=0)) - weighted.T @ self.p]])
         self.matrix = H
 
     def _by_matrix(self, gradient, v, new, small):
-        start, gradient, t = new.T.reshape(-1), gradient.T.reshape(-1), np.tile(self.thresholds, self.k)
+        beside, t = self.k * self._centred, np.tile(self.thresholds, self.k)
+        start, gradient = (np.append(part.T.reshape(-1), np.zeros(beside)) for part in (new, gradient))
         if new is not v:
-            gradient = gradient + self.matrix @ (new - v).T.reshape(-1)
+            step = (new - v).T.reshape(-1)
+            gradient += self.matrix @ np.append(step, -self.following(new - v) if beside else [])
+        arguments = self.matrix, gradient, np.append(t, np.zeros(beside))
         if self.starts is None:
-            found = minimise_with_l1(self.matrix, gradient, t, start, small)
+            found = minimise_with_l1(*arguments, start, small)
         else:
-            found = minimise_with_groups(self.matrix, gradient, t, self._starts(), start, small)
-        return np.ascontiguousarray(found.reshape(self.k, -1).T)
+            starts = np.append(self._starts(), len(t) + 1 + np.arange(beside))
+            found = minimise_with_groups(*arguments, starts, start, small)
+        return np.ascontiguousarray(found[: len(t)].reshape(self.k, -1).T)
 
     def _starts(self):
         """`starts` of the groups of all classes."""

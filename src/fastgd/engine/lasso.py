@@ -8,10 +8,14 @@ import numpy as np
 import scipy.linalg
 
 from fastgd import kernels
+from fastgd.engine import parametric
 
 # Coordinate descent finds the signs, between steps to the minimum for given signs: so many epochs, and one more for so
 # many columns, whose step takes longer.
 EPOCHS, COLUMNS, ROUNDS = 5, 6, 500
+# After so many rounds the signs are followed from breakpoint to breakpoint, where there are no more columns than this;
+# so many more rounds each take a digit off what `held` leaves.
+FEW_ROUNDS, MOST_EQUATIONS, DIGITS = 8, 2048, 20
 # So many rounds that do not lower the value are the last.
 PATIENCE = 3
 # More columns than this are looked at where they have a weight, or a slope of so much of their threshold, unless these
@@ -49,10 +53,10 @@ def minimise_with_l1(H, gradient, thresholds, start, small=0.0):
     v, gradient = start.astype(np.float64), gradient.astype(np.float64)
     v[(np.diag(H) <= 0) & (np.abs(gradient) <= thresholds)] = 0.0  # there is the penalty alone
     rounding = ROUNDING * (np.max(np.abs(gradient), initial=0.0) + np.max(thresholds, initial=0.0))
-    allowed = np.maximum(small * thresholds, rounding)
+    allowed, near = np.maximum(small * thresholds, rounding), None
     for _ in range(ROUNDS if len(v) > SMALL else 0):
-        near = np.flatnonzero((v != 0) | (np.abs(gradient) >= NEAR * thresholds))
-        if len(near) > MOST * len(v):
+        last, near = near, np.flatnonzero((v != 0) | (np.abs(gradient) >= NEAR * thresholds))
+        if len(near) > MOST * len(v) or np.array_equal(near, last):
             break
         new = _minimise(H[near].take(near, axis=1), gradient[near], thresholds[near], v[near], small, allowed[near])
         gradient += (new - v[near]) @ H[near]
@@ -68,7 +72,12 @@ def _minimise(H, first, thresholds, start, small, allowed):
     # Where columns are collinear, or more than the rows, the matrix is singular: the steps are those of a proximal
     # point method, with this share of the largest entry added to the diagonal.
     held = 1e-11 * float(np.max(np.diag(H), initial=0.0))
-    for _ in range(ROUNDS):
+    few = len(v) <= MOST_EQUATIONS
+    for number in range(FEW_ROUNDS + DIGITS if few else ROUNDS):
+        if few and number >= FEW_ROUNDS:
+            v, gradient = parametric.minimum(H, gradient, thresholds, v, held)
+            if np.all(violations(v, gradient, thresholds) <= allowed):
+                break
         epochs = EPOCHS + int(np.count_nonzero(v)) // COLUMNS
         worst = kernels.active.gram_coordinate_descent(H, thresholds, epochs, small, gradient, v)[1]
         if worst <= small or not np.isfinite(worst):
@@ -92,7 +101,7 @@ def _step(H, held, gradient, thresholds, v):
     free, signs = thresholds == 0, np.sign(v)
     support = np.flatnonzero((v != 0) | free)
     slope = gradient[support] + (thresholds * signs)[support]
-    step = _solve(H[support].take(support, axis=1), held, -slope)
+    step = parametric.solve(H[support].take(support, axis=1), -slope, held)
     old, target = v[support], v[support] + step
     # A step that is much longer than the weights follows a rounding error of the matrix.
     if not np.max(np.abs(step), initial=0.0) <= 1e12 * (1 + np.max(np.abs(v))) or not slope @ step < 0:
@@ -192,14 +201,6 @@ def _extrapolation(path, v):
     products[np.diag_indices_from(products)] += 1e-10 * (np.trace(products) or 1.0)
     z = np.linalg.solve(products, np.ones(len(moves)))
     return (z / z.sum()) @ path[1:] - v
-
-
-def _solve(H, held, right):
-    H[np.diag_indices_from(H)] += held
-    try:
-        return scipy.linalg.cho_solve(scipy.linalg.cho_factor(H, check_finite=False), right, check_finite=False)
-    except np.linalg.LinAlgError:
-        return np.linalg.lstsq(H, right, rcond=None)[0]
 
 
 def _lowest_between(slope, change, thresholds, v, target):

@@ -77,9 +77,8 @@ class Sums:
     def _by_one_call(self, w, gradient):
         """The value by one call of a kernel, which writes to `gradient` unless that is empty."""
         penalty, (activation, loss) = self.penalty, self.codes
-        if w.ndim > 1:
-            w, gradient = w.reshape(-1), gradient.reshape(-1)
-        value = self.rows.value_and_gradient(w, activation, loss, self.factor, penalty.l2, self.edges, gradient)
+        flat, found = (w, gradient) if w.ndim == 1 else (w.reshape(-1), gradient.reshape(-1))
+        value = self.rows.value_and_gradient(flat, activation, loss, self.factor, penalty.l2, self.edges, found)
         return value + self._besides(w) if penalty.l1 or self.constant else value
 
     def _value(self, sums, w, gradient):
