@@ -110,8 +110,8 @@ def _poisson(h, y, _):
 
 def _tweedie(h, y, p):
     least = y ** (2 - p) / ((p - 1) * (2 - p))
-    each = np.exp((2 - p) * h) / (2 - p) + y * np.exp((1 - p) * h) / (p - 1) - least
-    return each, np.exp((2 - p) * h) - y * np.exp((1 - p) * h)
+    rest = np.where(y > 0, y * np.exp((1 - p) * np.where(y > 0, h, 0.0)), 0.0)
+    return np.exp((2 - p) * h) / (2 - p) + rest / (p - 1) - least, np.exp((2 - p) * h) - rest
 
 
 def _negative_binomial(h, y, a):

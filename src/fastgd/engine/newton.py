@@ -42,7 +42,7 @@ def newton(variables, monitor):
         variables.note = newton_note(variables, step) if monitor.tolerates else ""
         if known or monitor.out_of_steps(point):
             return
-        rounding = np.finfo(np.float64).eps * max(abs(point.fun), abs(o.value_at_zero))
+        rounding = np.finfo(np.float64).eps * max(abs(point.fun), abs(o.value_at_zero), 4 * o.least_size)
         found = _on_the_way(v, point, step, slope, thresholds) if -slope > rounding else None
         if found is None:
             if near or monitor.gap.above_least(point.fun) <= 1e5 * rounding:

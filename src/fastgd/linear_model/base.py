@@ -163,8 +163,8 @@ class LinearModel(Saved, Exported, Summarised, Penalised, FitsInParts, Parameter
         score = None if held_out is None else lambda w: self._score_held_out(objective.split(w), *held_out)
         result, error = self._run(objective, checked, score)
         if dtype != objective.dtype:
-            inputs.round_off(result, objective, dtype)
-        self._set_weights(*(part.astype(dtype) for part in objective.split(result.x)), y)
+            inputs.round_off(result, objective, dtype, checked.tol)
+        self._set_weights(*(part.astype(result.x.dtype) for part in objective.split(result.x)), y)
         self.n_iter_, self.history_, self.result_ = max(1, result.nit), result.history, result
         self._online = None
         # Stochastic steps end near the minimum, not at it.

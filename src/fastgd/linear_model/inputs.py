@@ -334,13 +334,18 @@ def _is_single(part):
     return part is not None and part.dtype == np.float32
 
 
-def round_off(result, objective, dtype):
-    """Round the weights of a result to a dtype, and let it report what belongs to these."""
-    rounded, fun = result.x.astype(dtype), result.fun
-    result.fun, result.jac = objective.value_and_gradient_at(rounded.astype(objective.dtype))
-    result.x, result.jac = rounded, result.jac.astype(dtype)
-    if result.gap is not None:
-        result.gap += max(0.0, result.fun - fun)
+def round_off(result, objective, dtype, tol):
+    """Round the weights of a result to a dtype, and let it report what belongs to these.
+
+    The weights stay as they are where their loss would rise by more than what the tolerance allows of the gap.
+    """
+    rounded = result.x.astype(dtype)
+    fun, gradient = objective.value_and_gradient_at(rounded.astype(objective.dtype))
+    rise, room = fun - result.fun, objective.resolution * abs(objective.value_at_zero)
+    if rise <= max((1e-4 if tol is None else tol) * abs(fun), room):
+        result.x, result.fun, result.jac = rounded, fun, gradient.astype(dtype)
+        if result.gap is not None:
+            result.gap += max(0.0, rise)
 
 
 def _weights_elsewhere(s, name):
