@@ -16,17 +16,22 @@ PATIENCE, LITTLE = 5, 1e-9
 JUMPS = 8
 
 
-def minimum(H, linear, thresholds, lower, upper, start, ridge):
+def minimum(H, linear, thresholds, lower, upper, start, ridge, resolution=0.0):
     """argmin ½zᵀHz + linear·z + Σ thresholds·|z| within bounds, from a start inside, and whether it was found.
 
     Passes over the coordinates find which of them are at a bound, or at 0; all others then have the minimum of a
-    quadratic function, which is taken where it is inside.
+    quadratic function, which is taken where it is inside. Slopes of columns of that resolution are off by as much, as a
+    share of their terms.
     """
     z, diagonal = start.copy(), np.where(np.diag(H) > 0, np.diag(H), 1.0)
     slopes = H @ z + linear
     first = float(np.max(_violations(z, slopes, thresholds, lower, upper), initial=0.0))
-    allowed = ROUNDING * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
-    highest, lowest, still = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z)), math.inf, 0
+    allowed = max(ROUNDING, resolution) * (np.abs(H) @ np.abs(z) + np.abs(linear) + thresholds)
+
+    def value_at(z, slopes):
+        return 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z))
+
+    highest, lowest, still = value_at(z, slopes), math.inf, 0
     jumps = JUMPS * len(z)
     limited = thresholds.any() or np.isfinite(lower).any() or np.isfinite(upper).any()
     for _ in range(EPOCHS if limited else 1):  # without limits one jump leads to the minimum
@@ -34,11 +39,14 @@ def minimum(H, linear, thresholds, lower, upper, start, ridge):
             jumps -= 1
             held = _held(z, slopes, thresholds, lower, upper)
             jump, whole = _newton_jump(H, linear, thresholds, lower, upper, z, held, ridge)
-            z, slopes = jump, H @ jump + linear
+            new = H @ jump + linear
+            if not value_at(jump, new) <= value_at(z, slopes):  # on a way that only rounding tells from a flat one
+                break
+            z, slopes = jump, new
             if whole or not jumps:
                 break
         rest = _violations(z, slopes, thresholds, lower, upper)
-        value = 0.5 * float((slopes + linear) @ z) + float(thresholds @ np.abs(z))
+        value = value_at(z, slopes)
         highest = max(highest, value)
         still = 0 if value < lowest - max(ROUNDING * abs(value), LITTLE * (highest - value)) else still + 1
         if np.all(rest <= allowed) or still == PATIENCE or not jumps or not limited:

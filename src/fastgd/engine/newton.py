@@ -27,12 +27,12 @@ def newton(variables, monitor):
         monitor.keep(point.step, z=point.z)
         if H is None or not o.quadratic:
             H = _hessians(v, point.z)
-        new, near = _model_minimum(H, point, thresholds, lower, upper, ridge)
+        new, near = _model_minimum(H, point, thresholds, lower, upper, ridge, o.resolution)
         step = new - point.z
         change = _penalty(new, thresholds) - _penalty(point.z, thresholds)
         slope = float(np.vdot(point.gradient, step)) + change
         gain = -slope - 0.5 * sum(float(s @ A @ s) for s, A in zip(step.T.reshape(len(H), -1), H, strict=True))
-        gain = max(gain, 0.0)
+        near, gain = near and gain >= -1e-9 * abs(point.fun), max(gain, 0.0)
         if not near:  # what has been gained of the quadratic function is not all
             known = False
         elif o.quadratic:
@@ -56,13 +56,13 @@ def newton(variables, monitor):
             return
 
 
-def _model_minimum(H, point, thresholds, lower, upper, ridge):
+def _model_minimum(H, point, thresholds, lower, upper, ridge, resolution):
     """The minimum of the quadratic model at a point, in which each matrix of H is of one output, or of all that follow
     one another; and whether it was found."""
     matrices, together = len(H), point.z.shape[1] // len(H)
     parts = (side.T.reshape(matrices, -1) for side in (point.z, point.gradient, thresholds, lower, upper))
     found = [
-        active_set.minimum(matrix, gradient - matrix @ z, t, low, high, z, np.tile(ridge, together))
+        active_set.minimum(matrix, gradient - matrix @ z, t, low, high, z, np.tile(ridge, together), resolution)
         for matrix, z, gradient, t, low, high in zip(H, *parts, strict=True)
     ]
     new = np.concatenate([z for z, _ in found]).reshape(point.z.T.shape).T

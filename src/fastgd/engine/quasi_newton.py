@@ -26,6 +26,8 @@ PRODUCT_TIME, STEP_TIME = 1 / 8, 5e5
 LEAST_DAMPING = 1e-9
 # Of an estimate of the gap for a loss that is not convex.
 UNSURE = 10
+# The share of the decrease that its slope promises, below which a step is too long.
+LITTLE = 0.2
 
 
 def quasi_newton(variables, monitor, otherwise=None):
@@ -70,6 +72,9 @@ class _Search:
         # costs next to nothing, more steps are taken as long as each lowers the gap to 0.3 of itself or less.
         cheap = self.price <= FREE_RENEWAL and o.rows.values * o.rows.k <= STEP_TIME
         self.polish = (cheap or o.quadratic) and not o.has_dual and o.smooth and monitor.tolerates
+        self.floor = o.least
+        if not o.quadratic and o.least > -math.inf:  # what is below is rounding
+            self.floor += o.eps * (o.value_at_zero - o.least)
         self.last = self.first = math.inf
         self.due = False  # whether the preconditioner is to be rebuilt before the next step
 
@@ -129,8 +134,8 @@ class _Search:
                 holds = o.has_dual or self.sample.bends_alike(point.z, model.toward)
             quick = self.polish and model.estimate <= 0.3 * self.last
             quick = quick and estimate > o.eps**2 * abs(point.fun)
-            exact = point.least == 0 or point.fun <= o.least
-            if (point.step or exact) and holds and not quick:
+            exact = point.least == 0 or point.fun <= self.floor
+            if exact or (point.step and holds and not quick):
                 certificate = functools.partial(self.variables.duality_gap, point.z, point.gradient)
                 if monitor.reached(point, estimate, bound, certificate):
                     return True
@@ -209,6 +214,8 @@ class _Search:
             if math.isfinite(fun):
                 if fun <= point.fun + 1e-4 * rate * slope:  # Armijo's condition
                     found = rate, new, fun, gradient
+                    if o.l1 and not o.convex and fun > point.fun + LITTLE * rate * slope:
+                        return self._halfway(move, found)
                     # A loss that is linear outside of an interval may fall by nearly all that its slope promises.
                     straight = not o.record.bends_everywhere and fun <= point.fun + 0.9 * rate * slope
                     return self._further(move, found) if straight else found
@@ -219,6 +226,14 @@ class _Search:
                     return (rate, new, fun, gradient) if length(new, gradient) < 0.9 * norm else None
             rate *= 0.5 if math.isfinite(fun) else 0.1
         return None
+
+    def _halfway(self, move, found):
+        """The lower one of a point and of that of half the rate: steps with an l1 penalty are not corrected by those
+        before, and where the model has too little curvature they would go to and fro."""
+        rate = 0.5 * found[0]
+        new = self.point.z + rate * move
+        fun, gradient = self.variables.evaluate(new)
+        return (rate, new, fun, gradient) if fun < found[2] else found
 
     def _further(self, move, found):
         """Steps four times as long, again and again while the value falls: for a loss that was linear on the way."""

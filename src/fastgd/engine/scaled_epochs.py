@@ -87,7 +87,10 @@ class _InScaledColumns(Epochs):
         length = o.rows.d + o.fit_intercept  # of a row of centred and scaled columns, squared
         share = self._sample.largest_share
         apart = 0.0 if self.batch >= n else 1 / self.batch  # the share of one row in a batch, beyond that in all rows
-        L = typical * length * (apart + share * (1 - apart)) + float(self.variables.ridge().max(initial=0.0))
+        length *= apart + share * (1 - apart)
+        # Rows that the kernel does not centre, which are sparse, are longer by their mean.
+        length += float(np.sum(((self.variables.shift - self.shift) / self.variables.scale) ** 2))
+        L = typical * length + float(self.variables.ridge().max(initial=0.0))
         return self.caution * 0.5 * (1 - getattr(self.rule, "momentum", 0.0)) / L  # a velocity sums 1/(1 − μ) steps
 
     @functools.cached_property
@@ -113,7 +116,9 @@ class _InScaledColumns(Epochs):
             V = self._end_of_epoch()
             with np.errstate(all="ignore"):
                 point = monitor.point(epoch + 1, V, want_fun=True)
-            if self.caution > LEAST_RATE and not point.fun <= HIGHER * abs(self.objective.value_at_zero) + 1e-300:
+            if not point.fun <= HIGHER * abs(self.objective.value_at_zero) + 1e-300:
+                if self.caution <= LEAST_RATE:
+                    raise monitor.diverged(self.point, self.automatic, "the value rises at every rate")
                 # The estimate of L was too small: the epoch is repeated with a smaller rate.
                 self.caution /= 4
                 self.automatic = self._rate()
