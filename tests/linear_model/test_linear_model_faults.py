@@ -268,3 +268,45 @@ def test_newton_on_separated_classes_says_no_more_than_the_loss(classes):
     result = model.result_
     assert result.fun < 1e-14 and result.gap <= result.fun + 1e-15 and model.n_iter_ < 60
     assert np.array_equal(model.predict(X), np.arange(20) % classes)
+
+
+def test_batches_of_sparse_rows_far_off_do_not_diverge():
+    """Sparse rows are not centred: steps must be as short as their mean is long."""
+    rng = np.random.default_rng(7)
+    X = 100 * rng.uniform(0.1, 4, 12) + rng.standard_normal((3, 12))
+    for penalty in ("l2", "elasticnet"):
+        model = GDRegressor(penalty=penalty, alpha=0.8, solver="sgd", batch_size=32, max_iter=100, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(scipy.sparse.csr_matrix(X), [2.6, -3.4, 0.8])
+        losses_met = model.history_["loss"]
+        assert np.all(np.diff(losses_met) <= 0) and model.result_.fun <= losses_met[0]
+
+
+def test_bounds_on_the_softmax_of_a_constant_column_and_few_rows():
+    """A way that rounding alone tells from a flat one is not followed to weights of 1e8."""
+    rng = np.random.default_rng(271)
+    for _ in range(10):
+        n, d = int(rng.integers(6, 30)), int(rng.integers(3, 12))
+        X = rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-6, 6, d)
+        y = np.arange(n) % 3
+        bounds = (-0.5, np.where(rng.random(d) < 0.5, 0.7, np.inf))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = GDClassifier(solver="newton", bounds=bounds, alpha=1e-4, tol=1e-6, max_iter=60).fit(X, y)
+            tight = GDClassifier(solver="newton", bounds=bounds, alpha=1e-4, tol=1e-10, max_iter=300).fit(X, y)
+        result = model.result_
+        assert result.fun <= np.log(3) + 1e-9
+        if result.status == Status.CONVERGED:
+            assert result.fun - tight.result_.fun <= 3e-6 * result.fun
+
+
+def test_an_l1_penalty_on_a_loss_that_is_not_convex_ends():
+    rng = np.random.default_rng(1833)
+    for _ in range(6):
+        X = (rng.random((7, 6)) < 0.5) * 1.0
+        y = np.maximum(rng.gamma(2.0, 0.7, 7), 1e-9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = GDRegressor("inverse_gaussian", penalty="l1", alpha=0.2, fit_intercept=False, tol=1e-8).fit(X, y)
+        assert model.result_.status == Status.CONVERGED and model.n_iter_ < 200
