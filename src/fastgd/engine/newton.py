@@ -9,11 +9,20 @@ import numpy as np
 from fastgd.engine import active_set
 from fastgd.engine.gap import newton_note
 from fastgd.engine.preconditioner import is_joint
+from fastgd.linalg import equilibrium
 from fastgd.objective import design
 
 
 def newton(variables, monitor):
     """Minimise F in the variables, a Standardised whose monitor's `update` holds the bounds."""
+    _descend(variables, monitor)
+    o = variables.objective
+    within = np.isfinite(monitor.update.limits(variables.start.shape)).any()
+    if monitor.gap is not None and not (o.l1 or o.l2 or within):
+        monitor.gap.look_at_columns(variables, monitor)
+
+
+def _descend(variables, monitor):
     v, o = variables, variables.objective
     lower, upper = monitor.update.limits(v.start.shape)
     thresholds = np.broadcast_to(v.thresholds(), v.start.shape)
@@ -36,7 +45,7 @@ def newton(variables, monitor):
         if not near:  # what has been gained of the quadratic function is not all
             known = False
         elif o.quadratic:
-            known = monitor.reached_exactly(point, gain, how="by its minimum")
+            known = monitor.reached_exactly(point, gain, certified=_is_regular(H, o.resolution), how="by its minimum")
         else:  # twice the gain: a loss may fall like an exponential
             known = monitor.reached(point, 2 * gain)
         variables.note = newton_note(variables, step) if monitor.tolerates else ""
@@ -96,6 +105,13 @@ def _hessians(variables, z):
         v.passes += 1
         matrices = o.factor * o.rows.reduced(design.hessians, columns, o.record, *v.to_weights(z))[0]
     return [H + np.diag(v.diagonal()) for H in matrices]
+
+
+def _is_regular(H, resolution):
+    """Whether no direction is flat to within the resolution of the columns: rounding would hide what is gained."""
+    roots = [equilibrium(matrix) for matrix in H]
+    sizes = [np.linalg.eigvalsh(matrix / root / root[:, None]) for matrix, root in zip(H, roots, strict=True)]
+    return all(each[0] > 10 * len(each) * max(resolution, 1e-13) * each[-1] for each in sizes if len(each))
 
 
 def _penalty(z, thresholds):

@@ -131,7 +131,8 @@ class _Search:
                     monitor.damping = TRUSTED
                     self._renew()
                     continue
-                holds = o.has_dual or self.sample.bends_alike(point.z, model.toward)
+                still = estimate <= 1e-3 * o.eps * abs(point.fun)  # where rounding takes rows to and fro over kinks
+                holds = o.has_dual or still or self.sample.bends_alike(point.z, model.toward)
             quick = self.polish and model.estimate <= 0.3 * self.last
             quick = quick and estimate > o.eps**2 * abs(point.fun)
             exact = point.least == 0 or point.fun <= self.floor

@@ -133,7 +133,7 @@ class Sample:
         o, s = self.objective, self.objective.rows.shares(slice(None))
         Y = o.Y.astype(np.float64)
         here, there = (o.record.curvature(self.variables.scores(point), Y) for point in (V, V + move))
-        return bool(np.all(s @ np.abs(there - here) < 0.02 * (s @ here)))
+        return bool(np.all(s @ np.abs(there - here) <= 0.02 * (s @ here)))
 
     def mean_curvature(self, V, damping):
         """An estimate of the mean of l''(h) at V, not below its lower bound."""
