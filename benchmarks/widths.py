@@ -177,7 +177,8 @@ def main():
     from fastgd import kernels
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; a name stands for all that begin with it")
+    names = ", ".join(GROUPS).replace("%", "%%")
+    parser.add_argument("groups", nargs="*", help=f"of {names}; a name stands for all that begin with it")
     parser.add_argument("-d", dest="widths", help="widths, separated by commas")
     parser.add_argument("--values", type=float, default=IN_CACHE, help="values of X (default: %(default)s)")
     parser.add_argument("--dtype", choices=("float64", "float32"), help="by default both")
