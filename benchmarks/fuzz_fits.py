@@ -268,8 +268,8 @@ class Value:
 
 
 def refused(error, model):
-    """Whether an error is one that the documentation names: the solver does not take the loss, penalty or bounds."""
-    sentences = ("is for", "are for", "has a kink", "has no bound")
+    """Whether an error is one that the documentation names: what a solver does not take, or weights of one class."""
+    sentences = ("is for", "are for", "has a kink", "has no bound", "at least 2 classes")
     return any(sentence in str(error) for sentence in sentences) and not isinstance(error, np.linalg.LinAlgError)
 
 

@@ -74,3 +74,18 @@ def test_a_softmax_of_classes_that_are_told_apart(penalty, alpha, seed):
         warnings.simplefilter("ignore")
         model = GDClassifier(penalty=penalty, alpha=alpha).fit(X, y)
     assert model.result_.certified and model.result_.gap <= 1e-4 * model.result_.fun
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gram_with_l1_on_fewer_rows_than_columns_far_off(seed):
+    """XᵀX is singular, and from where coordinate descent has led the breakpoints may go nowhere."""
+    rng = np.random.default_rng(seed)
+    X = np.array([1.3, 625.0, 976.0, 572.0, 155.0, 35.0]) + rng.standard_normal((5, 6))
+    y = rng.standard_normal(5)
+    values = []
+    for solver in ("gram", "coordinate"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values.append(GDRegressor("mse", penalty="l1", alpha=3.6e-4, solver=solver, tol=1e-6).fit(X, y).result_)
+    assert values[1].certified
+    assert values[0].fun <= values[1].fun + 1e-4 * values[1].fun

@@ -78,6 +78,11 @@ def _minimise(H, first, thresholds, start, small, allowed):
             v, gradient = parametric.minimum(H, gradient, thresholds, v, held)
             if np.all(violations(v, gradient, thresholds) <= allowed):
                 break
+            if number == FEW_ROUNDS:  # from 0 few weights come at once, where others may be stuck
+                nothing = np.zeros_like(v)
+                other, there = parametric.minimum(H, first - H @ start, thresholds, nothing, held)
+                rise = 0.5 * float((gradient + there) @ (other - v)) + rise_of_sizes(v, other, thresholds)
+                v, gradient = (other, there) if rise < 0 else (v, gradient)
         epochs = EPOCHS + int(np.count_nonzero(v)) // COLUMNS
         worst = kernels.active.gram_coordinate_descent(H, thresholds, epochs, small, gradient, v)[1]
         if worst <= small or not np.isfinite(worst):
