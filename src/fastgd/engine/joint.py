@@ -16,10 +16,15 @@ FLAT = 1e-10
 PAIR = 0.2
 
 
-def inverse_curvature(p, weights):
-    """The pseudo-inverse of Σ s·(diag(p) − ppᵀ), (k, k), whose rows add up to 0."""
+def curvature_of_intercepts(p, weights):
+    """Σ s·(diag(p) − ppᵀ), (k, k), whose rows add up to 0."""
     weighted = weights[:, None] * p
-    return np.linalg.pinv(np.diag(weighted.sum(axis=0)) - weighted.T @ p, rcond=1e-13, hermitian=True)
+    return np.diag(weighted.sum(axis=0)) - weighted.T @ p
+
+
+def inverse_curvature(p, weights):
+    """The pseudo-inverse of `curvature_of_intercepts`."""
+    return np.linalg.pinv(curvature_of_intercepts(p, weights), rcond=1e-13, hermitian=True)
 
 
 class JointProblem(Problem):
@@ -115,8 +120,8 @@ class JointProblem(Problem):
         H = H.reshape(k * m, k * m)
         H[np.diag_indices(k * m)] += np.tile(self.ridges, k)
         if self._centred:  # eliminated by hand, the intercepts of classes that are nearly told apart would cancel
-            sums, weighted = self._sums.transpose(1, 0, 2).reshape(k * m, k), self.weights[:, None] * self.p
-            H = np.block([[H, sums], [sums.T, np.diag(weighted.sum(axis=0)) - weighted.T @ self.p]])
+            sums = self._sums.transpose(1, 0, 2).reshape(k * m, k)
+            H = np.block([[H, sums], [sums.T, curvature_of_intercepts(self.p, self.weights)]])
         self.matrix = H
 
     def _by_matrix(self, gradient, v, new, small):

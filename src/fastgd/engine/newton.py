@@ -9,7 +9,7 @@ import numpy as np
 from fastgd.engine import active_set
 from fastgd.engine.gap import newton_note
 from fastgd.engine.preconditioner import is_joint
-from fastgd.linalg import equilibrium
+from fastgd.linalg import ROUNDING, equilibrium
 from fastgd.objective import design
 
 
@@ -36,6 +36,7 @@ def _descend(variables, monitor):
         monitor.keep(point.step, z=point.z)
         if H is None or not o.quadratic:
             H = _hessians(v, point.z)
+            certified = o.quadratic and _is_regular(H, o.resolution)
         new, near = _model_minimum(H, point, thresholds, lower, upper, ridge, o.resolution)
         step = new - point.z
         change = _penalty(new, thresholds) - _penalty(point.z, thresholds)
@@ -45,7 +46,7 @@ def _descend(variables, monitor):
         if not near:  # what has been gained of the quadratic function is not all
             known = False
         elif o.quadratic:
-            known = monitor.reached_exactly(point, gain, certified=_is_regular(H, o.resolution), how="by its minimum")
+            known = monitor.reached_exactly(point, gain, certified=certified, how="by its minimum")
         else:  # twice the gain: a loss may fall like an exponential
             known = monitor.reached(point, 2 * gain)
         variables.note = newton_note(variables, step) if monitor.tolerates else ""
@@ -111,7 +112,7 @@ def _is_regular(H, resolution):
     """Whether no direction is flat to within the resolution of the columns: rounding would hide what is gained."""
     roots = [equilibrium(matrix) for matrix in H]
     sizes = [np.linalg.eigvalsh(matrix / root / root[:, None]) for matrix, root in zip(H, roots, strict=True)]
-    return all(each[0] > 10 * len(each) * max(resolution, 1e-13) * each[-1] for each in sizes if len(each))
+    return all(each[0] > 10 * len(each) * max(resolution, ROUNDING) * each[-1] for each in sizes if len(each))
 
 
 def _penalty(z, thresholds):
